@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator of memplace: checks, explains and aggregates placements."""
