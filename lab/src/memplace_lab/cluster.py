@@ -6,7 +6,8 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,8 +161,8 @@ class Cluster:
         for worker in self.workers:
             wait_for(f"{worker.name} answers", lambda w=worker: self._answers(w),  # type: ignore[misc]
                      timeout_s=120, hint=lambda w=worker: self.console(w.name))  # type: ignore[misc]  # fmt: skip
-            # The machine's clock stood still; the RTC follows the host.
-            self.ssh(worker.name, "hwclock --hctosys --utc")
+            # The machine's clock stood still while it was saved.
+            self.ssh(worker.name, f"date --utc --set=@{time.time():.3f}")
         self.wait_nodes()
 
     def _answers(self, worker: Worker) -> bool:
@@ -193,25 +194,35 @@ def snapshot_key(topology: str, images: Sequence[str]) -> str:
     return store.digest(topology, *parts, *images, *sources, *accelerator(kernel.image()))
 
 
-def up(topology: str, images: Sequence[str] = ()) -> Cluster:
-    """Return a fresh running cluster with ``images`` (name:tag@digest) pulled on every worker.
+Publish = Callable[["Cluster"], None]
+
+
+def up(topology: str, images: Sequence[str], *, publish: Publish) -> Cluster:
+    """Return a fresh running cluster with ``images`` pulled on every worker.
 
     The first time it boots and takes a snapshot; after that it goes on from there.
+
+    Args:
+        topology: A name in ``TOPOLOGIES``.
+        images: ``name:tag`` in the registry; a tag stands for one content.
+        publish: Pushes the images into the registry, which starts empty.
     """
     cluster = Cluster(topology, RUN / topology)
     cluster.down()
     key = snapshot_key(topology, images)
-    saved = store.made(f"snapshot-{topology}", key, lambda target: _prepare(cluster, images, target),
+    saved = store.made(f"snapshot-{topology}", key, lambda target: _prepare(cluster, images, publish, target),
                        title=f"snapshot of a ready cluster ({topology})")  # fmt: skip
     with step("cluster goes on from its snapshot"):
         cluster.restore(saved)
+        publish(cluster)
     say("nodes: " + ", ".join(w.name for w in cluster.workers) + " Ready")
     return cluster
 
 
-def _prepare(cluster: Cluster, images: Sequence[str], target: Path) -> None:
+def _prepare(cluster: Cluster, images: Sequence[str], publish: Publish, target: Path) -> None:
     try:
         cluster.create()
+        publish(cluster)
         for worker in cluster.workers:
             with step(f"{worker.name}: pulling {len(images)} images"):
                 cluster.pull(worker.name, images)
