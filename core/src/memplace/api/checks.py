@@ -60,6 +60,9 @@ PATH_NEEDS_TYPE = (
     "path goes only with type File or Shared: remove path, or change type; "
     "anonymous memory is named by name"
 )
+PATH_START = (
+    "path is compared with the whole path: begin it with / or *, for example */model.bin"
+)
 NOT_A_SIZE = (
     "write a size in bytes with an optional suffix k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi or Ei, "
     "for example 64Mi"
@@ -128,6 +131,8 @@ def _entry(field: str, entry: RegionEntry) -> Iterator[Finding]:
         yield field, NAME_NEEDS_TYPE
     if entry.path and entry.type not in (RegionKind.FILE, RegionKind.SHARED):
         yield field, PATH_NEEDS_TYPE
+    if entry.path and entry.path[0] not in "/*?[":
+        yield f"{field}.path", PATH_START
     bad = [key for key, size in _sizes(entry) if not is_size(size)]
     yield from ((f"{field}.{key}", NOT_A_SIZE) for key in bad)
     if not bad and entry.max_bytes is not None and entry.min_bytes > entry.max_bytes:

@@ -30,11 +30,12 @@ API_VERSION = f"{GROUP}/{VERSION}"
 # In status, the name of the tier of bytes on NUMA nodes that belong to no tier.
 OTHER_TIER = "other"
 
-_LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
-_LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$"
+# \Z, since Python's $ also matches before a last newline, and the API server's does not.
+_LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
+_LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z"
 
 DnsLabel = Annotated[
-    str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
+    str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 ]
 NodeName = Annotated[str, Meta(min_length=1, max_length=253)]
 LabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=_LABEL_KEY)]
