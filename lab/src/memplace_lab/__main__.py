@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import sys
 
 from memplace_lab import cluster as clusters
-from memplace_lab import store
 from memplace_lab.cluster import RUN, Cluster
 from memplace_lab.steps import LabError, say
 from memplace_lab.topology import TOPOLOGIES
@@ -67,15 +65,17 @@ def _shell(topology: str) -> None:
     os.execvp(command[0], command)
 
 
-def _clean_cache(topology: str) -> None:
-    """end every cluster and remove everything that was built"""  # noqa: D400, D403, D415
-    _down(topology)
-    for path in store.CACHE.iterdir():
-        if not path.name.startswith(("tools-", "venv", "lock.", "home")):
-            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+def _build(_topology: str) -> None:
+    """build the programs, the kernel, the workers' disk and the images"""  # noqa: D400, D403, D415
+    from memplace_lab import binaries, guest, kernel, product
+
+    for made in (binaries.directory(), kernel.image(), guest.image()):
+        say(f"built: {made}")
+    for name in product.built():
+        say(f"built: image {name}")
 
 
-COMMANDS = {"demo": _demo, "up": _up, "down": _down, "shell": _shell, "clean-cache": _clean_cache}
+COMMANDS = {"build": _build, "demo": _demo, "up": _up, "down": _down, "shell": _shell}
 
 
 if __name__ == "__main__":
