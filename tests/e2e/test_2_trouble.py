@@ -48,13 +48,19 @@ def condition(cluster: Cluster, name: str, kind: str) -> dict[str, Any]:
     return next((c for c in conditions if c["type"] == kind), {})
 
 
-def wait_condition(cluster: Cluster, name: str, kind: str, status: str, reason: str) -> dict[str, Any]:
+def wait_condition(
+    cluster: Cluster, name: str, kind: str, status: str, reason: str
+) -> dict[str, Any]:
     def holds() -> bool:
         found = condition(cluster, name, kind)
         return (found.get("status"), found.get("reason")) == (status, reason)
 
-    wait_for(f"{name}: {kind}={status} {reason}", holds, timeout_s=90,
-             hint=lambda: str(scenario.status(cluster, name)))  # fmt: skip
+    wait_for(
+        f"{name}: {kind}={status} {reason}",
+        holds,
+        timeout_s=90,
+        hint=lambda: str(scenario.status(cluster, name)),
+    )
     return condition(cluster, name, kind)
 
 
@@ -67,7 +73,12 @@ def start(cluster: Cluster) -> Iterator[Callable[..., Pod]]:
         started.append(name)
         cluster.kubectl("apply", "-f", "-", stdin=workload(name, **how))
         cluster.kubectl(
-            "wait", "-n", scenario.NAMESPACE, "--for=condition=Ready", "--timeout=240s", f"pod/{name}"
+            "wait",
+            "-n",
+            scenario.NAMESPACE,
+            "--for=condition=Ready",
+            "--timeout=240s",
+            f"pod/{name}",
         )
         return scenario.find_pod(cluster, name)
 
@@ -100,7 +111,9 @@ def test_a_stock_kernel_is_named_and_left_alone(
     scenario.apply_example(cluster)
     scenario.wait_ready(cluster)
     stranger = start("on-stock-kernel", worker="worker-2")
-    found = wait_condition(cluster, scenario.PLACEMENT, "Unsupported", "True", "KernelWithoutProcessMbind")
+    found = wait_condition(
+        cluster, scenario.PLACEMENT, "Unsupported", "True", "KernelWithoutProcessMbind"
+    )
     assert "worker-2" in found["message"]
     observation = stranger.observe()
     assert not scenario.placed_bytes(observation)
@@ -138,7 +151,9 @@ def test_a_pod_that_vanishes(
 ) -> None:
     start("short-lived", app="short-lived")
     apply(placement("of-short-lived", app="short-lived"))
-    cluster.kubectl("delete", "pod", "-n", scenario.NAMESPACE, "short-lived", "--grace-period=0", "--force")
+    cluster.kubectl(
+        "delete", "pod", "-n", scenario.NAMESPACE, "short-lived", "--grace-period=0", "--force"
+    )
     wait_condition(cluster, "of-short-lived", "Ready", "False", "NoPods")
     scenario.wait_ready(cluster, timeout_s=5)
 
@@ -147,13 +162,18 @@ def test_a_full_tier(
     cluster: Cluster, start: Callable[..., Pod], apply: Callable[[str], None]
 ) -> None:
     pod = start("comes-late", app="comes-late")
-    cluster.ssh("worker-1", "systemd-run --unit=hog --quiet numactl --membind=1 python3 -c '"
-                "import mmap,time\nwith open(\"/sys/devices/system/node/node1/meminfo\") as f: "
-                "free=int(next(l for l in f if \"MemFree\" in l).split()[3])*1024\n"
-                "m=mmap.mmap(-1,free-(24<<20))\nfor i in range(0,len(m),4096): m[i]=1\n"
-                "open(\"/run/hog\",\"w\").close()\ntime.sleep(600)'")  # fmt: skip
+    cluster.ssh(
+        "worker-1",
+        "systemd-run --unit=hog --quiet numactl --membind=1 python3 -c '"
+        'import mmap,time\nwith open("/sys/devices/system/node/node1/meminfo") as f: '
+        'free=int(next(l for l in f if "MemFree" in l).split()[3])*1024\n'
+        "m=mmap.mmap(-1,free-(24<<20))\nfor i in range(0,len(m),4096): m[i]=1\n"
+        'open("/run/hog","w").close()\ntime.sleep(600)\'',
+    )
     try:
-        wait_for("tier 1 to be full", lambda: "hog" in cluster.ssh("worker-1", "ls /run"), timeout_s=120)
+        wait_for(
+            "tier 1 to be full", lambda: "hog" in cluster.ssh("worker-1", "ls /run"), timeout_s=120
+        )
         apply(placement("on-full-tier", app="comes-late"))
         found = wait_condition(cluster, "on-full-tier", "Degraded", "True", "TierFull")
         assert "cxl" in found["message"]
@@ -163,9 +183,7 @@ def test_a_full_tier(
     wait_condition(cluster, "on-full-tier", "Ready", "True", "Placed")
 
 
-def test_the_agent_places_without_the_operator(
-    cluster: Cluster, start: Callable[..., Pod]
-) -> None:
+def test_the_agent_places_without_the_operator(cluster: Cluster, start: Callable[..., Pod]) -> None:
     deployment = ("deployment/memplace-operator", "-n", product.NAMESPACE)
     cluster.kubectl("scale", *deployment, "--replicas=0")
     try:
@@ -181,12 +199,17 @@ def test_the_agent_killed_in_the_middle_of_a_move(
 ) -> None:
     pod = start("moved-twice", app="moved-twice")
     killer = (
-        f"for i in $(seq 600); do grep -q 'prefer (many):1' /proc/{min(pod.observe().pids)}/numa_maps"
+        "for i in $(seq 600); do "
+        f"grep -q 'prefer (many):1' /proc/{min(pod.observe().pids)}/numa_maps"
         f" && kill -9 $({AGENT}) && echo killed && exit; sleep 0.01; done"
     )
     cluster.ssh("worker-1", f"nohup sh -c {_quoted(killer)} > /run/killer 2>&1 &")
     apply(placement("of-moved-twice", app="moved-twice"))
-    wait_for("the agent's death", lambda: "killed" in cluster.ssh("worker-1", "cat /run/killer"), timeout_s=60)
+    wait_for(
+        "the agent's death",
+        lambda: "killed" in cluster.ssh("worker-1", "cat /run/killer"),
+        timeout_s=60,
+    )
     wait_condition(cluster, "of-moved-twice", "Ready", "True", "Placed")
     assert values_on_tier(pod)
     assert pod.restarts() == 0
@@ -212,7 +235,11 @@ def test_agents_heartbeat_and_the_cluster_is_calm(cluster: Cluster) -> None:
     """No status is written, and no event posted, when nothing changes."""
     scenario.wait_ready(cluster)
     time.sleep(5)
-    version = cluster.get("mp", "-n", scenario.NAMESPACE, scenario.PLACEMENT)["metadata"]["resourceVersion"]
+    version = cluster.get("mp", "-n", scenario.NAMESPACE, scenario.PLACEMENT)["metadata"][
+        "resourceVersion"
+    ]
     time.sleep(40)
-    again = cluster.get("mp", "-n", scenario.NAMESPACE, scenario.PLACEMENT)["metadata"]["resourceVersion"]
+    again = cluster.get("mp", "-n", scenario.NAMESPACE, scenario.PLACEMENT)["metadata"][
+        "resourceVersion"
+    ]
     assert again == version

@@ -13,7 +13,9 @@ pytestmark = pytest.mark.timeout(600)
 
 
 def test_helm_test_passes(cluster: Cluster) -> None:
-    said = cluster.helm("test", "memplace", "--namespace", product.NAMESPACE, "--logs", "--timeout", "3m")
+    said = cluster.helm(
+        "test", "memplace", "--namespace", product.NAMESPACE, "--logs", "--timeout", "3m"
+    )
     assert "Phase:          Succeeded" in said
 
 
@@ -31,24 +33,41 @@ def test_uninstall_undoes_and_leaves_nothing(cluster: Cluster, pods: dict[str, P
     scenario.wait_ready(cluster)
     for worker in cluster.workers:
         assert "agent.json" in cluster.ssh(worker.name, "ls /var/lib/kubelet/seccomp/memplace")
-    cluster.helm("uninstall", "memplace", "--namespace", product.NAMESPACE, "--wait", "--timeout", "5m")
+    cluster.helm(
+        "uninstall", "memplace", "--namespace", product.NAMESPACE, "--wait", "--timeout", "5m"
+    )
     assert not any(scenario.placed_bytes(pod.observe()) for pod in pods.values())
-    left = [n for n in _everything(cluster) if "memplace" in n.rpartition("/")[2] or "memplace" in n.split("/")[0]]
+    left = [
+        n
+        for n in _everything(cluster)
+        if "memplace" in n.rpartition("/")[2] or "memplace" in n.split("/")[0]
+    ]
     assert left == []
     wait_for("the pods' end", lambda: not _pods(cluster), timeout_s=90)
     for worker in cluster.workers:
-        files = cluster.ssh(worker.name, "find / -xdev -name '*memplace*' -not -path '/proc/*' "
-                            "-not -path '/var/lib/containerd/*' -not -path '/run/containerd/*' "
-                            "-not -path '/var/log/*' 2>/dev/null; ls -d /run/memplace 2>/dev/null || true")  # fmt: skip
+        files = cluster.ssh(
+            worker.name,
+            "find / -xdev -name '*memplace*' -not -path '/proc/*' "
+            "-not -path '/var/lib/containerd/*' -not -path '/run/containerd/*' "
+            "-not -path '/var/log/*' 2>/dev/null; ls -d /run/memplace 2>/dev/null || true",
+        )
         assert files.strip() == "", f"{worker.name}: {files}"
 
 
 def _everything(cluster: Cluster) -> list[str]:
     """Return the names of all objects in the cluster outside the lab's own namespaces."""
     kinds = cluster.kubectl("api-resources", "--verbs=list", "-o", "name").split()
-    wanted = [k for k in kinds if not k.startswith(("events", "leases", "nodes", "componentstatuses"))]
-    names = cluster.kubectl("get", ",".join(wanted), "-A", "-o", "name", "--ignore-not-found").split()
-    return [n for n in names if n not in (f"namespace/{product.NAMESPACE}",) and not n.startswith("pod/")]
+    wanted = [
+        k for k in kinds if not k.startswith(("events", "leases", "nodes", "componentstatuses"))
+    ]
+    names = cluster.kubectl(
+        "get", ",".join(wanted), "-A", "-o", "name", "--ignore-not-found"
+    ).split()
+    return [
+        n
+        for n in names
+        if n not in (f"namespace/{product.NAMESPACE}",) and not n.startswith("pod/")
+    ]
 
 
 def _pods(cluster: Cluster) -> str:

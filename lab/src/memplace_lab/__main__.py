@@ -15,9 +15,17 @@ from memplace_lab.topology import TOPOLOGIES
 
 def main() -> int:
     """Run one command; return the exit status."""
-    parser = argparse.ArgumentParser(prog="memplace-lab", description="A real cluster with memory tiers.")
-    parser.add_argument("command", choices=sorted(COMMANDS), help="; ".join(f"{n}: {c.__doc__}" for n, c in COMMANDS.items()))
-    parser.add_argument("--topology", choices=sorted(TOPOLOGIES), default="hmat", help="default: %(default)s")
+    parser = argparse.ArgumentParser(
+        prog="memplace-lab", description="A real cluster with memory tiers."
+    )
+    parser.add_argument(
+        "command",
+        choices=sorted(COMMANDS),
+        help="; ".join(f"{n}: {c.__doc__}" for n, c in COMMANDS.items()),
+    )
+    parser.add_argument(
+        "--topology", choices=sorted(TOPOLOGIES), default="hmat", help="default: %(default)s"
+    )
     given = parser.parse_args()
     try:
         COMMANDS[given.command](given.topology)
@@ -28,14 +36,14 @@ def main() -> int:
 
 
 def _demo(_topology: str) -> None:
-    """build what is missing, show first light, leave the cluster running"""  # noqa: D400, D403, D415
+    """Build what is missing, show first light, leave the cluster running"""
     from memplace_lab.demo import demo
 
     demo()
 
 
 def _up(topology: str) -> None:
-    """bring up a cluster with memplace installed"""  # noqa: D400, D403, D415
+    """Bring up a cluster with memplace installed"""
     from memplace_lab import product
 
     cluster = clusters.up(topology, product.prepull(), publish=product.publish)
@@ -43,17 +51,19 @@ def _up(topology: str) -> None:
 
 
 def _down(_topology: str) -> None:
-    """end every running cluster"""  # noqa: D400, D403, D415
+    """End every running cluster"""
     for directory in sorted(RUN.glob("*")):
         Cluster(directory.name, directory).down()
         say(f"cluster {directory.name}: ended")
 
 
 def _shell(topology: str) -> None:
-    """open a shell with kubectl and helm set up for the running cluster"""  # noqa: D400, D403, D415
+    """Open a shell with kubectl and helm set up for the running cluster"""
     cluster = Cluster(topology, RUN / topology)
     if not cluster.is_up():
-        raise LabError(f"no cluster {topology} is running; start one with: make demo (or make lab-up)")
+        raise LabError(
+            f"no cluster {topology} is running; start one with: make demo (or make lab-up)"
+        )
     plane = cluster.control_plane
     os.environ["KUBECONFIG"] = str(plane.pki.path("admin.kubeconfig"))
     os.environ["PATH"] = f"{plane.binaries}:{os.environ['PATH']}"
@@ -66,7 +76,7 @@ def _shell(topology: str) -> None:
 
 
 def _build(_topology: str) -> None:
-    """build the programs, the kernel, the workers' disk and the images"""  # noqa: D400, D403, D415
+    """Build the programs, the kernel, the workers' disk and the images"""
     from memplace_lab import binaries, guest, kernel, product
 
     for made in (binaries.directory(), kernel.image(), guest.image()):

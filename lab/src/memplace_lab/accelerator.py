@@ -29,7 +29,8 @@ def accelerator(kernel: Path) -> tuple[str, ...]:
     memory = store.CACHE / f"kvm-{boot}"
     if not memory.exists():
         works = Path("/dev/kvm").exists() and _boots_under_kvm(kernel)
-        say(f"virtual machines: {'KVM works' if works else 'no usable KVM, emulating the processor'}")
+        found = "KVM works" if works else "no usable KVM, emulating the processor"
+        say(f"virtual machines: {found}")
         for old in store.CACHE.glob("kvm-*"):
             old.unlink()
         memory.write_text("yes" if works else "no")
@@ -40,10 +41,23 @@ def _boots_under_kvm(kernel: Path) -> bool:
     with tempfile.TemporaryDirectory() as directory:
         serial = Path(directory) / "serial"
         command = [
-            "qemu-system-x86_64", *KVM, "-machine", "q35", "-m", "512", "-display", "none", "-nodefaults",
-            "-serial", f"file:{serial}", "-no-reboot", "-kernel", str(kernel),
-            "-append", "console=ttyS0 panic=-1",
-        ]  # fmt: skip
+            "qemu-system-x86_64",
+            *KVM,
+            "-machine",
+            "q35",
+            "-m",
+            "512",
+            "-display",
+            "none",
+            "-nodefaults",
+            "-serial",
+            f"file:{serial}",
+            "-no-reboot",
+            "-kernel",
+            str(kernel),
+            "-append",
+            "console=ttyS0 panic=-1",
+        ]
         guest = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             return _speaks(guest, serial)

@@ -52,13 +52,19 @@ class Cluster:
     def control_plane(self) -> ControlPlane:
         """The control plane of this cluster."""
         return ControlPlane(
-            binaries=binaries.directory(), state=self.directory, registry=store.CACHE / "registry",
-            pki=Pki(self.directory / "pki", SERVER), network=self.network, processes=self.processes,
-        )  # fmt: skip
+            binaries=binaries.directory(),
+            state=self.directory,
+            registry=store.CACHE / "registry",
+            pki=Pki(self.directory / "pki", SERVER),
+            network=self.network,
+            processes=self.processes,
+        )
 
     def machine(self, worker: Worker) -> VirtualMachine:
         """Return the virtual machine of a worker."""
-        return VirtualMachine(worker, _boot_of(worker), self.directory, self.network, self.processes)
+        return VirtualMachine(
+            worker, _boot_of(worker), self.directory, self.network, self.processes
+        )
 
     # -- talking to it
 
@@ -77,7 +83,9 @@ class Cluster:
         program = str(self.control_plane.binaries / "helm")
         return run(*self.network.inside(program, config, *args), timeout_s=timeout_s)
 
-    def ssh(self, worker: str, command: str, *, stdin: str | None = None, timeout_s: float = 120) -> str:
+    def ssh(
+        self, worker: str, command: str, *, stdin: str | None = None, timeout_s: float = 120
+    ) -> str:
         """Run a shell command as root on a worker and return its output."""
         return run(*self.ssh_command(worker), command, stdin=stdin, timeout_s=timeout_s)
 
@@ -87,9 +95,14 @@ class Cluster:
         # A connection to a machine that was since restored from a snapshot would hang.
         machine = self.processes.expect(f"qemu-{worker}")
         options = [
-            "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR", "ConnectTimeout=10",
-            "ControlMaster=auto", f"ControlPath=/tmp/lab-ssh-{machine}", "ControlPersist=60",
-        ]  # fmt: skip
+            "StrictHostKeyChecking=no",
+            "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
+            "ConnectTimeout=10",
+            "ControlMaster=auto",
+            f"ControlPath=/tmp/lab-ssh-{machine}",
+            "ControlPersist=60",
+        ]
         flags = [word for option in options for word in ("-o", option)]
         key = str(self.directory / "pki" / "ssh")
         return self.network.inside("ssh", "-i", key, *flags, f"root@{worker_address(number)}")
@@ -124,8 +137,17 @@ class Cluster:
     def wait_nodes(self) -> None:
         """Wait until every worker is a Ready node."""
         for worker in self.workers:
-            wait_for(f"node {worker.name} Ready", lambda w=worker: self._is_ready(w),  # type: ignore[misc]
-                     timeout_s=BOOT_TIMEOUT_S, interval_s=1, hint=lambda w=worker: self.console(w.name))  # type: ignore[misc]  # fmt: skip
+            self._wait(worker, "Ready", self._is_ready, timeout_s=BOOT_TIMEOUT_S)
+
+    def _wait(
+        self, worker: Worker, what: str, probe: Callable[[Worker], bool], *, timeout_s: float
+    ) -> None:
+        wait_for(
+            f"{worker.name} {what}",
+            lambda: probe(worker),
+            timeout_s=timeout_s,
+            hint=lambda: self.console(worker.name),
+        )
 
     def console(self, worker: str) -> str:
         """Return the end of what a worker printed on its serial console."""
@@ -137,7 +159,9 @@ class Cluster:
             node = self.get("node", worker.name)
         except LabError:
             return False
-        return any(c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"])
+        return any(
+            c["type"] == "Ready" and c["status"] == "True" for c in node["status"]["conditions"]
+        )
 
     def save(self, target: Path) -> None:
         """Save the running cluster into a directory and end it."""
@@ -159,8 +183,7 @@ class Cluster:
             self.machine(worker).start(from_snapshot=True)
         self.control_plane.start()
         for worker in self.workers:
-            wait_for(f"{worker.name} answers", lambda w=worker: self._answers(w),  # type: ignore[misc]
-                     timeout_s=120, hint=lambda w=worker: self.console(w.name))  # type: ignore[misc]  # fmt: skip
+            self._wait(worker, "answers", self._answers, timeout_s=120)
             # The machine's clock stood still while it was saved.
             self.ssh(worker.name, f"date --utc --set=@{time.time():.3f}")
         self.wait_nodes()
@@ -176,7 +199,11 @@ class Cluster:
         """Pull images on a worker before a pod asks for them."""
         for image in images:
             name = shlex.quote(f"{REGISTRY}/{image}")
-            self.ssh(worker, f"ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d {name}", timeout_s=900)
+            self.ssh(
+                worker,
+                f"ctr -n k8s.io images pull --hosts-dir /etc/containerd/certs.d {name}",
+                timeout_s=900,
+            )
 
 
 def _boot_of(worker: Worker) -> Boot:
@@ -188,8 +215,19 @@ def _boot_of(worker: Worker) -> Boot:
 
 def snapshot_key(topology: str, images: Sequence[str]) -> str:
     """Return the key of a snapshot: everything that a saved cluster is made of."""
-    sources = [Path(__file__).parent / f"{m}.py" for m in (
-        "cluster", "controlplane", "network", "pki", "seed", "topology", "vm", "accelerator")]  # fmt: skip
+    sources = [
+        Path(__file__).parent / f"{m}.py"
+        for m in (
+            "cluster",
+            "controlplane",
+            "network",
+            "pki",
+            "seed",
+            "topology",
+            "vm",
+            "accelerator",
+        )
+    ]
     parts = [guest.image().name, kernel.image().parent.name, binaries.directory().name]
     return store.digest(topology, *parts, *images, *sources, *accelerator(kernel.image()))
 
@@ -210,8 +248,12 @@ def up(topology: str, images: Sequence[str], *, publish: Publish) -> Cluster:
     cluster = Cluster(topology, RUN / topology)
     cluster.down()
     key = snapshot_key(topology, images)
-    saved = store.made(f"snapshot-{topology}", key, lambda target: _prepare(cluster, images, publish, target),
-                       title=f"snapshot of a ready cluster ({topology})")  # fmt: skip
+    saved = store.made(
+        f"snapshot-{topology}",
+        key,
+        lambda target: _prepare(cluster, images, publish, target),
+        title=f"snapshot of a ready cluster ({topology})",
+    )
     with step("cluster goes on from its snapshot"):
         cluster.restore(saved)
         publish(cluster)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplace_lab.network import HOST_ADDRESS, POD_CIDR, REGISTRY, SERVICE_CIDR, Network
+from memplace_lab.network import HOST_ADDRESS, REGISTRY, SERVICE_CIDR, Network
 from memplace_lab.pki import Pki
 from memplace_lab.processes import Processes
 from memplace_lab.steps import LabError, run, wait_for
@@ -44,44 +44,60 @@ class ControlPlane:
     def start(self) -> None:
         """Start everything and wait until the API server is ready (seconds)."""
         self.start_registry()
+        etcd = f"http://{HOST_ADDRESS}:2379"
         self._start(
-            "etcd", f"--data-dir={self.state / 'etcd'}", f"--listen-client-urls=http://{HOST_ADDRESS}:2379",
-            f"--advertise-client-urls=http://{HOST_ADDRESS}:2379", "--listen-peer-urls=http://127.0.0.1:2380",
-            "--unsafe-no-fsync", "--log-level=warn",
-        )  # fmt: skip
+            "etcd",
+            f"--data-dir={self.state / 'etcd'}",
+            f"--listen-client-urls={etcd}",
+            f"--advertise-client-urls={etcd}",
+            "--listen-peer-urls=http://127.0.0.1:2380",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        )
         self.start_apiserver()
         self._start(
-            "kube-controller-manager", f"--kubeconfig={self.pki.path('controller-manager.kubeconfig')}",
-            "--leader-elect=false", "--use-service-account-credentials=true",
+            "kube-controller-manager",
+            f"--kubeconfig={self.pki.path('controller-manager.kubeconfig')}",
+            "--leader-elect=false",
+            "--use-service-account-credentials=true",
             f"--service-account-private-key-file={self.pki.path('sa.key')}",
-            f"--root-ca-file={self.pki.path('ca.crt')}", "--controllers=*,-bootstrap-signer-controller",
-        )  # fmt: skip
-        self._start(
-            "kube-scheduler", f"--kubeconfig={self.pki.path('scheduler.kubeconfig')}", "--leader-elect=false",
-        )  # fmt: skip
+            f"--root-ca-file={self.pki.path('ca.crt')}",
+        )
+        scheduler = self.pki.path("scheduler.kubeconfig")
+        self._start("kube-scheduler", f"--kubeconfig={scheduler}", "--leader-elect=false")
 
     def start_registry(self) -> None:
         """Start the registry that the workers pull from."""
         self.registry.mkdir(parents=True, exist_ok=True)
-        self._start("crane", "registry", "serve", f"--address={REGISTRY}", f"--disk={self.registry}")
+        self._start(
+            "crane", "registry", "serve", f"--address={REGISTRY}", f"--disk={self.registry}"
+        )
 
     def start_apiserver(self) -> None:
         """Start the API server and wait for /readyz."""
-        pki = self.pki
+        file = self.pki.path
         self._start(
-            "kube-apiserver", f"--etcd-servers=http://{HOST_ADDRESS}:2379", f"--bind-address={HOST_ADDRESS}",
-            f"--advertise-address={HOST_ADDRESS}", "--secure-port=6443", "--allow-privileged=true",
-            f"--service-cluster-ip-range={SERVICE_CIDR}", "--authorization-mode=Node,RBAC",
-            "--enable-admission-plugins=NodeRestriction", "--endpoint-reconciler-type=lease",
-            "--kubelet-preferred-address-types=InternalIP", f"--client-ca-file={pki.path('ca.crt')}",
-            f"--kubelet-certificate-authority={pki.path('ca.crt')}",
-            f"--kubelet-client-certificate={pki.path('apiserver-kubelet.crt')}",
-            f"--kubelet-client-key={pki.path('apiserver-kubelet.key')}",
-            f"--tls-cert-file={pki.path('apiserver.crt')}",
-            f"--tls-private-key-file={pki.path('apiserver.key')}", f"--service-account-issuer={SERVER}",
-            f"--service-account-key-file={pki.path('sa.pub')}",
-            f"--service-account-signing-key-file={pki.path('sa.key')}",
-        )  # fmt: skip
+            "kube-apiserver",
+            f"--etcd-servers=http://{HOST_ADDRESS}:2379",
+            f"--bind-address={HOST_ADDRESS}",
+            f"--advertise-address={HOST_ADDRESS}",
+            "--secure-port=6443",
+            "--allow-privileged=true",
+            f"--service-cluster-ip-range={SERVICE_CIDR}",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction",
+            "--endpoint-reconciler-type=lease",
+            "--kubelet-preferred-address-types=InternalIP",
+            f"--client-ca-file={file('ca.crt')}",
+            f"--kubelet-certificate-authority={file('ca.crt')}",
+            f"--kubelet-client-certificate={file('apiserver-kubelet.crt')}",
+            f"--kubelet-client-key={file('apiserver-kubelet.key')}",
+            f"--tls-cert-file={file('apiserver.crt')}",
+            f"--tls-private-key-file={file('apiserver.key')}",
+            f"--service-account-issuer={SERVER}",
+            f"--service-account-key-file={file('sa.pub')}",
+            f"--service-account-signing-key-file={file('sa.key')}",
+        )
         log = self.processes.log("kube-apiserver")
         wait_for("kube-apiserver /readyz", self.is_ready, timeout_s=90, hint=lambda: f"see {log}")
 

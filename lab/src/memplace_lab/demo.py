@@ -9,6 +9,7 @@ from memplace_lab import cluster as clusters
 from memplace_lab import figure, product, scenario, store, witness
 from memplace_lab.cluster import Cluster
 from memplace_lab.figure import MIB, Panel
+from memplace_lab.redisload import RedisLoad
 from memplace_lab.scenario import CXL, DRAM, Pod
 from memplace_lab.steps import LabError, elapsed, run, say, step, wait_for
 from memplace_lab.witness import Bytes
@@ -38,18 +39,20 @@ def demo() -> None:
     say(f"a region mapped afterwards was on the tier after {scenario.grow(pods['workload']):.1f} s")
     say(f"a child forked afterwards was on the tier after {scenario.fork(pods['workload']):.1f} s")
     answers = redis.answers()
-    same = scenario.RedisLoad(cluster, pods["redis"].address).digest(scenario.REDIS_KEYS) == checksum
+    again = RedisLoad(cluster, pods["redis"].address)
+    same = again.digest(scenario.REDIS_KEYS) == checksum
     facts = [
         f"same containers, {sum(p.restarts() for p in pods.values())} restarts; Redis answered "
-        f"{answers.count} questions meanwhile, {answers.errors} errors, median {answers.median_ms:.1f} ms, "
-        f"longest {answers.longest_ms:.0f} ms; its data are {'intact' if same else 'NOT intact'}",
+        f"{answers.count} questions meanwhile, {answers.errors} errors, median "
+        f"{answers.median_ms:.1f} ms, longest {answers.longest_ms:.0f} ms; "
+        f"its data are {'intact' if same else 'NOT intact'}",
     ]
     check_unharmed(cluster, pods, errors=answers.errors, same=same)
     facts += agreement(cluster, pods)
     show(pods, before, observe(pods), facts)
     print(cluster.kubectl("get", "mp,nm", "-A"))
     undo(cluster, pods)
-    say(f"done in {elapsed()}; the cluster is up: make lab-shell to look around, make lab-down to end it")
+    say(f"done in {elapsed()}; the cluster is up: make lab-shell to look, make lab-down to end it")
 
 
 def observe(pods: dict[str, Pod]) -> dict[str, Bytes]:
@@ -84,17 +87,25 @@ def agreement(cluster: Cluster, pods: dict[str, Pod]) -> list[str]:
         told = scenario.claimed_tiers(scenario.status(cluster))
         seen = witness.add_up(scenario.placed_bytes(pod.observe()) for pod in pods.values())
         for node, tier in NODES.items():
-            lines.append(f"bytes of the placed regions on {tier}: {seen.get(node, 0) / MIB:.1f} MiB in the worker's "
-                         f"numa_maps, {told.get(tier, 0) / MIB:.1f} MiB in the placement's status")  # fmt: skip
+            lines.append(
+                f"bytes of the placed regions on {tier}: {seen.get(node, 0) / MIB:.1f} MiB in the "
+                f"worker's numa_maps, {told.get(tier, 0) / MIB:.1f} MiB in the placement's status"
+            )
         return all(abs(seen.get(n, 0) - told.get(t, 0)) <= TOLERANCE for n, t in NODES.items())
 
-    wait_for("the status agrees with the worker", agrees, timeout_s=60, hint=lambda: "\n".join(lines))
+    wait_for(
+        "the status agrees with the worker", agrees, timeout_s=60, hint=lambda: "\n".join(lines)
+    )
     return lines
 
 
-def show(pods: dict[str, Pod], before: dict[str, Bytes], after: dict[str, Bytes], facts: list[str]) -> None:
+def show(
+    pods: dict[str, Pod], before: dict[str, Bytes], after: dict[str, Bytes], facts: list[str]
+) -> None:
     """Print the picture and write it as SVG and PNG."""
-    titles = {name: f"pod {name} ({len(pod.observe().pids)} processes)" for name, pod in pods.items()}
+    titles = {
+        name: f"pod {name} ({len(pod.observe().pids)} processes)" for name, pod in pods.items()
+    }
     panels = [Panel(titles[name], before[name], after[name]) for name in pods]
     print("\n" + figure.text(panels, NODES) + "\n")
     print("\n".join(facts) + "\n")

@@ -32,15 +32,22 @@ class Panel:
 def text(panels: Sequence[Panel], nodes: Mapping[int, str], *, width: int = 48) -> str:
     """Return the picture as text; ``nodes`` names the NUMA nodes."""
     scale = width / _largest(panels)
-    legend = "   ".join(f"{_GLYPHS[i]} node {n} ({name})" for i, (n, name) in enumerate(nodes.items()))
+    legend = "   ".join(
+        f"{_GLYPHS[i]} node {n} ({name})" for i, (n, name) in enumerate(nodes.items())
+    )
     lines = [legend]
     for panel in panels:
         lines += ["", panel.title]
         for row in panel.rows:
             for when, values in (("before", panel.before), ("after", panel.after)):
                 name = row[:22] if when == "before" else ""
-                bar = "".join(_GLYPHS[i] * _cells(values.get(row, {}).get(n, 0), scale) for i, n in enumerate(nodes))
-                lines.append(f"  {name:<22} {when:<6} {bar:<{width + 2}} {_amounts(values.get(row, {}), nodes)}")
+                bar = "".join(
+                    _GLYPHS[i] * _cells(values.get(row, {}).get(n, 0), scale)
+                    for i, n in enumerate(nodes)
+                )
+                lines.append(
+                    f"  {name:<22} {when:<6} {bar:<{width + 2}} {_amounts(values.get(row, {}), nodes)}"
+                )
     return "\n".join(lines)
 
 
@@ -58,7 +65,9 @@ def _largest(panels: Sequence[Panel]) -> int:
     return max(sizes, default=1) or 1
 
 
-def svg(panels: Sequence[Panel], nodes: Mapping[int, str], *, title: str, footer: Sequence[str]) -> str:
+def svg(
+    panels: Sequence[Panel], nodes: Mapping[int, str], *, title: str, footer: Sequence[str]
+) -> str:
     """Return the picture as an SVG document."""
     scale = (_WIDTH - _LEFT - 190) / _largest(panels)
     body, top = [_text(20, 30, title, size=17, weight="bold")], 52
@@ -75,7 +84,9 @@ def svg(panels: Sequence[Panel], nodes: Mapping[int, str], *, title: str, footer
         body.append(_text(20, top + 12, line, size=12, colour="#444"))
         top += 18
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{top + 14}" font-family="DejaVu Sans, sans-serif">'
-    return "\n".join([head, f'<rect width="{_WIDTH}" height="{top + 14}" fill="white"/>', *body, "</svg>\n"])
+    return "\n".join(
+        [head, f'<rect width="{_WIDTH}" height="{top + 14}" fill="white"/>', *body, "</svg>\n"]
+    )
 
 
 def _svg_row(row: str, panel: Panel, nodes: Mapping[int, str], top: int, scale: float) -> str:
@@ -86,21 +97,31 @@ def _svg_row(row: str, panel: Panel, nodes: Mapping[int, str], top: int, scale: 
         for index, node in enumerate(nodes):
             width = values.get(row, {}).get(node, 0) * scale
             if width:
-                parts.append(f'<rect x="{x:.1f}" y="{y}" width="{max(width, 1):.1f}" height="{_BAR}" fill="{_COLOURS[index]}"/>')
+                parts.append(
+                    f'<rect x="{x:.1f}" y="{y}" width="{max(width, 1):.1f}" height="{_BAR}" fill="{_COLOURS[index]}"/>'
+                )
                 x += width
-        parts.append(_text(round(x) + 6, y + 11, _amounts(values.get(row, {}), nodes), size=11, colour="#444"))
+        parts.append(
+            _text(
+                round(x) + 6, y + 11, _amounts(values.get(row, {}), nodes), size=11, colour="#444"
+            )
+        )
     return "\n".join(parts)
 
 
 def _legend(nodes: Mapping[int, str], top: int) -> str:
     parts, x = [], 20
     for index, (node, name) in enumerate(nodes.items()):
-        parts.append(f'<rect x="{x}" y="{top - 11}" width="13" height="13" fill="{_COLOURS[index]}"/>')
+        parts.append(
+            f'<rect x="{x}" y="{top - 11}" width="13" height="13" fill="{_COLOURS[index]}"/>'
+        )
         parts.append(_text(x + 19, top, f"NUMA node {node}: {name}", size=13))
         x += 190
     return "\n".join(parts)
 
 
-def _text(x: int, y: int, content: str, *, size: int, weight: str = "normal", colour: str = "#111") -> str:
+def _text(
+    x: int, y: int, content: str, *, size: int, weight: str = "normal", colour: str = "#111"
+) -> str:
     style = f'font-size="{size}" font-weight="{weight}" fill="{colour}"'
     return f'<text x="{x}" y="{y}" {style}>{escape(content)}</text>'

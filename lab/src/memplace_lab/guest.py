@@ -19,16 +19,35 @@ DISK_SIZE = "6G"
 
 # Units that cost boot time and do nothing for a worker of the lab.
 MASKED = (
-    "systemd-logind.service", "systemd-networkd-wait-online.service", "systemd-timesyncd.service",
-    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
-    "e2scrub_reap.service", "fstrim.timer", "cxl-monitor.service", "systemd-pcrphase.service",
-    "systemd-update-utmp.service", "getty@tty1.service", "console-getty.service", "ssh.socket",
-    "systemd-random-seed.service", "systemd-hwdb-update.service", "daxdev-reconfigure@.service",
-    "systemd-journal-flush.service", "modprobe@drm.service", "serial-getty@ttyS0.service",
-)  # fmt: skip
+    "systemd-logind.service",
+    "systemd-networkd-wait-online.service",
+    "systemd-timesyncd.service",
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "dpkg-db-backup.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "fstrim.timer",
+    "cxl-monitor.service",
+    "systemd-pcrphase.service",
+    "systemd-update-utmp.service",
+    "getty@tty1.service",
+    "console-getty.service",
+    "ssh.socket",
+    "systemd-random-seed.service",
+    "systemd-hwdb-update.service",
+    "daxdev-reconfigure@.service",
+    "systemd-journal-flush.service",
+    "modprobe@drm.service",
+    "serial-getty@ttyS0.service",
+)
 ENABLED = (
-    "lab-seed.service", "containerd.service", "kubelet.service", "kube-proxy.service", "ssh.service",
-)  # fmt: skip
+    "lab-seed.service",
+    "containerd.service",
+    "kubelet.service",
+    "kube-proxy.service",
+    "ssh.service",
+)
 
 
 def mirrors() -> list[str]:
@@ -49,18 +68,27 @@ def root_tar() -> Path:
 
     def make(target: Path) -> None:
         run(
-            "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet",
-            "--aptopt=APT::Install-Recommends \"false\"", "--include=" + ",".join(packages()),
-            "trixie", target / "root.tar", *mirrors(), log=store.CACHE / "log" / "guest.log",
-        )  # fmt: skip
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=minbase",
+            "--quiet",
+            '--aptopt=APT::Install-Recommends "false"',
+            "--include=" + ",".join(packages()),
+            "trixie",
+            target / "root.tar",
+            *mirrors(),
+            log=store.CACHE / "log" / "guest.log",
+        )
 
     key = store.digest(GUEST / "packages")
-    return store.made("guest-root", key, make, title="worker's Debian root file system") / "root.tar"
+    return (
+        store.made("guest-root", key, make, title="worker's Debian root file system") / "root.tar"
+    )
 
 
 @functools.cache
 def image() -> Path:
-    """Return a directory with ``disk.img``, and ``vmlinuz`` and ``initrd.img`` of Debian's kernel."""
+    """Return a directory with ``disk.img``, and Debian's ``vmlinuz`` and ``initrd.img``."""
     tar, programs = root_tar(), binaries.directory()
 
     def make(target: Path) -> None:
@@ -70,8 +98,20 @@ def image() -> Path:
         _customise(tree, programs)
         _take_stock_kernel(tree, target)
         disk = target / "disk.img"
-        run("mke2fs", "-q", "-t", "ext4", "-E", "lazy_itable_init=1,root_owner=0:0", "-O", "^has_journal",
-            "-d", tree, disk, DISK_SIZE)  # fmt: skip
+        run(
+            "mke2fs",
+            "-q",
+            "-t",
+            "ext4",
+            "-E",
+            "lazy_itable_init=1,root_owner=0:0",
+            "-O",
+            "^has_journal",
+            "-d",
+            tree,
+            disk,
+            DISK_SIZE,
+        )
         shutil.rmtree(tree)
 
     key = store.digest(tar.parent.name, programs.name, GUEST / "files", Path(__file__))

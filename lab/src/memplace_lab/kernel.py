@@ -24,4 +24,7 @@ def image(base: str = "6.12") -> Path:
             log=store.CACHE / "log" / f"kernel-{base}.log",
         )  # fmt: skip
 
-    return store.made(f"kernel-{base}", key, make, title=f"Linux {base} with process_mbind()") / "bzImage"
+    return (
+        store.made(f"kernel-{base}", key, make, title=f"Linux {base} with process_mbind()")
+        / "bzImage"
+    )

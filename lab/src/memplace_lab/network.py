@@ -28,8 +28,17 @@ class Network:
         """Make the namespace with bridge ``br0`` and ``tap1`` … ``tapN``."""
         self.processes.start("network", "unshare", "--net", "sleep", "infinity")
         own = run("readlink", "/proc/self/ns/net")
-        wait_for("network namespace", lambda: self._namespace() not in ("", own), timeout_s=10, interval_s=0.05)
-        commands = ["link set lo up", "link add br0 type bridge", f"address add {HOST_ADDRESS}/24 dev br0"]
+        wait_for(
+            "network namespace",
+            lambda: self._namespace() not in ("", own),
+            timeout_s=10,
+            interval_s=0.05,
+        )
+        commands = [
+            "link set lo up",
+            "link add br0 type bridge",
+            f"address add {HOST_ADDRESS}/24 dev br0",
+        ]
         commands += ["link set br0 up"]
         for number in range(1, taps + 1):
             commands += [f"tuntap add tap{number} mode tap", f"link set tap{number} master br0 up"]

@@ -28,8 +28,20 @@ class Pki:
         """Make the CA and the key pair that signs service account tokens."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._key("ca")
-        run("openssl", "req", "-x509", "-new", "-key", self.path("ca.key"), "-days", _DAYS,
-            "-subj", "/CN=memplace-lab", "-out", self.path("ca.crt"))  # fmt: skip
+        run(
+            "openssl",
+            "req",
+            "-x509",
+            "-new",
+            "-key",
+            self.path("ca.key"),
+            "-days",
+            _DAYS,
+            "-subj",
+            "/CN=memplace-lab",
+            "-out",
+            self.path("ca.crt"),
+        )
         run("openssl", "genrsa", "-out", self.path("sa.key"), "2048")
         run("openssl", "rsa", "-in", self.path("sa.key"), "-pubout", "-out", self.path("sa.pub"))
 
@@ -41,12 +53,39 @@ class Pki:
         self._key(name)
         subject = f"/O={group}/CN={user}" if group else f"/CN={user}"
         request, extensions = self.path(f"{name}.csr"), self.path(f"{name}.ext")
-        usage = "extendedKeyUsage=clientAuth,serverAuth\nkeyUsage=digitalSignature,keyEncipherment\n"
+        usage = (
+            "extendedKeyUsage=clientAuth,serverAuth\nkeyUsage=digitalSignature,keyEncipherment\n"
+        )
         extensions.write_text(usage + (f"subjectAltName={','.join(names)}\n" if names else ""))
-        run("openssl", "req", "-new", "-key", self.path(f"{name}.key"), "-subj", subject, "-out", request)
-        run("openssl", "x509", "-req", "-in", request, "-CA", self.path("ca.crt"),
-            "-CAkey", self.path("ca.key"), "-CAcreateserial", "-days", _DAYS, "-extfile", extensions,
-            "-out", self.path(f"{name}.crt"))  # fmt: skip
+        run(
+            "openssl",
+            "req",
+            "-new",
+            "-key",
+            self.path(f"{name}.key"),
+            "-subj",
+            subject,
+            "-out",
+            request,
+        )
+        run(
+            "openssl",
+            "x509",
+            "-req",
+            "-in",
+            request,
+            "-CA",
+            self.path("ca.crt"),
+            "-CAkey",
+            self.path("ca.key"),
+            "-CAcreateserial",
+            "-days",
+            _DAYS,
+            "-extfile",
+            extensions,
+            "-out",
+            self.path(f"{name}.crt"),
+        )
         request.unlink()
         extensions.unlink()
 
@@ -69,18 +108,29 @@ class Pki:
             cluster = {"certificate-authority": f"{base}/ca.crt"}
             user = {"client-certificate": f"{base}/{name}.crt", "client-key": f"{base}/{name}.key"}
         config = {
-            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "lab",
             "clusters": [{"name": "lab", "cluster": {"server": self.server, **cluster}}],
             "users": [{"name": name, "user": user}],
             "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": name}}],
-        }  # fmt: skip
+        }
         path = self.path(f"{name}.kubeconfig")
         path.write_text(json.dumps(config, indent=1))
         path.chmod(0o600)
         return path
 
     def _key(self, name: str) -> None:
-        run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", self.path(f"{name}.key"))
+        run(
+            "openssl",
+            "ecparam",
+            "-name",
+            "prime256v1",
+            "-genkey",
+            "-noout",
+            "-out",
+            self.path(f"{name}.key"),
+        )
 
     def _base64(self, name: str) -> str:
         return run("openssl", "base64", "-A", "-in", self.path(name))

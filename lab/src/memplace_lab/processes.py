@@ -70,7 +70,9 @@ class Processes:
     def stop_all(self) -> None:
         """End every program of this lab, the youngest first."""
         if self.directory.is_dir():
-            files = sorted(self.directory.glob("*.pid"), key=lambda f: f.stat().st_mtime, reverse=True)
+            files = sorted(
+                self.directory.glob("*.pid"), key=lambda f: f.stat().st_mtime, reverse=True
+            )
             for file in files:
                 self.stop(file.stem)
 

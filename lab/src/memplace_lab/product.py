@@ -57,7 +57,16 @@ def publish(cluster: Cluster) -> None:
     """Push every image to the registry of a cluster."""
     with step("images into the registry"):
         for name, reference in built().items():
-            push = ["-m", "memplace_lab.images", "--cache", str(store.CACHE), "push", reference, REGISTRY, name]
+            push = [
+                "-m",
+                "memplace_lab.images",
+                "--cache",
+                str(store.CACHE),
+                "push",
+                reference,
+                REGISTRY,
+                name,
+            ]
             run(*cluster.network.inside(sys.executable, *push), timeout_s=300)
 
 

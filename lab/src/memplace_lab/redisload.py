@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import redis
 
@@ -85,7 +85,7 @@ class RedisLoad:
             state = hashlib.sha256(str(client.dbsize()).encode())
             for first in range(0, keys, 256):
                 names = [f"key:{n:07d}" for n in range(first, min(first + 256, keys))]
-                for value in client.mget(names):  # type: ignore[union-attr]
+                for value in cast(list[bytes | None], client.mget(names)):
                     state.update(value or b"-")
             return state.hexdigest()
 

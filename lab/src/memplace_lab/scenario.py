@@ -59,7 +59,9 @@ def find_pod(cluster: Cluster, name: str) -> Pod:
     """Return a running pod as it is now."""
     pod = cluster.get("pod", "-n", NAMESPACE, name)
     container = pod["status"]["containerStatuses"][0]
-    return Pod(cluster, name, pod["spec"]["nodeName"], pod["status"]["podIP"], container["containerID"])
+    return Pod(
+        cluster, name, pod["spec"]["nodeName"], pod["status"]["podIP"], container["containerID"]
+    )
 
 
 def fill_redis(pod: Pod) -> RedisLoad:
@@ -77,8 +79,15 @@ def apply_example(cluster: Cluster) -> None:
 
 def wait_ready(cluster: Cluster, name: str = PLACEMENT, *, timeout_s: int = 180) -> None:
     """Wait as a user would: ``kubectl wait --for=condition=Ready``."""
-    cluster.kubectl("wait", "-n", NAMESPACE, f"mp/{name}", "--for=condition=Ready",
-                    f"--timeout={timeout_s}s", timeout_s=timeout_s + 30)  # fmt: skip
+    cluster.kubectl(
+        "wait",
+        "-n",
+        NAMESPACE,
+        f"mp/{name}",
+        "--for=condition=Ready",
+        f"--timeout={timeout_s}s",
+        timeout_s=timeout_s + 30,
+    )
 
 
 def status(cluster: Cluster, name: str = PLACEMENT) -> dict[str, Any]:
@@ -110,8 +119,12 @@ def grow(pod: Pod) -> float:
     """Have the workload map a region, and return the seconds until it is on the tier."""
     before = time.monotonic()
     pod.exec("/workload", "map")
-    wait_for("the new region on the tier", lambda: on_tier(pod.observe().labelled("anon:later")),
-             timeout_s=60, interval_s=0.3)  # fmt: skip
+    wait_for(
+        "the new region on the tier",
+        lambda: on_tier(pod.observe().labelled("anon:later")),
+        timeout_s=60,
+        interval_s=0.3,
+    )
     return time.monotonic() - before
 
 
@@ -136,5 +149,6 @@ def wait_policies_back(pods: Mapping[str, Pod], *, timeout_s: float = 60) -> flo
     return wait_for(
         "the policies of the regions as they were",
         lambda: not any(placed_bytes(pod.observe()) for pod in pods.values()),
-        timeout_s=timeout_s, interval_s=0.5,
-    )  # fmt: skip
+        timeout_s=timeout_s,
+        interval_s=0.5,
+    )

@@ -23,7 +23,20 @@ def write(target: Path, worker: Worker, workers: tuple[Worker, ...], pki: Pki) -
         tree = Path(directory)
         _fill(tree, worker, workers, pki)
         raw = target.with_suffix(".raw")
-        run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-E", "root_owner=0:0", "-d", tree, raw, "4M")
+        run(
+            "mke2fs",
+            "-q",
+            "-t",
+            "ext4",
+            "-O",
+            "^has_journal",
+            "-E",
+            "root_owner=0:0",
+            "-d",
+            tree,
+            raw,
+            "4M",
+        )
         # A snapshot needs every writable disk to be qcow2.
         run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, target)
         raw.unlink()
@@ -34,7 +47,18 @@ def _issue(worker: Worker, pki: Pki) -> None:
     pki.issue(worker.name, f"system:node:{worker.name}", group="system:nodes", names=names)
     if not pki.path("ssh").exists():
         for key in ("ssh", "ssh-host"):
-            run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "memplace-lab", "-f", pki.path(key))
+            run(
+                "ssh-keygen",
+                "-q",
+                "-t",
+                "ed25519",
+                "-N",
+                "",
+                "-C",
+                "memplace-lab",
+                "-f",
+                pki.path(key),
+            )
 
 
 def _fill(tree: Path, worker: Worker, workers: tuple[Worker, ...], pki: Pki) -> None:
@@ -43,14 +67,23 @@ def _fill(tree: Path, worker: Worker, workers: tuple[Worker, ...], pki: Pki) -> 
     address = worker_address(worker.number)
     (tree / "network").write_text(f'NAME={worker.name}\nADDRESS={address}\nROUTES="{routes}"\n')
     files = tree / "files"
-    _write(files / "etc/kubernetes/kubelet.env", f"KUBELET_ARGS=--node-ip={address} --hostname-override={worker.name}\n"
-           f"PROXY_ARGS=--hostname-override={worker.name}\n")  # fmt: skip
+    _write(
+        files / "etc/kubernetes/kubelet.env",
+        f"KUBELET_ARGS=--node-ip={address} --hostname-override={worker.name}\n"
+        f"PROXY_ARGS=--hostname-override={worker.name}\n",
+    )
     certificates = files / "etc/kubernetes/pki"
     certificates.mkdir(parents=True)
-    for source, name in (("ca.crt", "ca.crt"), (f"{worker.name}.crt", "kubelet.crt"), (f"{worker.name}.key", "kubelet.key")):
+    for source, name in (
+        ("ca.crt", "ca.crt"),
+        (f"{worker.name}.crt", "kubelet.crt"),
+        (f"{worker.name}.key", "kubelet.key"),
+    ):
         shutil.copy(pki.path(source), certificates / name)
     for name, place in ((worker.name, "kubelet.kubeconfig"), ("proxy", "proxy.kubeconfig")):
-        _write(files / "etc/kubernetes" / place, pki.kubeconfig(name, inline=True).read_text(), _SECRET)
+        _write(
+            files / "etc/kubernetes" / place, pki.kubeconfig(name, inline=True).read_text(), _SECRET
+        )
     _write(files / "etc/cni/net.d/10-lab.conflist", json.dumps(_cni(worker)))
     _write(files / f"etc/containerd/certs.d/{REGISTRY}/hosts.toml", _hosts_toml())
     _write(files / "etc/ssh/ssh_host_ed25519_key", pki.path("ssh-host").read_text(), _SECRET)
@@ -58,8 +91,18 @@ def _fill(tree: Path, worker: Worker, workers: tuple[Worker, ...], pki: Pki) -> 
 
 
 def _cni(worker: Worker) -> dict[str, object]:
-    ranges = {"type": "host-local", "ranges": [[{"subnet": pod_cidr(worker.number)}]], "routes": [{"dst": "0.0.0.0/0"}]}
-    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "ipMasq": False, "ipam": ranges}
+    ranges = {
+        "type": "host-local",
+        "ranges": [[{"subnet": pod_cidr(worker.number)}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    bridge = {
+        "type": "bridge",
+        "bridge": "cni0",
+        "isGateway": True,
+        "ipMasq": False,
+        "ipam": ranges,
+    }
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
     return {"cniVersion": "1.0.0", "name": "lab", "plugins": [bridge, ports]}
 

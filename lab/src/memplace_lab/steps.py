@@ -69,17 +69,30 @@ def run(
     try:
         if log is None:
             done = subprocess.run(
-                command, cwd=cwd, env=full_env, input=stdin, text=True,
-                capture_output=True, timeout=timeout_s, check=False,
-            )  # fmt: skip
+                command,
+                cwd=cwd,
+                env=full_env,
+                input=stdin,
+                text=True,
+                capture_output=True,
+                timeout=timeout_s,
+                check=False,
+            )
             out, errors = done.stdout, done.stderr
         else:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("a") as stream:
                 done = subprocess.run(
-                    command, cwd=cwd, env=full_env, input=stdin, text=True,
-                    stdout=stream, stderr=subprocess.STDOUT, timeout=timeout_s, check=False,
-                )  # fmt: skip
+                    command,
+                    cwd=cwd,
+                    env=full_env,
+                    input=stdin,
+                    text=True,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    timeout=timeout_s,
+                    check=False,
+                )
             out, errors = "", tail(log)
     except subprocess.TimeoutExpired as error:
         raise LabError(f"{command[0]} did not end within {timeout_s:.0f} s: {command}") from error
@@ -101,9 +114,13 @@ def tail(path: Path, lines: int = 25) -> str:
 
 
 def wait_for(
-    what: str, probe: Callable[[], bool], *, timeout_s: float, interval_s: float = 0.5,
+    what: str,
+    probe: Callable[[], bool],
+    *,
+    timeout_s: float,
+    interval_s: float = 0.5,
     hint: Callable[[], str] = lambda: "",
-) -> float:  # fmt: skip
+) -> float:
     """Poll until ``probe`` holds and return the seconds it took.
 
     Raises:

@@ -35,7 +35,9 @@ DRAM_LATENCY_NS, DRAM_BANDWIDTH_MBS = 80, 20_000
 CXL_LATENCY_NS, CXL_BANDWIDTH_MBS = 250, 8_000
 
 
-def _worker(number: int, *, dram_mib: int, cxl_mib: int, cpus: int = 2, stock: bool = False) -> Worker:
+def _worker(
+    number: int, *, dram_mib: int, cxl_mib: int, cpus: int = 2, stock: bool = False
+) -> Worker:
     dram = Memory(dram_mib, DRAM_LATENCY_NS, DRAM_BANDWIDTH_MBS)
     cxl = Memory(cxl_mib, CXL_LATENCY_NS, CXL_BANDWIDTH_MBS)
     return Worker(number, cpus, (dram, cxl), stock_kernel=stock)

@@ -61,22 +61,45 @@ class VirtualMachine:
     def _arguments(self) -> list[str]:
         worker, number = self.worker, self.worker.number
         root = "root=/dev/vda rw rootfstype=ext4 console=ttyS0 net.ifnames=0 mitigations=off quiet"
-        tail = "systemd.show_status=false audit=0 nowatchdog random.trust_cpu=on numa_balancing=disable"
+        tail = "systemd.show_status=false audit=0 nowatchdog numa_balancing=disable"
         memory_mib = sum(m.size_mib for m in worker.memory)
         return [
-            "-name", worker.name, "-nodefaults", "-no-user-config", "-display", "none",
-            "-machine", "q35,hmat=on", *accelerator(self.boot.kernel), "-smp", str(worker.cpus), "-m", f"{memory_mib}M",
+            "-name",
+            worker.name,
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-machine",
+            "q35,hmat=on",
+            *accelerator(self.boot.kernel),
+            "-smp",
+            str(worker.cpus),
+            "-m",
+            f"{memory_mib}M",
             *topology.numa_arguments(worker),
-            "-kernel", str(self.boot.kernel), *(["-initrd", str(self.boot.initrd)] if self.boot.initrd else []),
-            "-append", f"{root} {tail}",
-            "-drive", f"file={self.disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap",
-            "-drive", f"file={self.seed},if=virtio,format=qcow2,cache=unsafe",
-            "-netdev", f"tap,id=n0,ifname=tap{number},script=no,downscript=no",
-            "-device", f"virtio-net-pci,netdev=n0,mac=52:54:00:77:00:{number:02x}",
-            "-device", "virtio-rng-pci", "-rtc", "base=utc,clock=host",
-            "-serial", f"file:{self.processes.directory / (worker.name + '.console')}",
-            "-qmp", f"unix:{self._monitor_path()},server=on,wait=off",
-        ]  # fmt: skip
+            "-kernel",
+            str(self.boot.kernel),
+            *(["-initrd", str(self.boot.initrd)] if self.boot.initrd else []),
+            "-append",
+            f"{root} {tail}",
+            "-drive",
+            f"file={self.disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap",
+            "-drive",
+            f"file={self.seed},if=virtio,format=qcow2,cache=unsafe",
+            "-netdev",
+            f"tap,id=n0,ifname=tap{number},script=no,downscript=no",
+            "-device",
+            f"virtio-net-pci,netdev=n0,mac=52:54:00:77:00:{number:02x}",
+            "-device",
+            "virtio-rng-pci",
+            "-rtc",
+            "base=utc,clock=host",
+            "-serial",
+            f"file:{self.processes.directory / (worker.name + '.console')}",
+            "-qmp",
+            f"unix:{self._monitor_path()},server=on,wait=off",
+        ]
 
     def _monitor_path(self) -> Path:
         return self.directory / f"{self.worker.name}.qmp"

@@ -53,6 +53,10 @@ class Observation:
         """Return the bytes per NUMA node of the chosen mappings."""
         return add_up(m.nodes for m in self.mappings if chosen(m))
 
+    def total(self) -> dict[int, int]:
+        """Return the bytes per NUMA node of all mappings."""
+        return add_up(m.nodes for m in self.mappings)
+
     def labelled(self, label: str) -> dict[int, int]:
         """Return the bytes per NUMA node of the mappings of one name."""
         return self.where(lambda m: m.label == label)
