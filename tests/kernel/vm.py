@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 # console=: 8250; panic=-1 with -no-reboot: a panic ends QEMU at once
-_COMMAND_LINE = "console=ttyS0 mitigations=off panic=-1 loglevel=4"
+_COMMAND_LINE = "console=ttyS0 mitigations=off panic=-1 loglevel=5"
 _TRAILER = "TRAILER!!!"
 
 
