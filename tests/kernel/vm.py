@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A throw-away virtual machine: a kernel, one static program as /init, its console as text.
+
+Everything is emulated (TCG): the tests give the same answer on a machine without KVM.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+# console=: 8250; panic=-1 with -no-reboot: a panic ends QEMU at once
+_COMMAND_LINE = "console=ttyS0 mitigations=off panic=-1 loglevel=5"
+_TRAILER = "TRAILER!!!"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What QEMU is told beyond kernel and /init."""
+
+    args: tuple[str, ...]
+    machine: str = "q35,hmat=on"
+    cpu: str = "max"
+    append: str = ""
+    timeout_s: float = 180.0
+
+
+def _entry(name: str, mode: int, data: bytes) -> bytes:
+    """One member of a cpio archive of format newc (kernel: early-userspace/buffer-format.rst)."""
+    fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
+    head = b"070701" + b"".join(b"%08X" % value for value in fields) + name.encode() + b"\0"
+    return _padded(head) + _padded(data)
+
+
+def _padded(data: bytes) -> bytes:
+    return data + b"\0" * (-len(data) % 4)
+
+
+def initramfs(init: Path) -> bytes:
+    """A file system that holds this program as /init, and the console it writes to."""
+    directory, regular, device = 0o040755, 0o100755, 0o020600
+    console = _entry("dev/console", device, b"")
+    # rdevmajor 5, rdevminor 1 are fields 9 and 10 after the magic
+    console = console[: 6 + 9 * 8] + b"%08X%08X" % (5, 1) + console[6 + 11 * 8 :]
+    members = (_entry("dev", directory, b""), console, _entry("init", regular, init.read_bytes()))
+    return b"".join((*members, _entry(_TRAILER, 0, b"")))
+
+
+def boot(kernel: Path, init: Path, machine: Machine, workdir: Path) -> str:
+    """Run /init until it switches the machine off; the text of the console.
+
+    Raises:
+        TimeoutError: it did not within the machine's timeout; the message ends with the console.
+        RuntimeError: QEMU itself failed.
+    """
+    image = workdir / f"{init.name}.cpio"
+    image.write_bytes(initramfs(init))
+    command = [
+        *("qemu-system-x86_64", "-machine", machine.machine, "-accel", "tcg,thread=multi"),
+        *("-cpu", machine.cpu, "-display", "none", "-serial", "stdio", "-monitor", "none"),
+        *("-no-reboot", "-nodefaults", "-kernel", str(kernel), "-initrd", str(image)),
+        *("-append", f"{_COMMAND_LINE} {machine.append}", *machine.args),
+    ]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=machine.timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as late:
+        console = (late.stdout or b"").decode(errors="replace")
+        raise TimeoutError(
+            f"{init.name} still ran after {machine.timeout_s} s; console:\n{console[-4000:]}"
+        ) from late
+    if done.returncode:
+        raise RuntimeError(f"QEMU: {done.returncode}: {done.stderr.decode(errors='replace')}")
+    return done.stdout.decode(errors="replace").replace("\r", "")
