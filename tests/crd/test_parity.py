@@ -77,7 +77,9 @@ specs = st.one_of(
 
 
 @settings(
-    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=300,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(spec=specs)
 def test_the_core_accepts_exactly_what_the_api_server_accepts(api: Any, spec: Json) -> None:

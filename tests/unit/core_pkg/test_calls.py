@@ -105,6 +105,11 @@ def test_exactly_the_limit_is_one_call():
     assert call.ranges == ((0, GIB),)
 
 
+def test_what_fits_exactly_is_not_cut_though_it_ends_between_huge_pages():
+    (call,) = calls([action(4096, GIB)])
+    assert call.ranges == ((4096, GIB + 4096),)
+
+
 def test_one_page_more_is_two():
     first, second = calls([action(4096, GIB + 4096)])
     assert first.ranges == ((4096, GIB),)  # cut down to 2 MiB alignment
