@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The CRDs' CEL rules once more, in Python and with the same messages.
+
+The API server runs the CEL rules, so a stored object has passed them already. The
+agent still reads objects stored under an older CRD, or none at all; acting on
+``Bind`` without tiers would be worse than refusing it twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from memplace.kinds import ExistingPages, Mode, RegionKind
+from memplace.quantity import is_size
+
+if TYPE_CHECKING:
+    from memplace.api.v1alpha1 import (
+        LabelSelector,
+        PlacementSpec,
+        PolicySpec,
+        RegionEntry,
+        Rule,
+        TierSpec,
+    )
+
+Finding = tuple[str, str]  # field, problem
+
+NO_RULES = (
+    "rules is empty: write at least one rule, for example "
+    "{name: heap, regions: [{type: Heap}], policy: {mode: PreferredMany, tiers: [cxl]}}"
+)
+SAME_RULE_NAME = "two rules have the same name: give each rule a name of its own"
+NO_CONTAINERS = (
+    "containers is empty: leave it out for all containers of the pod, or name at least one"
+)
+NO_REGIONS = "regions is empty: write at least one entry, for example {type: Heap}"
+NEEDS_TIERS = (
+    "this mode needs tiers: write for example tiers: [cxl], "
+    "or mode Default or Local, which take none"
+)
+TAKES_NO_TIERS = (
+    "modes Default and Local take no tiers: remove tiers, "
+    "or write a mode that takes them, for example PreferredMany"
+)
+ONE_TIER = (
+    "mode Preferred takes exactly one tier: keep one, or write mode PreferredMany for several"
+)
+NOTHING_TO_MOVE = (
+    "modes Default and Local name no tier to move pages to: "
+    "remove existingPages, or write existingPages: Leave"
+)
+NAME_NEEDS_TYPE = (
+    "name goes only with type Anonymous or Shared: remove name, or change type; "
+    "files are named by path"
+)
+PATH_NEEDS_TYPE = (
+    "path goes only with type File or Shared: remove path, or change type; "
+    "anonymous memory is named by name"
+)
+PATH_START = (
+    "path is compared with the whole path: begin it with / or *, for example */model.bin"
+)
+NOT_A_SIZE = (
+    "write a size in bytes with an optional suffix k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi or Ei, "
+    "for example 64Mi"
+)
+MIN_ABOVE_MAX = "minSize is larger than maxSize, so nothing can match: swap them, or remove one"
+VALUES_NEEDED = "operators In and NotIn need values: write for example values: [redis]"
+VALUES_FORBIDDEN = "operators Exists and DoesNotExist take no values: remove values, or write In"
+NO_NUMA_NODES = "numaNodes is empty: write at least one NUMA node, for example [1]"
+NO_NODE_NAMES = "nodeNames is empty: leave it out for all nodes, or name at least one"
+TIER_NAME = (
+    "metadata.name is the tier's name: write a DNS label of at most 63 characters, other than other"
+)
+
+
+def placement_errors(spec: PlacementSpec) -> Iterator[Finding]:
+    """Yield what the CRD of MemoryPlacement refuses beyond types: (field, problem)."""
+    yield from _selector(spec.selector)
+    if spec.containers is not UNSET:
+        if not spec.containers:
+            yield "spec.containers", NO_CONTAINERS
+        yield from _duplicates("spec.containers", spec.containers)
+    if not spec.rules:
+        yield "spec.rules", NO_RULES
+    if len({rule.name for rule in spec.rules}) < len(spec.rules):
+        yield "spec.rules", SAME_RULE_NAME
+    for i, rule in enumerate(spec.rules):
+        yield from _rule(f"spec.rules[{i}]", rule)
+
+
+def tier_errors(name: str, spec: TierSpec) -> Iterator[Finding]:
+    """Yield what the CRD of MemoryTier refuses beyond types: (field, problem)."""
+    if name == "other" or len(name) > 63 or "." in name:
+        yield "metadata.name", TIER_NAME
+    if not spec.numa_nodes:
+        yield "spec.numaNodes", NO_NUMA_NODES
+    yield from _duplicates("spec.numaNodes", spec.numa_nodes)
+    if spec.node_names is not UNSET:
+        if not spec.node_names:
+            yield "spec.nodeNames", NO_NODE_NAMES
+        yield from _duplicates("spec.nodeNames", spec.node_names)
+
+
+def _selector(selector: LabelSelector) -> Iterator[Finding]:
+    for i, term in enumerate(selector.match_expressions):
+        field = f"spec.selector.matchExpressions[{i}]"
+        if term.operator in ("In", "NotIn"):
+            if not term.values:
+                yield field, VALUES_NEEDED
+        elif term.values:
+            yield field, VALUES_FORBIDDEN
+
+
+def _rule(field: str, rule: Rule) -> Iterator[Finding]:
+    if not rule.regions:
+        yield f"{field}.regions", NO_REGIONS
+    for key, entries in (("regions", rule.regions), ("exclude", rule.exclude)):
+        for i, entry in enumerate(entries):
+            yield from _entry(f"{field}.{key}[{i}]", entry)
+    yield from _policy(f"{field}.policy", rule.policy)
+    if rule.existing_pages is ExistingPages.MOVE and not rule.policy.mode.takes_nodes:
+        yield field, NOTHING_TO_MOVE
+
+
+def _entry(field: str, entry: RegionEntry) -> Iterator[Finding]:
+    if entry.name and entry.type not in (RegionKind.ANONYMOUS, RegionKind.SHARED):
+        yield field, NAME_NEEDS_TYPE
+    if entry.path and entry.type not in (RegionKind.FILE, RegionKind.SHARED):
+        yield field, PATH_NEEDS_TYPE
+    if entry.path and entry.path[0] not in "/*?[":
+        yield f"{field}.path", PATH_START
+    bad = [key for key, size in _sizes(entry) if not is_size(size)]
+    yield from ((f"{field}.{key}", NOT_A_SIZE) for key in bad)
+    if not bad and entry.max_bytes is not None and entry.min_bytes > entry.max_bytes:
+        yield field, MIN_ABOVE_MAX
+
+
+def _sizes(entry: RegionEntry) -> Iterator[tuple[str, str]]:
+    if entry.min_size:
+        yield "minSize", entry.min_size
+    if entry.max_size:
+        yield "maxSize", entry.max_size
+
+
+def _policy(field: str, policy: PolicySpec) -> Iterator[Finding]:
+    if policy.mode.takes_nodes and not policy.tiers:
+        yield field, NEEDS_TIERS
+    if not policy.mode.takes_nodes and policy.tiers:
+        yield field, TAKES_NO_TIERS
+    if policy.mode is Mode.PREFERRED and len(policy.tiers) > 1:
+        yield field, ONE_TIER
+    yield from _duplicates(f"{field}.tiers", policy.tiers)
+
+
+def _duplicates(field: str, items: Sequence[object]) -> Iterator[Finding]:
+    seen: set[object] = set()
+    for item in items:
+        if item in seen:
+            yield field, f"{item} is there twice: remove one"
+        seen.add(item)

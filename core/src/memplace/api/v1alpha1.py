@@ -1,0 +1,394 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The three kinds of memplace.dev/v1alpha1; the only place that knows field names.
+
+Spec structs refuse unknown fields, since doing half of what a manifest says is worse
+than saying no; status structs tolerate them, so that an older reader survives a newer
+writer. ``crds/*.yaml`` is the source of truth; tests/crd holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from memplace.api import checks
+from memplace.api.conditions import Condition as Condition
+from memplace.api.convert import from_builtins, raise_first
+from memplace.api.convert import to_builtins as to_builtins
+from memplace.kinds import ExistingPages, Mode, RegionKind
+from memplace.quantity import parse_quantity
+
+GROUP = "memplace.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+# In status, the name of the tier of bytes on NUMA nodes that belong to no tier.
+OTHER_TIER = "other"
+
+# \Z, since Python's $ also matches before a last newline, and the API server's does not.
+_LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
+_LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z"
+
+DnsLabel = Annotated[
+    str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
+]
+NodeName = Annotated[str, Meta(min_length=1, max_length=253)]
+LabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=_LABEL_KEY)]
+LabelValue = Annotated[str, Meta(max_length=63, pattern=_LABEL_VALUE)]
+Glob = Annotated[str, Meta(min_length=1, max_length=253)]
+PathGlob = Annotated[str, Meta(min_length=1, max_length=1024)]
+Size = Annotated[str, Meta(min_length=1, max_length=32)]
+NumaId = Annotated[int, Meta(ge=0, le=1023)]
+
+
+class _Spec(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """A part of a spec: unknown fields are refused, absent ones stay absent."""
+
+
+class _Status(Struct, frozen=True, rename="camel", kw_only=True):
+    """A part of a status: unknown fields are ignored, zeros are written."""
+
+
+# --- MemoryPlacement -------------------------------------------------------------------
+
+
+class Operator(StrEnum):
+    """The operators of a label selector."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+class Requirement(_Spec, frozen=True):
+    """One of a label selector's matchExpressions."""
+
+    key: LabelKey
+    operator: Operator
+    values: Annotated[tuple[LabelValue, ...], Meta(max_length=32)] = ()
+
+
+class LabelSelector(_Spec, frozen=True):
+    """metav1.LabelSelector; the empty one selects everything."""
+
+    match_labels: Annotated[dict[str, LabelValue], Meta(max_length=32)] = msgspec.field(
+        default_factory=dict
+    )
+    match_expressions: Annotated[tuple[Requirement, ...], Meta(max_length=16)] = ()
+
+
+class RegionEntry(_Spec, frozen=True):
+    """Which regions: every key that is given has to hold. Empty means not given."""
+
+    type: RegionKind
+    name: Glob = ""
+    path: PathGlob = ""
+    min_size: Size = ""
+    max_size: Size = ""
+
+    @property
+    def min_bytes(self) -> int:
+        """The smallest size that matches, in bytes; 0 when not given."""
+        return parse_quantity(self.min_size) if self.min_size else 0
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The largest size that matches, in bytes; None when not given."""
+        return parse_quantity(self.max_size) if self.max_size else None
+
+
+class PolicySpec(_Spec, frozen=True):
+    """A mode and the tiers it is about."""
+
+    mode: Mode
+    tiers: Annotated[tuple[DnsLabel, ...], Meta(max_length=16)] = ()
+
+
+class Rule(_Spec, frozen=True):
+    """What to do with the regions it wins."""
+
+    name: DnsLabel
+    regions: Annotated[tuple[RegionEntry, ...], Meta(max_length=16)]
+    policy: PolicySpec
+    exclude: Annotated[tuple[RegionEntry, ...], Meta(max_length=16)] = ()
+    existing_pages: ExistingPages | UnsetType = UNSET
+
+    @property
+    def existing(self) -> ExistingPages:
+        """The field existingPages, by default Move, for modes without nodes Leave."""
+        if self.existing_pages is not UNSET:
+            return self.existing_pages
+        return ExistingPages.MOVE if self.policy.mode.takes_nodes else ExistingPages.LEAVE
+
+
+class PlacementSpec(_Spec, frozen=True):
+    """The spec of a MemoryPlacement."""
+
+    selector: LabelSelector
+    rules: Annotated[tuple[Rule, ...], Meta(max_length=16)]
+    containers: Annotated[tuple[DnsLabel, ...], Meta(max_length=64)] | UnsetType = UNSET
+
+    def selects_container(self, name: str) -> bool:
+        """Return whether the container of that name is meant; by default each is."""
+        return self.containers is UNSET or name in self.containers
+
+
+class TierBytes(_Status, frozen=True):
+    """Bytes measured on one tier."""
+
+    name: str
+    bytes: int = 0
+
+
+class RuleStatus(_Status, frozen=True):
+    """What one rule holds, summed over pods."""
+
+    name: str
+    regions: int = 0
+    bytes: int = 0
+    tiers: tuple[TierBytes, ...] = ()
+
+
+class PlacementStatus(_Status, frozen=True):
+    """The status of a MemoryPlacement; written by the operator only."""
+
+    conditions: tuple[Condition, ...] = ()
+    observed_generation: int = 0
+    matched_pods: int = 0
+    placed_pods: int = 0
+    unsupported_pods: int = 0
+    rules: tuple[RuleStatus, ...] = ()
+
+
+class Placement(Struct, frozen=True, kw_only=True):
+    """A MemoryPlacement with what matters of its metadata."""
+
+    uid: str
+    namespace: str
+    name: str
+    generation: int
+    creation_timestamp: datetime
+    spec: PlacementSpec
+    status: PlacementStatus = PlacementStatus()
+
+
+# --- MemoryTier ------------------------------------------------------------------------
+
+
+class TierSpec(_Spec, frozen=True):
+    """The spec of a MemoryTier."""
+
+    numa_nodes: Annotated[tuple[NumaId, ...], Meta(max_length=64)]
+    node_names: Annotated[tuple[NodeName, ...], Meta(max_length=1024)] | UnsetType = UNSET
+    description: Annotated[str, Meta(max_length=1024)] = ""
+
+    def covers(self, node_name: str) -> bool:
+        """Return whether the tier is meant for that Kubernetes node; by default each is."""
+        return self.node_names is UNSET or node_name in self.node_names
+
+
+class MemoryTier(Struct, frozen=True, kw_only=True):
+    """A MemoryTier; its name is the tier's name."""
+
+    uid: str
+    name: str
+    generation: int
+    spec: TierSpec
+
+
+# --- NodeMemory ------------------------------------------------------------------------
+
+
+class AgentMode(StrEnum):
+    """What the agent of a node is to do; Retired: undo everything and stay idle."""
+
+    ACTIVE = "Active"
+    RETIRED = "Retired"
+
+
+class BackendName(StrEnum):
+    """How the agent acts on a node."""
+
+    PROCESS_MBIND = "ProcessMbind"
+    NONE = "None"
+
+
+class ContainerState(StrEnum):
+    """How far a container's placement is."""
+
+    PLACED = "Placed"
+    MOVING = "Moving"
+    PENDING = "Pending"
+    FAILED = "Failed"
+    UNSUPPORTED = "Unsupported"
+    CONFLICT = "Conflict"
+
+
+class NodeMemorySpec(_Spec, frozen=True):
+    """The spec of a NodeMemory."""
+
+    agent: AgentMode = AgentMode.ACTIVE
+
+
+class Backend(_Status, frozen=True):
+    """Which backend the node has, and why not a better one."""
+
+    name: BackendName
+    reason: str = ""
+    message: str = ""
+
+
+class NumaNodeStatus(_Status, frozen=True):
+    """A NUMA node with memory; ``cpus`` is a kernel list, ``tier`` empty for none."""
+
+    id: int
+    cpus: str = ""
+    total_bytes: int = 0
+    tier: str = ""
+
+
+class TierNodes(_Status, frozen=True):
+    """The NUMA nodes of one tier on this node, ascending."""
+
+    name: str
+    numa_nodes: tuple[int, ...] = ()
+
+
+class NodeBytes(_Status, frozen=True):
+    """Bytes measured on one NUMA node."""
+
+    id: int
+    bytes: int = 0
+
+
+class RuleReport(_Status, frozen=True):
+    """What one rule holds in one container."""
+
+    name: str
+    regions: int = 0
+    bytes: int = 0
+    numa_nodes: tuple[NodeBytes, ...] = ()
+    misplaced_bytes: int = 0
+
+
+class ContainerReport(_Status, frozen=True):
+    """How one container fares."""
+
+    name: str
+    state: ContainerState
+    container_id: str = msgspec.field(name="containerID", default="")
+    reason: str = ""
+    message: str = ""
+    rules: tuple[RuleReport, ...] = ()
+
+
+class PodReport(_Status, frozen=True):
+    """How one pod fares."""
+
+    uid: str
+    name: str
+    containers: tuple[ContainerReport, ...] = ()
+
+
+class PlacementReport(_Status, frozen=True):
+    """How one MemoryPlacement fares on this node."""
+
+    uid: str
+    namespace: str
+    name: str
+    observed_generation: int = 0
+    reason: str = ""
+    message: str = ""
+    pods: tuple[PodReport, ...] = ()
+
+
+class NodeMemoryStatus(_Status, frozen=True):
+    """The status of a NodeMemory; written by the agent of that node only."""
+
+    conditions: tuple[Condition, ...] = ()
+    heartbeat_time: datetime | None = None
+    agent_version: str = ""
+    backend: Backend | None = None
+    numa_nodes: tuple[NumaNodeStatus, ...] = ()
+    tiers: tuple[TierNodes, ...] = ()
+    placements: tuple[PlacementReport, ...] = ()
+
+
+class NodeMemory(Struct, frozen=True, kw_only=True):
+    """A NodeMemory; its name is the Kubernetes node's name."""
+
+    uid: str
+    name: str
+    generation: int
+    spec: NodeMemorySpec = NodeMemorySpec()
+    status: NodeMemoryStatus = NodeMemoryStatus()
+
+
+# --- Objects of the API server <-> structs -----------------------------------------------
+
+
+class _Metadata(Struct, frozen=True, rename="camel", kw_only=True):
+    name: str
+    uid: str
+    namespace: str = ""
+    generation: int = 0
+    creation_timestamp: datetime
+
+
+def parse_placement(obj: Mapping[str, Any]) -> Placement:
+    """Parse a MemoryPlacement as the API server returns it.
+
+    Raises:
+        ValidationError: The spec has an unknown field, a wrong type or value, or one of
+            the CRD's rules does not hold; the message says what to write instead.
+    """
+    meta = _metadata(obj)
+    spec = from_builtins(obj.get("spec", {}), PlacementSpec, "spec")
+    raise_first(checks.placement_errors(spec))
+    return Placement(
+        uid=meta.uid,
+        namespace=meta.namespace,
+        name=meta.name,
+        generation=meta.generation,
+        creation_timestamp=meta.creation_timestamp,
+        spec=spec,
+        status=from_builtins(obj.get("status") or {}, PlacementStatus, "status"),
+    )
+
+
+def parse_tier(obj: Mapping[str, Any]) -> MemoryTier:
+    """Parse a MemoryTier as the API server returns it.
+
+    Raises:
+        ValidationError: As for `parse_placement`.
+    """
+    meta = _metadata(obj)
+    spec = from_builtins(obj.get("spec", {}), TierSpec, "spec")
+    raise_first(checks.tier_errors(meta.name, spec))
+    return MemoryTier(uid=meta.uid, name=meta.name, generation=meta.generation, spec=spec)
+
+
+def parse_node_memory(obj: Mapping[str, Any]) -> NodeMemory:
+    """Parse a NodeMemory as the API server returns it.
+
+    Raises:
+        ValidationError: As for `parse_placement`.
+    """
+    meta = _metadata(obj)
+    return NodeMemory(
+        uid=meta.uid,
+        name=meta.name,
+        generation=meta.generation,
+        spec=from_builtins(obj.get("spec") or {}, NodeMemorySpec, "spec"),
+        status=from_builtins(obj.get("status") or {}, NodeMemoryStatus, "status"),
+    )
+
+
+def _metadata(obj: Mapping[str, Any]) -> _Metadata:
+    return from_builtins(obj.get("metadata", {}), _Metadata, "metadata")

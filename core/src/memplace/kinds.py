@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words the API and the plan share: modes, kinds of memory, a policy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Mode(StrEnum):
+    """The kernel's memory policies, spelt as Kubernetes enums.
+
+    Source: set_mempolicy(2); linux ``include/uapi/linux/mempolicy.h``.
+    """
+
+    DEFAULT = "Default"
+    BIND = "Bind"
+    PREFERRED = "Preferred"
+    PREFERRED_MANY = "PreferredMany"
+    INTERLEAVE = "Interleave"
+    WEIGHTED_INTERLEAVE = "WeightedInterleave"
+    LOCAL = "Local"
+
+    @property
+    def takes_nodes(self) -> bool:
+        """Whether the mode has a node set; Default and Local have none."""
+        return self not in (Mode.DEFAULT, Mode.LOCAL)
+
+
+class RegionKind(StrEnum):
+    """What a region of an address space is; the API's ``type``."""
+
+    HEAP = "Heap"
+    STACK = "Stack"
+    ANONYMOUS = "Anonymous"
+    FILE = "File"
+    SHARED = "Shared"
+    HUGETLB = "HugeTLB"
+
+
+class ExistingPages(StrEnum):
+    """What happens to pages that exist when a policy is set."""
+
+    MOVE = "Move"
+    LEAVE = "Leave"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A memory policy of a region.
+
+    Attributes:
+        mode: The mode.
+        nodes: Its NUMA nodes; empty exactly for the modes that take none.
+        flags: Mode flags as numa_maps spells them: ``static``, ``relative``, ``balancing``.
+    """
+
+    mode: Mode
+    nodes: frozenset[int] = frozenset()
+    flags: frozenset[str] = frozenset()

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was measured, summed up, per tier, and explained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from memplace.api.v1alpha1 import OTHER_TIER, NodeBytes, RuleReport, TierBytes
+from memplace.nodes import NodeSet, format_nodes
+from memplace.policy import RuleResult
+from memplace.quantity import format_quantity
+from memplace.topology import tier_by_node
+
+# Free memory that a move can't use: the kernel keeps its watermarks. The agent may pass
+# the node's real ones (/proc/zoneinfo).
+RESERVE_BYTES = 32 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why bytes are still misplaced: Moving, TierFull or Failed."""
+
+    reason: str
+    message: str
+
+
+def merge_results(plans: Iterable[Iterable[RuleResult]]) -> tuple[RuleResult, ...]:
+    """Sum the results of several processes per rule; rules keep their first order.
+
+    A page that two processes map is counted in each, as in numa_maps.
+    """
+    merged: dict[str, RuleResult] = {}
+    for result in (result for results in plans for result in results):
+        old = merged.get(result.rule)
+        merged[result.rule] = result if old is None else _add(old, result)
+    return tuple(merged.values())
+
+
+def _add(a: RuleResult, b: RuleResult) -> RuleResult:
+    return RuleResult(
+        rule=a.rule,
+        regions=a.regions + b.regions,
+        bytes=a.bytes + b.bytes,
+        numa_bytes=_sum_bytes(a.numa_bytes, b.numa_bytes),
+        misplaced_bytes=a.misplaced_bytes + b.misplaced_bytes,
+        nodes=a.nodes | b.nodes,
+    )
+
+
+def _sum_bytes(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:
+    return {node: a.get(node, 0) + b.get(node, 0) for node in sorted({*a, *b})}
+
+
+def rule_report(result: RuleResult) -> RuleReport:
+    """Turn a result into the form that NodeMemory reports."""
+    return RuleReport(
+        name=result.rule,
+        regions=result.regions,
+        bytes=result.bytes,
+        numa_nodes=tuple(NodeBytes(id=n, bytes=b) for n, b in sorted(result.numa_bytes.items())),
+        misplaced_bytes=result.misplaced_bytes,
+    )
+
+
+def bytes_per_tier(
+    numa_bytes: Mapping[int, int], tiers: Mapping[str, NodeSet]
+) -> tuple[TierBytes, ...]:
+    """Sum bytes per NUMA node up to bytes per tier.
+
+    Args:
+        numa_bytes: Bytes per NUMA node.
+        tiers: Tier name to NUMA nodes, not overlapping.
+
+    Returns:
+        By tier name, tiers without bytes left out; bytes on nodes of no tier come last,
+        as ``other``. The sum is the sum of `numa_bytes`.
+    """
+    names = tier_by_node(tiers)
+    totals: dict[str, int] = {}
+    for node, size in numa_bytes.items():
+        name = names.get(node, OTHER_TIER)
+        totals[name] = totals.get(name, 0) + size
+    ordered = sorted(totals.items(), key=lambda item: (item[0] == OTHER_TIER, item[0]))
+    return tuple(TierBytes(name=name, bytes=size) for name, size in ordered if size)
+
+
+def explain_misplaced(
+    result: RuleResult,
+    free_bytes_by_node: Mapping[int, int],
+    *,
+    moved: bool,
+    reserve_bytes: int = RESERVE_BYTES,
+) -> Explanation | None:
+    """Explain why bytes of a rule are not where it wants them.
+
+    Args:
+        result: What was measured.
+        free_bytes_by_node: Free bytes per NUMA node (MemFree of nodeN/meminfo), read after
+            the move; nodes that are missing count as full.
+        moved: Whether a move of all these bytes was tried since they were planned.
+        reserve_bytes: Free bytes, over all wanted nodes, that a move can't use.
+
+    Returns:
+        None when nothing is misplaced; Moving before a move was tried; after it TierFull
+        when the wanted nodes have no room for the rest, otherwise Failed.
+    """
+    left = result.misplaced_bytes
+    if left == 0:
+        return None
+    size, nodes = format_quantity(left), format_nodes(result.nodes)
+    if not moved:
+        return Explanation("Moving", f"rule {result.rule}: {size} still to move to {nodes}")
+    free = sum(free_bytes_by_node.get(node, 0) for node in result.nodes)
+    if free < left + reserve_bytes:
+        message = (
+            f"rule {result.rule}: NUMA nodes {nodes} have {format_quantity(free)} free, "
+            f"{size} did not fit; free memory there, or name a further tier"
+        )
+        return Explanation("TierFull", message)
+    message = (
+        f"rule {result.rule}: {size} could not be moved to NUMA nodes {nodes} "
+        "(pinned, or mapped by other processes as well)"
+    )
+    return Explanation("Failed", message)
