@@ -24,11 +24,10 @@ RESTRICTED = {
 READ = ["get", "list", "watch"]
 RULES = {
     "operator": [
-        ("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], READ),
+        ("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], ["list", "watch"]),
         ("memplace.dev", ["memoryplacements/status"], ["patch"]),
-        ("", ["pods"], READ),
+        ("", ["pods"], ["list", "watch"]),
         ("", ["events"], ["create"]),
-        ("apiextensions.k8s.io", ["customresourcedefinitions"], ["list", "watch"]),
     ],
     "agent": [
         ("", ["pods"], ["list", "watch"]),
@@ -38,12 +37,9 @@ RULES = {
     ],
     "retire": [
         ("memplace.dev", ["memoryplacements"], ["list", "delete"]),
-        ("memplace.dev", ["nodememories"], [*READ, "patch"]),
+        ("memplace.dev", ["nodememories"], ["list", "patch"]),
     ],
-    "selftest": [
-        ("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], ["list"]),
-        ("", ["nodes"], ["list"]),
-    ],
+    "selftest": [("memplace.dev", ["nodememories"], ["list"])],
     "view": [("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], READ)],
     "edit": [
         (
@@ -152,10 +148,7 @@ def test_the_agent_sees_of_the_host_only_this(one: One) -> None:
     }
     mounts = {m["name"]: m for m in spec["containers"][0]["volumeMounts"]}
     assert mounts["cgroup"]["readOnly"] is True
-    assert {name for name, mount in mounts.items() if not mount.get("readOnly")} == {
-        "journal",
-        "seccomp",
-    }
+    assert {name for name, mount in mounts.items() if not mount.get("readOnly")} == {"journal"}
 
 
 def test_the_agent_is_told_what_the_contract_names(one: One) -> None:
@@ -165,7 +158,7 @@ def test_the_agent_is_told_what_the_contract_names(one: One) -> None:
         "NODE_NAME": None,
         "MEMPLACE_JOURNAL_DIR": "/run/memplace",
         "MEMPLACE_CGROUP_ROOT": "/host/sys/fs/cgroup",
-        "MEMPLACE_SECCOMP_DIR": "/host/seccomp",
+        "MEMPLACE_SECCOMP_DIR": "/var/lib/kubelet/seccomp/memplace",
         "MEMPLACE_SYSFS": "/sys",
         "MEMPLACE_PROC": "/proc",
         "MEMPLACE_RESYNC_S": "30",
@@ -242,3 +235,11 @@ def test_the_crds_reach_the_cluster_as_they_are(chart: Any, objects: list[Json])
     assert sorted(rendered, key=str) == sorted(
         (yaml.safe_load(path.read_text()) for path in CRDS), key=str
     )
+
+
+def test_the_selftest_finds_the_operator_without_a_name_service(one: One) -> None:
+    pod = one("Pod", "selftest")["spec"]
+    env = {e["name"]: e["value"] for e in pod["containers"][0]["env"]}
+    assert env["MEMPLACE_OPERATOR_URL"] == "http://$(MEMPLACE_OPERATOR_SERVICE_HOST):8080"
+    assert pod["enableServiceLinks"] is True
+    assert one("Service", "operator")["spec"]["ports"][0]["port"] == 8080
