@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from msgspec import UNSET
 
 from memplace.kinds import ExistingPages, Mode, RegionKind
-from memplace.quantity import is_size
+from memplace.quantity import exact_bytes, is_size
 
 if TYPE_CHECKING:
     from memplace.api.v1alpha1 import (
@@ -60,12 +60,10 @@ PATH_NEEDS_TYPE = (
     "path goes only with type File or Shared: remove path, or change type; "
     "anonymous memory is named by name"
 )
-PATH_START = (
-    "path is compared with the whole path: begin it with / or *, for example */model.bin"
-)
+PATH_START = "path is compared with the whole path: begin it with / or *, for example */model.bin"
 NOT_A_SIZE = (
-    "write a size in bytes with an optional suffix k, M, G, T, P, E, Ki, Mi, Gi, Ti, Pi or Ei, "
-    "for example 64Mi"
+    "write a size in bytes with an optional suffix k, M, G, T, P, Ki, Mi, Gi, Ti or Pi, "
+    "for example 64Mi; less than 1024Pi"
 )
 MIN_ABOVE_MAX = "minSize is larger than maxSize, so nothing can match: swap them, or remove one"
 VALUES_NEEDED = "operators In and NotIn need values: write for example values: [redis]"
@@ -133,9 +131,14 @@ def _entry(field: str, entry: RegionEntry) -> Iterator[Finding]:
         yield field, PATH_NEEDS_TYPE
     if entry.path and entry.path[0] not in "/*?[":
         yield f"{field}.path", PATH_START
-    bad = [key for key, size in _sizes(entry) if not is_size(size)]
+    sizes = dict(_sizes(entry))
+    bad = [key for key, size in sizes.items() if not is_size(size)]
     yield from ((f"{field}.{key}", NOT_A_SIZE) for key in bad)
-    if not bad and entry.max_bytes is not None and entry.min_bytes > entry.max_bytes:
+    if (
+        len(sizes) == 2
+        and not bad
+        and exact_bytes(sizes["minSize"]) > exact_bytes(sizes["maxSize"])
+    ):
         yield field, MIN_ABOVE_MAX
 
 

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API server makes of our CRDs: examples, defaults, columns, explain, status."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from memplace.api import v1alpha1 as v1
+from memplace.api.conditions import MESSAGE_MAX, set_condition
+from memplace.kinds import Mode
+from memplace.validation import problems
+
+BASE = "/apis/memplace.dev/v1alpha1"
+PLACEMENTS = f"{BASE}/namespaces/default/memoryplacements"
+NODES = f"{BASE}/nodememories"
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+NOW = datetime(2026, 11, 24, 12, 30, 15, 123456, tzinfo=UTC)
+
+Json = dict[str, Any]
+
+
+def load(name: str) -> Json:
+    (found,) = [path for path in EXAMPLES if path.stem == name]
+    loaded: Json = yaml.safe_load(found.read_text())
+    return loaded
+
+
+def conditions(message: str = "") -> tuple[v1.Condition, ...]:
+    return set_condition(
+        (), "Ready", status="True", reason="Placed", message=message, generation=1, now=NOW
+    )
+
+
+@pytest.fixture
+def placed(api: Any) -> Any:
+    created = api.call("POST", PLACEMENTS, load("redis-on-cxl"), fieldValidation="Strict")
+    assert created.ok, created.message
+    yield created.body
+    api.call("DELETE", f"{PLACEMENTS}/redis-on-cxl")
+
+
+@pytest.fixture
+def node(api: Any) -> Any:
+    manifest = {"apiVersion": "memplace.dev/v1alpha1", "kind": "NodeMemory"}
+    created = api.call("POST", NODES, manifest | {"metadata": {"name": "worker-1"}})
+    assert created.ok, created.message
+    yield created.body
+    api.call("DELETE", f"{NODES}/worker-1")
+
+
+def test_there_is_an_example_of_each_mode() -> None:
+    specs = [yaml.safe_load(path.read_text())["spec"] for path in EXAMPLES]
+    modes = {rule["policy"]["mode"] for spec in specs for rule in spec.get("rules", [])}
+    assert modes == {mode.value for mode in Mode}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_apply_in_both_ways_and_make_sense(api: Any, path: Path) -> None:
+    for how in (("apply",), ("apply", "--server-side")):
+        applied = api.kubectl(*how, "--dry-run=server", "-o", "yaml", "-f", str(path))
+        assert applied.returncode == 0, applied.stderr
+        assert "Warning" not in applied.stderr
+    obj = yaml.safe_load(applied.stdout)
+    if obj["kind"] == "MemoryTier":
+        assert v1.parse_tier(obj).spec.numa_nodes
+    else:
+        assert problems(v1.parse_placement(obj).spec) == ()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_spec_rendered_by_the_core_is_the_manifest(path: Path) -> None:
+    spec = yaml.safe_load(path.read_text())["spec"]
+    meta = {"name": "x", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    parse = v1.parse_tier if "numaNodes" in spec else v1.parse_placement
+    assert v1.to_builtins(parse({"metadata": meta, "spec": spec}).spec) == spec
+
+
+def test_a_node_is_active_by_default(node: Json) -> None:
+    assert node["spec"] == {"agent": "Active"}
+    assert v1.parse_node_memory(node).spec.agent is v1.AgentMode.ACTIVE
+
+
+def test_nothing_of_a_placement_is_defaulted(placed: Json) -> None:
+    assert placed["spec"] == load("redis-on-cxl")["spec"]
+
+
+def test_unknown_agent_modes_are_refused(api: Any, node: Json) -> None:
+    answer = api.call("PATCH", f"{NODES}/worker-1", {"spec": {"agent": "Off"}})
+    assert 'supported values: "Active", "Retired"' in answer.message
+
+
+def test_spec_and_status_are_written_apart(api: Any, placed: Json) -> None:
+    url = f"{PLACEMENTS}/redis-on-cxl"
+    ignored = api.call("PATCH", url, {"status": {"matchedPods": 5}})
+    assert ignored.ok
+    assert "status" not in ignored.body
+    written = api.call("PATCH", f"{url}/status", {"spec": None, "status": {"matchedPods": 5}})
+    assert written.ok
+    assert written.body["status"] == {"matchedPods": 5}
+    assert written.body["spec"] == placed["spec"]
+    assert written.body["metadata"]["generation"] == placed["metadata"]["generation"]
+
+
+def test_a_placements_status_comes_back_as_it_was_written(api: Any, placed: Json) -> None:
+    rules = (
+        v1.RuleStatus(
+            name="values",
+            regions=3,
+            bytes=2**40,
+            tiers=(v1.TierBytes(name="cxl", bytes=2**40), v1.TierBytes(name="other", bytes=0)),
+        ),
+    )
+    status = v1.PlacementStatus(
+        conditions=conditions(), observed_generation=1, matched_pods=2, placed_pods=2, rules=rules
+    )
+    path = f"{PLACEMENTS}/redis-on-cxl/status"
+    answer = api.call("PATCH", path, {"status": v1.to_builtins(status)}, fieldValidation="Strict")
+    assert answer.ok, answer.message
+    assert v1.parse_placement(answer.body).status == status
+
+
+def full_node_status() -> v1.NodeMemoryStatus:
+    rule = v1.RuleReport(
+        name="values",
+        regions=2,
+        bytes=2**33,
+        numa_nodes=(v1.NodeBytes(id=0, bytes=5), v1.NodeBytes(id=1, bytes=2**33 - 5)),
+        misplaced_bytes=5,
+    )
+    container = v1.ContainerReport(
+        name="redis",
+        container_id="containerd://" + "a" * 64,
+        state=v1.ContainerState.MOVING,
+        reason="Moving",
+        message="m" * MESSAGE_MAX,
+        rules=(rule,),
+    )
+    pod = v1.PodReport(uid="p", name="redis-0", containers=(container,))
+    report = v1.PlacementReport(
+        uid="u", namespace="cache", name="redis", observed_generation=3, pods=(pod,)
+    )
+    undoing = v1.PlacementReport(uid="v", namespace="cache", name="gone", reason="Undoing")
+    return v1.NodeMemoryStatus(
+        conditions=conditions("x" * (MESSAGE_MAX + 1)),
+        heartbeat_time=NOW,
+        agent_version="0.1.0",
+        backend=v1.Backend(name=v1.BackendName.PROCESS_MBIND, reason="ProcessMbindAvailable"),
+        numa_nodes=(
+            v1.NumaNodeStatus(id=0, cpus="0-1", total_bytes=2**31, tier="dram"),
+            v1.NumaNodeStatus(id=1, total_bytes=2**30),
+        ),
+        tiers=(v1.TierNodes(name="dram", numa_nodes=(0,)),),
+        placements=(report, undoing),
+    )
+
+
+def test_a_nodes_status_comes_back_as_it_was_written(api: Any, node: Json) -> None:
+    status = full_node_status()
+    body = {"status": v1.to_builtins(status)}
+    answer = api.call("PATCH", f"{NODES}/worker-1/status", body, fieldValidation="Strict")
+    assert answer.ok, answer.message
+    assert v1.parse_node_memory(answer.body).status == status
+
+
+def test_an_empty_status_is_legal_too(api: Any, node: Json, placed: Json) -> None:
+    for url, status in (
+        (f"{NODES}/worker-1/status", v1.NodeMemoryStatus()),
+        (f"{PLACEMENTS}/redis-on-cxl/status", v1.PlacementStatus()),
+    ):
+        answer = api.call("PATCH", url, {"status": v1.to_builtins(status)})
+        assert answer.ok, answer.message
+
+
+def test_the_states_of_the_core_are_those_of_the_crd(crds: dict[str, Json]) -> None:
+    text = yaml.safe_dump(crds["NodeMemory"])
+    for enum in (v1.ContainerState, v1.BackendName, v1.AgentMode):
+        assert re.search(
+            r"enum:\n" + "".join(rf" *- '?{each.value}'?\n" for each in enum) + " *[a-z]", text
+        )
+
+
+def test_columns_of_a_placement(api: Any, placed: Json) -> None:
+    status = v1.PlacementStatus(conditions=conditions("all is well"), matched_pods=2, placed_pods=1)
+    api.call("PATCH", f"{PLACEMENTS}/redis-on-cxl/status", {"status": v1.to_builtins(status)})
+    header, row = api.kubectl("get", "mp").stdout.splitlines()
+    assert header.split() == ["NAME", "READY", "REASON", "MATCHED", "PLACED", "AGE"]
+    assert row.split()[:-1] == ["redis-on-cxl", "True", "Placed", "2", "1"]
+    wide = api.kubectl("get", "mp", "-o", "wide").stdout
+    assert "UNSUPPORTED" in wide
+    assert "all is well" in wide
+
+
+def test_columns_of_a_node(api: Any, node: Json) -> None:
+    supported = set_condition(
+        (),
+        "Supported",
+        status="False",
+        reason="SeccompFiltered",
+        message="",
+        generation=1,
+        now=NOW,
+    )
+    status = v1.NodeMemoryStatus(
+        conditions=supported,
+        heartbeat_time=datetime.now(UTC),
+        backend=v1.Backend(name=v1.BackendName.NONE, reason="SeccompFiltered"),
+    )
+    api.call("PATCH", f"{NODES}/worker-1/status", {"status": v1.to_builtins(status)})
+    header, row = api.kubectl("get", "nm").stdout.splitlines()
+    assert header.split() == ["NAME", "SUPPORTED", "BACKEND", "HEARTBEAT", "AGE"]
+    assert row.split()[:3] == ["worker-1", "False", "None"]
+
+
+def test_columns_of_a_tier(api: Any) -> None:
+    path = str(next(path for path in EXAMPLES if path.stem == "memory-tier"))
+    assert api.kubectl("apply", "-f", path).returncode == 0
+    row = api.kubectl("get", "mt").stdout.splitlines()[1]
+    assert api.kubectl("delete", "-f", path).returncode == 0
+    assert row.split()[:3] == ["cxl-far", "[2,3]", '["worker-1","worker-2"]']
+
+
+def test_the_category_lists_them_all(api: Any, placed: Json, node: Json) -> None:
+    listed = api.kubectl("get", "memplace", "-A", "-o", "name").stdout.split()
+    assert "memoryplacement.memplace.dev/redis-on-cxl" in listed
+    assert "nodememory.memplace.dev/worker-1" in listed
+
+
+@pytest.mark.parametrize("kind", ["memoryplacement", "memorytier", "nodememory"])
+def test_explain_knows_every_field(api: Any, kind: str) -> None:
+    spec = api.kubectl("explain", f"{kind}.spec")
+    assert spec.returncode == 0, spec.stderr
+    assert "<empty>" not in spec.stdout
+    assert "<no description>" not in spec.stdout
+    assert re.search(r"DESCRIPTION:\n +spec says|DESCRIPTION:\n +spec is", spec.stdout)
+
+
+def test_explain_tells_the_default_of_existing_pages(api: Any) -> None:
+    told = api.kubectl("explain", "mp.spec.rules.existingPages").stdout
+    assert "Default: Move; for modes Default and Local" in " ".join(told.split())
+    assert re.search(r"ENUM:\s+Move\s+Leave", told)
+
+
+def test_wait_sees_the_condition(api: Any, placed: Json) -> None:
+    status = v1.to_builtins(v1.PlacementStatus(conditions=conditions()))
+    api.call("PATCH", f"{PLACEMENTS}/redis-on-cxl/status", {"status": status})
+    waited = api.kubectl("wait", "mp/redis-on-cxl", "--for=condition=Ready", "--timeout=5s")
+    assert waited.returncode == 0, waited.stderr

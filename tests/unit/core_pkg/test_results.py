@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+from hypothesis import given
+from hypothesis import strategies as st
+from memplace.api.v1alpha1 import NodeBytes, TierBytes
+from memplace.policy import RuleResult
+from memplace.results import (
+    RESERVE_BYTES,
+    bytes_per_tier,
+    explain_misplaced,
+    merge_results,
+    rule_report,
+)
+
+MIB = 1 << 20
+TIERS = {"dram": frozenset({0, 1}), "cxl": frozenset({2})}
+numa_bytes = st.dictionaries(st.integers(0, 4), st.integers(0, 2**40))
+results = st.builds(
+    RuleResult,
+    rule=st.sampled_from(["a", "b"]),
+    regions=st.integers(0, 5),
+    bytes=st.integers(0, 99),
+    numa_bytes=numa_bytes,
+    misplaced_bytes=st.integers(0, 99),
+    nodes=st.frozensets(st.integers(0, 3)),
+)
+
+
+def left(size, nodes=frozenset({2})):
+    return RuleResult(rule="values", misplaced_bytes=size, nodes=nodes)
+
+
+@given(numa_bytes)
+def test_no_byte_is_lost_between_nodes_and_tiers(numa_bytes):
+    per_tier = bytes_per_tier(numa_bytes, TIERS)
+    assert sum(tier.bytes for tier in per_tier) == sum(numa_bytes.values())
+    names = [tier.name for tier in per_tier]
+    assert len(set(names)) == len(names)
+
+
+def test_tiers_come_by_name_and_other_last():
+    assert bytes_per_tier({4: 1, 2: 2, 0: 4, 1: 8}, TIERS | {"zzz": frozenset({3})}) == (
+        TierBytes(name="cxl", bytes=2),
+        TierBytes(name="dram", bytes=12),
+        TierBytes(name="other", bytes=1),
+    )
+    assert bytes_per_tier({0: 0}, TIERS) == ()
+
+
+@given(st.lists(st.lists(results, max_size=2, unique_by=lambda r: r.rule), max_size=4))
+def test_merging_adds_everything_up(plans):
+    merged = merge_results(plans)
+    flat = [result for results in plans for result in results]
+    assert {r.rule for r in merged} == {r.rule for r in flat}
+    assert len(merged) == len({r.rule for r in flat})
+    for field in ("regions", "bytes", "misplaced_bytes"):
+        assert sum(getattr(r, field) for r in merged) == sum(getattr(r, field) for r in flat)
+    for result in merged:
+        parts = [r for r in flat if r.rule == result.rule]
+        assert sum(result.numa_bytes.values()) == sum(sum(r.numa_bytes.values()) for r in parts)
+        assert result.nodes == frozenset().union(*(r.nodes for r in parts))
+
+
+def test_a_report_lists_numa_nodes_in_order():
+    report = rule_report(RuleResult(rule="r", regions=1, bytes=3, numa_bytes={2: 1, 0: 2}))
+    assert report.numa_nodes == (NodeBytes(id=0, bytes=2), NodeBytes(id=2, bytes=1))
+    assert (report.name, report.regions, report.bytes, report.misplaced_bytes) == ("r", 1, 3, 0)
+
+
+def test_nothing_misplaced_needs_no_explanation():
+    assert explain_misplaced(left(0), {}, moved=True) is None
+    assert explain_misplaced(left(0), {}, moved=False) is None
+
+
+def test_before_a_move_it_is_moving_however_full_the_tier():
+    explained = explain_misplaced(left(MIB), {2: 0}, moved=False)
+    assert explained is not None
+    assert explained.reason == "Moving"
+    assert "1Mi" in explained.message
+
+
+def test_a_tier_without_room_for_the_rest_is_full():
+    exactly = {2: MIB + RESERVE_BYTES}
+    full = explain_misplaced(left(MIB), {2: exactly[2] - 1, 0: 2**40}, moved=True)
+    failed = explain_misplaced(left(MIB), exactly, moved=True)
+    assert full is not None
+    assert failed is not None
+    assert (full.reason, failed.reason) == ("TierFull", "Failed")
+    assert "1Mi did not fit" in full.message
+    assert "1Mi could not be moved" in failed.message
+
+
+def test_room_is_counted_over_all_wanted_nodes_and_unknown_ones_are_full():
+    both = left(2 * MIB, frozenset({1, 2}))
+    some_room = explain_misplaced(both, {1: MIB, 2: MIB}, moved=True, reserve_bytes=0)
+    too_little = explain_misplaced(both, {1: MIB}, moved=True, reserve_bytes=0)
+    assert some_room is not None
+    assert too_little is not None
+    assert (some_room.reason, too_little.reason) == ("Failed", "TierFull")
