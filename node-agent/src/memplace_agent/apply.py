@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from memplace.kinds import ExistingPages
 from memplace.policy import Action, Call, calls
+
 from memplace_agent.errors import CallFailed, HoleInRange, MissingCapability
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, Kernel, PidFd
 

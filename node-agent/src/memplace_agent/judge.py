@@ -9,6 +9,7 @@ from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.policy import RuleResult
 from memplace.results import explain_misplaced, merge_results, rule_report
+
 from memplace_agent.place import Outcome
 
 __all__ = ["SETTLING_TRIES", "judge"]

@@ -14,6 +14,7 @@ from memplace.nodes import NodeSet, format_nodes
 from memplace.policy import Action, Plan, RuleResult, plan
 from memplace.regions import Region, winner
 from memplace.results import bytes_per_tier, merge_results
+
 from memplace_agent import records
 from memplace_agent.apply import ApplyReport, apply, errno_name
 from memplace_agent.containers.processes import Pinned, may_move_all, read_address_space

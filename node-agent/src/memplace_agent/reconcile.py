@@ -17,7 +17,9 @@ from memplace.api.v1alpha1 import ContainerReport, ContainerState, Placement
 from memplace.assignment import Assignment, assign
 from memplace.errors import FeatureUnavailable, MemplaceError
 from memplace.nodes import NodeSet
+from memplace.policy import Plan
 from memplace.topology import BUILTIN_TIERS, NumaNode, resolve_tiers
+
 from memplace_agent.containers.cgroups import Cgroups
 from memplace_agent.containers.processes import pin, read_layout, read_stat
 from memplace_agent.errors import ProcessGone
@@ -40,7 +42,7 @@ log = logging.getLogger(__name__)
 class _Watched:
     # What the last pass found in a container, for the scan to compare with.
     subject: Subject
-    layouts: dict[int, int] = field(default_factory=dict)
+    layouts: dict[int, int | None] = field(default_factory=dict)
     tries: int = 0
     settled: bool = False
 
@@ -165,7 +167,7 @@ class Reconciler:
         outcomes = {pid: self._process(pid, wanted) for pid in pids}
         alive = {pid: outcome for pid, outcome in outcomes.items() if outcome is not None}
         done = bool(alive) and not any(o.plan.actions or o.errors for o in alive.values())
-        watched.layouts = {pid: outcome.layout for pid, outcome in alive.items()}
+        watched.layouts = {pid: o.layout if o else None for pid, o in outcomes.items()}
         watched.settled = done
         watched.tries = 0 if done else watched.tries + 1
         return judge(
@@ -192,6 +194,10 @@ class Reconciler:
             self._metrics.processes_gone.inc()
             log.debug("process gone", extra={"pid": pid})
             return None
+        except (MemplaceError, OSError) as err:
+            log.warning("process failed", extra={"pid": pid, "error": str(err)})
+            self._metrics.apply.labels("failed", getattr(err, "reason", "Failed")).inc()
+            return Outcome(plan=Plan(), layout=0, errors=(str(err),))
 
     def _needs_pass(self, container_id: str, watched: _Watched) -> bool:
         # What does not settle is tried again at once a few times, then by full passes only.
@@ -282,9 +288,7 @@ def _subject(pod: Pod, container: str, placement: Placement) -> Subject:
     return Subject(placement, pod.ref, container, pod.container_ids[container])
 
 
-def _report(
-    subject: Subject, state: ContainerState, reason: str, message: str
-) -> ContainerReport:
+def _report(subject: Subject, state: ContainerState, reason: str, message: str) -> ContainerReport:
     return ContainerReport(
         name=subject.container,
         state=state,

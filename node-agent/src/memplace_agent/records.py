@@ -15,11 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
-
 from memplace.kinds import ExistingPages, Policy
 from memplace.nodes import format_nodes
 from memplace.policy import Action
 from memplace.regions import Region
+
 from memplace_agent.journal import Entry, Record
 from memplace_agent.procfs.numa_maps import format_policy, parse_policy
 from memplace_agent.procfs.regions import AddressSpace
@@ -48,7 +48,7 @@ def settle(entry: Entry, space: AddressSpace, allowed: frozenset[int]) -> Entry:
         carries one unrecorded, and not by the process's own doing, is adopted with the
         policy that its neighbour had before, or the default policy.
     """
-    match = _Carries(entry, allowed)
+    match = _Carries(entry, space, allowed)
     carrying = [region for region in space.regions if not region.special and match(region)]
     kept = [
         record
@@ -142,10 +142,11 @@ def _possible(policy: Policy, allowed: frozenset[int]) -> Policy:
 class _Carries:
     # Whether a region carries a policy that memplace set in this process.
 
-    def __init__(self, entry: Entry, allowed: frozenset[int]) -> None:
+    def __init__(self, entry: Entry, space: AddressSpace, allowed: frozenset[int]) -> None:
+        self._space = space
         self._remapped = entry.allowed != format_nodes(allowed)
         applied = {text for record in entry.records for text in record.applied}
-        self._applied = tuple(applied - entry.foreign)
+        self._applied = tuple(applied - entry.foreign - {_NO_POLICY})
         self._recorded = tuple(entry.records)
 
     def __call__(self, region: Region) -> bool:
@@ -160,7 +161,7 @@ class _Carries:
     def _same(self, ours: Policy, theirs: Policy) -> bool:
         if self._remapped and ours.mode is theirs.mode and ours.flags == theirs.flags:
             return True
-        return ours == theirs
+        return ours in (theirs, self._space.own_policy(theirs))
 
 
 def _foreign(entry: Entry, actions: Sequence[Action], space: AddressSpace) -> frozenset[str]:

@@ -23,6 +23,7 @@ from memplace.api.v1alpha1 import (
 from memplace.assignment import PodRef
 from memplace.nodes import NodeSet, format_nodes
 from memplace.topology import NumaNode, tier_by_node
+
 from memplace_agent.syscalls.features import Features
 
 __all__ = ["Reports", "Retirement", "Subject", "node_status"]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from memplace.nodes import parse_nodes
 from memplace.topology import NumaNode
+
 from memplace_agent.hostfs import HostFs
 
 __all__ = ["free_bytes", "read_numa_nodes"]
@@ -21,7 +22,7 @@ def read_numa_nodes(host: HostFs) -> tuple[NumaNode, ...]:
     return tuple(
         NumaNode(
             id=number,
-            cpus=parse_nodes_of_cpus((path / "cpulist").read_text()),
+            cpus=parse_cpus((path / "cpulist").read_text()),
             total_bytes=_meminfo(path).get("MemTotal", 0),
             kernel_tier=tiers.get(number),
         )
@@ -37,7 +38,7 @@ def free_bytes(host: HostFs) -> dict[int, int]:
     }
 
 
-def parse_nodes_of_cpus(text: str) -> frozenset[int]:
+def parse_cpus(text: str) -> frozenset[int]:
     """Parse a list of CPUs; it has the format of a list of nodes, and larger numbers."""
     cpus: set[int] = set()
     for part in filter(None, text.strip().split(",")):

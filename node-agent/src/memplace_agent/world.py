@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-
 from memplace.api.v1alpha1 import (
     AgentMode,
     MemoryTier,
@@ -23,6 +22,7 @@ from memplace.api.v1alpha1 import (
 )
 from memplace.assignment import PodRef
 from memplace.errors import MemplaceError
+
 from memplace_agent.containers.cgroups import parse_container_id
 
 __all__ = ["Cache", "Kind", "Pod", "World", "parse_pod"]

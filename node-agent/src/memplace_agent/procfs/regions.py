@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from memplace.kinds import Mode, Policy, RegionKind
 from memplace.regions import Region
+
 from memplace_agent.procfs.maps import Mapping, parse_maps
 from memplace_agent.procfs.numa_maps import NumaMapping, parse_numa_maps
 
@@ -15,8 +16,8 @@ __all__ = ["AddressSpace", "join", "layout_of"]
 _DELETED = " (deleted)"
 _DEFAULT = Policy(Mode.DEFAULT)
 # Files of tmpfs without a name, and the shared memory that has one by convention.
-_SHMEM = ("/memfd:", "/SYSV", "/dev/shm/", "/dev/zero", "[anon_shmem:")  # noqa: S108
-_NO_DEVICE = ("/dev/shm/", "/dev/zero", "/dev/hugepages/")  # noqa: S108
+_SHMEM = ("/memfd:", "/SYSV", "/dev/shm/", "/dev/zero", "[anon_shmem:")
+_NO_DEVICE = ("/dev/shm/", "/dev/zero", "/dev/hugepages/")
 
 
 @dataclass(frozen=True, slots=True)

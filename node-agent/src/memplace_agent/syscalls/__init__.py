@@ -17,6 +17,7 @@ from typing import Any, NewType, Protocol
 
 from memplace.kinds import Mode, Policy
 from memplace.nodes import WORD_BITS, to_words
+
 from memplace_agent._memplace_sys import ffi, lib
 from memplace_agent.errors import ProcessGone, raise_errno
 

@@ -20,6 +20,7 @@ from memplace.errors import (
     MissingCapability,
     SeccompFiltered,
 )
+
 from memplace_agent._memplace_sys import ffi
 from memplace_agent.hostfs import HostFs
 from memplace_agent.syscalls import MPOL_ARGS_SIZE, raw_call
@@ -87,9 +88,7 @@ def _announced_number(directory: Path) -> int:
     try:
         numbers = {name: int((directory / name).read_text()) for name in ("nr", "args_size")}
     except FileNotFoundError as err:
-        raise KernelWithoutProcessMbind(
-            "this kernel does not announce process_mbind()."
-        ) from err
+        raise KernelWithoutProcessMbind("this kernel does not announce process_mbind().") from err
     except ValueError as err:
         raise KernelWithoutProcessMbind("the kernel's announcement has no number.") from err
     if numbers["args_size"] < MPOL_ARGS_SIZE:
