@@ -50,15 +50,17 @@ def settle(entry: Entry, space: AddressSpace, allowed: frozenset[int]) -> Entry:
     """
     match = _Carries(entry, space, allowed)
     carrying = [region for region in space.regions if not region.special and match(region)]
+    known = list(_overlaps(entry.records, carrying))
     kept = [
         record
-        for record, region in _overlaps(entry.records, carrying)
+        for record, region in known
         if match.one(record.applied, region.policy) and not _is_back(record, region, space)
     ]
+    covered = [record for record, _ in known]
     adopted = [
         Record(start, end, _neighbour(entry.records, start, end), (format_policy(region.policy),))
         for region in carrying
-        for start, end in _gaps(region.start, region.end, kept)
+        for start, end in _gaps(region.start, region.end, covered)
     ]
     return msgspec.structs.replace(entry, records=_merge([*kept, *adopted]))
 

@@ -10,7 +10,7 @@ from memplace.errors import ParseError
 
 _LINE = re.compile(
     r"(?P<start>[0-9a-f]+)-(?P<end>[0-9a-f]+) (?P<perms>[r-][w-][x-][ps])"
-    r" [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ (?P<inode>\d+)(?: +(?P<path>.*))?",
+    r" [0-9a-f]+ [0-9a-f]+:[0-9a-f]+ (?P<inode>\d{1,20})(?: +(?P<path>.*))?",
     re.ASCII | re.DOTALL,
 )
 _ESCAPE = re.compile(r"\\([0-7]{3})", re.ASCII)

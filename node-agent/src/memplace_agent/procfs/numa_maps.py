@@ -34,8 +34,8 @@ _LINE = re.compile(
     rf"(?P<start>[0-9a-f]+) (?P<policy>{_POLICY.pattern})(?: (?P<rest>.*))?",
     re.ASCII | re.DOTALL,
 )
-_PAGES = re.compile(r"N(\d+)=(\d+)", re.ASCII)
-_PAGE_SIZE = re.compile(r"kernelpagesize_kB=(\d+)", re.ASCII)
+_PAGES = re.compile(r"N(\d{1,4})=(\d{1,20})", re.ASCII)
+_PAGE_SIZE = re.compile(r"kernelpagesize_kB=(\d{1,20})", re.ASCII)
 _DEFAULT_PAGE = 4096
 _LARGEST_PAGE = 1 << 30
 
@@ -80,13 +80,20 @@ def parse_numa_maps(text: str) -> tuple[NumaMapping, ...]:
     Source: proc_pid_numa_maps(5); linux ``fs/proc/task_mmu.c:show_numa_map()``.
     """
     lines = text.removesuffix("\n").split("\n") if text else []
-    return tuple(_numa_mapping(line, number) for number, line in enumerate(lines, start=1))
+    return tuple(_checked(line, number) for number, line in enumerate(lines, start=1))
 
 
-def _numa_mapping(line: str, number: int) -> NumaMapping:
+def _checked(line: str, number: int) -> NumaMapping:
+    try:
+        return _numa_mapping(line)
+    except ParseError as err:
+        raise ParseError(err.what, line, path="numa_maps", line_no=number) from err
+
+
+def _numa_mapping(line: str) -> NumaMapping:
     match = _LINE.fullmatch(line)
     if match is None:
-        raise ParseError("mapping", line, path="numa_maps", line_no=number)
+        raise ParseError("mapping", line)
     # Blanks of a path are escaped in this file (seq_path()), so each blank ends a field.
     fields = (match["rest"] or "").split(" ")
     page_size = _page_size(fields)
