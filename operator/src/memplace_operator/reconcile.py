@@ -153,21 +153,18 @@ def _of_the_spec(placement: Placement, world: World) -> Iterable[Verdict]:
 
 def _unknown_tiers(placement: Placement, world: World) -> Iterable[Verdict]:
     here = {name for node in world.nodes.values() for name in node.tiers}
-    known = here | world.tiers | BUILTIN_TIERS
+    known = here | world.tiers
+    offer = ", ".join(sorted(known)) or "none yet"
     for rule in placement.spec.rules:
-        for name in (tier for tier in rule.policy.tiers if tier not in known):
+        missing = [tier for tier in rule.policy.tiers if tier not in known]
+        # Naming a built-in tier beside one that exists is how a portable manifest looks.
+        if set(missing) <= BUILTIN_TIERS and len(missing) < len(rule.policy.tiers):
+            continue
+        for tier in missing:
             yield Verdict(
                 "TierUnknown",
-                f"rule {rule.name}: no node has a tier {name} and no MemoryTier is called that: "
-                f"write one of {', '.join(sorted(here)) or 'dram'}, or create MemoryTier {name}",
-            )
-        names = rule.policy.tiers
-        if names and not (here | world.tiers).intersection(names) and known.issuperset(names):
-            yield Verdict(
-                "TierNotOnNode",
-                f"rule {rule.name}: no node has memory of tier {', '.join(names)}: name a tier "
-                f"that exists ({', '.join(sorted(here)) or 'none so far'}), or describe it "
-                "with a MemoryTier",
+                f"rule {rule.name}: no node has a tier {tier} and no MemoryTier is called that: "
+                f"name one that exists ({offer}), or create a MemoryTier {tier}",
             )
 
 

@@ -28,6 +28,8 @@ FAILURES = (
 # What is not Placed, the worst first.
 ORDER = (*FAILURES, "Unsupported", "Moving", "Pending")
 PLACED = "Placed"
+# Where a message has to name the tiers; agents speak of NUMA nodes.
+_ABOUT_TIERS = frozenset({"TierUnknown", "TierNotOnNode", "TierFull", "NotAllowedByCpuset"})
 
 _WHY_UNSUPPORTED = "KernelWithoutProcessMbind"
 _STATES = {
@@ -96,7 +98,11 @@ def judge(placement: Placement, pod: Pod, world: World) -> Verdict | None:
         return conflicts[0] if conflicts else None
     own = _on_node(placement, pod, won, world)
     found = worst([own, *conflicts])
-    return Verdict(found.reason, found.message, found.cause, own.measured)
+    message = found.message
+    if found.reason in _ABOUT_TIERS:
+        tiers = dict.fromkeys(t for rule in placement.spec.rules for t in rule.policy.tiers)
+        message += f" (tiers the rules name: {', '.join(tiers)})"
+    return Verdict(found.reason, message, found.cause, own.measured)
 
 
 def _conflict(pod: Pod, container: str, winner: Placement) -> Verdict:
