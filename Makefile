@@ -1,4 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-.PHONY: help check
+# Everything runs inside the lab's own Debian root (lab/enter): the host needs
+# nothing but Debian's apt and root.
+.PHONY: help demo test check build lab-up lab-down lab-shell clean-cache lock
+
+IN_LAB := lab/enter
+SYNC := uv sync --quiet --all-groups
+LAB := $(IN_LAB) sh -c '$(SYNC) && exec python3 -m memplace_lab "$$@"' lab
+
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
+
+demo: ## Bring up a cluster with memory tiers and move a running pod to CXL
+	@$(LAB) demo
+
+test: ## Prove everything: static checks, unit, CRD, chart, image, kernel and end-to-end tests
+	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test'
+
+check: ## The fast part of the tests: static checks and unit tests
+	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test --fast'
+
+build: ## Build what the cluster is made of: programs, kernel, disk, images
+	@$(LAB) build
+
+lab-up: ## Bring up a cluster with memplace installed (TOPOLOGY=hmat or two)
+	@$(LAB) up --topology $(or $(TOPOLOGY),hmat)
+
+lab-shell: ## Open a shell with kubectl and helm for the running cluster
+	@$(LAB) shell --topology $(or $(TOPOLOGY),hmat)
+
+lab-down: ## End every running cluster
+	@$(LAB) down
+
+clean-cache: lab-down ## Remove everything that was built
+	@lab/clean-cache
+
+lock: ## Resolve the Python dependencies anew
+	@$(IN_LAB) uv lock

@@ -78,7 +78,9 @@ def selected(full: Path, patterns: Sequence[str]) -> set[Path]:
     for pattern in patterns:
         for found in full.glob(pattern.removeprefix("!")):
             below = found.rglob("*") if found.is_dir() and not found.is_symlink() else [found]
-            paths = {path.relative_to(full) for path in below if path.is_symlink() or path.is_file()}
+            paths = {
+                path.relative_to(full) for path in below if path.is_symlink() or path.is_file()
+            }
             kept = kept - paths if pattern.startswith("!") else kept | paths
     return kept
 
@@ -90,7 +92,11 @@ def libraries(full: Path, files: Iterable[Path]) -> set[Path]:
     found: set[Path] = set()
     for file in files:
         with (full / file).open("rb") as binary:
-            if (full / file).is_symlink() or binary.read(4) != b"\x7fELF" or file.name == loader.name:
+            if (
+                (full / file).is_symlink()
+                or binary.read(4) != b"\x7fELF"
+                or file.name == loader.name
+            ):
                 continue
         for line in run("chroot", full, inside, "--list", f"/{file}").splitlines():
             if "=> /" in line:

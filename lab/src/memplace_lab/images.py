@@ -194,7 +194,8 @@ def commit(shop: Workshop, name: str, context: Path, reference: str) -> None:
 
     Time stamps are those of the epoch: the same files give the same digests.
     """
-    options = ("--isolation", "chroot", "--network", "host", "--timestamp", "0", "--quiet", "--format", "oci")
+    options = ["--isolation", "chroot", "--network", "host", "--timestamp", "0"]
+    options += ["--quiet", "--format", "oci"]
     recipe = shop.recipes / f"{name}.Containerfile"
     buildah(shop, "build", *options, "--file", recipe, "--tag", reference, context)
 

@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's kernel: Debian's source with the series of ``kernel/``, built by ``kernel/build``."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from memplace_lab import store
+from memplace_lab.steps import run
+
+KERNEL = store.REPO / "kernel"
+
+
+@functools.cache
+def image(base: str = "6.12") -> Path:
+    """Return the bzImage of a base, building it if need be (about 10 minutes on 2 cores)."""
+    key = store.digest(KERNEL / base, KERNEL / "build", KERNEL / "configs")
+
+    def make(target: Path) -> None:
+        work = store.CACHE / f"kernel-work-{base}"
+        run(
+            KERNEL / "build", "--base", base, "--config", "lab", "--out", target, "--work", work,
+            log=store.CACHE / "log" / f"kernel-{base}.log",
+        )  # fmt: skip
+
+    return (
+        store.made(f"kernel-{base}", key, make, title=f"Linux {base} with process_mbind()")
+        / "bzImage"
+    )

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""memplace itself in the lab: its images into the registry, its chart into the cluster."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from memplace_lab import images, store
+from memplace_lab.cluster import Cluster
+from memplace_lab.network import REGISTRY
+from memplace_lab.steps import run, step
+
+NAMESPACE = "memplace-system"
+CHART = store.REPO / "charts" / "memplace"
+WORKLOADS = store.REPO / "lab" / "manifests" / "workloads.yaml"
+WORKLOAD_SOURCE = store.REPO / "tests" / "e2e" / "workload.c"
+_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
+
+
+def workshop() -> images.Workshop:
+    """Return where and from what the images are made."""
+    bundle = _BUNDLE if _BUNDLE.exists() else None
+    return images.Workshop(store.REPO, store.CACHE, images.apt_sources(), ca_bundle=bundle)
+
+
+@functools.cache
+def built() -> Mapping[str, str]:
+    """Build all images and return ``name:tag`` in the registry -> name in the store.
+
+    The tag is the key of what the image is made of: a name stands for one content.
+    """
+    shop = workshop()
+    with step("container images"):
+        product = {f"memplace/{t}": ref for t, ref in images.product_images(shop).items()}
+        found = {**product, **images.workload_images(shop, WORKLOAD_SOURCE)}
+    named = {f"{name}:{ref.rpartition(':')[2]}": ref for name, ref in found.items()}
+    # containerd's configuration names the sandbox image, so its tag is fixed.
+    return {**named, "lab/pause:1": found["lab/pause"]}
+
+
+def prepull() -> list[str]:
+    """Return the images that a worker has before the product comes."""
+    return [name for name in built() if not name.startswith("memplace/")]
+
+
+def image(name: str) -> str:
+    """Return ``HOST:PORT/name:tag`` of an image by its name without a tag."""
+    found = next(full for full in built() if full.rpartition(":")[0] == name)
+    return f"{REGISTRY}/{found}"
+
+
+def publish(cluster: Cluster) -> None:
+    """Push every image to the registry of a cluster."""
+    with step("images into the registry"):
+        for name, reference in built().items():
+            push = [
+                "-m",
+                "memplace_lab.images",
+                "--cache",
+                str(store.CACHE),
+                "push",
+                reference,
+                REGISTRY,
+                name,
+            ]
+            run(*cluster.network.inside(sys.executable, *push), timeout_s=300)
+
+
+def install(cluster: Cluster, *more: str) -> None:
+    """Install the chart and wait until operator and agents are ready."""
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    label = "pod-security.kubernetes.io/enforce=privileged"
+    cluster.kubectl("label", "namespace", NAMESPACE, label)
+    with step("helm install memplace charts/memplace"):
+        cluster.helm("install", "memplace", str(CHART), "--namespace", NAMESPACE, *_values(), *more,
+                     "--wait", "--timeout", "5m")  # fmt: skip
+
+
+def _values() -> list[str]:
+    values = {"image.registry": REGISTRY}
+    for part in ("operator", "agent"):
+        repository, _, tag = image(f"memplace/{part}").removeprefix(f"{REGISTRY}/").rpartition(":")
+        values |= {f"{part}.image.repository": repository, f"{part}.image.tag": tag}
+    return [word for key, value in values.items() for word in ("--set-string", f"{key}={value}")]
+
+
+def workload_manifest() -> str:
+    """Return the manifest of the pods to place, with the lab's images filled in."""
+    return re.sub(r"IMAGE\(([a-z/]+)\)", lambda found: image(found[1]), WORKLOADS.read_text())

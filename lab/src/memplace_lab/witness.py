@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the bytes of a container are, seen by a reader that is not the product.
+
+The reading itself is done on the worker by ``tests/e2e/observer.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from memplace_lab import store
+from memplace_lab.cluster import Cluster
+
+OBSERVER = store.REPO / "tests" / "e2e" / "observer.py"
+# Mappings of libraries and the like, too small to have a row each.
+_NAMED_ROWS = ("heap", "stack", "file /data")
+_LARGE = 1 << 20
+
+Bytes = Mapping[str, Mapping[int, int]]  # row -> NUMA node -> bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Vma:
+    """One mapping of one process: what it is, its policy, and bytes per NUMA node."""
+
+    pid: int
+    label: str
+    policy: str
+    nodes: Mapping[int, int]
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes in memory, on all nodes."""
+        return sum(self.nodes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The mappings of all processes of one container at one time."""
+
+    mappings: tuple[Vma, ...]
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """The processes seen."""
+        return frozenset(m.pid for m in self.mappings)
+
+    def where(self, chosen: Callable[[Vma], bool]) -> dict[int, int]:
+        """Return the bytes per NUMA node of the chosen mappings."""
+        return add_up(m.nodes for m in self.mappings if chosen(m))
+
+    def total(self) -> dict[int, int]:
+        """Return the bytes per NUMA node of all mappings."""
+        return add_up(m.nodes for m in self.mappings)
+
+    def labelled(self, label: str) -> dict[int, int]:
+        """Return the bytes per NUMA node of the mappings of one name."""
+        return self.where(lambda m: m.label == label)
+
+    def policies(self, label: str) -> frozenset[str]:
+        """Return the policies that the mappings of one name have."""
+        return frozenset(m.policy for m in self.mappings if m.label == label)
+
+    def rows(self) -> Bytes:
+        """Return the bytes per row of the table, largest first, the rest last."""
+        rows: dict[str, dict[int, int]] = defaultdict(lambda: defaultdict(int))
+        for mapping in self.mappings:
+            for node, size in mapping.nodes.items():
+                rows[_row(mapping)][node] += size
+        order = sorted(rows, key=lambda r: (r == "everything else", -sum(rows[r].values())))
+        return {row: dict(rows[row]) for row in order}
+
+
+def add_up(nodes: Iterable[Mapping[int, int]]) -> dict[int, int]:
+    """Return the sum of bytes per NUMA node."""
+    total: dict[int, int] = defaultdict(int)
+    for one in nodes:
+        for node, size in one.items():
+            total[node] += size
+    return dict(total)
+
+
+def _row(mapping: Vma) -> str:
+    label = mapping.label
+    if label.startswith(("anon:", *_NAMED_ROWS)):
+        return label
+    if label == "anonymous" and mapping.size_bytes >= _LARGE:
+        return "anonymous (large)"
+    return "everything else"
+
+
+def observe(cluster: Cluster, worker: str, container_id: str) -> Observation:
+    """Read the placement of a container's processes on its worker.
+
+    Args:
+        cluster: The running cluster.
+        worker: The worker's name.
+        container_id: As in the pod's status, ``containerd://<64 hex digits>``.
+    """
+    plain = container_id.rpartition("/")[2]
+    text = cluster.ssh(worker, f"python3 - {plain}", stdin=OBSERVER.read_text())
+    processes: list[dict[str, Any]] = json.loads(text)[plain]
+    return Observation(
+        tuple(
+            Vma(p["pid"], m["label"], m["policy"], {int(n): b for n, b in m["nodes"].items()})
+            for p in processes
+            for m in p["mappings"]
+        )
+    )

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tells the tests where the programs and the kernel are, and builds what is missing."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+# Suites that need more than Python, and what they are told.
+_NEEDS = {
+    "MEMPLACE_BIN": ("crd", "operator", "chart", "e2e"),
+    "MEMPLACE_KERNEL": ("kernel", "host"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Set the variables that the chosen suites need; a variable that is set wins."""
+    from memplace_lab import binaries, kernel
+
+    makers = {"MEMPLACE_BIN": binaries.directory, "MEMPLACE_KERNEL": kernel.image}
+    suites = {item.path.relative_to(item.config.rootpath).parts[1] for item in items}
+    for name, needed_by in _NEEDS.items():
+        if suites.intersection(needed_by) and name not in os.environ:
+            os.environ[name] = str(makers[name]())

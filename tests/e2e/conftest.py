@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One cluster of two workers for all end-to-end tests, the second on Debian's stock kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from memplace_lab import cluster as clusters
+from memplace_lab import product, scenario
+from memplace_lab.cluster import Cluster
+from memplace_lab.redisload import RedisLoad
+from memplace_lab.scenario import Pod
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    running = clusters.up("two", product.prepull(), publish=product.publish)
+    product.install(running)
+    yield running
+    running.down()
+
+
+@pytest.fixture(scope="session")
+def pods(cluster: Cluster) -> dict[str, Pod]:
+    return scenario.start_pods(cluster)
+
+
+@pytest.fixture(scope="session")
+def redis(pods: dict[str, Pod]) -> RedisLoad:
+    return scenario.fill_redis(pods["redis"])
