@@ -40,6 +40,9 @@ COPY operator/src/memplace_operator /opt/memplace/app/memplace_operator
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/memplace/app
 
 FROM agent-deps AS agent-app
+COPY node-agent/build_ffi.py ./
+COPY lab/images/compile-ffi /usr/local/bin/
+RUN PYTHONPATH=/opt/memplace/deps compile-ffi build_ffi.py /opt/memplace/app
 COPY core/src/memplace /opt/memplace/app/memplace
 COPY node-agent/src/memplace_agent /opt/memplace/app/memplace_agent
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/memplace/app

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -14,14 +15,18 @@ ACCOUNTS = "root:x:0:0:root:/:/nonexistent\nnonroot:x:65532:65532:nonroot:/:/non
 GROUPS = "root:x:0:\nnonroot:x:65532:\n"
 
 
-def run(*command: str | Path, cwd: Path | None = None) -> str:
-    """Runs a command and returns its standard output.
+def run(*command: str | Path, **environment: str) -> str:
+    """Runs a command, the environment added to ours; returns its standard output.
 
     Raises:
         RuntimeError: The command failed; the message ends with what it said.
     """
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, check=False
+        [str(part) for part in command],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         said = "\n".join((done.stdout + done.stderr).splitlines()[-40:])

@@ -13,13 +13,15 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import inspect
 import json
 import os
+import resource
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +39,10 @@ PRODUCT_INPUTS = (
     "operator",
     "node-agent",
     "lab/pyproject.toml",
+    "lab/images/compile-ffi",
     "lab/images/install-locked",
 )
+DEBIAN = Path(__file__).with_name("debian.py")
 NOT_INPUT = {"__pycache__", "build", "dist", ".mypy_cache", ".ruff_cache", "tests"}
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 
@@ -96,9 +100,17 @@ def buildah(shop: Workshop, *arguments: str | Path) -> str:
     """Runs buildah on the store in the cache folder.
 
     The state of mounts lies in /run: it must not outlive the mounts themselves.
+    buildah insists on netavark, its network helper, and with the host's network
+    never runs it: a program that only fails stands in its place.
     """
+    helpers = shop.folder / "helpers"
+    if not (helpers / "netavark").is_symlink():
+        helpers.mkdir(parents=True, exist_ok=True)
+        (helpers / "containers.conf").write_text(f'[engine]\nhelper_binaries_dir=["{helpers}"]\n')
+        (helpers / "netavark").symlink_to("/usr/bin/false")
     where = ("--root", shop.folder / "store", "--runroot", "/run/memplace-images")
-    return run("buildah", *where, "--storage-driver", "overlay", *arguments)
+    options = (*where, "--storage-driver", "overlay")
+    return run("buildah", *options, *arguments, CONTAINERS_CONF=str(helpers / "containers.conf"))
 
 
 def input_files(paths: Iterable[Path]) -> Iterator[Path]:
@@ -182,17 +194,8 @@ def commit(shop: Workshop, name: str, context: Path, reference: str) -> None:
 
     Time stamps are those of the epoch: the same files give the same digests.
     """
-    options = (
-        "--isolation",
-        "chroot",
-        "--network",
-        "host",
-        "--timestamp",
-        "0",
-        "--quiet",
-        "--format",
-        "oci",
-    )
+    options = ["--isolation", "chroot", "--network", "host", "--timestamp", "0"]
+    options += ["--quiet", "--format", "oci"]
     recipe = shop.recipes / f"{name}.Containerfile"
     buildah(shop, "build", *options, "--file", recipe, "--tag", reference, context)
 
@@ -210,15 +213,15 @@ def making(shop: Workshop, reference: str) -> Iterator[Path | None]:
         say(f"made {reference} in {time.monotonic() - start:.0f} s")
 
 
-def recipe_key(shop: Workshop, name: str, *more: Path) -> str:
-    """Returns the key of an image: its recipes, this file, and what else goes in."""
-    recipes = sorted(shop.recipes.glob(f"{name}.*"))
-    return key_of(shop.tree, [*recipes, *more], Path(__file__).read_text())
+def recipe_key(shop: Workshop, name: str, *makers: Callable[..., object], more: Path) -> str:
+    """Returns the key of an image: its recipes, the code that makes it, and ``more``."""
+    code = [inspect.getsource(function) for function in (commit, *makers)]
+    return key_of(shop.tree, [*sorted(shop.recipes.glob(f"{name}.*")), more], *code)
 
 
 def base_image(shop: Workshop) -> str:
     """Makes the runtime base, Debian's python3 without a shell; returns its name."""
-    reference = f"localhost/memplace-base:{recipe_key(shop, 'base')}"
+    reference = f"localhost/memplace-base:{recipe_key(shop, 'base', finish_base, more=DEBIAN)}"
     with making(shop, reference) as work:
         if work:
             finish_base(work / "full", minimal_root(shop, "base", work))
@@ -229,7 +232,7 @@ def base_image(shop: Workshop) -> str:
 
 def build_image(shop: Workshop) -> str:
     """Makes the image of the builder stages, with a compiler and uv; returns its name."""
-    reference = f"localhost/memplace-build:{recipe_key(shop, 'build')}"
+    reference = f"localhost/memplace-build:{recipe_key(shop, 'build', build_image, more=DEBIAN)}"
     with making(shop, reference) as work:
         if work:
             unpack(shop, "build", work / "root", variant="minbase")
@@ -262,6 +265,9 @@ def build_target(shop: Workshop, target: str, reference: str, bases: tuple[str, 
     """Builds one target of the Dockerfile on (runtime base, build base)."""
     options: list[str | Path] = ["--isolation", "chroot", "--network", "host", "--layers"]
     options += ["--timestamp", "0", "--quiet", "--format", "oci", "--pull=never"]
+    # buildah would raise the limits, which not every root may.
+    for name, limit in (("nofile", resource.RLIMIT_NOFILE), ("nproc", resource.RLIMIT_NPROC)):
+        options += ["--ulimit", "{}={}:{}".format(name, *resource.getrlimit(limit))]
     options += ["--build-arg", f"BASE_IMAGE={bases[0]}", "--build-arg", f"BUILD_IMAGE={bases[1]}"]
     if shop.index:
         options += ["--build-arg", f"UV_DEFAULT_INDEX={shop.index}"]
@@ -272,7 +278,7 @@ def build_target(shop: Workshop, target: str, reference: str, bases: tuple[str, 
 
 def static_image(shop: Workshop, name: str, source: Path) -> str:
     """Makes ``lab/<name>``, one static program from one C file; returns its name."""
-    reference = f"localhost/lab/{name}:{recipe_key(shop, name, source)}"
+    reference = f"localhost/lab/{name}:{recipe_key(shop, name, static_image, more=source)}"
     with making(shop, reference) as work:
         if work:
             (work / "root").mkdir()
@@ -285,7 +291,7 @@ def static_image(shop: Workshop, name: str, source: Path) -> str:
 
 def redis_image(shop: Workshop) -> str:
     """Makes ``lab/redis`` from Debian's packages; returns its name."""
-    reference = f"localhost/lab/redis:{recipe_key(shop, 'redis')}"
+    reference = f"localhost/lab/redis:{recipe_key(shop, 'redis', more=DEBIAN)}"
     with making(shop, reference) as work:
         if work:
             minimal_root(shop, "redis", work)
@@ -338,8 +344,9 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, default=Path(default), help="default: %(default)s")
     parser.add_argument("--tree", type=Path, default=Path(), help="the checkout (default: here)")
     parser.add_argument("--source", action="append", help="line of apt sources, again for more")
-    parser.add_argument("--ca-bundle", type=Path, help="PEM file to trust while building")
-    parser.add_argument("--index", help="Python package index (default: the tools' own)")
+    trusted, index = os.environ.get("SSL_CERT_FILE"), os.environ.get("UV_DEFAULT_INDEX")
+    parser.add_argument("--ca-bundle", type=Path, default=trusted, help="PEM file to trust")
+    parser.add_argument("--index", default=index, help="Python package index to use")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("base", help="make the runtime base and the build image")
     commands.add_parser("build", help="build operator and agent")

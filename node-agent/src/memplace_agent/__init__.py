@@ -1,2 +1,4 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node agent of memplace: places and measures the memory of pods."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,125 @@
+{{/* SPDX-License-Identifier: Apache-2.0 */}}
+
+{{/* The first part of all names: the release's, with the chart's unless it has it. */}}
+{{- define "memplace.fullname" -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 40 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels that select pods, never to change. Call with (list . "component"). */}}
+{{- define "memplace.selectorLabels" -}}
+{{- $top := index . 0 -}}
+app.kubernetes.io/name: memplace
+app.kubernetes.io/instance: {{ $top.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* All labels of an object. Call with (list . "component"). */}}
+{{- define "memplace.labels" -}}
+{{- $top := index . 0 -}}
+{{ include "memplace.selectorLabels" . }}
+app.kubernetes.io/version: {{ $top.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: memplace
+app.kubernetes.io/managed-by: {{ $top.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" $top.Chart.Name $top.Chart.Version | replace "+" "_" }}
+{{- with $top.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Name and labels of an object. Call with (list . "component"). */}}
+{{- define "memplace.metadata" -}}
+name: {{ include "memplace.fullname" (index . 0) }}-{{ index . 1 }}
+labels:
+  {{- include "memplace.labels" . | nindent 2 }}
+{{- end -}}
+
+{{/* The reference of an image. Call with (list . .Values.COMPONENT.image). */}}
+{{- define "memplace.image" -}}
+{{- $top := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- with $top.Values.image.registry }}{{ . }}/{{ end -}}
+{{- $image.repository -}}
+{{- if $image.digest -}}
+@{{ $image.digest }}
+{{- else -}}
+:{{ default $top.Chart.AppVersion $image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{/* Image and pull policy of a container. Call as memplace.image. */}}
+{{- define "memplace.containerImage" -}}
+image: {{ include "memplace.image" . | quote }}
+imagePullPolicy: {{ (index . 0).Values.image.pullPolicy }}
+{{- end -}}
+
+{{/* What every pod that only talks to the API server may do: nothing more. */}}
+{{- define "memplace.restrictedPod" -}}
+runAsNonRoot: true
+runAsUser: 65532
+runAsGroup: 65532
+seccompProfile:
+  type: RuntimeDefault
+{{- end -}}
+
+{{- define "memplace.restrictedContainer" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+{{- end -}}
+
+{{/* The three probes of a container. Call with .Values.COMPONENT.probes. */}}
+{{- define "memplace.probes" -}}
+startupProbe:
+  httpGet: {path: /healthz, port: http}
+  {{- toYaml .startup | nindent 2 }}
+livenessProbe:
+  httpGet: {path: /healthz, port: http}
+  {{- toYaml .liveness | nindent 2 }}
+readinessProbe:
+  httpGet: {path: /readyz, port: http}
+  {{- toYaml .readiness | nindent 2 }}
+{{- end -}}
+
+{{/* Where pods may run, and who goes first. Call with .Values.COMPONENT. */}}
+{{- define "memplace.scheduling" -}}
+{{- with .priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Annotations of a hook that leaves nothing behind. Call with (list "event" weight). */}}
+{{- define "memplace.hook" -}}
+helm.sh/hook: {{ index . 0 }}
+helm.sh/hook-weight: {{ index . 1 | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end -}}
+
+{{/* ClusterRoleBinding of a component's account to its role. Call with (list . "component"). */}}
+{{- define "memplace.binding" -}}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: ClusterRole
+  name: {{ include "memplace.fullname" (index . 0) }}-{{ index . 1 }}
+subjects:
+- kind: ServiceAccount
+  name: {{ include "memplace.fullname" (index . 0) }}-{{ index . 1 }}
+  namespace: {{ (index . 0).Release.Namespace }}
+{{- end -}}

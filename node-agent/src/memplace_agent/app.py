@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's threads: watches fill a cache, one worker acts, one thread reports."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from memplace.api.conditions import Condition
+from memplace.api.v1alpha1 import AgentMode, NodeMemoryStatus
+
+from memplace_agent import __version__
+from memplace_agent.hostfs import HostFs
+from memplace_agent.http import HttpServer
+from memplace_agent.journal import Journal
+from memplace_agent.metrics import Metrics
+from memplace_agent.place import Placer
+from memplace_agent.reconcile import Reconciler
+from memplace_agent.report import Retirement, node_status
+from memplace_agent.retire import journal_directory, remove_host_files
+from memplace_agent.settings import Settings
+from memplace_agent.syscalls import Kernel, RunningKernel
+from memplace_agent.syscalls.features import Features, probe
+from memplace_agent.world import Cache, World
+
+__all__ = ["Health", "Worker", "run"]
+
+log = logging.getLogger(__name__)
+
+# A pass over a big process moves memory for a while between two ticks; one call moves at
+# most 1 GiB.
+_HANGS_AFTER_S = 120.0
+
+_END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+_ACTIVE = Retirement(False, "Active")
+
+
+class Sink(Protocol):
+    """Takes the status of this node."""
+
+    def publish(self, status: NodeMemoryStatus) -> None:
+        """Take a status; returns at once."""
+
+
+class Health:
+    """When the worker last did something."""
+
+    def __init__(self) -> None:
+        self._ticked = time.monotonic()
+
+    def tick(self) -> None:
+        """Say that work goes on."""
+        self._ticked = time.monotonic()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker ticked lately."""
+        return time.monotonic() - self._ticked < _HANGS_AFTER_S
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a worker works with."""
+
+    host: HostFs
+    features: Features
+    journal: Journal
+    reconciler: Reconciler
+    metrics: Metrics
+    cache: Cache
+    sink: Sink
+    health: Health
+    version: str
+
+
+class Worker:
+    """The one thread that acts: decides when which pass is due."""
+
+    def __init__(self, parts: Parts, *, resync_s: float, scan_s: float) -> None:
+        self._parts = parts
+        self._resync_s = resync_s
+        self._scan_s = scan_s
+        self._resynced_at = float("-inf")
+        self._retirement = _ACTIVE
+        self._conditions: tuple[Condition, ...] = ()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop; an error of a pass is logged and the next one is made."""
+        while not stop.is_set():
+            self._parts.cache.changed.wait(self._scan_s)
+            if stop.is_set():
+                return
+            self._parts.health.tick()
+            try:
+                self.step()
+            except Exception:
+                log.exception("pass failed")
+                # Else what changed would wait for the next resync, or fail without a pause.
+                self._resynced_at = float("-inf")
+                stop.wait(self._scan_s)
+
+    def step(self) -> None:
+        """Do what is due now; nothing before the caches are whole."""
+        cache = self._parts.cache
+        if not cache.is_synced:
+            cache.changed.clear()
+            return
+        changed = cache.changed.is_set()
+        cache.changed.clear()
+        due = changed or time.monotonic() - self._resynced_at >= self._resync_s
+        world = cache.snapshot()
+        if world.mode is AgentMode.RETIRED:
+            self._retire()
+        else:
+            self._return_to_work()
+            self._work(world, full=due)
+
+    def _work(self, world: World, *, full: bool) -> None:
+        reconciler = self._parts.reconciler
+        if full:
+            reconciler.full_pass(world)
+            self._resynced_at = time.monotonic()
+            self._parts.metrics.last_success.set_to_current_time()
+        else:
+            container_ids = reconciler.scan()
+            if not container_ids:
+                return
+            reconciler.partial_pass(world, container_ids)
+        self._publish()
+
+    def _retire(self) -> None:
+        if self._retirement.done:
+            return
+        if not self._parts.reconciler.undo_all():
+            self._retirement = Retirement(False, "Undoing", "policies are being given back")
+        else:
+            self._retirement = self._cleaned()
+        self._publish()
+
+    def _cleaned(self) -> Retirement:
+        try:
+            remove_host_files(self._parts.host)
+        except OSError as err:
+            return Retirement(False, "Failed", f"files on the host can't be removed: {err}")
+        return Retirement(True, "Retired", "everything is undone and the host is clean")
+
+    def _return_to_work(self) -> None:
+        if self._retirement is _ACTIVE:
+            return
+        self._parts.journal.open(journal_directory(self._parts.host))
+        self._retirement = _ACTIVE
+        self._resynced_at = float("-inf")
+
+    def _publish(self) -> None:
+        status = node_status(
+            self._parts.reconciler.reports,
+            self._parts.features,
+            self._retirement,
+            before=self._conditions,
+            version=self._parts.version,
+            now=datetime.now(UTC),
+        )
+        self._conditions = status.conditions
+        self._parts.sink.publish(status)
+
+
+def build_worker(
+    settings: Settings,
+    *,
+    kernel: Kernel,
+    features: Features,
+    cache: Cache,
+    sink: Sink,
+    health: Health,
+    metrics: Metrics,
+) -> Worker:
+    """Wire a worker; opens the journal."""
+    journal = Journal(settings.host.journal)
+    journal.open(journal_directory(settings.host))
+    placer = Placer(settings.host, kernel, journal, metrics, progress=health.tick)
+    reconciler = Reconciler(
+        node_name=settings.node_name,
+        host=settings.host,
+        kernel=kernel,
+        journal=journal,
+        placer=placer,
+        metrics=metrics,
+        unsupported=features.error,
+    )
+    parts = Parts(
+        host=settings.host,
+        features=features,
+        journal=journal,
+        reconciler=reconciler,
+        metrics=metrics,
+        cache=cache,
+        sink=sink,
+        health=health,
+        version=__version__,
+    )
+    return Worker(parts, resync_s=settings.resync_s, scan_s=settings.scan_s)
+
+
+def run(settings: Settings) -> None:
+    """Run the agent until SIGTERM or SIGINT; ends within 2 s of it."""
+    # Blocked here and in each thread to come, and waited for below: a handler that sets an
+    # Event can deadlock with a wait for that Event.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
+    stop = threading.Event()
+    cache, health, metrics = Cache(), Health(), Metrics()
+    metrics.build(__version__)
+    features = probe(settings.host)
+    metrics.feature_supported.labels("process_mbind").set(0 if features.error else 1)
+    log.info("probed", extra={"reason": features.reason, "detail": features.message})
+    HttpServer(
+        settings.http_port,
+        healthy=lambda: health.is_alive,
+        ready=lambda: cache.is_synced,
+        metrics=metrics.text,
+    ).start()
+    # Not before the server answers: importing the client takes a slow node a while.
+    from memplace_agent import kube
+
+    client = kube.connect()
+    publisher = kube.Publisher(client, settings.node_name, lambda: health.is_alive)
+    worker = build_worker(
+        settings,
+        kernel=RunningKernel(features.nr),
+        features=features,
+        cache=cache,
+        sink=publisher,
+        health=health,
+        metrics=metrics,
+    )
+    kube.start_watches(client, cache, settings.node_name, stop)
+    threads = [_start(publisher.run, stop, "publisher"), _start(worker.run, stop, "worker")]
+    signal.sigwait(_END_SIGNALS)
+    stop.set()
+    cache.changed.set()
+    deadline = time.monotonic() + 1
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    # What a call of the worker has not finished is in the journal, the next agent goes on.
+    # Threads that wait for the API server need not be waited for.
+    logging.shutdown()
+    os._exit(0)
+
+
+def _start(
+    target: Callable[[threading.Event], None], stop: threading.Event, name: str
+) -> threading.Thread:
+    thread = threading.Thread(target=target, args=(stop,), name=name, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Errors of the agent's own: what process_mbind() answers."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import NoReturn
+
+from memplace.errors import MemplaceError, MissingCapability, ProcessGone
+
+__all__ = ["CallFailed", "HoleInRange", "MissingCapability", "ProcessGone", "raise_errno"]
+
+
+class CallFailed(MemplaceError, OSError):  # noqa: N818  says what happened
+    """A system call on a process failed; ``errno`` says how."""
+
+    reason = "Failed"
+    HELP = "The errno is explained in process_mbind(2)."
+
+
+class HoleInRange(CallFailed):
+    """A range is not wholly mapped any more (EFAULT): the process unmapped it meanwhile."""
+
+    HELP = "Nothing to do: the next pass sees the mappings that exist then."
+
+
+def raise_errno(number: int, call: str) -> NoReturn:
+    """Raise the error that an errno of a call on a process means.
+
+    Raises:
+        ProcessGone: ESRCH, no such process, zombie, or its address space is going away.
+        HoleInRange: EFAULT, the first range has a hole.
+        MissingCapability: EPERM or EACCES, the kernel refuses this process.
+        CallFailed: Anything else.
+    """
+    text = f"{call}: {os.strerror(number)}"
+    if number == errno.ESRCH:
+        raise ProcessGone(number, text)
+    if number == errno.EFAULT:
+        raise HoleInRange(number, text)
+    if number in (errno.EPERM, errno.EACCES):
+        raise MissingCapability(number, text)
+    raise CallFailed(number, text)

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every path of the host, built from configured roots; tests give roots of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from memplace_agent.errors import ProcessGone
+
+__all__ = ["HostFs", "read_proc"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostFs:
+    """Where the host's file systems are seen from here.
+
+    Attributes:
+        proc: procfs of the host's pid namespace.
+        sysfs: sysfs.
+        cgroup: The root of the cgroup tree.
+        journal: The journal directory as this container mounts it.
+        seccomp: The directory of the seccomp profile, as the host names it.
+    """
+
+    proc: Path = Path("/proc")
+    sysfs: Path = Path("/sys")
+    cgroup: Path = Path("/sys/fs/cgroup")
+    journal: Path = Path("/run/memplace")
+    seccomp: Path = Path("/var/lib/kubelet/seccomp/memplace")
+
+    @property
+    def announcement(self) -> Path:
+        """The directory that only a kernel with process_mbind() has."""
+        return self.sysfs / "kernel/mm/mempolicy/process_mbind"
+
+    @property
+    def numa_nodes(self) -> Path:
+        """The directory with a nodeN for each NUMA node."""
+        return self.sysfs / "devices/system/node"
+
+    @property
+    def memory_tiers(self) -> Path:
+        """The directory with a memory_tierN for each of the kernel's tiers."""
+        return self.sysfs / "devices/virtual/memory_tiering"
+
+    def pid(self, pid: int) -> Path:
+        """The directory of a process."""
+        return self.proc / str(pid)
+
+    def on_host(self, path: Path) -> Path:
+        """A path as process 1 of the host sees it; needs CAP_SYS_PTRACE.
+
+        A directory that is bind-mounted into this container can be removed only from there.
+        """
+        return self.proc / "1/root" / path.relative_to("/")
+
+
+def read_proc(path: Path) -> str:
+    """Read a file below /proc/PID in one go; reading in pieces may tear.
+
+    Raises:
+        ProcessGone: ENOENT or ESRCH: the process ended.
+    """
+    try:
+        # Paths of mappings are bytes of any kind.
+        return path.read_bytes().decode("utf-8", "surrogateescape")
+    except (FileNotFoundError, ProcessLookupError) as err:
+        raise ProcessGone(err.errno, "the process is gone") from err

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say how a container fares, from what was measured in its processes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from memplace.api.conditions import shorten
+from memplace.api.v1alpha1 import ContainerReport, ContainerState
+from memplace.policy import RuleResult
+from memplace.results import explain_misplaced, merge_results, rule_report
+
+from memplace_agent.place import Outcome
+
+__all__ = ["SETTLING_TRIES", "judge"]
+
+# A page can be busy for a moment. This many passes have to find bytes misplaced before
+# they count as not movable.
+SETTLING_TRIES = 3
+
+
+def judge(
+    name: str,
+    container_id: str,
+    outcomes: Sequence[Outcome],
+    *,
+    tries: int,
+    free: Mapping[int, int],
+) -> ContainerReport:
+    """Sum up the processes of a container.
+
+    Args:
+        name: The container's name.
+        container_id: Its id.
+        outcomes: One per process; none when there was no process.
+        tries: Passes in a row, this one included, that left something to do.
+        free: Free bytes per NUMA node, read afterwards.
+    """
+    results = merge_results(outcome.results for outcome in outcomes)
+    state, reason, message = _verdict(outcomes, results, tries, free)
+    return ContainerReport(
+        name=name,
+        state=state,
+        container_id=container_id,
+        reason=reason,
+        message=shorten(message),
+        rules=tuple(rule_report(result) for result in results),
+    )
+
+
+def _verdict(
+    outcomes: Sequence[Outcome],
+    results: Sequence[RuleResult],
+    tries: int,
+    free: Mapping[int, int],
+) -> tuple[ContainerState, str, str]:
+    if not outcomes:
+        return ContainerState.PENDING, "Pending", "the container has no process yet"
+    problem = next((p for outcome in outcomes for p in outcome.plan.problems), None)
+    if problem:
+        return ContainerState.FAILED, problem.reason, f"rule {problem.rule}: {problem.message}"
+    errors = [error for outcome in outcomes for error in outcome.errors]
+    if errors:
+        return ContainerState.FAILED, "Failed", errors[0]
+    moved = tries >= SETTLING_TRIES
+    found = [explain_misplaced(result, free, moved=moved) for result in results]
+    why = next((explanation for explanation in found if explanation), None)
+    if why:
+        state = ContainerState.MOVING if why.reason == "Moving" else ContainerState.FAILED
+        return state, why.reason, why.message
+    left = sum(len(outcome.plan.actions) for outcome in outcomes)
+    if left:
+        return ContainerState.MOVING, "Moving", f"{left} mappings changed meanwhile"
+    return ContainerState.PLACED, "Placed", ""

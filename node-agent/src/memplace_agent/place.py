@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring one pinned process to what the rules want, or back to what it had."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from memplace.api.v1alpha1 import Placement, Rule
+from memplace.kinds import Mode
+from memplace.nodes import NodeSet, format_nodes
+from memplace.policy import Action, Plan, RuleResult, plan
+from memplace.regions import Region, winner
+from memplace.results import bytes_per_tier, merge_results
+
+from memplace_agent import records
+from memplace_agent.apply import ApplyReport, apply, errno_name
+from memplace_agent.containers.processes import Pinned, may_move_all, read_address_space
+from memplace_agent.errors import ProcessGone
+from memplace_agent.hostfs import HostFs
+from memplace_agent.journal import Entry, Journal, Key
+from memplace_agent.metrics import Metrics
+from memplace_agent.procfs.regions import AddressSpace
+from memplace_agent.syscalls import Kernel
+
+__all__ = ["Outcome", "Placer", "Wanted"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a container is to have.
+
+    Attributes:
+        placement: The placement it follows.
+        container_id: Its id.
+        tiers: Tier name to NUMA nodes of this node.
+        known_tiers: Names that are tiers somewhere.
+        allowed: Its cpuset.mems.effective.
+    """
+
+    placement: Placement
+    container_id: str
+    tiers: Mapping[str, NodeSet]
+    known_tiers: frozenset[str]
+    allowed: NodeSet
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """The placement's rules."""
+        return self.placement.spec.rules
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What was measured in a process after everything was done.
+
+    Attributes:
+        plan: The plan that would come next; without actions when all is in place.
+        layout: The layout (see `read_layout`) it was measured at.
+        errors: What went wrong, for people.
+    """
+
+    plan: Plan
+    layout: int
+    errors: tuple[str, ...] = ()
+
+    @property
+    def results(self) -> tuple[RuleResult, ...]:
+        """One result per rule."""
+        return self.plan.rules
+
+
+class Placer:
+    """Works on processes, one at a time."""
+
+    def __init__(
+        self,
+        host: HostFs,
+        kernel: Kernel,
+        journal: Journal,
+        metrics: Metrics,
+        progress: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._host = host
+        self._kernel = kernel
+        self._journal = journal
+        self._metrics = metrics
+        self._progress = progress
+
+    def place(self, process: Pinned, wanted: Wanted) -> Outcome:
+        """Make a process follow its placement; does nothing when it does already.
+
+        Raises:
+            ProcessGone: It ended meanwhile.
+        """
+        space = read_address_space(self._host, self._kernel, process)
+        entry = self._entry(process, wanted, space)
+        before = _plan(wanted, space)
+        ours = (region for region in space.regions if winner(tuple(wanted.rules), region) is None)
+        undone = records.release(entry, space, ours, wanted.allowed)
+        if not before.actions and not undone:
+            self._journal.put(entry)
+            return Outcome(plan=before, layout=space.layout)
+        entry = records.record(entry, before.actions, space, wanted.allowed)
+        report, space = self._change(process, entry, [*before.actions, *undone], wanted.allowed)
+        after = _plan(wanted, space)
+        self._count_bytes(before, after, wanted.tiers)
+        errors = tuple(str(error) for error in report.errors)
+        return Outcome(plan=after, layout=space.layout, errors=errors)
+
+    def undo(self, process: Pinned, entry: Entry, allowed: NodeSet) -> bool:
+        """Give a process back what it had; returns whether it has all of it.
+
+        Raises:
+            ProcessGone: It ended meanwhile, and everything with it.
+        """
+        space = read_address_space(self._host, self._kernel, process)
+        entry = records.settle(entry, space, allowed)
+        actions = records.release(entry, space, space.regions, allowed)
+        if actions:
+            self._change(process, entry, actions, allowed)
+        else:
+            self._journal.put(entry)
+        return self._journal.get(entry.key) is None
+
+    def _entry(self, process: Pinned, wanted: Wanted, space: AddressSpace) -> Entry:
+        key = Key(process.pid, process.start_time)
+        entry = self._journal.get(key)
+        if entry is None:
+            entry = self._inherited(key, process.ppid, wanted)
+        placement = wanted.placement
+        named = Entry(
+            key=key,
+            container_id=wanted.container_id,
+            placement=(placement.uid, placement.namespace, placement.name),
+            allowed=entry.allowed,
+            foreign=entry.foreign,
+            records=entry.records,
+        )
+        return records.settle(named, space, wanted.allowed)
+
+    def _inherited(self, key: Key, ppid: int, wanted: Wanted) -> Entry:
+        # A child has its parent's policies since fork(). The parent may have ended by now; so
+        # any process of the container will do, the parent first.
+        relatives = self._journal.of_container(wanted.container_id)
+        fresh = Entry(
+            key=key,
+            container_id=wanted.container_id,
+            placement=("", "", ""),
+            allowed=format_nodes(wanted.allowed),
+        )
+        return records.inherit(fresh, sorted(relatives, key=lambda e: e.key.pid != ppid))
+
+    def _change(
+        self, process: Pinned, entry: Entry, actions: Iterable[Action], allowed: NodeSet
+    ) -> tuple[ApplyReport, AddressSpace]:
+        with self._timed():
+            # Before the calls: whoever comes after a crash has to know what they may have done.
+            self._journal.put(entry)
+            report = apply(
+                self._kernel,
+                process.pidfd,
+                sorted(actions, key=lambda action: action.start),
+                move_all=may_move_all(self._host, process),
+                progress=self._progress,
+            )
+            space = read_address_space(self._host, self._kernel, process)
+        self._journal.put(records.settle(entry, space, allowed))
+        for error in report.errors:
+            self._metrics.syscall_errors.labels("process_mbind", errno_name(error)).inc()
+        return report, space
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        except ProcessGone:
+            self._metrics.apply.labels("gone", "ProcessGone").inc()
+            raise
+        self._metrics.apply.labels("success", "").inc()
+        self._metrics.apply_duration.observe(time.monotonic() - start)
+
+    def _count_bytes(self, before: Plan, after: Plan, tiers: Mapping[str, NodeSet]) -> None:
+        old, new = (_tier_bytes(p, tiers) for p in (before, after))
+        for name, size in new.items():
+            self._metrics.apply_bytes.labels(name).inc(max(0, size - old.get(name, 0)))
+
+
+def _plan(wanted: Wanted, space: AddressSpace) -> Plan:
+    return plan(
+        wanted.rules,
+        tiers=wanted.tiers,
+        allowed=wanted.allowed,
+        regions=[_as_wanted(wanted.rules, region, space) for region in space.regions],
+        known_tiers=wanted.known_tiers,
+    )
+
+
+def _as_wanted(rules: Sequence[Rule], region: Region, space: AddressSpace) -> Region:
+    # Under a rule that wants Default a mapping that shows the task's policy has what it should.
+    if region.policy != space.task_policy:
+        return region
+    rule = winner(tuple(rules), region)
+    if rule is None or rule.policy.mode is not Mode.DEFAULT:
+        return region
+    return replace(region, policy=space.own_policy(region.policy))
+
+
+def _tier_bytes(plan_: Plan, tiers: Mapping[str, NodeSet]) -> dict[str, int]:
+    total: dict[int, int] = {}
+    for result in merge_results([plan_.rules]):
+        for node, size in result.numa_bytes.items():
+            total[node] = total.get(node, 0) + size
+    return {tier.name: tier.bytes for tier in bytes_per_tier(total, tiers)}

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Join maps and numa_maps of a process into the core's regions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memplace.kinds import Mode, Policy, RegionKind
+from memplace.regions import Region
+
+from memplace_agent.procfs.maps import Mapping, parse_maps
+from memplace_agent.procfs.numa_maps import NumaMapping, parse_numa_maps
+
+__all__ = ["AddressSpace", "join", "layout_of"]
+
+_DELETED = " (deleted)"
+_DEFAULT = Policy(Mode.DEFAULT)
+# Files of tmpfs without a name, and the shared memory that has one by convention.
+_SHMEM = ("/memfd:", "/SYSV", "/dev/shm/", "/dev/zero", "[anon_shmem:")
+_NO_DEVICE = ("/dev/shm/", "/dev/zero", "/dev/hugepages/")
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSpace:
+    """What a process had mapped at one moment.
+
+    Attributes:
+        regions: In ascending address order; the process may change them any time.
+        task_policy: What numa_maps shows for a mapping without a policy of its own.
+        layout: Changes when the process maps or unmaps something (see `layout_of`).
+    """
+
+    regions: tuple[Region, ...]
+    task_policy: Policy
+    layout: int = 0
+
+    def own_policy(self, policy: Policy) -> Policy:
+        """Return the policy that a mapping has if this is what numa_maps shows for it.
+
+        A mapping without one shows the task's; giving it a copy of that would outlive a
+        later set_mempolicy() of the process.
+        """
+        return _DEFAULT if policy == self.task_policy else policy
+
+
+def join(maps: str, numa_maps: str, maps_after: str) -> AddressSpace:
+    """Join the texts of one process, read in this order, into regions.
+
+    Args:
+        maps: /proc/PID/maps.
+        numa_maps: /proc/PID/numa_maps.
+        maps_after: /proc/PID/maps again: a mapping that changed meanwhile is left out,
+            for its policy may belong to another one; the next pass sees it.
+
+    Raises:
+        ParseError: One of the texts is none of that file.
+    """
+    after = set(parse_maps(maps_after))
+    stable = [mapping for mapping in parse_maps(maps) if mapping in after]
+    numa = {mapping.start: mapping for mapping in parse_numa_maps(numa_maps)}
+    pairs = [(m, numa[m.start]) for m in stable if m.start in numa]
+    vdso = next((n.policy for m, n in pairs if m.path == "[vdso]"), _DEFAULT)
+    # Of the first text: what changed while reading has to look like a change later.
+    return AddressSpace(tuple(_region(m, n) for m, n in pairs), vdso, layout_of(maps))
+
+
+def layout_of(maps: str) -> int:
+    """Return a number that changes with the text of maps, within this run of the agent."""
+    return hash(maps)
+
+
+def _region(mapping: Mapping, numa: NumaMapping) -> Region:
+    path = mapping.path.removesuffix(_DELETED)
+    return Region(
+        start=mapping.start,
+        end=mapping.end,
+        kind=_kind(mapping, path, huge=numa.huge),
+        shared=mapping.shared,
+        name=_name(path),
+        path=path if path.startswith("/") else "",
+        policy=numa.policy,
+        pages=numa.pages,
+        special=_is_special(path) or not numa.policy_is_whole,
+        page_size=numa.page_size,
+    )
+
+
+def _kind(mapping: Mapping, path: str, *, huge: bool) -> RegionKind:
+    if huge:
+        return RegionKind.HUGETLB
+    if path == "[heap]":
+        return RegionKind.HEAP
+    if path == "[stack]":
+        return RegionKind.STACK
+    anonymous = not mapping.inode or path == "/dev/zero"
+    if anonymous and not mapping.shared:
+        return RegionKind.ANONYMOUS
+    if anonymous or path.startswith(_SHMEM):
+        return RegionKind.SHARED
+    return RegionKind.FILE
+
+
+def _name(path: str) -> str:
+    # [anon:NAME], [anon_shmem:NAME]; a name may hold brackets and colons itself.
+    prefix, colon, rest = path.partition(":")
+    return rest.removesuffix("]") if colon and prefix in ("[anon", "[anon_shmem") else ""
+
+
+def _is_special(path: str) -> bool:
+    # [vdso], [vvar], [vsyscall] and what later kernels add; the kernel refuses to split them.
+    if path.startswith("["):
+        return not (path in ("[heap]", "[stack]") or path.startswith(("[anon:", "[anon_shmem:")))
+    # Neither /proc/PID/maps nor numa_maps shows VM_PFNMAP or VM_IO: what maps a device or an
+    # object of the kernel (anon_inode:, socket:) is taken for such.
+    device = path.startswith("/dev/") and not path.startswith(_NO_DEVICE)
+    return device or bool(path and not path.startswith("/"))

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of the agent: environment variables, read once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from memplace.errors import ValidationError
+
+from memplace_agent.hostfs import HostFs
+
+__all__ = ["Settings", "settings_from_env"]
+
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How the agent runs.
+
+    Attributes:
+        node_name: The Kubernetes node.
+        host: Where the host's file systems are.
+        resync_s: Seconds between full passes when nothing happens.
+        scan_s: Seconds between looks at what placed containers have mapped.
+        http_port: Of /healthz, /readyz and /metrics; 0 takes a free one.
+        log_level: DEBUG, INFO, WARNING or ERROR; addresses appear only in DEBUG.
+    """
+
+    node_name: str
+    host: HostFs
+    resync_s: float = 30
+    scan_s: float = 2
+    http_port: int = 8080
+    log_level: str = "INFO"
+
+
+def settings_from_env(env: Mapping[str, str]) -> Settings:
+    """Read the settings.
+
+    Raises:
+        ValidationError: A variable is missing or makes no sense; names it.
+    """
+    if not env.get("NODE_NAME"):
+        raise ValidationError("NODE_NAME", "set it to the node's name (downward API, nodeName)")
+    level = env.get("MEMPLACE_LOG_LEVEL", "INFO").upper()
+    if level not in LEVELS:
+        raise ValidationError("MEMPLACE_LOG_LEVEL", f"write one of {', '.join(LEVELS)}")
+    return Settings(
+        node_name=env["NODE_NAME"],
+        host=HostFs(
+            proc=Path(env.get("MEMPLACE_PROC", "/proc")),
+            sysfs=Path(env.get("MEMPLACE_SYSFS", "/sys")),
+            cgroup=Path(env.get("MEMPLACE_CGROUP_ROOT", "/host/sys/fs/cgroup")),
+            journal=Path(env.get("MEMPLACE_JOURNAL_DIR", "/run/memplace")),
+            seccomp=Path(env.get("MEMPLACE_SECCOMP_DIR", "/var/lib/kubelet/seccomp/memplace")),
+        ),
+        resync_s=_number(env, "MEMPLACE_RESYNC_S", "30", minimum=1),
+        scan_s=_number(env, "MEMPLACE_SCAN_S", "2", minimum=0.05),
+        http_port=int(_number(env, "MEMPLACE_HTTP_PORT", "8080", minimum=0)),
+        log_level=level,
+    )
+
+
+def _number(env: Mapping[str, str], name: str, default: str, *, minimum: float) -> float:
+    try:
+        value = float(env.get(name, default))
+    except ValueError as err:
+        raise ValidationError(name, f"write a number, not {env[name]!r}") from err
+    if not minimum <= value <= 65535:
+        raise ValidationError(name, f"write a number from {minimum:g} to 65535")
+    return value

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether this node has process_mbind() for us, and if not, why not.
+
+The number comes from the kernel's announcement in sysfs and from nowhere else: on a
+foreign kernel it may be any system call. With an announcement, six calls that can't do
+harm check that the number is what it claims to be.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from memplace.errors import (
+    FeatureUnavailable,
+    KernelWithoutProcessMbind,
+    MissingCapability,
+    SeccompFiltered,
+)
+
+from memplace_agent._memplace_sys import ffi
+from memplace_agent.hostfs import HostFs
+from memplace_agent.syscalls import MPOL_ARGS_SIZE, raw_call
+
+__all__ = ["Features", "RawCall", "missing_capabilities", "probe"]
+
+# linux include/uapi/linux/capability.h
+_CAPABILITIES = {"SYS_PTRACE": 19, "SYS_NICE": 23}
+
+RawCall = Callable[..., int]
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the probe found.
+
+    Attributes:
+        nr: The number of process_mbind(); None unless everything is in order.
+        error: What is in the way, None when nothing is.
+    """
+
+    nr: int | None
+    error: FeatureUnavailable | None = None
+
+    @property
+    def reason(self) -> str:
+        """The reason of the condition Supported."""
+        return self.error.reason if self.error else "ProcessMbindAvailable"
+
+    @property
+    def message(self) -> str:
+        """What was found, and what to do about it."""
+        if self.error is None:
+            return f"process_mbind() is system call {self.nr} of this kernel"
+        return f"{self.error} {self.error.HELP}"
+
+
+def probe(host: HostFs, call: RawCall = raw_call) -> Features:
+    """Find out whether process_mbind() can be used; touches no process.
+
+    Args:
+        host: Where sysfs and the agent's own /proc/self/status are.
+        call: Makes the call; a test on a kernel without it gives another.
+    """
+    try:
+        nr = _announced_number(host.announcement)
+        _check_signature(nr, call)
+        missing = missing_capabilities((host.proc / "self/status").read_text())
+        if missing:
+            raise MissingCapability(f"the agent runs without {' and '.join(missing)}.")
+    except FeatureUnavailable as err:
+        return Features(None, err)
+    return Features(nr)
+
+
+def missing_capabilities(status: str) -> list[str]:
+    """Return which capabilities the agent needs and /proc/self/status does not show."""
+    effective = next(
+        (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0
+    )
+    return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+
+
+def _announced_number(directory: Path) -> int:
+    try:
+        numbers = {name: int((directory / name).read_text()) for name in ("nr", "args_size")}
+    except FileNotFoundError as err:
+        raise KernelWithoutProcessMbind("this kernel does not announce process_mbind().") from err
+    except ValueError as err:
+        raise KernelWithoutProcessMbind("the kernel's announcement has no number.") from err
+    if numbers["args_size"] < MPOL_ARGS_SIZE:
+        raise KernelWithoutProcessMbind("the kernel announces a process_mbind() unknown here.")
+    return numbers["nr"]
+
+
+def _check_signature(nr: int, call: RawCall) -> None:
+    zeroed = ffi.new("char[8192]")
+    own = os.pidfd_open(os.getpid())
+    # Each says something of the order in which the call looks at its arguments.
+    expected = (
+        ((-1, ffi.NULL, 0, ffi.NULL, 0, 0xFFFFFFFF), errno.EINVAL),
+        ((-1, ffi.NULL, 0, zeroed, _page_size() + 1, 0), errno.E2BIG),
+        ((-1, ffi.NULL, 0, ffi.NULL, MPOL_ARGS_SIZE - 1, 0), errno.EINVAL),
+        ((-1, ffi.NULL, 0, ffi.NULL, MPOL_ARGS_SIZE, 0), errno.EFAULT),
+        ((-1, ffi.NULL, 0, zeroed, MPOL_ARGS_SIZE, 0), errno.EBADF),
+        ((own, ffi.NULL, 0, zeroed, MPOL_ARGS_SIZE, 0), 0),
+    )
+    try:
+        for args, want in expected:
+            _compare(-call(nr, *args), want)
+    finally:
+        os.close(own)
+
+
+def _compare(got: int, want: int) -> None:
+    if got == want:
+        return
+    # runc lets numbers beyond a profile's largest answer ENOSYS, other refused ones EPERM.
+    if got in (errno.ENOSYS, errno.EPERM):
+        name = errno.errorcode[got]
+        raise SeccompFiltered(got, f"the kernel has process_mbind(), but answers {name}.")
+    raise KernelWithoutProcessMbind(
+        f"the announced number is another call: errno {got} instead of {want}."
+    )
+
+
+def _page_size() -> int:
+    return os.sysconf("SC_PAGE_SIZE")

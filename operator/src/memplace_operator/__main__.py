@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``python3 -m memplace_operator``: run the operator, or one of its two chores."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import sys
+
+from memplace.errors import MemplaceError
+
+from memplace_operator import app
+from memplace_operator.kubeapi import KubeApi
+from memplace_operator.retire import retire
+from memplace_operator.selftest import selftest, table
+from memplace_operator.settings import from_environment, kopf_settings
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run what the arguments say and return the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _run(options)
+    except MemplaceError as err:
+        print(f"{err}\n{err.HELP}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    settings = from_environment()
+    if options.command == "retire":
+        return asyncio.run(_retire(options.timeout))
+    if options.command == "selftest":
+        return asyncio.run(_selftest(options.service, options.timeout))
+    app.configure_logging(settings.log_level)
+    with contextlib.suppress(asyncio.CancelledError, KeyboardInterrupt):
+        asyncio.run(app.run(settings))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="memplace_operator", description=__doc__)
+    commands = parser.add_subparsers(dest="command", title="commands (default: run)")
+    commands.add_parser("run", help="run the operator")
+    chore = commands.add_parser("retire", help="have all agents undo everything and retire")
+    chore.add_argument("--timeout", type=float, default=120, help="seconds (default: 120)")
+    chore = commands.add_parser("selftest", help="check an installation, for helm test")
+    chore.add_argument("--timeout", type=float, default=90, help="seconds (default: 90)")
+    chore.add_argument(
+        "--service",
+        default=os.environ.get("MEMPLACE_OPERATOR_URL", ""),
+        help="URL of the operator's Service (default: $MEMPLACE_OPERATOR_URL)",
+    )
+    return parser
+
+
+async def _retire(timeout_s: float) -> int:
+    async with KubeApi(kopf_settings()) as api:
+        return 0 if await retire(api, timeout_s=timeout_s) else 1
+
+
+async def _selftest(service: str, timeout_s: float) -> int:
+    async with KubeApi(kopf_settings()) as api:
+        checks = await selftest(api, service=service, timeout_s=timeout_s)
+    print(table(checks))
+    return 0 if all(check.ok for check in checks) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tiny client of the API server, for what kopf does not do: lists, writes, events."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import aiohttp
+import kopf
+from memplace.errors import MemplaceError
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+CHUNK = 500
+TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+
+
+class ApiError(MemplaceError):
+    """The API server refused a request.
+
+    Attributes:
+        status: The HTTP status, for example 404.
+    """
+
+    reason = "ApiError"
+    HELP = "403: compare the ClusterRole with the chart's. 5xx: look at the API server."
+
+    def __init__(self, status: int, message: str) -> None:
+        self.status = status
+        super().__init__(f"{status}: {message}")
+
+
+class LoginFailed(MemplaceError):  # noqa: N818  says what happened
+    """There is neither a ServiceAccount nor a kubeconfig."""
+
+    reason = "LoginFailed"
+    HELP = "Run it in a pod with a ServiceAccount, or set KUBECONFIG."
+
+
+def login(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
+    """Return how to reach the API server: ServiceAccount first, else kubeconfig.
+
+    In a cluster by the address in the environment: a name would need a working DNS,
+    which the operator needs for nothing else.
+
+    Raises:
+        LoginFailed: There are no credentials.
+    """
+    info = kopf.login_with_service_account(settings=settings)
+    if info is not None:
+        host, port = (os.environ.get(f"KUBERNETES_SERVICE_{x}", "") for x in ("HOST", "PORT"))
+        address = f"[{host}]" if ":" in host else host
+        return kopf.ConnectionInfo(
+            server=f"https://{address}:{port or 443}" if host else info.server,
+            ca_path=info.ca_path,
+            token=info.token,
+            default_namespace=info.default_namespace,
+        )
+    info = kopf.login_with_kubeconfig(settings=settings)
+    if info is None:
+        raise LoginFailed("no ServiceAccount in this pod and no kubeconfig")
+    return info
+
+
+class KubeApi:
+    """An async context manager with one connection pool.
+
+    Raises from each request:
+        ApiError: The API server refused.
+        aiohttp.ClientError, TimeoutError: It can't be reached.
+    """
+
+    def __init__(self, settings: kopf.OperatorSettings) -> None:
+        self._settings = settings
+        self._info = login(settings)
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> KubeApi:
+        connector = aiohttp.TCPConnector(ssl=self._info.as_ssl_context())
+        self._session = aiohttp.ClientSession(connector=connector, timeout=TIMEOUT)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        accept: str = "application/json",
+        **query: str,
+    ) -> dict[str, Any]:
+        """Make one request; PATCH is a merge patch."""
+        patch = "merge-patch+" if method == "PATCH" else ""
+        headers = {"Accept": accept, "Content-Type": f"application/{patch}json"}
+        for attempt in (1, 2):
+            headers.update(self._info.as_http_headers())
+            async with self._session.request(
+                method,
+                self._info.server.rstrip("/") + path,
+                json=body,
+                params=query,
+                headers=headers,
+            ) as response:
+                # Tokens of a ServiceAccount are short-lived; the file has a new one.
+                if response.status == 401 and attempt == 1:
+                    self._info = login(self._settings)
+                    continue
+                return await _answer(response)
+        raise AssertionError("unreachable")
+
+    async def objects(
+        self, path: str, *, metadata_only: bool = False
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """Yield all objects of a collection, listed in chunks."""
+        accept = _METADATA_ONLY if metadata_only else "application/json"
+        query = {"limit": str(CHUNK)}
+        while True:
+            page = await self.request("GET", path, accept=accept, **query)
+            for item in page.get("items", ()):
+                yield item
+            token = page.get("metadata", {}).get("continue")
+            if not token:
+                return
+            query["continue"] = token
+
+
+async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:
+    if response.status < 300:
+        parsed: dict[str, Any] = await response.json(content_type=None)
+        return parsed
+    try:
+        message = (await response.json(content_type=None)).get("message", "")
+    except (ValueError, AttributeError):
+        message = response.reason or ""
+    raise ApiError(response.status, message)

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator's metrics, in a registry of their own."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.process_collector import ProcessCollector
+
+
+def own_version() -> str:
+    """Return the version of this distribution; ``unknown`` when it runs unpacked."""
+    try:
+        return version("memplace-operator")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+class Metrics:
+    """What is counted; names are an interface."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.reconciles = Counter(
+            "memplace_operator_reconcile",
+            "Rounds over all placements, by result: success, error.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "memplace_operator_reconcile_duration_seconds",
+            "Time of one round over all placements.",
+            registry=self.registry,
+        )
+        self.writes = Counter(
+            "memplace_operator_status_writes",
+            "Status writes, by result: success, error.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.placements = Gauge(
+            "memplace_operator_placements",
+            "Placements, by the reason of their condition Ready.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.last_success = Gauge(
+            "memplace_operator_last_success_timestamp_seconds",
+            "When a round last succeeded, in Unix time.",
+            registry=self.registry,
+        )
+        build = Gauge(
+            "memplace_build_info", "Always 1.", ["version", "component"], registry=self.registry
+        )
+        build.labels(own_version(), "operator").set(1)

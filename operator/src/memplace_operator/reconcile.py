@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The verdict on a placement: pure, from everything there is to its status.
+
+Nothing here remembers: the same world gives the same status, whoever asks and however
+often, so an operator may restart at any time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from memplace import selectors
+from memplace.api.conditions import Condition, ConditionStatus, find_condition, set_condition
+from memplace.api.v1alpha1 import (
+    OTHER_TIER,
+    Placement,
+    PlacementStatus,
+    RuleStatus,
+    TierBytes,
+)
+from memplace.results import bytes_per_tier
+from memplace.topology import BUILTIN_TIERS
+from memplace.validation import problems
+
+from memplace_operator.pods import Pod
+from memplace_operator.verdicts import FAILURES, PLACED, Measured, Verdict, judge, worst
+from memplace_operator.world import World
+
+READY, DEGRADED, UNSUPPORTED = "Ready", "Degraded", "Unsupported"
+
+# Ready=False for these needs nobody's attention.
+PATIENT = frozenset({"NoPods", "Moving", "Pending"})
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A condition that changed in a way that somebody wants to hear of; becomes an event."""
+
+    is_warning: bool
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Finding:
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    pod: Pod
+    verdict: Verdict
+
+
+def reconcile(placement: Placement, world: World) -> PlacementStatus:
+    """Return the status that a placement should have.
+
+    Args:
+        placement: It, with the status it has; unchanged conditions keep their times.
+        world: Everything else, the placement itself included.
+    """
+    matched = _matched(placement, world)
+    running = [pod for pod in matched if pod.life == "Running"]
+    found = ((pod, judge(placement, pod, world)) for pod in running)
+    judged = [_Judged(pod, verdict) for pod, verdict in found if verdict is not None]
+    trouble = worst([*_of_the_spec(placement, world), *_summary(judged)])
+    findings = (
+        _ready(trouble, matched, running, judged),
+        _degraded(trouble),
+        _unsupported(judged),
+    )
+    return PlacementStatus(
+        conditions=_conditions(
+            placement.status, findings, generation=placement.generation, now=world.now
+        ),
+        observed_generation=placement.generation,
+        matched_pods=len(matched),
+        placed_pods=sum(j.verdict.reason == PLACED for j in judged),
+        unsupported_pods=sum(j.verdict.reason == "Unsupported" for j in judged),
+        rules=_rules(placement, [m for j in judged for m in j.verdict.measured]),
+    )
+
+
+def unreadable(
+    status: PlacementStatus, message: str, *, generation: int, now: datetime
+) -> PlacementStatus:
+    """Return the status of a placement that can't be parsed: Invalid, touching nothing.
+
+    Args:
+        status: The one it has.
+        message: What is wrong and what to write instead.
+        generation: Its metadata.generation.
+        now: An aware time.
+    """
+    findings = (
+        _Finding(READY, "False", "Invalid", message),
+        _Finding(DEGRADED, "True", "Invalid", message),
+        _unsupported([]),
+    )
+    conditions = _conditions(status, findings, generation=generation, now=now)
+    return PlacementStatus(conditions=conditions, observed_generation=generation)
+
+
+def transitions(old: PlacementStatus, new: PlacementStatus) -> tuple[Transition, ...]:
+    """Return what changed between two statuses that deserves an event.
+
+    A status that flips, and a failure that becomes another; not each step of a move. Of
+    several with one reason (Ready and Degraded of the same failure) only the first.
+    """
+    found: dict[str, Transition] = {}
+    for type_ in (DEGRADED, UNSUPPORTED, READY):
+        before, after = (find_condition(s.conditions, type_) for s in (old, new))
+        if after is not None and _is_news(before, after):
+            transition = Transition(_is_bad(after), after.reason, after.message)
+            found.setdefault(after.reason, transition)
+    return tuple(found.values())
+
+
+def _is_news(before: Condition | None, after: Condition) -> bool:
+    if before is None:
+        return after.type == READY or after.status == "True"
+    if before.status != after.status:
+        return True
+    return _is_bad(after) and before.reason != after.reason
+
+
+def _is_bad(condition: Condition) -> bool:
+    if condition.type == READY:
+        return condition.status == "False" and condition.reason not in PATIENT
+    return condition.status == "True"
+
+
+def _matched(placement: Placement, world: World) -> list[Pod]:
+    pods = world.pods.get(placement.namespace, ())
+    found = [pod for pod in pods if selectors.matches(placement.spec.selector, pod.ref.labels)]
+    # By name, so that messages name the same example whatever the order of a list.
+    return sorted(found, key=lambda pod: pod.ref.name)
+
+
+def _of_the_spec(placement: Placement, world: World) -> Iterable[Verdict]:
+    found = problems(placement.spec)
+    if found:
+        yield Verdict("Invalid", " ".join(f"{problem}." for problem in found))
+    # Before the first agent reports, no tier is on any node, and that means nothing.
+    if world.nodes:
+        yield from _unknown_tiers(placement, world)
+
+
+def _unknown_tiers(placement: Placement, world: World) -> Iterable[Verdict]:
+    here = {name for node in world.nodes.values() for name in node.tiers}
+    known = here | world.tiers
+    offer = ", ".join(sorted(known)) or "none yet"
+    for rule in placement.spec.rules:
+        missing = [tier for tier in rule.policy.tiers if tier not in known]
+        # Naming a built-in tier beside one that exists is how a portable manifest looks.
+        if set(missing) <= BUILTIN_TIERS and len(missing) < len(rule.policy.tiers):
+            continue
+        for tier in missing:
+            yield Verdict(
+                "TierUnknown",
+                f"rule {rule.name}: no node has a tier {tier} and no MemoryTier is called that: "
+                f"name one that exists ({offer}), or create a MemoryTier {tier}",
+            )
+
+
+def _summary(judged: Sequence[_Judged]) -> Iterable[Verdict]:
+    # The worst pod speaks for all; how many others fare alike goes with it.
+    if not judged:
+        return
+    first = worst(j.verdict for j in judged)
+    others = sum(j.verdict.reason == first.reason for j in judged) - 1
+    suffix = f" (and {others} more pod{'s' if others > 1 else ''})" if others else ""
+    yield Verdict(first.reason, first.message + suffix)
+
+
+def _ready(
+    trouble: Verdict, matched: Sequence[Pod], running: Sequence[Pod], judged: Sequence[_Judged]
+) -> _Finding:
+    if trouble.reason != PLACED:
+        return _Finding(READY, "False", trouble.reason, trouble.message)
+    if judged:
+        count = len(judged)
+        pods = "1 running pod is" if count == 1 else f"all {count} running pods are"
+        return _Finding(READY, "True", PLACED, f"{pods} placed, read back from the kernel")
+    return _nothing_to_place(matched, running)
+
+
+def _nothing_to_place(matched: Sequence[Pod], running: Sequence[Pod]) -> _Finding:
+    if running:
+        example = ", ".join(running[0].ref.containers) or "none"
+        message = (
+            f"{len(running)} running pods match spec.selector, but spec.containers names none of "
+            f"their running containers (pod {running[0].ref.name} has: {example})"
+        )
+        return _Finding(READY, "False", "NoPods", message)
+    waiting = [pod for pod in matched if pod.life == "Waiting"]
+    if waiting:
+        message = f"pod {waiting[0].ref.name} is not running yet: see kubectl describe pod"
+        return _Finding(READY, "False", "Pending", message)
+    message = (
+        "all pods that match spec.selector have ended"
+        if matched
+        else "no pod of this namespace matches spec.selector: compare it with the pods' labels"
+    )
+    return _Finding(READY, "False", "NoPods", message)
+
+
+def _degraded(trouble: Verdict) -> _Finding:
+    if trouble.reason in FAILURES:
+        return _Finding(DEGRADED, "True", trouble.reason, trouble.message)
+    return _Finding(DEGRADED, "False", "AsExpected", "nothing is wrong that waiting does not mend")
+
+
+def _unsupported(judged: Sequence[_Judged]) -> _Finding:
+    found = [j for j in judged if j.verdict.reason == "Unsupported"]
+    if not found:
+        message = "all nodes with matched pods can place memory"
+        return _Finding(UNSUPPORTED, "False", "AllNodesSupported", message)
+    # The smallest name, so that the order of pods in a list does not make it flap.
+    first = min(found, key=lambda j: (j.verdict.cause, j.pod.node, j.pod.ref.name))
+    return _Finding(UNSUPPORTED, "True", first.verdict.cause, first.verdict.message)
+
+
+def _conditions(
+    status: PlacementStatus, findings: Iterable[_Finding], *, generation: int, now: datetime
+) -> tuple[Condition, ...]:
+    conditions = status.conditions
+    for found in findings:
+        conditions = set_condition(
+            conditions,
+            found.type,
+            status=found.status,
+            reason=found.reason,
+            message=found.message,
+            generation=generation,
+            now=now,
+        )
+    return conditions
+
+
+def _rules(placement: Placement, measured: Sequence[Measured]) -> tuple[RuleStatus, ...]:
+    return tuple(_rule(rule.name, measured) for rule in placement.spec.rules)
+
+
+def _rule(name: str, measured: Sequence[Measured]) -> RuleStatus:
+    per_tier: dict[str, int] = {}
+    regions = total = 0
+    for each in measured:
+        for report in (r for r in each.report.rules if r.name == name):
+            regions, total = regions + report.regions, total + report.bytes
+            on_node = {node.id: node.bytes for node in report.numa_nodes}
+            for tier in bytes_per_tier(on_node, dict(each.tiers)):
+                per_tier[tier.name] = per_tier.get(tier.name, 0) + tier.bytes
+    ordered = sorted(per_tier.items(), key=lambda item: (item[0] == OTHER_TIER, item[0]))
+    tiers = tuple(TierBytes(name=tier, bytes=size) for tier, size in ordered)
+    return RuleStatus(name=name, regions=regions, bytes=total, tiers=tiers)

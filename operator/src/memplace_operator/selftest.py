@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ``helm test`` runs: is what was installed really at work?"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import aiohttp
+from memplace.api.conditions import find_condition
+from memplace.api.v1alpha1 import NodeMemory, parse_node_memory
+
+from memplace_operator.app import OUR_PLURALS, served_kinds
+from memplace_operator.cache import Kind
+from memplace_operator.controller import UNREACHABLE
+from memplace_operator.kubeapi import ApiError, KubeApi
+from memplace_operator.retire import is_alive
+
+POLL_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the table."""
+
+    what: str
+    ok: bool
+    detail: str
+
+
+async def selftest(api: KubeApi, *, service: str, timeout_s: float) -> tuple[Check, ...]:
+    """Check again and again until all is well or the time is up.
+
+    Args:
+        api: The API server.
+        service: URL of the operator's Service, for example ``http://memplace-operator:8080``;
+            empty to leave that check out.
+        timeout_s: Seconds; agents just installed need some.
+
+    Returns:
+        The last result of all checks.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        checks = tuple([check async for check in _checks(api, service)])
+        if all(check.ok for check in checks) or time.monotonic() >= deadline:
+            return checks
+        await asyncio.sleep(POLL_S)
+
+
+def table(checks: tuple[Check, ...]) -> str:
+    """Return the checks as lines of text with aligned columns."""
+    width = max(len(check.what) for check in checks)
+    return "\n".join(
+        f"{'ok  ' if check.ok else 'FAIL'}  {check.what:<{width}}  {check.detail}"
+        for check in checks
+    )
+
+
+async def _checks(api: KubeApi, service: str) -> AsyncIterator[Check]:
+    try:
+        missing = OUR_PLURALS - await served_kinds(api)
+        detail = f"missing: {', '.join(sorted(missing))}" if missing else "all served"
+        yield Check("CRDs", not missing, detail)
+        if not missing:
+            nodes = [parse_node_memory(obj) async for obj in api.objects(Kind.NODE.path)]
+            for check in _nodes(nodes, datetime.now(UTC)):
+                yield check
+    except (*UNREACHABLE, ApiError) as err:
+        yield Check("API server", False, f"{err or type(err).__name__}")
+    if service:
+        yield await _service(service)
+
+
+def _nodes(nodes: list[NodeMemory], now: datetime) -> list[Check]:
+    if not nodes:
+        return [Check("agents", False, "no agent has reported: look at the agent's DaemonSet")]
+    return [_node(node, now) for node in sorted(nodes, key=lambda node: node.name)]
+
+
+def _node(node: NodeMemory, now: datetime) -> Check:
+    what = f"agent on {node.name}"
+    if not is_alive(node, now):
+        return Check(what, False, "no heartbeat in the last 90 s: look at its pod")
+    supported = find_condition(node.status.conditions, "Supported")
+    if supported is None:
+        return Check(what, False, "it does not say whether the node is supported")
+    tiers = ", ".join(tier.name for tier in node.status.tiers) or "none"
+    return Check(what, True, f"Supported={supported.status} ({supported.reason}), tiers: {tiers}")
+
+
+async def _service(url: str) -> Check:
+    what, timeout = "operator", aiohttp.ClientTimeout(total=10)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.get(f"{url.rstrip('/')}/readyz") as response,
+        ):
+            text = (await response.text()).strip()
+            return Check(what, response.status == 200, f"{url}/readyz: {text}")
+    except UNREACHABLE as err:
+        return Check(what, False, f"{url}/readyz: {err or type(err).__name__}")

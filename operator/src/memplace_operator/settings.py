@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings from the environment, and kopf's."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import kopf
+from memplace.errors import ValidationError
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What can be set.
+
+    Attributes:
+        log_level: One of LOG_LEVELS; MEMPLACE_LOG_LEVEL.
+        http_port: Of /healthz, /readyz and /metrics; MEMPLACE_HTTP_PORT.
+    """
+
+    log_level: str = "INFO"
+    http_port: int = 8080
+
+
+def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+    """Read the settings.
+
+    Raises:
+        ValidationError: A variable has a value that makes no sense.
+    """
+    level = environment.get("MEMPLACE_LOG_LEVEL", "INFO").upper()
+    if level not in LOG_LEVELS:
+        raise ValidationError("MEMPLACE_LOG_LEVEL", f"write one of {', '.join(LOG_LEVELS)}")
+    port = environment.get("MEMPLACE_HTTP_PORT", "8080")
+    if not port.isdecimal() or not 0 < int(port) < 65536:
+        raise ValidationError("MEMPLACE_HTTP_PORT", "write a port from 1 to 65535")
+    return Settings(log_level=level, http_port=int(port))
+
+
+class Backoffs:
+    """Seconds between attempts of one request: short at first, and without end.
+
+    Giving up would end the operator while the API server restarts.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        """Yield 1, 2, 3, 5 and then 5 for ever."""
+        return itertools.chain((1.0, 2.0, 3.0), itertools.repeat(5.0))
+
+
+def kopf_settings() -> kopf.OperatorSettings:
+    """Return how kopf is to watch; it writes nothing, so most of it stays unused."""
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.peering.standalone = True
+    # Our kinds are there before kopf starts (app.py waits), so neither namespaces nor CRDs
+    # need to be watched, and the role does not allow it.
+    settings.scanning.disabled = True
+    settings.watching.server_timeout = 600
+    settings.watching.client_timeout = 660
+    settings.watching.chunk_size = 500
+    settings.networking.connect_timeout = 10
+    settings.networking.request_timeout = 60
+    settings.networking.error_backoffs = Backoffs()
+    settings.process.ultimate_exiting_timeout = 20
+    # Nothing of ours is handled in a way that needs these two; if it ever is, they are ours.
+    settings.persistence.finalizer = "memplace.dev/operator"
+    settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="memplace.dev")
+    return settings

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the chart makes of its values: identity, privileges, rules, and each value's effect."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+Json = dict[str, Any]
+One = Callable[[str, str], Json]
+ROOT = Path(__file__).parents[2]
+CRDS = sorted((ROOT / "crds").glob("*.yaml"))
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+# Everything the chart's accounts may do. A change here is a change of what a
+# cluster's admin grants on installation.
+READ = ["get", "list", "watch"]
+RULES = {
+    "operator": [
+        ("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], ["list", "watch"]),
+        ("memplace.dev", ["memoryplacements/status"], ["patch"]),
+        ("", ["pods"], ["list", "watch"]),
+        ("", ["events"], ["create"]),
+    ],
+    "agent": [
+        ("", ["pods"], ["list", "watch"]),
+        ("memplace.dev", ["memoryplacements", "memorytiers"], ["list", "watch"]),
+        ("memplace.dev", ["nodememories"], [*READ, "create"]),
+        ("memplace.dev", ["nodememories/status"], ["patch"]),
+    ],
+    "retire": [
+        ("memplace.dev", ["memoryplacements"], ["list", "delete"]),
+        ("memplace.dev", ["nodememories"], ["list", "patch"]),
+    ],
+    "selftest": [("memplace.dev", ["nodememories"], ["list"])],
+    "view": [("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], READ)],
+    "edit": [
+        (
+            "memplace.dev",
+            ["memoryplacements"],
+            ["create", "delete", "deletecollection", "patch", "update"],
+        )
+    ],
+}
+
+
+def pod_spec(found: Json) -> Json:
+    spec: Json = found["spec"]
+    return spec if found["kind"] == "Pod" else spec["template"]["spec"]
+
+
+def with_pods(objects: list[Json]) -> list[Json]:
+    return [o for o in objects if o["kind"] in {"Deployment", "DaemonSet", "Job", "Pod"}]
+
+
+def test_helm_finds_nothing_to_complain_about(chart: Any) -> None:
+    done = chart.run("lint", "--strict", chart.folder)
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout and "[ERROR]" not in done.stdout
+
+
+def test_the_accounts_may_do_exactly_this(objects: list[Json]) -> None:
+    found = {
+        o["metadata"]["name"].removeprefix("memplace-"): [
+            (*rule["apiGroups"], rule["resources"], rule["verbs"]) for rule in o["rules"]
+        ]
+        for o in objects
+        if o["kind"] in {"Role", "ClusterRole"}
+    }
+    assert found == RULES
+
+
+def test_no_rule_has_a_wildcard_or_more_than_the_snapshot_shows(objects: list[Json]) -> None:
+    for role in (o for o in objects if o["kind"].endswith("Role")):
+        for rule in role["rules"]:
+            assert set(rule) == {"apiGroups", "resources", "verbs"}
+            assert len(rule["apiGroups"]) == 1
+            assert "*" not in str(rule)
+
+
+def test_each_role_is_bound_to_the_account_of_its_name_only(objects: list[Json]) -> None:
+    bindings = [o for o in objects if o["kind"].endswith("Binding") and "subjects" in o]
+    assert {b["metadata"]["name"] for b in bindings} == {
+        f"memplace-{name}" for name in ("operator", "agent", "retire", "selftest")
+    }
+    for binding in bindings:
+        name = binding["metadata"]["name"]
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": "memplace-system"}
+        assert binding["subjects"] == [subject]
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("ClusterRole", name)
+
+
+def test_everything_but_the_agent_is_restricted(objects: list[Json]) -> None:
+    others = [o for o in with_pods(objects) if o["kind"] != "DaemonSet"]
+    assert len(others) == 3
+    for spec in map(pod_spec, others):
+        assert spec["securityContext"] == {
+            "runAsNonRoot": True,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        }
+        assert [c["securityContext"] for c in spec["containers"]] == [RESTRICTED]
+        assert not {"hostPID", "hostNetwork", "hostIPC", "volumes"} & set(spec)
+
+
+def test_the_agent_has_two_capabilities_and_its_own_profile(one: One) -> None:
+    spec = pod_spec(one("DaemonSet", "agent"))
+    (container,) = spec["containers"]
+    assert container["securityContext"] == {
+        "runAsUser": 0,
+        "privileged": False,
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"], "add": ["SYS_NICE", "SYS_PTRACE"]},
+        "seccompProfile": {"type": "Localhost", "localhostProfile": "memplace/agent.json"},
+    }
+    assert (spec["hostPID"], spec["hostNetwork"]) == (True, False)
+    assert "hostIPC" not in spec
+
+
+def test_the_profile_is_delivered_by_root_without_capabilities(one: One) -> None:
+    spec = pod_spec(one("DaemonSet", "agent"))
+    (init,) = spec["initContainers"]
+    assert init["securityContext"] == {
+        **RESTRICTED,
+        "runAsUser": 0,
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+    assert init["args"] == ["install-seccomp", "/host/seccomp"]
+    assert init["image"] == spec["containers"][0]["image"]
+    assert init["volumeMounts"] == [{"name": "seccomp", "mountPath": "/host/seccomp"}]
+
+
+def test_the_agent_sees_of_the_host_only_this(one: One) -> None:
+    spec = pod_spec(one("DaemonSet", "agent"))
+    assert {v["name"]: v["hostPath"]["path"] for v in spec["volumes"]} == {
+        "journal": "/run/memplace",
+        "cgroup": "/sys/fs/cgroup",
+        "seccomp": "/var/lib/kubelet/seccomp/memplace",
+    }
+    mounts = {m["name"]: m for m in spec["containers"][0]["volumeMounts"]}
+    assert mounts["cgroup"]["readOnly"] is True
+    assert {name for name, mount in mounts.items() if not mount.get("readOnly")} == {"journal"}
+
+
+def test_the_agent_is_told_what_the_contract_names(one: One) -> None:
+    (container,) = pod_spec(one("DaemonSet", "agent"))["containers"]
+    env = {e["name"]: e.get("value") for e in container["env"]}
+    assert env == {
+        "NODE_NAME": None,
+        "MEMPLACE_JOURNAL_DIR": "/run/memplace",
+        "MEMPLACE_CGROUP_ROOT": "/host/sys/fs/cgroup",
+        "MEMPLACE_SECCOMP_DIR": "/var/lib/kubelet/seccomp/memplace",
+        "MEMPLACE_SYSFS": "/sys",
+        "MEMPLACE_PROC": "/proc",
+        "MEMPLACE_RESYNC_S": "30",
+        "MEMPLACE_SCAN_S": "2",
+        "MEMPLACE_HTTP_PORT": "8080",
+        "MEMPLACE_LOG_LEVEL": "info",
+    }
+
+
+def test_every_container_has_requests_and_a_memory_limit_but_no_cpu_limit(
+    objects: list[Json],
+) -> None:
+    for spec in map(pod_spec, with_pods(objects)):
+        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+            assert set(container["resources"]["requests"]) == {"cpu", "memory"}
+            assert set(container["resources"]["limits"]) == {"memory"}
+
+
+def test_one_operator_at_a_time_and_agents_everywhere(one: One) -> None:
+    operator, agent = one("Deployment", "operator")["spec"], one("DaemonSet", "agent")["spec"]
+    assert (operator["replicas"], operator["strategy"]) == (1, {"type": "Recreate"})
+    assert agent["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "10%"}
+    assert agent["template"]["spec"]["tolerations"] == [{"operator": "Exists"}]
+
+
+def test_every_object_says_whose_it_is(objects: list[Json]) -> None:
+    for found in (o for o in objects if o["kind"] != "CustomResourceDefinition"):
+        labels = found["metadata"]["labels"]
+        assert labels["app.kubernetes.io/part-of"] == "memplace"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+
+
+def test_selectors_meet_the_pods_they_are_for_and_no_others(objects: list[Json]) -> None:
+    labels = {
+        o["metadata"]["name"]: (o["spec"]["template"] if o["kind"] != "Pod" else o)["metadata"][
+            "labels"
+        ].items()
+        for o in with_pods(objects)
+    }
+    for found in (o for o in objects if o["kind"] in {"Deployment", "DaemonSet", "Service"}):
+        selector = found["spec"]["selector"]
+        selector = selector.get("matchLabels", selector)
+        met = {name for name, of_pod in labels.items() if selector.items() <= of_pod}
+        assert met == {found["metadata"]["name"]}
+
+
+def test_hooks_run_before_the_deletion_and_leave_nothing(objects: list[Json]) -> None:
+    hooks = {
+        (o["kind"], o["metadata"]["name"]): o["metadata"]["annotations"]
+        for o in objects
+        if "helm.sh/hook" in o["metadata"].get("annotations", {})
+    }
+    test_pod = hooks.pop(("Pod", "memplace-selftest"))
+    assert test_pod["helm.sh/hook"] == "test"
+    assert {name for _, name in hooks} == {"memplace-retire"}
+    policy = "before-hook-creation,hook-succeeded,hook-failed"
+    for annotations in hooks.values():
+        assert annotations["helm.sh/hook"] == "pre-delete"
+        assert annotations["helm.sh/hook-delete-policy"] == policy
+    weights = {kind: int(a["helm.sh/hook-weight"]) for kind, a in hooks.items()}
+    last = ("Job", "memplace-retire")
+    assert all(weights[last] > weight for kind, weight in weights.items() if kind != last)
+
+
+@pytest.mark.parametrize("crd", CRDS, ids=lambda path: path.stem)
+def test_the_charts_crds_are_the_projects(crd: Path, chart: Any) -> None:
+    assert (chart.folder / "files" / "crds" / crd.name).read_bytes() == crd.read_bytes()
+
+
+def test_the_crds_reach_the_cluster_as_they_are(chart: Any, objects: list[Json]) -> None:
+    files = {path.name for path in (chart.folder / "files" / "crds").iterdir()}
+    assert files == {path.name for path in CRDS} and len(CRDS) == 3
+    rendered = [o for o in objects if o["kind"] == "CustomResourceDefinition"]
+    assert sorted(rendered, key=str) == sorted(
+        (yaml.safe_load(path.read_text()) for path in CRDS), key=str
+    )
+
+
+def test_the_selftest_finds_the_operator_without_a_name_service(one: One) -> None:
+    pod = one("Pod", "selftest")["spec"]
+    env = {e["name"]: e["value"] for e in pod["containers"][0]["env"]}
+    assert env["MEMPLACE_OPERATOR_URL"] == "http://$(MEMPLACE_OPERATOR_SERVICE_HOST):8080"
+    assert pod["enableServiceLinks"] is True
+    assert one("Service", "operator")["spec"]["ports"][0]["port"] == 8080

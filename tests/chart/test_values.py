@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each value of the chart has its effect, is documented, and bad ones are refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+Json = dict[str, Any]
+
+
+def crds_of(objects: list[Json]) -> list[Json]:
+    return [o for o in objects if o["kind"] == "CustomResourceDefinition"]
+
+
+def test_crds_can_be_kept_or_left_to_others(chart: Any) -> None:
+    kept = crds_of(chart.render("crds.keep=true"))
+    assert len(kept) == 3
+    for crd in kept:
+        assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    assert crds_of(chart.render("crds.enabled=false")) == []
+
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ([], "memplace/agent:0.1.0"),
+        (['agent.image.tag="9"'], "memplace/agent:9"),
+        ([f'agent.image.digest="{DIGEST}"', 'agent.image.tag="9"'], f"memplace/agent@{DIGEST}"),
+        (['image.registry="10.0.0.1:5000"'], "10.0.0.1:5000/memplace/agent:0.1.0"),
+    ],
+)
+def test_the_reference_of_an_image(chart: Any, settings: list[str], expected: str) -> None:
+    (agent,) = [o for o in chart.render(*settings) if o["kind"] == "DaemonSet"]
+    assert agent["spec"]["template"]["spec"]["containers"][0]["image"] == expected
+
+
+# For every value: a value unlike the default, and text that then has to be there.
+TOGGLES = {
+    "nameOverride": ("other", "name: memplace-other-agent"),
+    "commonLabels": ({"team": "memory"}, "team: memory"),
+    "crds.enabled": (False, None),
+    "crds.keep": (True, "helm.sh/resource-policy: keep"),
+    "image.registry": ("registry.example:5000", "registry.example:5000/memplace/agent"),
+    "image.pullPolicy": ("Always", "imagePullPolicy: Always"),
+    "image.pullSecrets": ([{"name": "mine"}], "- name: mine"),
+    "logLevel": ("debug", "MEMPLACE_LOG_LEVEL, value: debug"),
+    "rbac.create": (False, None),
+    "rbac.aggregate": (False, None),
+    "admissionPolicy.enabled": (False, None),
+    "uninstall.retire": (False, None),
+    "uninstall.timeoutSeconds": (77, 'retire, --timeout, "77"'),
+    "tests.timeoutSeconds": (77, 'selftest, --timeout, "77"'),
+    "networkPolicy.enabled": (True, "kind: NetworkPolicy"),
+    "podMonitor.enabled": (True, "kind: PodMonitor"),
+    "agent.resyncSeconds": (77, 'MEMPLACE_RESYNC_S, value: "77"'),
+    "agent.scanSeconds": (7, 'MEMPLACE_SCAN_S, value: "7"'),
+    "agent.kubeletRootDir": ("/data/kubelet", "/data/kubelet/seccomp/memplace"),
+    "agent.seccomp.type": ("Unconfined", "type: Unconfined"),
+    "agent.appArmorProfile": ({"type": "Unconfined"}, "appArmorProfile:"),
+    "agent.seLinuxOptions": ({"type": "spc_t"}, "type: spc_t"),
+    "agent.maxUnavailable": (3, "maxUnavailable: 3"),
+} | {
+    f"{component}.{key}": value
+    for component in ("operator", "agent")
+    for key, value in {
+        "image.repository": ("mine/it", "mine/it:0.1.0"),
+        "image.tag": ("9.9", ":9.9"),
+        "image.digest": (DIGEST, DIGEST),
+        "serviceAccount.annotations": ({"who": "me"}, "who: me"),
+        "podAnnotations": ({"why": "so"}, "why: so"),
+        "priorityClassName": ("high", "priorityClassName: high"),
+        "resources": ({"requests": {"cpu": "77m"}}, "cpu: 77m"),
+        "probes": (
+            {"startup": {"periodSeconds": 77, "timeoutSeconds": 1, "failureThreshold": 1}},
+            "periodSeconds: 77",
+        ),
+        "nodeSelector": ({"disk": "fast"}, "disk: fast"),
+        "tolerations": ([{"key": "odd", "operator": "Exists"}], "key: odd"),
+        "affinity": ({"nodeAffinity": {}}, "affinity:"),
+    }.items()
+}
+# These act only together with another value.
+TOGETHER = {
+    "networkPolicy.apiServerPorts": ("networkPolicy.enabled=true", [7777], "port: 7777"),
+    "podMonitor.labels": ("podMonitor.enabled=true", {"see": "me"}, "see: me"),
+    "podMonitor.interval": ("podMonitor.enabled=true", "77s", "interval: 77s"),
+}
+
+
+@pytest.mark.parametrize("key", TOGGLES)
+def test_every_value_has_its_effect(chart: Any, key: str) -> None:
+    value, expected = TOGGLES[key]
+    before, after = chart.template(), chart.template(f"{key}={json.dumps(value)}")
+    assert after.returncode == 0, after.stderr
+    if expected is None:
+        assert len(after.stdout) < len(before.stdout)
+    else:
+        assert expected not in before.stdout
+        assert expected in after.stdout
+    assert all(yaml.safe_load_all(after.stdout))
+
+
+@pytest.mark.parametrize("key", TOGETHER)
+def test_values_that_need_another_have_their_effect(chart: Any, key: str) -> None:
+    other, value, expected = TOGETHER[key]
+    assert expected not in chart.template(other).stdout
+    assert expected in chart.template(other, f"{key}={json.dumps(value)}").stdout
+
+
+def test_no_value_is_untested(chart: Any) -> None:
+    def leaves(node: Json, path: str = "") -> set[str]:
+        found: set[str] = set()
+        for key, value in node.items():
+            name = f"{path}{key}"
+            deeper = isinstance(value, dict) and value and name not in TOGGLES
+            found |= leaves(value, f"{name}.") if deeper else {name}
+        return found
+
+    values = yaml.safe_load((chart.folder / "values.yaml").read_text())
+    assert leaves(values) == set(TOGGLES) | set(TOGETHER)
+
+
+@pytest.mark.parametrize(
+    ("setting", "says"),
+    [
+        ("agent.privileged=true", "additional properties 'privileged' not allowed"),
+        ("replicas=2", "additional properties 'replicas' not allowed"),
+        ('image.pullPolicy="Sometimes"', "value must be one of 'Always', 'IfNotPresent', 'Never'"),
+        ('agent.image.digest="sha256:123"', "does not match pattern"),
+        ('agent.seccomp.type="RuntimeDefault"', "must be one of 'Localhost', 'Unconfined'"),
+        ('crds.keep="yes"', "got string, want boolean"),
+        ("agent.scanSeconds=0", "minimum: got 0, want 1"),
+        ('agent.kubeletRootDir="relative"', "does not match pattern"),
+        ('agent.maxUnavailable="0%"', "does not match pattern"),
+        ('podMonitor.interval="often"', "does not match pattern"),
+        ("networkPolicy.apiServerPorts=[70000]", "maximum: got 70,000, want 65,535"),
+    ],
+)
+def test_bad_values_are_refused_with_their_place(chart: Any, setting: str, says: str) -> None:
+    done = chart.template(setting)
+    assert done.returncode != 0
+    assert says in done.stderr
+    key = setting.split("=")[0]
+    assert key.rpartition(".")[0].replace(".", "/") in done.stderr
+
+
+def test_a_cluster_that_does_not_name_nodes_in_tokens_is_refused(chart: Any) -> None:
+    done = chart.template(kube="1.31.9")
+    assert done.returncode != 0
+    assert "requires kubeVersion: >=1.32.0-0" in done.stderr
+    assert chart.template(kube="1.32.0-provider.1").returncode == 0
+
+
+def test_notes_name_the_next_step_and_what_is_unsafe(chart: Any, cluster: Any) -> None:
+    def notes(*settings: str) -> str:
+        sets = [part for setting in settings for part in ("--set", setting)]
+        where = ["--namespace", "memplace-system", "--dry-run=server"]
+        done = cluster.helm("install", "memplace", chart.folder, *where, *sets)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout).partition("NOTES:")[2]
+
+    assert "pod-security.kubernetes.io/enforce=privileged" in notes()
+    assert "helm test memplace --namespace memplace-system" in notes()
+    assert "WARNING" not in notes()
+    assert "agent.seccomp.type=Unconfined" in notes("agent.seccomp.type=Unconfined")
+    assert "admissionPolicy.enabled=false" in notes("admissionPolicy.enabled=false")
+    assert "uninstall.retire=false" in notes("uninstall.retire=false")

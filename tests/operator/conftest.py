@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real API server, the real operator as a process, and a played agent and kubelet."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.apiserver import ApiServer, find_binaries
+
+API = "/apis/memplace.dev/v1alpha1"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+# Exactly what the operator may do; a rule it lacks makes these tests fail.
+RULES = [
+    {
+        "apiGroups": ["memplace.dev"],
+        "resources": ["memoryplacements", "memorytiers", "nodememories"],
+        "verbs": ["list", "watch"],
+    },
+    {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements/status"], "verbs": ["patch"]},
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+]
+RETIRE_RULES = [
+    {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements"], "verbs": ["list", "delete"]},
+    {"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list", "patch"]},
+]
+SELFTEST_RULES = [{"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list"]}]
+USERS = {"operator": RULES, "retire": RETIRE_RULES, "selftest": SELFTEST_RULES}
+
+
+@pytest.fixture(scope="session")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """Yield an API server with our CRDs and users that may do what the chart allows."""
+    work = tmp_path_factory.mktemp("apiserver")
+    users = {f"{user}-token": user for user in USERS}
+    with ApiServer(find_binaries(), work, users).running() as server:
+        server.install_crds()
+        for user, rules in USERS.items():
+            meta = {"name": f"test-{user}"}
+            assert server.call(
+                "POST", f"{RBAC}/clusterroles", {"metadata": meta, "rules": rules}
+            ).ok
+            group = "rbac.authorization.k8s.io"
+            binding = {
+                "metadata": meta,
+                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": f"test-{user}"},
+                "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+            }
+            assert server.call("POST", f"{RBAC}/clusterrolebindings", binding).ok
+        yield server
+
+
+class Operator:
+    """The operator as a process of its own."""
+
+    def __init__(self, api: ApiServer, log: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self._log = log
+        self._env = os.environ | {
+            "KUBECONFIG": str(api.kubeconfig("operator-token")),
+            "MEMPLACE_HTTP_PORT": str(self.port),
+            "PYTHONSAFEPATH": "1",
+        }
+        self.process: subprocess.Popen[bytes]
+
+    def start(self) -> None:
+        with self._log.open("ab") as output:
+            command = [sys.executable, "-m", "memplace_operator"]
+            self.process = subprocess.Popen(command, env=self._env, stderr=output)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=30)
+
+    def get(self, path: str) -> tuple[int, str]:
+        url = f"http://127.0.0.1:{self.port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as err:
+            return err.code, err.read().decode()
+        except OSError as err:
+            return 0, str(err)
+
+    def is_ready(self) -> bool:
+        return self.get("/readyz")[0] == 200
+
+    def log(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self._log.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def operator(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """Yield the operator, ready."""
+    process = Operator(api, tmp_path_factory.mktemp("operator") / "log")
+    process.start()
+    try:
+        eventually(process.is_ready)
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.stop()
+
+
+def eventually(holds: Callable[[], Any], *, timeout_s: float = 30) -> Any:
+    """Return the first true answer."""
+    deadline = time.monotonic() + timeout_s
+    while not (answer := holds()):
+        assert time.monotonic() < deadline, f"not within {timeout_s} s; last answer: {answer!r}"
+        time.sleep(0.1)
+    return answer
+
+
+class Cluster:
+    """What users, kubelets and agents do, in one namespace."""
+
+    def __init__(self, api: ApiServer, namespace: str) -> None:
+        self.api = api
+        self.namespace = namespace
+        self.node = f"node-{namespace}"
+        self._made: list[str] = []
+        self._create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+
+    def _create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        answer = self.api.call("POST", path, body)
+        assert answer.ok, answer.message
+        self._made.append(f"{path}/{body['metadata']['name']}")
+        return answer.body
+
+    def clean(self) -> None:
+        for path in reversed(self._made):
+            self.api.call("DELETE", path, gracePeriodSeconds="0")
+
+    def placement_path(self, name: str) -> str:
+        return f"{API}/namespaces/{self.namespace}/memoryplacements/{name}"
+
+    def apply(self, name: str, *, app: str = "redis", tiers: tuple[str, ...] = ("cxl",)) -> Any:
+        rule = {
+            "name": "heap",
+            "regions": [{"type": "Heap"}],
+            "policy": {"mode": "PreferredMany", "tiers": list(tiers)},
+        }
+        return self.apply_rules(name, [rule], app=app)
+
+    def apply_rules(self, name: str, rules: list[dict[str, Any]], *, app: str = "redis") -> Any:
+        body = {
+            "apiVersion": "memplace.dev/v1alpha1",
+            "kind": "MemoryPlacement",
+            "metadata": {"name": name},
+            "spec": {"selector": {"matchLabels": {"app": app}}, "rules": rules},
+        }
+        return self._create(self.placement_path("").rstrip("/"), body)
+
+    def get(self, name: str) -> dict[str, Any]:
+        return self.api.call("GET", self.placement_path(name)).body
+
+    def condition(self, name: str, kind: str = "Ready") -> tuple[str, str, str]:
+        status = self.get(name).get("status", {})
+        found = {c["type"]: c for c in status.get("conditions", [])}.get(kind, {})
+        return found.get("status", ""), found.get("reason", ""), found.get("message", "")
+
+    def wait(self, name: str, kind: str, status: str, reason: str, *, timeout_s: float = 30) -> str:
+        eventually(lambda: self.condition(name, kind)[:2] == (status, reason), timeout_s=timeout_s)
+        return self.condition(name, kind)[2]
+
+    def events(self, name: str) -> list[tuple[str, str]]:
+        """Return (type, reason) of the events of a placement, oldest first."""
+        items = self.api.call("GET", f"/api/v1/namespaces/{self.namespace}/events").body["items"]
+        mine = [item for item in items if item["involvedObject"]["name"] == name]
+        mine.sort(key=lambda item: int(item["metadata"]["resourceVersion"]))
+        return [(item["type"], item["reason"]) for item in mine]
+
+    def run_pod(self, name: str, *, app: str = "redis", number: int = 1) -> dict[str, Any]:
+        """Create a pod and be its scheduler and kubelet: it runs."""
+        path = f"/api/v1/namespaces/{self.namespace}/pods"
+        containers = [{"name": "redis", "image": "redis"}]
+        spec = {"containers": containers, "nodeName": self.node}
+        pod = self._create(path, {"metadata": {"name": name, "labels": {"app": app}}, "spec": spec})
+        return self.pod_status(name, pod, number=number)
+
+    def pod_status(
+        self, name: str, pod: dict[str, Any], *, phase: str = "Running", number: int = 1
+    ) -> dict[str, Any]:
+        state = {"running": {"startedAt": now()}} if phase == "Running" else {"waiting": {}}
+        container = {
+            "name": "redis",
+            "image": "redis",
+            "imageID": "",
+            "ready": True,
+            "restartCount": number - 1,
+            "containerID": f"containerd://{number:064x}",
+            "state": state,
+        }
+        status = {"phase": phase, "startTime": now(), "containerStatuses": [container]}
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{name}/status"
+        answer = self.api.call("PATCH", path, {"status": status})
+        assert answer.ok, answer.message
+        return {**pod, **answer.body}
+
+    def report(
+        self,
+        *placements: dict[str, Any],
+        node: str = "",
+        supported: tuple[str, str] = ("True", "ProcessMbindAvailable"),
+        age_s: float = 0,
+    ) -> None:
+        """Be the agent: write the node's report."""
+        name = node or self.node
+        if not self.api.call("GET", f"{API}/nodememories/{name}").ok:
+            self._create(
+                f"{API}/nodememories",
+                {
+                    "apiVersion": "memplace.dev/v1alpha1",
+                    "kind": "NodeMemory",
+                    "metadata": {"name": name},
+                },
+            )
+        condition = {
+            "type": "Supported",
+            "status": supported[0],
+            "reason": supported[1],
+            "message": "",
+            "lastTransitionTime": now(),
+        }
+        status = {
+            "heartbeatTime": now(-age_s),
+            "agentVersion": "0",
+            "conditions": [condition],
+            "backend": {"name": "ProcessMbind"},
+            "numaNodes": [{"id": 0, "cpus": "0-1"}, {"id": 1}, {"id": 2}],
+            "tiers": [{"name": "dram", "numaNodes": [0]}, {"name": "cxl", "numaNodes": [1]}],
+            "placements": list(placements),
+        }
+        path = f"{API}/nodememories/{name}/status"
+        answer = self.api.call("PATCH", path, {"status": status}, fieldValidation="Strict")
+        assert answer.ok, answer.message
+
+
+@pytest.fixture
+def cluster(api: ApiServer, request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Yield a namespace and a node of the test's own."""
+    found = Cluster(api, request.node.name.removeprefix("test_").replace("_", "-")[:50])
+    yield found
+    found.clean()
+
+
+def result(
+    placement: dict[str, Any],
+    *pods: dict[str, Any],
+    state: str = "Placed",
+    reason: str = "",
+    message: str = "",
+    number: int = 1,
+    generation: int = 0,
+) -> dict[str, Any]:
+    """Return what an agent reports of a placement: 64 MiB on node 1 and 1 MiB on node 2."""
+    rule = {
+        "name": placement["spec"]["rules"][0]["name"],
+        "regions": 2,
+        "bytes": 65 << 20,
+        "numaNodes": [{"id": 1, "bytes": 64 << 20}, {"id": 2, "bytes": 1 << 20}],
+        "misplacedBytes": 0,
+    }
+    container = {
+        "name": "redis",
+        "containerID": f"{number:064x}",
+        "state": state,
+        "reason": reason,
+        "message": message,
+        "rules": [rule],
+    }
+    meta = placement["metadata"]
+    return {
+        "uid": meta["uid"],
+        "namespace": meta["namespace"],
+        "name": meta["name"],
+        "observedGeneration": generation or meta["generation"],
+        "pods": [
+            {
+                "uid": pod["metadata"]["uid"],
+                "name": pod["metadata"]["name"],
+                "containers": [container],
+            }
+            for pod in pods
+        ],
+    }
+
+
+def now(offset_s: float = 0) -> str:
+    """Return a time of the API, some seconds from now."""
+    moment = datetime.now(UTC) + timedelta(seconds=offset_s)
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

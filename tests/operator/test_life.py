@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The operator as a process against a real API server; agents and kubelets are played."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.apiserver import ApiServer
+from tests.operator.conftest import API, Cluster, Operator, eventually, now, result
+
+pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
+
+
+def test_from_nothing_to_ready(cluster: Cluster, operator: Operator) -> None:
+    placement = cluster.apply("mp")
+    assert "no pod" in cluster.wait("mp", "Ready", "False", "NoPods")
+    pod = cluster.run_pod("redis-0")
+    cluster.wait("mp", "Ready", "False", "Pending")
+    cluster.report(result(placement, pod, state="Moving"))
+    cluster.wait("mp", "Ready", "False", "Moving")
+    cluster.report(result(placement, pod))
+    waited = cluster.api.kubectl(
+        "wait", "mp/mp", "-n", cluster.namespace, "--for=condition=Ready", "--timeout=20s"
+    )
+    assert waited.returncode == 0, waited.stderr
+    status = cluster.get("mp")["status"]
+    assert [status[k] for k in ("matchedPods", "placedPods", "unsupportedPods")] == [1, 1, 0]
+    assert status["observedGeneration"] == placement["metadata"]["generation"]
+    eventually(lambda: cluster.get("mp")["status"]["rules"][0]["bytes"])
+    assert cluster.get("mp")["status"]["rules"] == [
+        {
+            "name": "heap",
+            "regions": 2,
+            "bytes": 65 << 20,
+            "tiers": [{"name": "cxl", "bytes": 64 << 20}, {"name": "other", "bytes": 1 << 20}],
+        }
+    ]
+    eventually(lambda: cluster.events("mp") == [("Normal", "NoPods"), ("Normal", "Placed")])
+
+
+def test_nothing_is_put_on_anybodys_objects(cluster: Cluster) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    path = f"/api/v1/namespaces/{cluster.namespace}/pods/redis-0"
+    for meta in (cluster.get("mp")["metadata"], cluster.api.call("GET", path).body["metadata"]):
+        assert "finalizers" not in meta
+        assert "annotations" not in meta
+
+
+def test_a_changed_spec_is_not_ready_until_the_agent_followed(cluster: Cluster) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    change = {"spec": {"containers": ["redis"]}}
+    newer = cluster.api.call("PATCH", cluster.placement_path("mp"), change).body
+    cluster.wait("mp", "Ready", "False", "Pending")
+    cluster.report(result(newer, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+
+
+def test_a_restarted_container_is_not_placed(cluster: Cluster) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    cluster.pod_status("redis-0", pod, number=2)
+    cluster.wait("mp", "Ready", "False", "Pending")
+    cluster.report(result(placement, pod, number=2))
+    cluster.wait("mp", "Ready", "True", "Placed")
+
+
+def test_the_older_of_two_placements_wins(cluster: Cluster) -> None:
+    first = cluster.apply("zz-older")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(first, pod))
+    cluster.wait("zz-older", "Ready", "True", "Placed")
+    version = cluster.get("zz-older")["metadata"]["resourceVersion"]
+    time.sleep(1.1)  # creationTimestamp has whole seconds
+    cluster.apply("aa-newer")
+    message = cluster.wait("aa-newer", "Degraded", "True", "Conflict")
+    assert "zz-older" in message
+    assert "redis-0" in message
+    assert cluster.get("zz-older")["metadata"]["resourceVersion"] == version
+    assert cluster.events("aa-newer") == [("Warning", "Conflict")]
+    cluster.api.call("DELETE", cluster.placement_path("zz-older"))
+    cluster.wait("aa-newer", "Degraded", "False", "AsExpected")
+
+
+def test_a_rule_that_can_never_win(cluster: Cluster) -> None:
+    rule = {"regions": [{"type": "Heap"}], "policy": {"mode": "Bind", "tiers": ["cxl"]}}
+    cluster.report()
+    cluster.apply_rules("mp", [{"name": "first", **rule}, {"name": "second", **rule}])
+    message = cluster.wait("mp", "Degraded", "True", "Invalid")
+    assert "rule second can never win" in message
+    assert cluster.condition("mp")[1] == "Invalid"
+
+
+def test_a_tier_nobody_has(cluster: Cluster) -> None:
+    cluster.report()
+    cluster.apply("mp", tiers=("hbm",))
+    assert "hbm" in cluster.wait("mp", "Degraded", "True", "TierUnknown")
+    body = {
+        "apiVersion": "memplace.dev/v1alpha1",
+        "kind": "MemoryTier",
+        "metadata": {"name": "hbm"},
+        "spec": {"numaNodes": [2]},
+    }
+    assert cluster.api.call("POST", f"{API}/memorytiers", body).ok
+    try:
+        cluster.wait("mp", "Degraded", "False", "AsExpected")
+    finally:
+        cluster.api.call("DELETE", f"{API}/memorytiers/hbm")
+
+
+def test_a_node_without_the_kernel(cluster: Cluster) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(supported=("False", "KernelWithoutProcessMbind"))
+    assert cluster.node in cluster.wait("mp", "Unsupported", "True", "KernelWithoutProcessMbind")
+    assert cluster.condition("mp")[:2] == ("False", "Unsupported")
+    assert cluster.condition("mp", "Degraded")[:2] == ("False", "AsExpected")
+    assert cluster.get("mp")["status"]["unsupportedPods"] == 1
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Unsupported", "False", "AllNodesSupported")
+
+
+def test_a_silent_agent(cluster: Cluster) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    cluster.report(result(placement, pod), age_s=100)
+    assert cluster.node in cluster.wait("mp", "Degraded", "True", "AgentNotReporting")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    wanted = [("Warning", "AgentNotReporting"), ("Normal", "AsExpected"), ("Normal", "Placed")]
+    eventually(lambda: cluster.events("mp")[-3:] == wanted)
+
+
+def test_nothing_is_written_when_nothing_changes(cluster: Cluster) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    eventually(lambda: cluster.get("mp")["status"]["rules"][0]["bytes"])
+    before = cluster.get("mp")
+    for _ in range(6):  # more than one tick of ten seconds
+        time.sleep(2)
+        cluster.report(result(placement, pod))
+    assert cluster.get("mp") == before
+
+
+def test_a_restarted_operator_finds_nothing_to_write(cluster: Cluster, operator: Operator) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    eventually(lambda: cluster.get("mp")["status"]["rules"][0]["bytes"])
+    before, events = cluster.get("mp"), cluster.events("mp")
+    assert operator.stop() == 0
+    operator.start()
+    eventually(operator.is_ready)
+    time.sleep(3)
+    assert cluster.get("mp") == before
+    assert cluster.events("mp") == events
+
+
+def test_a_pod_deleted_while_the_operator_was_away(cluster: Cluster, operator: Operator) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    operator.stop()
+    path = f"/api/v1/namespaces/{cluster.namespace}/pods/redis-0"
+    cluster.api.call("DELETE", path, gracePeriodSeconds="0")
+    operator.start()
+    cluster.wait("mp", "Ready", "False", "NoPods")
+
+
+@pytest.mark.timeout(400)
+def test_the_api_server_restarts(cluster: Cluster, operator: Operator) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    process = operator.process.pid
+    cluster.api.stop()
+    time.sleep(12)
+    assert operator.get("/healthz")[0] == 200
+    cluster.api.start()
+    assert cluster.condition("mp")[:2] == ("True", "Placed")
+    cluster.report(result(placement, pod, state="Failed", reason="TierFull", message="full"))
+    assert "cxl" in cluster.wait("mp", "Degraded", "True", "TierFull", timeout_s=60)
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    eventually(operator.is_ready)
+    assert operator.process.poll() is None
+    assert operator.process.pid == process
+
+
+def test_metrics_and_logs(cluster: Cluster, operator: Operator) -> None:
+    cluster.apply("mp")
+    cluster.wait("mp", "Ready", "False", "NoPods")
+    eventually(
+        lambda: 'memplace_operator_placements{reason="NoPods"}' in operator.get("/metrics")[1]
+    )
+    text = operator.get("/metrics")[1]
+    assert 'memplace_operator_reconcile_total{result="success"}' in text
+    assert "memplace_operator_reconcile_duration_seconds_count" in text
+    assert 'memplace_build_info{component="operator"' in text
+    for line in operator.log():
+        assert {"message", "severity", "timestamp"} <= line.keys()
+    assert not [line for line in operator.log() if "permission" in line["message"].lower()]
+
+
+def chore(api: ApiServer, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"KUBECONFIG": str(api.kubeconfig(f"{name}-token"))}
+    command = [sys.executable, "-m", "memplace_operator", name, *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90)
+
+
+def test_selftest(cluster: Cluster, operator: Operator) -> None:
+    service = f"http://127.0.0.1:{operator.port}"
+    cluster.report(supported=("False", "KernelWithoutProcessMbind"))
+    good = chore(cluster.api, "selftest", "--service", service, "--timeout", "20")
+    assert good.returncode == 0, good.stdout + good.stderr
+    assert f"agent on {cluster.node}  Supported=False" in good.stdout
+    cluster.report(age_s=100)
+    bad = chore(cluster.api, "selftest", "--service", service, "--timeout", "0")
+    assert bad.returncode == 1
+    assert f"FAIL  agent on {cluster.node}" in bad.stdout
+
+
+def test_retire(cluster: Cluster) -> None:
+    cluster.apply("mp")
+    cluster.report()
+    path = f"{API}/nodememories/{cluster.node}"
+    late = chore(cluster.api, "retire", "--timeout", "2")
+    assert late.returncode == 1
+    assert cluster.node in late.stdout
+    assert cluster.api.call("GET", path).body["spec"] == {"agent": "Retired"}
+    assert cluster.api.call("GET", cluster.placement_path("mp")).status == 404
+    _retired(cluster, path)
+    done = chore(cluster.api, "retire", "--timeout", "20")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _retired(cluster: Cluster, path: str) -> None:
+    condition: dict[str, Any] = {
+        "type": "Retired",
+        "status": "True",
+        "reason": "Retired",
+        "message": "",
+        "lastTransitionTime": now(),
+    }
+    status = {"conditions": [condition], "heartbeatTime": now()}
+    assert cluster.api.call("PATCH", f"{path}/status", {"status": status}).ok
+
+
+def test_bad_settings_are_explained(tmp_path: Path) -> None:
+    env = os.environ | {"MEMPLACE_HTTP_PORT": "http"}
+    command = [sys.executable, "-m", "memplace_operator"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "MEMPLACE_HTTP_PORT: write a port" in done.stderr

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Passes over a machine of text files: what is done, recorded, undone and reported."""
+
+import pytest
+from memplace.errors import KernelWithoutProcessMbind
+from memplace_agent.journal import Key
+from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
+
+A = "a" * 64
+ONE = ("mp", "p", "c0")
+
+
+@pytest.fixture
+def started(node, kit):
+    node.machine.start(100, A, kit.heap(), kit.anon())
+    return node
+
+
+def test_what_a_rule_means_is_moved_and_the_rest_is_not_touched(node, kit):
+    small = kit.anon(0x30000000, 0x4000)
+    shared = kit.Vma(0x40000000, 0x40200000, "/memfd:x", "rw-s", 7, pages={0: 512})
+    stack = kit.Vma(0x50000000, 0x50200000, "[stack]", pages={0: 9})
+    node.machine.start(100, A, kit.heap(), kit.anon(), small, shared, stack)
+    report = node.full(kit.placement())[ONE]
+    assert report.state == "Placed"
+    assert node.machine.policies(100) == {
+        "[heap]": kit.CXL,
+        "0x20000000": kit.CXL,
+        "0x30000000": None,
+        "/memfd:x": None,
+        "[stack]": None,
+    }
+    (rule,) = report.rules
+    assert (rule.regions, rule.bytes, rule.misplaced_bytes) == (2, 2 * kit.MIB, 0)
+    assert [(n.id, n.bytes) for n in rule.numa_nodes] == [(1, 2 * kit.MIB)]
+
+
+def test_a_second_pass_makes_no_call(started, kit):
+    started.full(kit.placement())
+    made = len(started.machine.calls)
+    started.full(kit.placement())
+    assert made and len(started.machine.calls) == made
+
+
+def test_private_anonymous_memory_moves_with_what_children_share(started, kit):
+    started.full(kit.placement())
+    assert {flags for *_, flags in started.machine.calls} == {MPOL_MF_MOVE_ALL}
+
+
+def test_merged_pages_of_others_are_not_moved_along(started, kit):
+    (started.machine.host.pid(100) / "ksm_merging_pages").write_text("3\n")
+    started.full(kit.placement())
+    assert {flags for *_, flags in started.machine.calls} == {MPOL_MF_MOVE}
+
+
+def test_leave_moves_nothing(started, kit):
+    rule = {
+        "name": "r",
+        "regions": [{"type": "Heap"}],
+        "policy": {"mode": "PreferredMany", "tiers": ["cxl"]},
+        "existingPages": "Leave",
+    }
+    assert started.full(kit.placement(rules=[rule]))[ONE].state == "Placed"
+    assert started.machine.pages(100, kit.HEAP) == {0: 256}
+    assert started.machine.policies(100)["[heap]"] == kit.CXL
+
+
+def test_a_new_mapping_and_a_new_process_are_seen_by_the_scan(started, kit):
+    started.full(kit.placement())
+    assert not started.scan()
+    started.machine.map(100, kit.anon(0x60000000))
+    assert started.scan() == {A}
+    assert started.machine.policies(100)["0x60000000"] == kit.CXL
+    assert not started.scan()
+    started.machine.start(101, A, kit.heap())
+    assert started.scan() == {A}
+    assert started.machine.policies(101)["[heap]"] == kit.CXL
+    assert not started.scan()
+
+
+def test_deleting_the_placement_gives_everything_back_and_leaves_pages(node, kit):
+    node.machine.start(100, A, kit.heap(policy=kit.BIND), kit.anon())
+    node.full(kit.placement())
+    assert set(node.machine.policies(100).values()) == {kit.CXL}
+    node.full()
+    assert node.machine.policies(100) == {"[heap]": kit.BIND, "0x20000000": None}
+    assert node.machine.pages(100, kit.HEAP) == {1: 256}
+    assert not list(node.journal.directory.iterdir())
+
+
+def test_a_task_policy_is_not_turned_into_one_of_the_mapping(node, kit):
+    node.machine.start(100, A, kit.heap(), task_policy=kit.BIND)
+    node.full(kit.placement())
+    node.full()
+    assert node.machine.policies(100)["[heap]"] is None
+
+
+def test_the_journal_is_written_before_the_first_call(started, kit):
+    path = started.machine.host.journal / "100-1000.json"
+    seen = []
+    started.machine.on_call = lambda: seen.append(path.exists())
+    started.full(kit.placement())
+    assert seen and all(seen)
+
+
+@pytest.mark.parametrize("crash_at", [0, 1])
+def test_killed_in_the_middle_the_next_agent_goes_on_and_undoes_right(node, kit, crash_at):
+    # More than 1 GiB, so that it takes several calls.
+    big = kit.anon(0x100000000, 3 << 30, policy=kit.BIND)
+    node.machine.start(100, A, kit.heap(), big)
+
+    def crash():
+        if len(node.machine.calls) > crash_at:
+            raise KeyboardInterrupt
+
+    node.machine.on_call = crash
+    with pytest.raises(KeyboardInterrupt):
+        node.full(kit.placement())
+    node.machine.on_call = None
+    node.restart()
+    assert node.full(kit.placement())[ONE].state == "Placed"
+    node.restart()
+    node.full()
+    assert set(node.machine.policies(100).values()) == {None, kit.BIND}
+    assert node.machine.policies(100)["[heap]"] is None
+
+
+def test_after_a_restart_our_own_policy_is_not_taken_for_theirs(started, kit):
+    started.full(kit.placement())
+    started.restart()
+    started.full(kit.placement())
+    started.full(kit.placement(rules=[interleave()]))
+    started.restart()
+    started.full()
+    assert set(started.machine.policies(100).values()) == {None}
+
+
+def interleave():
+    return {
+        "name": "i",
+        "regions": [{"type": "Heap"}],
+        "policy": {"mode": "Interleave", "tiers": ["cxl", "dram"]},
+    }
+
+
+def test_a_rule_that_is_gone_gives_its_regions_back(started, kit):
+    started.full(kit.placement())
+    started.full(kit.placement(rules=[interleave()]))
+    policies = started.machine.policies(100)
+    assert policies["[heap]"].mode == "Interleave"
+    assert policies["0x20000000"] is None
+
+
+def test_a_forked_child_inherits_what_its_parent_had_before(started, kit):
+    started.full(kit.placement())
+    started.machine.fork(100, 101, A)
+    started.machine.end(100)
+    started.full(kit.placement())
+    assert Key(101, 1000) in [entry.key for entry in started.journal]
+    assert Key(100, 1000) not in [entry.key for entry in started.journal]
+    started.full()
+    assert set(started.machine.policies(101).values()) == {None}
+
+
+def test_moved_and_grown_mappings_are_given_back_too(started, kit):
+    started.full(kit.placement())
+    started.machine.unmap(100, 0x20000000)
+    # mremap() takes the policy along; here to another place and twice the size.
+    started.machine.map(100, kit.anon(0x70000000, 2 * kit.MIB, policy=kit.CXL, pages={1: 512}))
+    started.scan()
+    started.full()
+    assert set(started.machine.policies(100).values()) == {None}
+
+
+def test_a_policy_that_the_program_set_itself_stays(node, kit):
+    mine = kit.anon(0x30000000, 0x4000, policy=kit.CXL)
+    node.machine.start(100, A, kit.heap(), mine)
+    node.full(kit.placement())
+    node.full()
+    assert node.machine.policies(100) == {"[heap]": None, "0x30000000": kit.CXL}
+
+
+def test_a_policy_the_program_changed_meanwhile_stays(started, kit):
+    started.full(kit.placement())
+    started.machine.unmap(100, kit.HEAP)
+    started.machine.map(100, kit.heap(policy=kit.BIND))
+    started.full()
+    assert started.machine.policies(100)["[heap]"] == kit.BIND
+
+
+def test_the_cpuset_bounds_the_plan(started, kit):
+    (started.machine.cgroup(A) / "cpuset.mems.effective").write_text("0\n")
+    report = started.full(kit.placement())[ONE]
+    assert (report.state, report.reason) == ("Failed", "NotAllowedByCpuset")
+    assert not started.machine.calls
+
+
+def test_a_full_tier_is_reported_after_some_tries(node, kit):
+    node.machine.start(100, A, kit.heap(stuck=True))
+    node.machine.set_free(1, 100)
+    report = node.full(kit.placement())[ONE]
+    assert (report.state, report.reason) == ("Moving", "Moving")
+    while node.scan():
+        pass
+    report = node.reports(node.reconciler.reports)[ONE]
+    assert (report.state, report.reason) == ("Failed", "TierFull")
+    assert report.rules[0].misplaced_bytes == 256 * 4096
+
+
+def test_a_tier_that_no_node_has(started, kit):
+    rule = {"name": "r", "regions": [{"type": "Heap"}], "policy": {"mode": "Bind", "tiers": ["x"]}}
+    assert started.full(kit.placement(rules=[rule]))[ONE].reason == "TierUnknown"
+    assert not started.machine.calls
+
+
+def test_a_bad_container_does_not_stop_the_others(node, kit):
+    node.machine.start(100, A, kit.heap())
+    node.machine.start(101, A, kit.heap())
+    node.machine.start(200, "b" * 64, kit.heap())
+    (node.machine.host.pid(100) / "numa_maps").write_text("nonsense\n")
+    reports = node.full(kit.placement(), pods=[kit.pod(ids="ab")])
+    assert reports[ONE].state == "Failed"
+    assert reports["mp", "p", "c1"].state == "Placed"
+    assert node.machine.policies(101)["[heap]"] == kit.CXL
+
+
+def test_a_process_that_ends_before_its_call_is_normal(started, kit):
+    started.machine.start(101, A, kit.heap())
+    started.machine.on_call = lambda: 101 in started.machine.processes and started.machine.end(101)
+    assert started.full(kit.placement())[ONE].state == "Placed"
+    assert [entry.key.pid for entry in started.journal] == [100]
+
+
+def test_a_mapping_that_vanished_before_its_call_is_skipped(started, kit):
+    started.machine.on_call = lambda: started.machine.unmap(100, kit.HEAP)
+    assert started.full(kit.placement())[ONE].state == "Placed"
+    assert started.machine.policies(100) == {"0x20000000": kit.CXL}
+
+
+def test_the_pid_of_another_process_is_not_touched(started, kit):
+    started.full(kit.placement())
+    started.machine.end(100)
+    # The same number, another process, in no container; its heap carries the same policy.
+    started.machine.start(100, "f" * 64, kit.heap(policy=kit.CXL), start_time=2000)
+    started.full()
+    assert started.machine.policies(100)["[heap]"] == kit.CXL
+    assert not tuple(started.journal)
+
+
+def test_a_node_without_the_kernel_touches_nothing(started, kit):
+    started.unsupported = KernelWithoutProcessMbind("this kernel has no process_mbind().")
+    started.restart()
+    report = started.full(kit.placement())[ONE]
+    assert (report.state, report.reason) == ("Unsupported", "KernelWithoutProcessMbind")
+    assert "Boot a kernel" in report.message
+    assert not started.machine.calls and not started.scan()
+
+
+def test_the_newer_of_two_placements_learns_that_it_lost(started, kit):
+    older = kit.placement("old")
+    newer = kit.placement("new", created="2026-02-01T00:00:00Z")
+    reports = started.full(newer, older)
+    assert reports["old", "p", "c0"].state == "Placed"
+    assert reports["new", "p", "c0"].state == "Conflict"
+    assert "ns/old" in reports["new", "p", "c0"].message
+
+
+def test_a_container_without_processes_is_pending(node, kit):
+    assert node.full(kit.placement())[ONE].state == "Pending"
+
+
+def test_undo_that_fails_shows_until_it_succeeds(started, kit):
+    started.full(kit.placement())
+
+    def refuse():
+        raise kit.CallFailed(12, "no memory")
+
+    started.machine.on_call = refuse
+    started.full()
+    (entry,) = started.reconciler.reports.placements()
+    assert (entry.name, entry.reason) == ("mp", "Undoing")
+    started.machine.on_call = None
+    started.full()
+    assert not started.reconciler.reports.placements()
+
+
+def test_undo_all_returns_whether_everything_is_back(started, kit):
+    started.full(kit.placement())
+    assert started.reconciler.undo_all()
+    assert set(started.machine.policies(100).values()) == {None}
+
+
+def test_bytes_brought_to_a_tier_are_counted(started, kit):
+    started.full(kit.placement())
+    value = started.metrics.registry.get_sample_value
+    assert value("memplace_agent_apply_bytes_total", {"tier": "cxl"}) == 2 * kit.MIB
+    assert value("memplace_agent_managed_containers") == 1
+
+
+def test_a_rule_for_the_default_policy_settles_under_a_task_policy(node, kit):
+    node.machine.start(100, A, kit.heap(policy=kit.CXL), task_policy=kit.BIND)
+    rule = {"name": "d", "regions": [{"type": "Heap"}], "policy": {"mode": "Default"}}
+    assert node.full(kit.placement(rules=[rule]))[ONE].state == "Placed"
+    assert node.machine.policies(100)["[heap]"] is None
+    made = len(node.machine.calls)
+    node.full(kit.placement(rules=[rule]))
+    assert len(node.machine.calls) == made
+    node.full()
+    assert node.machine.policies(100)["[heap]"] == kit.CXL
