@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument(
         "command",
         choices=sorted(COMMANDS),
-        help="; ".join(f"{n}: {c.__doc__}" for n, c in COMMANDS.items()),
+        help=" ".join(f"{n}: {c.__doc__}" for n, c in COMMANDS.items()),
     )
     parser.add_argument(
         "--topology", choices=sorted(TOPOLOGIES), default="hmat", help="default: %(default)s"
@@ -36,14 +36,14 @@ def main() -> int:
 
 
 def _demo(_topology: str) -> None:
-    """Build what is missing, show first light, leave the cluster running"""
+    """Build what is missing, show first light, leave the cluster running."""
     from memplace_lab.demo import demo
 
     demo()
 
 
 def _up(topology: str) -> None:
-    """Bring up a cluster with memplace installed"""
+    """Bring up a cluster with memplace installed."""
     from memplace_lab import product
 
     cluster = clusters.up(topology, product.prepull(), publish=product.publish)
@@ -51,14 +51,14 @@ def _up(topology: str) -> None:
 
 
 def _down(_topology: str) -> None:
-    """End every running cluster"""
+    """End every running cluster."""
     for directory in sorted(RUN.glob("*")):
         Cluster(directory.name, directory).down()
         say(f"cluster {directory.name}: ended")
 
 
 def _shell(topology: str) -> None:
-    """Open a shell with kubectl and helm set up for the running cluster"""
+    """Open a shell with kubectl and helm set up for the running cluster."""
     cluster = Cluster(topology, RUN / topology)
     if not cluster.is_up():
         raise LabError(
@@ -76,7 +76,7 @@ def _shell(topology: str) -> None:
 
 
 def _build(_topology: str) -> None:
-    """Build the programs, the kernel, the workers' disk and the images"""
+    """Build the programs, the kernel, the workers' disk and the images."""
     from memplace_lab import binaries, guest, kernel, product
 
     for made in (binaries.directory(), kernel.image(), guest.image()):

@@ -45,9 +45,8 @@ def text(panels: Sequence[Panel], nodes: Mapping[int, str], *, width: int = 48) 
                     _GLYPHS[i] * _cells(values.get(row, {}).get(n, 0), scale)
                     for i, n in enumerate(nodes)
                 )
-                lines.append(
-                    f"  {name:<22} {when:<6} {bar:<{width + 2}} {_amounts(values.get(row, {}), nodes)}"
-                )
+                amounts = _amounts(values.get(row, {}), nodes)
+                lines.append(f"  {name:<22} {when:<6} {bar:<{width + 2}} {amounts}")
     return "\n".join(lines)
 
 
@@ -83,30 +82,27 @@ def svg(
     for line in footer:
         body.append(_text(20, top + 12, line, size=12, colour="#444"))
         top += 18
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{top + 14}" font-family="DejaVu Sans, sans-serif">'
-    return "\n".join(
-        [head, f'<rect width="{_WIDTH}" height="{top + 14}" fill="white"/>', *body, "</svg>\n"]
-    )
+    size = f'width="{_WIDTH}" height="{top + 14}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="DejaVu Sans, sans-serif">'
+    return "\n".join([head, f'<rect {size} fill="white"/>', *body, "</svg>\n"])
 
 
 def _svg_row(row: str, panel: Panel, nodes: Mapping[int, str], top: int, scale: float) -> str:
     parts = [_text(34, top + 17, row, size=13)]
     for offset, when, values in ((0, "before", panel.before), (_BAR + 3, "after", panel.after)):
-        x, y = float(_LEFT + 46), top + offset
+        x, y, sizes = float(_LEFT + 46), top + offset, values.get(row, {})
         parts.append(_text(_LEFT, y + 11, when, size=11, colour="#666"))
         for index, node in enumerate(nodes):
-            width = values.get(row, {}).get(node, 0) * scale
+            width = sizes.get(node, 0) * scale
             if width:
-                parts.append(
-                    f'<rect x="{x:.1f}" y="{y}" width="{max(width, 1):.1f}" height="{_BAR}" fill="{_COLOURS[index]}"/>'
-                )
+                parts.append(_rectangle(x, y, max(width, 1), _COLOURS[index]))
                 x += width
-        parts.append(
-            _text(
-                round(x) + 6, y + 11, _amounts(values.get(row, {}), nodes), size=11, colour="#444"
-            )
-        )
+        parts.append(_text(round(x) + 6, y + 11, _amounts(sizes, nodes), size=11, colour="#444"))
     return "\n".join(parts)
+
+
+def _rectangle(x: float, y: float, width: float, colour: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="{colour}"/>'
 
 
 def _legend(nodes: Mapping[int, str], top: int) -> str:
