@@ -176,10 +176,16 @@ class ApiServer:
         while time.monotonic() < deadline and self._process.poll() is None:
             # Its certificate and its port appear some time after the start.
             with contextlib.suppress(OSError):
-                if self.call("GET", "/api/v1/namespaces/default").ok:
+                if self._is_ready():
                     return
             time.sleep(0.1)
         raise RuntimeError(f"kube-apiserver did not come up:\n{self._log.read_text()[-4000:]}")
+
+    def _is_ready(self) -> bool:
+        # Not JSON, so not call(); before it, CRDs and RBAC may not be there yet.
+        context = ssl.create_default_context(cafile=str(self.ca))
+        with urllib.request.urlopen(f"{self.url}/readyz", context=context, timeout=5) as response:
+            return bool(response.status == 200)
 
 
 def find_binaries() -> Path:

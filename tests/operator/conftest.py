@@ -176,8 +176,11 @@ class Cluster:
         return found.get("status", ""), found.get("reason", ""), found.get("message", "")
 
     def wait(self, name: str, kind: str, status: str, reason: str, *, timeout_s: float = 30) -> str:
-        eventually(lambda: self.condition(name, kind)[:2] == (status, reason), timeout_s=timeout_s)
-        return self.condition(name, kind)[2]
+        deadline = time.monotonic() + timeout_s
+        while (found := self.condition(name, kind))[:2] != (status, reason):
+            assert time.monotonic() < deadline, f"{kind} of {name} is still {found}"
+            time.sleep(0.1)
+        return found[2]
 
     def events(self, name: str) -> list[tuple[str, str]]:
         """Return (type, reason) of the events of a placement, oldest first."""
