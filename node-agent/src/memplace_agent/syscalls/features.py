@@ -97,7 +97,9 @@ def _announced_number(directory: Path) -> int:
 
 
 def _check_signature(nr: int, call: RawCall) -> None:
-    zeroed = ffi.new("char[8192]")
+    # Larger than a page: the kernel may read as much as the size that is given.
+    room = ffi.new("char[]", _page_size() + 1)
+    zeroed = ffi.cast("struct memplace_mpol_args *", room)
     own = os.pidfd_open(os.getpid())
     # Each says something of the order in which the call looks at its arguments.
     expected = (
