@@ -100,17 +100,10 @@ def buildah(shop: Workshop, *arguments: str | Path) -> str:
     """Runs buildah on the store in the cache folder.
 
     The state of mounts lies in /run: it must not outlive the mounts themselves.
-    buildah insists on netavark, its network helper, and with the host's network
-    never runs it: a program that only fails stands in its place.
     """
-    helpers = shop.folder / "helpers"
-    if not (helpers / "netavark").is_symlink():
-        helpers.mkdir(parents=True, exist_ok=True)
-        (helpers / "containers.conf").write_text(f'[engine]\nhelper_binaries_dir=["{helpers}"]\n')
-        (helpers / "netavark").symlink_to("/usr/bin/false")
     where = ("--root", shop.folder / "store", "--runroot", "/run/memplace-images")
     options = (*where, "--storage-driver", "overlay")
-    return run("buildah", *options, *arguments, CONTAINERS_CONF=str(helpers / "containers.conf"))
+    return run("buildah", *options, *arguments)
 
 
 def input_files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -18,6 +18,7 @@ def image(base: str = "6.12") -> Path:
     key = store.digest(KERNEL / base, KERNEL / "build", KERNEL / "configs")
 
     def make(target: Path) -> None:
+        run("apt-get", "-q", "update")  # the tools' root has no package lists
         work = store.CACHE / f"kernel-work-{base}"
         run(
             KERNEL / "build", "--base", base, "--config", "lab", "--out", target, "--work", work,
