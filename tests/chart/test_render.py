@@ -215,9 +215,9 @@ def test_hooks_run_before_the_deletion_and_leave_nothing(objects: list[Json]) ->
     assert test_pod["helm.sh/hook"] == "test"
     assert {name for _, name in hooks} == {"memplace-retire"}
     policy = "before-hook-creation,hook-succeeded,hook-failed"
-    for annotations in hooks.values():
-        assert annotations["helm.sh/hook"] == "pre-delete"
-        assert annotations["helm.sh/hook-delete-policy"] == policy
+    for hook in hooks.values():
+        assert hook["helm.sh/hook"] == "pre-delete"
+        assert hook["helm.sh/hook-delete-policy"] == policy
     weights = {kind: int(a["helm.sh/hook-weight"]) for kind, a in hooks.items()}
     last = ("Job", "memplace-retire")
     assert all(weights[last] > weight for kind, weight in weights.items() if kind != last)
