@@ -25,7 +25,7 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ADMIN = "admin-token"
 # Cold, on two busy cores; 5 s when nothing else runs.
 START_TIMEOUT_S = 120
-NEEDED = ("server", "kube-apiserver", "kubectl")
+NEEDED = ("etcd", "kube-apiserver", "kubectl")
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class ApiServer:
     def running(self) -> Iterator[ApiServer]:
         """Run etcd and kube-apiserver while the block runs."""
         command = [
-            str(self.binaries / "server"),
+            str(self.binaries / "etcd"),
             f"--data-dir={self._work / 'etcd'}",
             f"--listen-client-urls=http://127.0.0.1:{self._client}",
             f"--advertise-client-urls=http://127.0.0.1:{self._client}",

@@ -27,7 +27,7 @@ KUBE_VERSION = "1.35.0"
 TOKEN = "chart-tests"
 # Cold, on two busy cores; 5 s when nothing else runs.
 START_TIMEOUT_S = 120
-NEEDED = ("helm", "server", "kube-apiserver", "kubectl")
+NEEDED = ("helm", "etcd", "kube-apiserver", "kubectl")
 
 Json = dict[str, Any]
 Ran = subprocess.CompletedProcess[str]
@@ -145,7 +145,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
     (work / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
     etcd = [
-        str(binaries / "server"),
+        str(binaries / "etcd"),
         f"--data-dir={work / 'etcd'}",
         f"--listen-client-urls=http://127.0.0.1:{client}",
         f"--advertise-client-urls=http://127.0.0.1:{client}",
