@@ -96,9 +96,9 @@ run_logged() {
 		say "$($status $((SECONDS - begin)))"
 		next=$((SECONDS + (SECONDS - begin < 900 ? 20 : 60)))
 	done
-	trap - EXIT
 	wait "$pid" 2>/dev/null || die "make failed, see $log:
 $(grep -E -m 5 'error|Error' "$log" || tail -n 20 "$log")"
+	trap - EXIT
 }
 
 compile_status() { progress "$(compiled)" "$total" "$1"; }
@@ -133,7 +133,9 @@ package() {
 	local status=package_status
 	rm -f "$work"/linux-*.deb "$work"/linux-upstream_*
 	say "packaging as version $version"
-	KDEB_PKGVERSION=$version KDEB_CHANGELOG_DIST=stable run_logged kmake -j"$jobs" bindeb-pkg
+	# -d: check_tools has looked for what is needed, build-essential as such is not
+	KDEB_PKGVERSION=$version KDEB_CHANGELOG_DIST=stable DPKG_FLAGS=-d \
+		run_logged kmake -j"$jobs" bindeb-pkg
 	rm -f "$out"/linux-*.deb
 	# Not linux-libc-dev: it would take the place of Debian's
 	mv "$work"/linux-image-*.deb "$work"/linux-headers-*.deb "$out"

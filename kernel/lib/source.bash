@@ -71,16 +71,17 @@ source_key() {
 }
 
 # For the lab other architectures and the sources of drivers that no configuration here
-# selects are left out (Kconfig files and Makefiles stay): two thirds of the tree.
+# selects are left out (Kconfig files and Makefiles stay): two thirds of the tree. What a
+# patch changes stays: mips, tools/testing.
 lab_excludes() {
 	local arch
 	excludes+=(--exclude='*/drivers/gpu/*.[ch]'
 		--exclude='*/drivers/net/ethernet/*.[ch]' --exclude='*/drivers/net/wireless/*.[ch]'
 		--exclude='*/drivers/media/*.[ch]' --exclude='*/drivers/staging/*.[ch]'
 		--exclude='*/drivers/infiniband/*.[ch]' --exclude='*/sound/*.[ch]'
-		--exclude='*/tools/testing/*' --exclude='*/tools/perf/*'
+		--exclude='*/tools/perf/*'
 		--exclude='*/Documentation/devicetree/*' --exclude='*/Documentation/translations/*')
-	for arch in alpha arc arm arm64 csky hexagon loongarch m68k microblaze mips nios2 openrisc \
+	for arch in alpha arc arm arm64 csky hexagon loongarch m68k microblaze nios2 openrisc \
 		parisc powerpc riscv s390 sh sparc um xtensa; do
 		excludes+=(--exclude="*/arch/$arch/*.[chS]" --exclude="*/arch/$arch/*.dts*")
 	done
