@@ -137,8 +137,9 @@ package() {
 	KDEB_PKGVERSION=$version KDEB_CHANGELOG_DIST=stable DPKG_FLAGS=-d \
 		run_logged kmake -j"$jobs" bindeb-pkg
 	rm -f "$out"/linux-*.deb
-	# Not linux-libc-dev: it would take the place of Debian's
-	mv "$work"/linux-image-*.deb "$work"/linux-headers-*.deb "$out"
+	# Not linux-libc-dev: it would take the place of Debian's. No headers without modules.
+	find "$work" -maxdepth 1 \( -name 'linux-image-*.deb' -o -name 'linux-headers-*.deb' \) \
+		-exec mv {} "$out" \;
 	cp "$obj/.config" "$out/config"
 	cp "$obj/include/config/kernel.release" "$out/release"
 }

@@ -11,11 +11,12 @@ import pytest
 from memplace_lab import store
 from memplace_lab.steps import run, say
 
+from tests import manpage
+
 from . import machine, stages
 
 BASE = "6.12"
 KERNEL = store.REPO / "kernel"
-PAGE = KERNEL / "man" / "process_mbind.2"
 
 
 @pytest.fixture(scope="session")
@@ -73,10 +74,8 @@ def _target(directory: Path) -> Path:
 
 def _example(directory: Path) -> Path:
     """The example of the manual page is the program that makes the call."""
-    program = PAGE.read_text().partition('.\\" SRC BEGIN (process_mbind.c)\n')[2]
-    program = program.partition('.\\" SRC END')[0]
     source = directory / "example.c"
-    source.write_text(program.replace("\\&", "").replace("\\-", "-").replace("\\e", "\\"))
+    source.write_text(manpage.example())
     return _compile(source, directory / "process_mbind")
 
 

@@ -21,7 +21,7 @@ PACKAGES = (
 )
 # Emulation on a busy machine is slow, and systemd not patient
 COMMAND_LINE = (
-    "console=ttyS0 mitigations=off systemd.unit=stage.service"
+    "console=ttyS0 mitigations=off systemd.show_status=no systemd.unit=stage.service"
     " systemd.default_timeout_start_sec=1200 systemd.default_device_timeout_sec=1200"
 )
 GRUB = f"""\

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-KERNEL = Path(__file__).parents[3] / "kernel"
-PAGE = KERNEL / "man" / "process_mbind.2"
+from tests.manpage import PAGE, example
+
+KERNEL = PAGE.parents[1]
 BASES = sorted(path for path in KERNEL.iterdir() if re.fullmatch(r"\d+\.\d+", path.name))
 
 RENDERERS = {
@@ -94,10 +95,3 @@ def test_the_example_compiles(tmp_path: Path) -> None:
     flags = ("-Wall", "-Wextra", "-Werror", "-O2", "-o", str(program))
     done = subprocess.run(["gcc", *flags, str(source)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-
-
-def example() -> str:
-    """The C program in the page, without the escapes of roff."""
-    program = PAGE.read_text().partition('.\\" SRC BEGIN (process_mbind.c)\n')[2]
-    program = program.partition('.\\" SRC END')[0]
-    return program.replace("\\&", "").replace("\\-", "-").replace("\\e", "\\")
