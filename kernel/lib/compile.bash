@@ -12,12 +12,12 @@ kmake() {
 		PATH=$PATH:/usr/sbin nice make -C "$tree" O="$obj" LOCALVERSION= CC="$cc" "$@"
 }
 
-# merged FILE...: their lines, of several for one symbol the last
+# merged FILE...: their lines, of several for one symbol the last, and where that one stood:
+# of a choice Kconfig takes the last, too
 merged() {
 	awk '/^(# )?CONFIG_/ {name = $1 == "#" ? $2 : $1; sub(/=.*/, "", name)
-		if (!(name in line)) order[++n] = name
-		line[name] = $0}
-	     END {for (i = 1; i <= n; i++) print line[order[i]]}' "$@"
+		line[NR] = $0; last[name] = NR; symbol[NR] = name}
+	     END {for (i = 1; i <= NR; i++) if (i in line && last[symbol[i]] == i) print line[i]}' "$@"
 }
 
 # Lines of the first file that do not hold in the second

@@ -113,9 +113,9 @@ def test_of_several_fragments_the_last_line_wins(tmp_path: Path) -> None:
     first.write_text("# why\nCONFIG_A=y\nCONFIG_B=y\n# CONFIG_C is not set\n")
     second.write_text('CONFIG_C=m\n# CONFIG_A is not set\nCONFIG_D="x"\n')
     assert bash(f"merged {first} {second}").splitlines() == [
-        "# CONFIG_A is not set",
         "CONFIG_B=y",
         "CONFIG_C=m",
+        "# CONFIG_A is not set",
         'CONFIG_D="x"',
     ]
 
