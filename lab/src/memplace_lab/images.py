@@ -41,6 +41,7 @@ PRODUCT_INPUTS = (
     "node-agent",
     "lab/pyproject.toml",
     "lab/images/compile-ffi",
+    "lab/images/finish-app",
     "lab/images/install-locked",
 )
 DEBIAN = Path(__file__).with_name("debian.py")
