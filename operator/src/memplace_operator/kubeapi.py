@@ -128,7 +128,8 @@ class KubeApi:
         query = {"limit": str(CHUNK)}
         while True:
             page = await self.request("GET", path, accept=accept, **query)
-            for item in page.get("items", ()):
+            # An empty list of metadata only has "items": null.
+            for item in page.get("items") or ():
                 yield item
             token = page.get("metadata", {}).get("continue")
             if not token:
