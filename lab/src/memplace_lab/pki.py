@@ -39,6 +39,8 @@ class Pki:
             _DAYS,
             "-subj",
             "/CN=memplace-lab",
+            "-addext",
+            "keyUsage=critical,digitalSignature,keyEncipherment,keyCertSign",
             "-out",
             self.path("ca.crt"),
         )
