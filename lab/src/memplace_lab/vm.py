@@ -62,6 +62,9 @@ class VirtualMachine:
         worker, number = self.worker, self.worker.number
         root = "root=/dev/vda rw rootfstype=ext4 console=ttyS0 net.ifnames=0 mitigations=off quiet"
         tail = "systemd.show_status=false audit=0 nowatchdog numa_balancing=disable"
+        if worker.cxl_device_mib:
+            # The kernel's own data stay out of memory that can be taken away.
+            tail += " memhp_default_state=online_movable"
         memory_mib = sum(m.size_mib for m in worker.memory)
         return [
             "-name",
@@ -71,13 +74,14 @@ class VirtualMachine:
             "-display",
             "none",
             "-machine",
-            "q35,hmat=on",
-            *accelerator(self.boot.kernel),
+            topology.machine_argument(worker),
+            *_processor(worker, self.boot.kernel),
             "-smp",
             str(worker.cpus),
             "-m",
             f"{memory_mib}M",
             *topology.numa_arguments(worker),
+            *topology.device_arguments(worker),
             "-kernel",
             str(self.boot.kernel),
             *(["-initrd", str(self.boot.initrd)] if self.boot.initrd else []),
@@ -129,6 +133,15 @@ class VirtualMachine:
         self.monitor("stop")
         self.monitor(f"savevm {SNAPSHOT}")
         self.processes.stop(f"qemu-{self.worker.name}")
+
+
+def _processor(worker: Worker, kernel: Path) -> list[str]:
+    found = list(accelerator(kernel))
+    if worker.cxl_device_mib:
+        # Linux creates CXL regions only where it can flush the caches for all processors, which
+        # it takes no virtual machine's word for.
+        found[-1] += ",hypervisor=off"
+    return found
 
 
 def _receive(stream: Any) -> dict[str, Any]:
