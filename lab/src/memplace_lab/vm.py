@@ -81,22 +81,20 @@ class VirtualMachine:
             "-m",
             f"{memory_mib}M",
             *topology.numa_arguments(worker),
-            *topology.device_arguments(worker),
             "-kernel",
             str(self.boot.kernel),
             *(["-initrd", str(self.boot.initrd)] if self.boot.initrd else []),
             "-append",
             f"{root} {tail}",
-            "-drive",
-            f"file={self.disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap",
-            "-drive",
-            f"file={self.seed},if=virtio,format=qcow2,cache=unsafe",
+            *_drive("disk", self.disk, "discard=unmap"),
+            *_drive("seed", self.seed, "discard=ignore"),
             "-netdev",
             f"tap,id=n0,ifname=tap{number},script=no,downscript=no",
             "-device",
-            f"virtio-net-pci,netdev=n0,mac=52:54:00:77:00:{number:02x}",
+            f"virtio-net-pci,bus=pcie.0,netdev=n0,mac=52:54:00:77:00:{number:02x}",
             "-device",
-            "virtio-rng-pci",
+            "virtio-rng-pci,bus=pcie.0",
+            *topology.device_arguments(worker),
             "-rtc",
             "base=utc,clock=host",
             "-serial",
@@ -133,6 +131,12 @@ class VirtualMachine:
         self.monitor("stop")
         self.monitor(f"savevm {SNAPSHOT}")
         self.processes.stop(f"qemu-{self.worker.name}")
+
+
+def _drive(name: str, file: Path, option: str) -> list[str]:
+    # On a named bus: QEMU would plug it into a CXL host bridge, where it does not fit.
+    drive = f"id={name},file={file},if=none,format=qcow2,cache=unsafe,{option}"
+    return ["-drive", drive, "-device", f"virtio-blk-pci,bus=pcie.0,drive={name}"]
 
 
 def _processor(worker: Worker, kernel: Path) -> list[str]:
