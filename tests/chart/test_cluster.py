@@ -38,13 +38,13 @@ def everything(cluster: Any) -> set[tuple[str, str]]:
     """Return (kind, namespace/name) of every object the API server can list."""
     listed = cluster.kubectl("api-resources", "--verbs=list", "--output=name", "--no-headers")
     kinds = sorted(set(listed.stdout.split()) - TRANSIENT)
-    template = "{range .items[*]}{.metadata.namespace}/{.metadata.name}{'\\n'}{end}"
-    found = set()
-    for kind in kinds:
-        done = cluster.kubectl("get", kind, "--all-namespaces", f"--output=jsonpath={template}")
-        assert done.returncode == 0, done.stderr
-        found |= {(kind, name) for name in done.stdout.split()}
-    return found
+    # All in one: a kubectl for each kind took a third of the suite's time.
+    done = cluster.kubectl("get", ",".join(kinds), "--all-namespaces", "--output=json")
+    assert done.returncode == 0, done.stderr
+    return {
+        (o["kind"], f"{o['metadata'].get('namespace', '')}/{o['metadata']['name']}")
+        for o in json.loads(done.stdout)["items"]
+    }
 
 
 def install(cluster: Any, chart: Any, *more: str) -> None:
@@ -82,7 +82,7 @@ def test_uninstall_leaves_nothing_behind(prepared: Any, chart: Any) -> None:
     install(prepared, chart, *options)
     during = everything(prepared) - before
     assert len(during) > 15
-    assert ("deployments.apps", f"{NAMESPACE}/memplace-operator") in during
+    assert ("Deployment", f"{NAMESPACE}/memplace-operator") in during
     placement = {
         "apiVersion": "memplace.dev/v1alpha1",
         "kind": "MemoryPlacement",
@@ -113,13 +113,13 @@ def test_what_is_kept_is_only_what_was_asked_to_be_kept(prepared: Any, chart: An
     install(prepared, chart, "--set", "crds.keep=true")
     uninstall(prepared)
     crds = {
-        ("customresourcedefinitions.apiextensions.k8s.io", f"/{kind}.memplace.dev")
+        ("CustomResourceDefinition", f"/{kind}.memplace.dev")
         for kind in ("memoryplacements", "memorytiers", "nodememories")
     }
     left = everything(prepared) - before
     try:
         assert crds <= left
-        assert {kind for kind, _ in left - crds} <= {"apiservices.apiregistration.k8s.io"}
+        assert {kind for kind, _ in left - crds} <= {"APIService"}
     finally:
         done = prepared.kubectl("delete", "crd", *(name.lstrip("/") for _, name in crds))
         assert done.returncode == 0, done.stderr
