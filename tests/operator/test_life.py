@@ -224,7 +224,7 @@ def test_metrics_and_logs(cluster: Cluster, operator: Operator) -> None:
 
 
 def chore(api: ApiServer, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"KUBECONFIG": str(api.kubeconfig(f"{name}-token"))}
+    env = os.environ | {"KUBECONFIG": str(api.kubeconfig(name))}
     command = [sys.executable, "-m", "memplace_operator", name, *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90)
 
