@@ -17,7 +17,7 @@ SHARED = ("guest.c", "target.c")
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--memplace-kernel",
-        default=os.environ.get("MEMPLACE_KERNEL", ""),
+        default="",
         help="bzImage to test, made by kernel/build (default: $MEMPLACE_KERNEL)",
     )
 
@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.fixture(scope="session")
 def kernel(request: pytest.FixtureRequest) -> Path:
     """The bzImage under test. Not having one is a failure, not a reason to skip."""
-    given = str(request.config.getoption("--memplace-kernel"))
+    given = str(request.config.getoption("--memplace-kernel")) or os.environ.get("MEMPLACE_KERNEL", "")
     if not given:
         pytest.fail("set MEMPLACE_KERNEL to the bzImage that kernel/build made")
     path = Path(given)
