@@ -15,7 +15,8 @@ KERNEL = store.REPO / "kernel"
 @functools.cache
 def image(base: str = "6.12") -> Path:
     """Return the bzImage of a base, building it if need be (about 10 minutes on 2 cores)."""
-    key = store.digest(KERNEL / base, KERNEL / "build", KERNEL / "configs")
+    parts = ("build", "lib", f"configs/lab-{base}.config")
+    key = store.digest(KERNEL / base, *(KERNEL / part for part in parts))
 
     def make(target: Path) -> None:
         run("apt-get", "-q", "update")  # the tools' root has no package lists
