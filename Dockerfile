@@ -22,7 +22,7 @@ COPY core/pyproject.toml core/
 COPY operator/pyproject.toml operator/
 COPY node-agent/pyproject.toml node-agent/
 COPY lab/pyproject.toml lab/
-COPY lab/images/install-locked /usr/local/bin/
+COPY lab/images/install-locked lab/images/finish-app /usr/local/bin/
 
 # Dependencies, from uv.lock alone: this layer changes when the lock file does.
 FROM build AS operator-deps
@@ -34,10 +34,10 @@ ARG UV_DEFAULT_INDEX
 RUN install-locked memplace-agent /opt/memplace/deps
 
 # Our own code.
-FROM build AS operator-app
+FROM operator-deps AS operator-app
 COPY core/src/memplace /opt/memplace/app/memplace
 COPY operator/src/memplace_operator /opt/memplace/app/memplace_operator
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/memplace/app
+RUN finish-app memplace_operator
 
 FROM agent-deps AS agent-app
 COPY node-agent/build_ffi.py ./
@@ -45,7 +45,7 @@ COPY lab/images/compile-ffi /usr/local/bin/
 RUN PYTHONPATH=/opt/memplace/deps compile-ffi build_ffi.py /opt/memplace/app
 COPY core/src/memplace /opt/memplace/app/memplace
 COPY node-agent/src/memplace_agent /opt/memplace/app/memplace_agent
-RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/memplace/app
+RUN finish-app memplace_agent
 
 FROM ${BASE_IMAGE} AS runtime
 ARG VERSION=0.1.0

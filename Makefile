@@ -22,7 +22,7 @@ check: ## The fast part of the tests: static checks and unit tests
 build: ## Build what the cluster is made of: programs, kernel, disk, images
 	@$(LAB) build
 
-lab-up: ## Bring up a cluster with memplace installed (TOPOLOGY=hmat or two)
+lab-up: ## Bring up a cluster with memplace installed (TOPOLOGY=hmat, two or cxl)
 	@$(LAB) up --topology $(or $(TOPOLOGY),hmat)
 
 lab-shell: ## Open a shell with kubectl and helm for the running cluster

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real API server (etcd, kube-apiserver) on loopback that can be stopped and started."""
+"""A real API server (etcd, kube-apiserver) on loopback, with kubectl and helm to talk to it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import signal
 import socket
 import ssl
 import subprocess
@@ -25,7 +24,10 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ADMIN = "admin-token"
 # Cold, on two busy cores; 5 s when nothing else runs.
 START_TIMEOUT_S = 120
-NEEDED = ("etcd", "kube-apiserver", "kubectl")
+SERVE_TIMEOUT_S = 30
+NEEDED = ("etcd", "helm", "kube-apiserver", "kubectl")
+
+Ran = subprocess.CompletedProcess[str]
 
 
 @dataclass(frozen=True)
@@ -45,104 +47,78 @@ class Answer:
 
 
 class ApiServer:
-    """An API server with RBAC; `users` maps a token to a user's name.
+    """An API server without nodes or controllers; its data are below `work`.
 
-    The token ADMIN is an administrator's; all other users may do nothing until they are
-    bound to a role.
+    Whoever has the token ADMIN may do everything.  Each of `users` has a kubeconfig and may
+    do nothing until bound to a role.  `options` are kube-apiserver's.
     """
 
-    def __init__(self, binaries: Path, work: Path, users: dict[str, str]) -> None:
-        self.binaries = binaries
-        self.ca = work / "certs" / "apiserver.crt"
+    def __init__(self, work: Path, *options: str, users: tuple[str, ...] = ()) -> None:
+        self.binaries = find_binaries()
         self._work = work
+        self._options = options
         self._client, self._peer, self._secure = _free_ports(3)
         self.url = f"https://127.0.0.1:{self._secure}"
-        self._log = work / "apiserver.log"
+        # Made by kube-apiserver when it first starts.
+        self.ca = work / "certs" / "apiserver.crt"
         self._process: subprocess.Popen[bytes] | None = None
         key = ["openssl", "genrsa", "-out", str(work / "service-accounts.key"), "2048"]
         subprocess.run(key, check=True, capture_output=True)
-        lines = [f"{ADMIN},admin,admin,system:masters", *(f"{t},{u},{u}" for t, u in users.items())]
+        lines = [f"{ADMIN},admin,admin,system:masters", *(f"{u}-token,{u},{u}" for u in users)]
         (work / "tokens.csv").write_text("\n".join(lines) + "\n")
 
-    def call(self, method: str, path: str, body: Any = None, **query: str) -> Answer:
-        """Make one request as administrator; a refusal is an answer, not an error."""
+    def call(
+        self, method: str, path: str, body: Any = None, *, token: str = ADMIN, **query: str
+    ) -> Answer:
+        """Make one request; a refusal is an answer, not an error."""
         arguments = "&".join(f"{k}={v}" for k, v in query.items())
-        patch = "merge-patch+" if method == "PATCH" else ""
-        request = urllib.request.Request(
-            f"{self.url}{path}?{arguments}",
-            data=None if body is None else json.dumps(body).encode(),
-            method=method,
-            headers={
-                "Authorization": f"Bearer {ADMIN}",
-                "Content-Type": f"application/{patch}json",
-            },
-        )
-        context = ssl.create_default_context(cafile=str(self.ca))
-        try:
-            with urllib.request.urlopen(request, context=context, timeout=30) as response:
-                return Answer(response.status, json.loads(response.read()))
-        except urllib.error.HTTPError as err:
-            return Answer(err.code, json.loads(err.read()))
+        status, content = self._request(method, f"{path}?{arguments}", body, token)
+        return Answer(status, json.loads(content))
 
-    def kubectl(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        """Run kubectl as administrator."""
-        command = [
-            str(self.binaries / "kubectl"),
+    def kubectl(self, *arguments: str, stdin: str = "", token: str = ADMIN) -> Ran:
+        """Run kubectl with nothing of its caller's own configuration."""
+        return self._run(
+            "kubectl",
+            "--kubeconfig=/dev/null",
             f"--server={self.url}",
             f"--certificate-authority={self.ca}",
-            f"--token={ADMIN}",
+            f"--token={token}",
             *arguments,
-        ]
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=120)
+            stdin=stdin,
+        )
 
-    def kubeconfig(self, token: str) -> Path:
-        """Write a kubeconfig of the user with that token."""
-        path = self._work / f"{token}.kubeconfig"
+    def helm(self, *arguments: str | Path) -> Ran:
+        """Run helm as administrator."""
+        return self._run("helm", f"--kubeconfig={self.kubeconfig('admin')}", *map(str, arguments))
+
+    def _run(self, program: str, *arguments: str, stdin: str = "") -> Ran:
+        # What they remember of a server is kept by its port, which others had before.
+        env = os.environ | {"KUBECACHEDIR": str(self._work / "discovery")}
+        command = [str(self.binaries / program), *arguments]
+        return subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=180, env=env
+        )
+
+    def kubeconfig(self, user: str) -> Path:
+        """Write a user's kubeconfig."""
+        path = self._work / f"{user}.kubeconfig"
         cluster = {"server": self.url, "certificate-authority": str(self.ca)}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "it",
             "clusters": [{"name": "it", "cluster": cluster}],
-            "users": [{"name": "it", "user": {"token": token}}],
+            "users": [{"name": "it", "user": {"token": f"{user}-token"}}],
             "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
         }
         path.write_text(yaml.safe_dump(config))
         return path
 
-    def start(self) -> None:
-        """Start kube-apiserver and wait until it answers."""
-        keys = self._work / "service-accounts.key"
-        command = [
-            str(self.binaries / "kube-apiserver"),
-            f"--etcd-servers=http://127.0.0.1:{self._client}",
-            "--bind-address=127.0.0.1",
-            "--advertise-address=127.0.0.1",
-            f"--secure-port={self._secure}",
-            f"--cert-dir={self._work / 'certs'}",
-            f"--token-auth-file={self._work / 'tokens.csv'}",
-            "--authorization-mode=RBAC",
-            "--disable-admission-plugins=ServiceAccount",
-            "--service-cluster-ip-range=10.0.0.0/24",
-            "--service-account-issuer=https://kubernetes.default.svc",
-            f"--service-account-key-file={keys}",
-            f"--service-account-signing-key-file={keys}",
-        ]
-        with self._log.open("ab") as output:
-            self._process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        self._wait_ready()
-
-    def stop(self) -> None:
-        """Kill kube-apiserver; etcd and its data stay."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
     @contextlib.contextmanager
     def running(self) -> Iterator[ApiServer]:
         """Run etcd and kube-apiserver while the block runs."""
-        command = [
-            str(self.binaries / "etcd"),
+        etcd = self._spawn(
+            "etcd",
             f"--data-dir={self._work / 'etcd'}",
             f"--listen-client-urls=http://127.0.0.1:{self._client}",
             f"--advertise-client-urls=http://127.0.0.1:{self._client}",
@@ -150,49 +126,113 @@ class ApiServer:
             f"--initial-advertise-peer-urls=http://127.0.0.1:{self._peer}",
             f"--initial-cluster=default=http://127.0.0.1:{self._peer}",
             "--unsafe-no-fsync",
-        ]
-        with (self._work / "etcd.log").open("wb") as output:
-            etcd = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        )
         try:
             self.start()
             yield self
         finally:
             self.stop()
-            etcd.send_signal(signal.SIGKILL)
+            etcd.kill()
             etcd.wait()
 
-    def install_crds(self) -> None:
-        """Apply the CRDs of the tree and wait until they are served."""
-        for path in sorted((ROOT / "crds").glob("*.yaml")):
-            crd = yaml.safe_load(path.read_text())
-            answer = self.call("POST", CRDS, crd, fieldValidation="Strict")
-            assert answer.ok, answer.message
-        done = self.kubectl("wait", "crd", "--all", "--for=condition=Established", "--timeout=60s")
-        assert done.returncode == 0, done.stderr
+    def start(self) -> None:
+        """Start kube-apiserver and wait until it is ready."""
+        key = self._work / "service-accounts.key"
+        self._process = self._spawn(
+            "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{self._client}",
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self._secure}",
+            f"--cert-dir={self.ca.parent}",
+            f"--token-auth-file={self._work / 'tokens.csv'}",
+            "--authorization-mode=Node,RBAC",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={key}",
+            f"--service-account-signing-key-file={key}",
+            *self._options,
+        )
+        self._wait_ready(self._process)
 
-    def _wait_ready(self) -> None:
-        deadline = time.monotonic() + START_TIMEOUT_S
-        assert self._process is not None
-        while time.monotonic() < deadline and self._process.poll() is None:
+    def _wait_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline, found = time.monotonic() + START_TIMEOUT_S, "no answer"
+        while time.monotonic() < deadline and process.poll() is None:
             # Its certificate and its port appear some time after the start.
             with contextlib.suppress(OSError):
-                if self._is_ready():
+                # Before it, CRDs and the default roles may not be there yet.
+                status, content = self._request("GET", "/readyz")
+                if status == 200:
                     return
+                found = content.decode()
             time.sleep(0.1)
-        raise RuntimeError(f"kube-apiserver did not come up:\n{self._log.read_text()[-4000:]}")
+        log = self._log("kube-apiserver").read_text()
+        raise RuntimeError(f"kube-apiserver did not come up: {found}\n{log[-4000:]}")
 
-    def _is_ready(self) -> bool:
-        # Not JSON, so not call(); before it, CRDs and RBAC may not be there yet.
+    def stop(self) -> None:
+        """Kill kube-apiserver; etcd and its data stay."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def install_crds(self) -> None:
+        """Create the CRDs of the tree and wait until they are served."""
+        crds = load_crds()
+        for crd in crds:
+            answer = self.call("POST", CRDS, crd, fieldValidation="Strict")
+            assert answer.ok, answer.message
+        for crd in crds:
+            self._wait_served(crd)
+
+    def _wait_served(self, crd: dict[str, Any]) -> None:
+        spec, version = crd["spec"], crd["spec"]["versions"][0]["name"]
+        path = f"/apis/{spec['group']}/{version}/{spec['names']['plural']}"
+        deadline = time.monotonic() + SERVE_TIMEOUT_S
+        while self._request("GET", path)[0] != 200:
+            name = crd["metadata"]["name"]
+            found = self.call("GET", f"{CRDS}/{name}").body.get("status")
+            assert time.monotonic() < deadline, f"{name} is not served: {found}"
+            time.sleep(0.05)
+
+    def _request(
+        self, method: str, path: str, body: Any = None, token: str = ADMIN
+    ) -> tuple[int, bytes]:
+        patch = "merge-patch+" if method == "PATCH" else ""
+        request = urllib.request.Request(
+            f"{self.url}{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            method=method,
+            headers={
+                "Authorization": f"Bearer {token}",
+                "Content-Type": f"application/{patch}json",
+            },
+        )
         context = ssl.create_default_context(cafile=str(self.ca))
-        with urllib.request.urlopen(f"{self.url}/readyz", context=context, timeout=5) as response:
-            return bool(response.status == 200)
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=30) as response:
+                return response.status, response.read()
+        except urllib.error.HTTPError as err:
+            return err.code, err.read()
+
+    def _spawn(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [str(self.binaries / program), *arguments]
+        with self._log(program).open("ab") as output:
+            return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+
+    def _log(self, program: str) -> Path:
+        return self._work / f"{program}.log"
+
+
+def load_crds() -> list[dict[str, Any]]:
+    """Return the CRDs of the tree."""
+    return [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml"))]
 
 
 def find_binaries() -> Path:
-    """Return the directory of the control plane's binaries.
+    """Return the directory of the binaries the tests run.
 
     Raises:
-        RuntimeError: There is none; the message says what to do.
+        RuntimeError: Some are missing; the message says what to do.
     """
     where = os.environ.get("MEMPLACE_BIN", "")
     missing = [name for name in NEEDED if not where or not (Path(where) / name).exists()]

@@ -3,15 +3,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import socket
-import ssl
 import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,29 +12,13 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tests.apiserver import ROOT, ApiServer, Ran, find_binaries
+
 CHART = ROOT / "charts" / "memplace"
 NAMESPACE = "memplace-system"
 KUBE_VERSION = "1.35.0"
-TOKEN = "chart-tests"
-# Cold, on two busy cores; 5 s when nothing else runs.
-START_TIMEOUT_S = 120
-NEEDED = ("helm", "etcd", "kube-apiserver", "kubectl")
 
 Json = dict[str, Any]
-Ran = subprocess.CompletedProcess[str]
-
-
-def find_binaries() -> Path:
-    """Return the directory of the binaries the tests run, or say what is missing."""
-    where = os.environ.get("MEMPLACE_BIN", "")
-    missing = [name for name in NEEDED if not where or not (Path(where) / name).exists()]
-    if missing:
-        raise RuntimeError(
-            f"the chart tests need {', '.join(missing)} in the directory that MEMPLACE_BIN names "
-            f"(it is {where!r}); `make test` builds them and sets it"
-        )
-    return Path(where)
 
 
 @dataclass(frozen=True)
@@ -92,128 +68,9 @@ def one(objects: list[Json]) -> Callable[[str, str], Json]:
     return find
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """A running API server, without nodes or controllers, and its admin's kubeconfig."""
-
-    binaries: Path
-    kubeconfig: Path
-    url: str
-
-    def kubectl(self, *arguments: str, stdin: str = "") -> Ran:
-        return self._run(["kubectl", f"--kubeconfig={self.kubeconfig}", *arguments], stdin)
-
-    def kubectl_as(self, token: str, *arguments: str, stdin: str = "") -> Ran:
-        """Run kubectl with a bearer token and nothing of the admin's."""
-        who = [f"--server={self.url}", "--insecure-skip-tls-verify", f"--token={token}"]
-        return self._run(["kubectl", "--kubeconfig=/dev/null", *who, *arguments], stdin)
-
-    def patch_as(self, token: str, path: str, body: Json) -> tuple[int, str]:
-        """Merge-patch with a bearer token; kubectl would need to read first."""
-        headers = {
-            "Authorization": f"Bearer {token}",
-            "Content-Type": "application/merge-patch+json",
-        }
-        content = json.dumps(body).encode()
-        request = urllib.request.Request(self.url + path, content, headers, method="PATCH")
-        # The port is ours, and so is its self-signed certificate.
-        context = ssl._create_unverified_context()
-        try:
-            with urllib.request.urlopen(request, context=context, timeout=30) as response:
-                return response.status, ""
-        except urllib.error.HTTPError as err:
-            return err.code, str(json.loads(err.read())["message"])
-
-    def helm(self, *arguments: str | Path) -> Ran:
-        return self._run(["helm", f"--kubeconfig={self.kubeconfig}", *map(str, arguments)], "")
-
-    def apply(self, *found: Json, dry_run: bool = False) -> Ran:
-        text = json.dumps({"apiVersion": "v1", "kind": "List", "items": found})
-        how = ["--dry-run=server"] if dry_run else []
-        return self.kubectl("create", *how, "--filename=-", stdin=text)
-
-    def _run(self, command: list[str], stdin: str) -> Ran:
-        command[0] = str(self.binaries / command[0])
-        return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=180)
-
-
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    binaries, work = find_binaries(), tmp_path_factory.mktemp("cluster")
-    client, peer, secure = _free_ports(3)
-    key = work / "service-accounts.key"
-    subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
-    (work / "tokens.csv").write_text(f"{TOKEN},admin,admin,system:masters\n")
-    etcd = [
-        str(binaries / "etcd"),
-        f"--data-dir={work / 'etcd'}",
-        f"--listen-client-urls=http://127.0.0.1:{client}",
-        f"--advertise-client-urls=http://127.0.0.1:{client}",
-        f"--listen-peer-urls=http://127.0.0.1:{peer}",
-        f"--initial-advertise-peer-urls=http://127.0.0.1:{peer}",
-        f"--initial-cluster=default=http://127.0.0.1:{peer}",
-        "--unsafe-no-fsync",
-    ]
-    apiserver = [
-        str(binaries / "kube-apiserver"),
-        f"--etcd-servers=http://127.0.0.1:{client}",
-        "--bind-address=127.0.0.1",
-        "--advertise-address=127.0.0.1",
-        f"--secure-port={secure}",
-        f"--cert-dir={work / 'certs'}",
-        f"--token-auth-file={work / 'tokens.csv'}",
-        "--authorization-mode=Node,RBAC",
-        "--enable-admission-plugins=NodeRestriction",
-        "--allow-privileged=true",
-        "--service-cluster-ip-range=10.0.0.0/24",
-        "--service-account-issuer=https://kubernetes.default.svc",
-        f"--service-account-key-file={key}",
-        f"--service-account-signing-key-file={key}",
-    ]
-    started = Cluster(binaries, work / "kubeconfig", f"https://127.0.0.1:{secure}")
-    _write_kubeconfig(started)
-    with _process(etcd, work / "etcd.log"), _process(apiserver, work / "api.log") as process:
-        _wait_ready(started, process, work / "api.log")
-        yield started
-
-
-def _write_kubeconfig(cluster: Cluster) -> None:
-    server = {"server": cluster.url, "insecure-skip-tls-verify": True}
-    config = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "admin",
-        "clusters": [{"name": "local", "cluster": server}],
-        "users": [{"name": "admin", "user": {"token": TOKEN}}],
-        "contexts": [{"name": "admin", "context": {"cluster": "local", "user": "admin"}}],
-    }
-    cluster.kubeconfig.write_text(json.dumps(config))
-
-
-@contextlib.contextmanager
-def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-
-
-def _wait_ready(cluster: Cluster, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
-        # The hooks after the start, which make the default roles, count too.
-        if cluster.kubectl("get", "--raw", "/readyz").returncode == 0:
-            return
-        time.sleep(0.3)
-    raise RuntimeError(f"kube-apiserver did not come up:\n{log.read_text()[-4000:]}")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    """Yield an API server of this suite's own: it counts what is there."""
+    options = ["--enable-admission-plugins=NodeRestriction", "--allow-privileged=true"]
+    with ApiServer(tmp_path_factory.mktemp("apiserver"), *options).running() as server:
+        yield server

@@ -166,9 +166,10 @@ def test_notes_name_the_next_step_and_what_is_unsafe(chart: Any, cluster: Any) -
         assert done.returncode == 0, done.stderr
         return str(done.stdout).partition("NOTES:")[2]
 
-    assert "pod-security.kubernetes.io/enforce=privileged" in notes()
-    assert "helm test memplace --namespace memplace-system" in notes()
-    assert "WARNING" not in notes()
+    by_default = notes()
+    assert "pod-security.kubernetes.io/enforce=privileged" in by_default
+    assert "helm test memplace --namespace memplace-system" in by_default
+    assert "WARNING" not in by_default
     assert "agent.seccomp.type=Unconfined" in notes("agent.seccomp.type=Unconfined")
     assert "admissionPolicy.enabled=false" in notes("admissionPolicy.enabled=false")
     assert "uninstall.retire=false" in notes("uninstall.retire=false")

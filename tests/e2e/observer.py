@@ -31,12 +31,12 @@ def pids_of(container_id):
 
 
 def names_of(pid):
-    """Return the last column of /proc/PID/maps by start address."""
+    """Return name, permissions and length of the lines of /proc/PID/maps by start address."""
     names = {}
     for line in (PROC / str(pid) / "maps").read_text().splitlines():
         fields = line.split(maxsplit=5)
-        start = int(fields[0].split("-")[0], 16)
-        names[start] = (fields[5] if len(fields) > 5 else "", fields[1])
+        start, end = (int(address, 16) for address in fields[0].split("-"))
+        names[start] = (fields[5] if len(fields) > 5 else "", fields[1], end - start)
     return names
 
 
@@ -65,9 +65,15 @@ def mappings(pid):
         size = re.search(r"kernelpagesize_kB=(\d+)", line)
         page = int(size.group(1)) * 1024 if size else 4096
         nodes = {n: int(c) * page for n, c in re.findall(r" N(\d+)=(\d+)", line)}
-        name, permissions = names.get(start, ("", "p"))
+        name, permissions, length = names.get(start, ("", "p", 0))
         found.append(
-            {"start": start, "label": label(name, permissions), "policy": policy, "nodes": nodes}
+            {
+                "start": start,
+                "length": length,
+                "label": label(name, permissions),
+                "policy": policy,
+                "nodes": nodes,
+            }
         )
     return found
 

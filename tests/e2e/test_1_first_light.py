@@ -47,7 +47,9 @@ def test_heap_and_large_anonymous_memory_is_on_the_tier(placed: None, pods: dict
         assert scenario.on_tier(workload.labelled(label)), (label, workload.labelled(label))
         assert workload.policies(label) == {"prefer (many):1"}
     values = (
-        pods["redis"].observe().where(lambda m: m.label == "anonymous" and m.size_bytes >= 16 << 20)
+        pods["redis"]
+        .observe()
+        .where(lambda m: m.label == "anonymous" and m.length >= witness.LARGE)
     )
     assert scenario.on_tier(values), values
 

@@ -6,7 +6,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_LINE = re.compile(r"^(?P<verdict>ok|not ok) \d+ - (?P<name>\w+)$")
+# "ok 1 - name" or, from the kernel's harness, "ok 1 fixture.name # SKIP why"
+_LINE = re.compile(
+    r"^(?P<verdict>ok|not ok) \d+ (?:- )?(?P<name>[\w.]+)(?: # (?:SKIP (?P<skip>.*)|.*))?$"
+)
+_PLAN = re.compile(r"^1\.\.(\d+)$", re.MULTILINE)
 _SPLAT = re.compile(r"BUG:|WARNING: |Oops:|Kernel panic|possible recursive locking|Call Trace:")
 
 
@@ -16,6 +20,7 @@ class Result:
 
     good: bool
     notes: tuple[str, ...]
+    skipped: str = ""
 
 
 def results(console: str) -> dict[str, Result]:
@@ -24,11 +29,17 @@ def results(console: str) -> dict[str, Result]:
     notes: list[str] = []
     for line in console.splitlines():
         if match := _LINE.match(line):
-            found[match["name"]] = Result(match["verdict"] == "ok", tuple(notes))
+            good = match["verdict"] == "ok"
+            found[match["name"]] = Result(good, tuple(notes), match["skip"] or "")
             notes = []
         elif line.startswith("# "):
             notes.append(line)
     return found
+
+
+def planned(console: str) -> int:
+    """How many cases all programs together announced."""
+    return sum(int(count) for count in _PLAN.findall(console))
 
 
 def splats(console: str) -> list[str]:

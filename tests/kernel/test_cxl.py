@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from . import tap
+from .conftest import Build
 from .vm import Machine, boot
 
 CASES = (
@@ -41,7 +41,7 @@ MACHINE = Machine(
 
 @pytest.fixture(scope="module")
 def console(
-    kernel: Path, build_init: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+    kernel: Path, build_init: Build, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     init = build_init("cxl_test", "cxl_test.c", "cxl_region.c")
     return boot(kernel, init, MACHINE, tmp_path_factory.mktemp("vm"))

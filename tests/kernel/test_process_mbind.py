@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from . import tap
+from .conftest import Build
 from .vm import Machine, boot
 
 SOURCES = (
@@ -90,7 +90,7 @@ MACHINE = Machine(args=("-m", "832M", "-smp", "2", *_numa_args()))
 
 @pytest.fixture(scope="module")
 def console(
-    kernel: Path, build_init: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
+    kernel: Path, build_init: Build, tmp_path_factory: pytest.TempPathFactory
 ) -> str:
     init = build_init("process_mbind_test", *SOURCES)
     return boot(kernel, init, MACHINE, tmp_path_factory.mktemp("vm"))

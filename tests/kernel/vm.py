@@ -7,6 +7,7 @@ Everything is emulated (TCG): the tests give the same answer on a machine withou
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,17 +38,21 @@ def _padded(data: bytes) -> bytes:
     return data + b"\0" * (-len(data) % 4)
 
 
-def initramfs(init: Path) -> bytes:
-    """A file system that holds this program as /init, and the console it writes to."""
+def initramfs(init: Path, programs: Sequence[Path] = ()) -> bytes:
+    """A file system with this program as /init, the console it writes to, and /selftests."""
     directory, regular, device = 0o040755, 0o100755, 0o020600
     console = _entry("dev/console", device, b"")
     # rdevmajor 5, rdevminor 1 are fields 9 and 10 after the magic
     console = console[: 6 + 9 * 8] + b"%08X%08X" % (5, 1) + console[6 + 11 * 8 :]
-    members = (_entry("dev", directory, b""), console, _entry("init", regular, init.read_bytes()))
+    members = [_entry("dev", directory, b""), console, _entry("init", regular, init.read_bytes())]
+    members.append(_entry("selftests", directory, b""))
+    members += [_entry(f"selftests/{file.name}", regular, file.read_bytes()) for file in programs]
     return b"".join((*members, _entry(_TRAILER, 0, b"")))
 
 
-def boot(kernel: Path, init: Path, machine: Machine, workdir: Path) -> str:
+def boot(
+    kernel: Path, init: Path, machine: Machine, workdir: Path, programs: Sequence[Path] = ()
+) -> str:
     """Run /init until it switches the machine off; the text of the console.
 
     Raises:
@@ -55,7 +60,7 @@ def boot(kernel: Path, init: Path, machine: Machine, workdir: Path) -> str:
         RuntimeError: QEMU itself failed.
     """
     image = workdir / f"{init.name}.cpio"
-    image.write_bytes(initramfs(init))
+    image.write_bytes(initramfs(init, programs))
     command = [
         *("qemu-system-x86_64", "-machine", machine.machine, "-accel", "tcg,thread=multi"),
         *("-cpu", machine.cpu, "-display", "none", "-serial", "stdio", "-monitor", "none"),

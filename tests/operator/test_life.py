@@ -224,7 +224,7 @@ def test_metrics_and_logs(cluster: Cluster, operator: Operator) -> None:
 
 
 def chore(api: ApiServer, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"KUBECONFIG": str(api.kubeconfig(f"{name}-token"))}
+    env = os.environ | {"KUBECONFIG": str(api.kubeconfig(name))}
     command = [sys.executable, "-m", "memplace_operator", name, *arguments]
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90)
 
@@ -236,8 +236,9 @@ def test_selftest(cluster: Cluster, operator: Operator) -> None:
     assert good.returncode == 0, good.stdout + good.stderr
     assert f"agent on {cluster.node}  Supported=False" in good.stdout
     cluster.report(age_s=100)
-    bad = chore(cluster.api, "selftest", "--service", service, "--timeout", "0")
+    bad = chore(cluster.api, "selftest", "--service", service, "--timeout", "1")
     assert bad.returncode == 1
+    assert bad.stdout.startswith(f"waiting for agent on {cluster.node}: no heartbeat")
     assert f"FAIL  agent on {cluster.node}" in bad.stdout
 
 

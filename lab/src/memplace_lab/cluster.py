@@ -133,6 +133,22 @@ class Cluster:
                 machine.create_disk(disk)
                 machine.start()
             self.wait_nodes()
+        for worker in self.workers:
+            if worker.cxl_device_mib:
+                with step(f"{worker.name}: region of the CXL device"):
+                    self._bring_up_cxl(worker)
+
+    def _bring_up_cxl(self, worker: Worker) -> None:
+        # What an admin types on real hardware; dax_kmem then brings the memory online.
+        create = "cxl create-region --memdevs mem0 --decoder decoder0.0 --type ram"
+        self.ssh(worker.name, create, timeout_s=120)
+        online = "numactl --hardware | grep -E '^node 1 size: [1-9]'"
+        wait_for(
+            f"{worker.name}: NUMA node of the CXL device",
+            lambda: bool(self.ssh(worker.name, f"{online} || true").strip()),
+            timeout_s=120,
+            hint=lambda: self.ssh(worker.name, "cxl list -v; daxctl list; numactl --hardware"),
+        )
 
     def wait_nodes(self) -> None:
         """Wait until every worker is a Ready node."""
@@ -238,7 +254,8 @@ Publish = Callable[["Cluster"], None]
 def up(topology: str, images: Sequence[str], *, publish: Publish) -> Cluster:
     """Return a fresh running cluster with ``images`` pulled on every worker.
 
-    The first time it boots and takes a snapshot; after that it goes on from there.
+    The first time it boots and takes a snapshot; after that it goes on from there. With a
+    CXL device, which no snapshot has in it, it boots every time.
 
     Args:
         topology: A name in ``TOPOLOGIES``.
@@ -247,27 +264,37 @@ def up(topology: str, images: Sequence[str], *, publish: Publish) -> Cluster:
     """
     cluster = Cluster(topology, RUN / topology)
     cluster.down()
-    key = snapshot_key(topology, images)
-    saved = store.made(
-        f"snapshot-{topology}",
-        key,
-        lambda target: _prepare(cluster, images, publish, target),
-        title=f"snapshot of a ready cluster ({topology})",
-    )
-    with step("cluster goes on from its snapshot"):
-        cluster.restore(saved)
-        publish(cluster)
+    if any(worker.cxl_device_mib for worker in cluster.workers):
+        _boot(cluster, images, publish)
+    else:
+        _restore(cluster, images, publish)
     say("nodes: " + ", ".join(w.name for w in cluster.workers) + " Ready")
     return cluster
 
 
+def _restore(cluster: Cluster, images: Sequence[str], publish: Publish) -> None:
+    saved = store.made(
+        f"snapshot-{cluster.topology}",
+        snapshot_key(cluster.topology, images),
+        lambda target: _prepare(cluster, images, publish, target),
+        title=f"snapshot of a ready cluster ({cluster.topology})",
+    )
+    with step("cluster goes on from its snapshot"):
+        cluster.restore(saved)
+        publish(cluster)
+
+
+def _boot(cluster: Cluster, images: Sequence[str], publish: Publish) -> None:
+    cluster.create()
+    publish(cluster)
+    for worker in cluster.workers:
+        with step(f"{worker.name}: pulling {len(images)} images"):
+            cluster.pull(worker.name, images)
+
+
 def _prepare(cluster: Cluster, images: Sequence[str], publish: Publish, target: Path) -> None:
     try:
-        cluster.create()
-        publish(cluster)
-        for worker in cluster.workers:
-            with step(f"{worker.name}: pulling {len(images)} images"):
-                cluster.pull(worker.name, images)
+        _boot(cluster, images, publish)
         cluster.save(target)
     finally:
         cluster.down()

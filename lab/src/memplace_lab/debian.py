@@ -3,35 +3,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+
+from memplace_lab.steps import run
 
 SUITE = "trixie"
 MERGED_USR = {"bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64"}
 ACCOUNTS = "root:x:0:0:root:/:/nonexistent\nnonroot:x:65532:65532:nonroot:/:/nonexistent\n"
 GROUPS = "root:x:0:\nnonroot:x:65532:\n"
-
-
-def run(*command: str | Path, **environment: str) -> str:
-    """Runs a command, the environment added to ours; returns its standard output.
-
-    Raises:
-        RuntimeError: The command failed; the message ends with what it said.
-    """
-    done = subprocess.run(
-        [str(part) for part in command],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = "\n".join((done.stdout + done.stderr).splitlines()[-40:])
-        raise RuntimeError(f"{' '.join(map(str, command))}: exit {done.returncode}\n{said}")
-    return done.stdout
 
 
 def words(file: Path) -> list[str]:

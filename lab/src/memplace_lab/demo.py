@@ -36,8 +36,9 @@ def demo() -> None:
     with step(f"kubectl apply -f {scenario.EXAMPLE.relative_to(store.REPO)}; kubectl wait"):
         scenario.apply_example(cluster)
         scenario.wait_ready(cluster)
-    say(f"a region mapped afterwards was on the tier after {scenario.grow(pods['workload']):.1f} s")
-    say(f"a child forked afterwards was on the tier after {scenario.fork(pods['workload']):.1f} s")
+    grown = scenario.grow(pods["workload"])
+    after = observe(pods)
+    forked = scenario.fork(pods["workload"])
     answers = redis.answers()
     again = RedisLoad(cluster, pods["redis"].address)
     same = again.digest(scenario.REDIS_KEYS) == checksum
@@ -46,10 +47,12 @@ def demo() -> None:
         f"{answers.count} questions meanwhile, {answers.errors} errors, median "
         f"{answers.median_ms:.1f} ms, longest {answers.longest_ms:.0f} ms; "
         f"its data are {'intact' if same else 'NOT intact'}",
+        f"on the tier too: a region mapped afterwards, {grown:.1f} s later, and the memory of a "
+        f"child forked afterwards, {forked:.1f} s later (not in the picture)",
     ]
     check_unharmed(cluster, pods, errors=answers.errors, same=same)
     facts += agreement(cluster, pods)
-    show(pods, before, observe(pods), facts)
+    show(pods, before, after, facts)
     print(cluster.kubectl("get", "mp,nm", "-A"))
     undo(cluster, pods)
     say(f"done in {elapsed()}; the cluster is up: make lab-shell to look, make lab-down to end it")
@@ -103,10 +106,7 @@ def show(
     pods: dict[str, Pod], before: dict[str, Bytes], after: dict[str, Bytes], facts: list[str]
 ) -> None:
     """Print the picture and write it as SVG and PNG."""
-    titles = {
-        name: f"pod {name} ({len(pod.observe().pids)} processes)" for name, pod in pods.items()
-    }
-    panels = [Panel(titles[name], before[name], after[name]) for name in pods]
+    panels = [Panel(f"pod {name}", before[name], after[name]) for name in pods]
     print("\n" + figure.text(panels, NODES) + "\n")
     print("\n".join(facts) + "\n")
     OUT.mkdir(exist_ok=True)

@@ -5,7 +5,7 @@ The product's images come from the project's one Dockerfile; the base it asks
 for is cut from Debian packages on the spot. Everything is keyed by what it is
 made of: an image whose key exists in the store is not built again.
 
-Needs root, mmdebstrap, dpkg-deb, buildah, gcc and pip on the machine it runs on.
+Needs root, mmdebstrap, dpkg-deb, buildah, gcc and uv on the machine it runs on.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplace_lab.debian import SUITE, cut, extract, libraries, run, selected, words
+from memplace_lab.debian import SUITE, cut, extract, libraries, selected, words
+from memplace_lab.steps import run
 
 TARGETS = ("operator", "agent")
 # Everything the Dockerfile may copy, and so the key of the product's images.
@@ -40,9 +41,11 @@ PRODUCT_INPUTS = (
     "node-agent",
     "lab/pyproject.toml",
     "lab/images/compile-ffi",
+    "lab/images/finish-app",
     "lab/images/install-locked",
 )
 DEBIAN = Path(__file__).with_name("debian.py")
+UV_PIN = Path(__file__).parents[2] / "tools" / "uv.pip"
 NOT_INPUT = {"__pycache__", "build", "dist", ".mypy_cache", ".ruff_cache", "tests"}
 CERTIFICATES = "etc/ssl/certs/ca-certificates.crt"
 
@@ -206,15 +209,17 @@ def making(shop: Workshop, reference: str) -> Iterator[Path | None]:
         say(f"made {reference} in {time.monotonic() - start:.0f} s")
 
 
-def recipe_key(shop: Workshop, name: str, *makers: Callable[..., object], more: Path) -> str:
+def recipe_key(
+    shop: Workshop, name: str, *makers: Callable[..., object], more: Sequence[Path]
+) -> str:
     """Returns the key of an image: its recipes, the code that makes it, and ``more``."""
     code = [inspect.getsource(function) for function in (commit, *makers)]
-    return key_of(shop.tree, [*sorted(shop.recipes.glob(f"{name}.*")), more], *code)
+    return key_of(shop.tree, [*sorted(shop.recipes.glob(f"{name}.*")), *more], *code)
 
 
 def base_image(shop: Workshop) -> str:
     """Makes the runtime base, Debian's python3 without a shell; returns its name."""
-    reference = f"localhost/memplace-base:{recipe_key(shop, 'base', finish_base, more=DEBIAN)}"
+    reference = f"localhost/memplace-base:{recipe_key(shop, 'base', finish_base, more=[DEBIAN])}"
     with making(shop, reference) as work:
         if work:
             finish_base(work / "full", minimal_root(shop, "base", work))
@@ -225,16 +230,12 @@ def base_image(shop: Workshop) -> str:
 
 def build_image(shop: Workshop) -> str:
     """Makes the image of the builder stages, with a compiler and uv; returns its name."""
-    reference = f"localhost/memplace-build:{recipe_key(shop, 'build', build_image, more=DEBIAN)}"
+    key = recipe_key(shop, "build", build_image, more=[DEBIAN, UV_PIN])
+    reference = f"localhost/memplace-build:{key}"
     with making(shop, reference) as work:
         if work:
             unpack(shop, "build", work / "root", variant="minbase")
-            pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "install")
-            index = ("--index-url", shop.index) if shop.index else ()
-            pins = ("--no-deps", "--require-hashes", "--requirement", shop.recipes / "build.pip")
-            run(*pip, *index, *pins, "--target", work / "pip")
-            shutil.copy2(work / "pip/bin/uv", work / "root/usr/local/bin/uv")
-            shutil.rmtree(work / "pip")
+            shutil.copy2(run("which", "uv").strip(), work / "root/usr/local/bin/uv")
             commit(shop, "build", work, reference)
     return reference
 
@@ -271,7 +272,7 @@ def build_target(shop: Workshop, target: str, reference: str, bases: tuple[str, 
 
 def static_image(shop: Workshop, name: str, source: Path) -> str:
     """Makes ``lab/<name>``, one static program from one C file; returns its name."""
-    reference = f"localhost/lab/{name}:{recipe_key(shop, name, static_image, more=source)}"
+    reference = f"localhost/lab/{name}:{recipe_key(shop, name, static_image, more=[source])}"
     with making(shop, reference) as work:
         if work:
             (work / "root").mkdir()
@@ -284,7 +285,7 @@ def static_image(shop: Workshop, name: str, source: Path) -> str:
 
 def redis_image(shop: Workshop) -> str:
     """Makes ``lab/redis`` from Debian's packages; returns its name."""
-    reference = f"localhost/lab/redis:{recipe_key(shop, 'redis', more=DEBIAN)}"
+    reference = f"localhost/lab/redis:{recipe_key(shop, 'redis', more=[DEBIAN])}"
     with making(shop, reference) as work:
         if work:
             minimal_root(shop, "redis", work)

@@ -28,6 +28,7 @@ class Pki:
         """Make the CA and the key pair that signs service account tokens."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._key("ca")
+        # Without key usage, as many clusters have it: what talks to the API server has to cope.
         run(
             "openssl",
             "req",

@@ -37,6 +37,8 @@ def built() -> Mapping[str, str]:
     with step("container images"):
         product = {f"memplace/{t}": ref for t, ref in images.product_images(shop).items()}
         found = {**product, **images.workload_images(shop, WORKLOAD_SOURCE)}
+        # What most of the product's images consists of, and what seldom changes.
+        found["lab/base"] = images.base_image(shop)
     named = {f"{name}:{ref.rpartition(':')[2]}": ref for name, ref in found.items()}
     # containerd's configuration names the sandbox image, so its tag is fixed.
     return {**named, "lab/pause:1": found["lab/pause"]}

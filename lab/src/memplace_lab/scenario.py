@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +46,13 @@ class Pod:
         return int(pod["status"]["containerStatuses"][0]["restartCount"])
 
 
-def start_pods(cluster: Cluster) -> dict[str, Pod]:
-    """Create the pods and wait until they run; return them by name."""
-    with step("pods nobody prepared: Redis, and a program with memory of each kind"):
+def start_pods(cluster: Cluster, names: Sequence[str] = PODS) -> dict[str, Pod]:
+    """Create the pods and wait until those named run; return these by name."""
+    with step(f"pods nobody prepared: {', '.join(names)}"):
         cluster.kubectl("apply", "-f", "-", stdin=product.workload_manifest())
         wait = ("wait", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=240s", "pod")
-        cluster.kubectl(*wait, *PODS)
-    return {name: find_pod(cluster, name) for name in PODS}
+        cluster.kubectl(*wait, *names)
+    return {name: find_pod(cluster, name) for name in names}
 
 
 def find_pod(cluster: Cluster, name: str) -> Pod:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 _STARTED = time.monotonic()
 
@@ -67,39 +68,28 @@ def run(
     command = [str(a) for a in args]
     full_env = {**os.environ, **(env or {})}
     try:
-        if log is None:
+        with _output(log) as stream:
             done = subprocess.run(
-                command,
-                cwd=cwd,
-                env=full_env,
-                input=stdin,
-                text=True,
-                capture_output=True,
-                timeout=timeout_s,
-                check=False,
-            )
-            out, errors = done.stdout, done.stderr
-        else:
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with log.open("a") as stream:
-                done = subprocess.run(
-                    command,
-                    cwd=cwd,
-                    env=full_env,
-                    input=stdin,
-                    text=True,
-                    stdout=stream,
-                    stderr=subprocess.STDOUT,
-                    timeout=timeout_s,
-                    check=False,
-                )
-            out, errors = "", tail(log)
+                command, cwd=cwd, env=full_env, input=stdin, text=True, timeout=timeout_s,
+                stdout=stream, stderr=subprocess.STDOUT if log else subprocess.PIPE, check=False,
+            )  # fmt: skip
     except subprocess.TimeoutExpired as error:
         raise LabError(f"{command[0]} did not end within {timeout_s:.0f} s: {command}") from error
     if done.returncode != 0:
+        said = tail(log) if log else (done.stdout + done.stderr)[-3000:]
         where = f"\n(all of it: {log})" if log else ""
-        raise LabError(f"{_shown(command)} ended with {done.returncode}:\n{errors[-3000:]}{where}")
-    return out
+        raise LabError(f"{_shown(command)} ended with {done.returncode}:\n{said}{where}")
+    return "" if log else str(done.stdout)
+
+
+@contextmanager
+def _output(log: Path | None) -> Iterator[TextIO | int]:
+    if log is None:
+        yield subprocess.PIPE
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as stream:
+        yield stream
 
 
 def _shown(command: Sequence[str]) -> str:

@@ -17,12 +17,23 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One worker: the first NUMA node has the CPUs, the others are memory only."""
+    """One worker: the first NUMA node has the CPUs, the others are memory only.
 
-    number: int  # from 1
+    Attributes:
+        number: From 1.
+        cpus: How many.
+        memory: The NUMA nodes that are there at boot.
+        stock_kernel: Boots Debian's kernel instead of ours.
+        cxl_device_mib: Size of an emulated CXL Type-3 device; 0 for none. It becomes a node
+            when its region is created. Each access to it leaves the emulated processor:
+            some MiB are a lot there. QEMU does not save its contents in snapshots.
+    """
+
+    number: int
     cpus: int
     memory: tuple[Memory, ...]
     stock_kernel: bool = False
+    cxl_device_mib: int = 0
 
     @property
     def name(self) -> str:
@@ -51,7 +62,31 @@ TOPOLOGIES: dict[str, tuple[Worker, ...]] = {
         _worker(1, dram_mib=2560, cxl_mib=1024),
         _worker(2, dram_mib=1536, cxl_mib=512, stock=True),
     ),
+    # One worker with a CXL device that is brought up as on real hardware.
+    "cxl": (
+        Worker(1, 2, (Memory(2560, DRAM_LATENCY_NS, DRAM_BANDWIDTH_MBS),), cxl_device_mib=256),
+    ),
 }
+
+
+def machine_argument(worker: Worker) -> str:
+    """Return QEMU's machine; with a CXL device, its window of host-managed memory too."""
+    if not worker.cxl_device_mib:
+        return "q35,hmat=on"
+    return "q35,hmat=on,cxl=on,cxl-fmw.0.targets.0=cxl.1,cxl-fmw.0.size=1G"
+
+
+def device_arguments(worker: Worker) -> list[str]:
+    """Return QEMU's arguments for a worker's CXL device: host bridge, root port, memory."""
+    if not worker.cxl_device_mib:
+        return []
+    memory = f"memory-backend-ram,id=cxl-mem,share=on,size={worker.cxl_device_mib}M"
+    return [
+        *("-object", memory),
+        *("-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1"),
+        *("-device", "cxl-rp,port=0,bus=cxl.1,id=rp0,chassis=0,slot=2"),
+        *("-device", "cxl-type3,bus=rp0,volatile-memdev=cxl-mem,id=cxl0,sn=0x1"),
+    ]
 
 
 def numa_arguments(worker: Worker) -> list[str]:

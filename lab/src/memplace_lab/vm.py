@@ -62,6 +62,9 @@ class VirtualMachine:
         worker, number = self.worker, self.worker.number
         root = "root=/dev/vda rw rootfstype=ext4 console=ttyS0 net.ifnames=0 mitigations=off quiet"
         tail = "systemd.show_status=false audit=0 nowatchdog numa_balancing=disable"
+        if worker.cxl_device_mib:
+            # The kernel's own data stay out of memory that can be taken away.
+            tail += " memhp_default_state=online_movable"
         memory_mib = sum(m.size_mib for m in worker.memory)
         return [
             "-name",
@@ -71,8 +74,8 @@ class VirtualMachine:
             "-display",
             "none",
             "-machine",
-            "q35,hmat=on",
-            *accelerator(self.boot.kernel),
+            topology.machine_argument(worker),
+            *_processor(worker, self.boot.kernel),
             "-smp",
             str(worker.cpus),
             "-m",
@@ -83,16 +86,15 @@ class VirtualMachine:
             *(["-initrd", str(self.boot.initrd)] if self.boot.initrd else []),
             "-append",
             f"{root} {tail}",
-            "-drive",
-            f"file={self.disk},if=virtio,format=qcow2,cache=unsafe,discard=unmap",
-            "-drive",
-            f"file={self.seed},if=virtio,format=qcow2,cache=unsafe",
+            *_drive("disk", self.disk, "discard=unmap"),
+            *_drive("seed", self.seed, "discard=ignore"),
             "-netdev",
             f"tap,id=n0,ifname=tap{number},script=no,downscript=no",
             "-device",
-            f"virtio-net-pci,netdev=n0,mac=52:54:00:77:00:{number:02x}",
+            f"virtio-net-pci,bus=pcie.0,netdev=n0,mac=52:54:00:77:00:{number:02x}",
             "-device",
-            "virtio-rng-pci",
+            "virtio-rng-pci,bus=pcie.0",
+            *topology.device_arguments(worker),
             "-rtc",
             "base=utc,clock=host",
             "-serial",
@@ -129,6 +131,21 @@ class VirtualMachine:
         self.monitor("stop")
         self.monitor(f"savevm {SNAPSHOT}")
         self.processes.stop(f"qemu-{self.worker.name}")
+
+
+def _drive(name: str, file: Path, option: str) -> list[str]:
+    # On a named bus: QEMU would plug it into a CXL host bridge, where it does not fit.
+    drive = f"id={name},file={file},if=none,format=qcow2,cache=unsafe,{option}"
+    return ["-drive", drive, "-device", f"virtio-blk-pci,bus=pcie.0,drive={name}"]
+
+
+def _processor(worker: Worker, kernel: Path) -> list[str]:
+    found = list(accelerator(kernel))
+    if worker.cxl_device_mib:
+        # Linux creates CXL regions only where it can flush the caches for all processors, which
+        # it takes no virtual machine's word for.
+        found[-1] += ",hypervisor=off"
+    return found
 
 
 def _receive(stream: Any) -> dict[str, Any]:

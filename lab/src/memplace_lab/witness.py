@@ -16,26 +16,22 @@ from memplace_lab import store
 from memplace_lab.cluster import Cluster
 
 OBSERVER = store.REPO / "tests" / "e2e" / "observer.py"
-# Mappings of libraries and the like, too small to have a row each.
+# Mappings of libraries and the like are too small to have a row each.
 _NAMED_ROWS = ("heap", "stack", "file /data")
-_LARGE = 1 << 20
+LARGE = 16 << 20  # bytes of address space, as the example says
 
 Bytes = Mapping[str, Mapping[int, int]]  # row -> NUMA node -> bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Vma:
-    """One mapping of one process: what it is, its policy, and bytes per NUMA node."""
+    """One mapping of one process: what it is, its length, policy, and bytes per NUMA node."""
 
     pid: int
     label: str
+    length: int
     policy: str
     nodes: Mapping[int, int]
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes in memory, on all nodes."""
-        return sum(self.nodes.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +84,8 @@ def _row(mapping: Vma) -> str:
     label = mapping.label
     if label.startswith(("anon:", *_NAMED_ROWS)):
         return label
-    if label == "anonymous" and mapping.size_bytes >= _LARGE:
-        return "anonymous (large)"
+    if label == "anonymous":
+        return "anonymous ≥ 16 MiB" if mapping.length >= LARGE else "anonymous < 16 MiB"
     return "everything else"
 
 
@@ -106,8 +102,12 @@ def observe(cluster: Cluster, worker: str, container_id: str) -> Observation:
     processes: list[dict[str, Any]] = json.loads(text)[plain]
     return Observation(
         tuple(
-            Vma(p["pid"], m["label"], m["policy"], {int(n): b for n, b in m["nodes"].items()})
+            Vma(p["pid"], m["label"], m["length"], m["policy"], _bytes(m["nodes"]))
             for p in processes
             for m in p["mappings"]
         )
     )
+
+
+def _bytes(nodes: Mapping[str, int]) -> dict[int, int]:
+    return {int(node): size for node, size in nodes.items()}

@@ -117,11 +117,17 @@ class Worker:
         cache.changed.clear()
         due = changed or time.monotonic() - self._resynced_at >= self._resync_s
         world = cache.snapshot()
-        if world.mode is AgentMode.RETIRED:
+        if self._is_to_retire(world):
             self._retire()
         else:
             self._return_to_work()
             self._work(world, full=due)
+
+    def _is_to_retire(self, world: World) -> bool:
+        # An uninstall deletes the NodeMemory before it ends a retired agent, which must not
+        # take up its work again and leave files on the host.
+        was_retired = self._retirement is not _ACTIVE
+        return world.mode is AgentMode.RETIRED or (world.mode is None and was_retired)
 
     def _work(self, world: World, *, full: bool) -> None:
         reconciler = self._parts.reconciler

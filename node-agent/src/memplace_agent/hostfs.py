@@ -44,6 +44,11 @@ class HostFs:
         """The directory with a memory_tierN for each of the kernel's tiers."""
         return self.sysfs / "devices/virtual/memory_tiering"
 
+    @property
+    def ksm(self) -> Path:
+        """The directory of kernel samepage merging; absent without it."""
+        return self.sysfs / "kernel/mm/ksm"
+
     def pid(self, pid: int) -> Path:
         """The directory of a process."""
         return self.proc / str(pid)

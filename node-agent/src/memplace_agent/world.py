@@ -49,12 +49,15 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """What the API server says, at one moment; by uid or name in no order that matters."""
+    """What the API server says, at one moment; by uid or name in no order that matters.
+
+    ``mode`` is None when there is no NodeMemory of this node to tell.
+    """
 
     placements: tuple[Placement, ...] = ()
     tiers: tuple[MemoryTier, ...] = ()
     pods: tuple[Pod, ...] = ()
-    mode: AgentMode = AgentMode.ACTIVE
+    mode: AgentMode | None = AgentMode.ACTIVE
 
 
 def parse_pod(obj: Mapping[str, Any]) -> Pod:
@@ -135,7 +138,7 @@ class Cache:
             placements=objects[Kind.PLACEMENT],
             tiers=objects[Kind.TIER],
             pods=objects[Kind.POD],
-            mode=own[0].spec.agent if own else AgentMode.ACTIVE,
+            mode=own[0].spec.agent if own else None,
         )
 
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +43,21 @@ class LoginFailed(MemplaceError):  # noqa: N818  says what happened
     HELP = "Run it in a pod with a ServiceAccount, or set KUBECONFIG."
 
 
-def login(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
+class Connection(kopf.ConnectionInfo):
+    """A connection that verifies certificates as Kubernetes' own clients do.
+
+    Python 3.13 and later also want extensions that many clusters' certificate authorities
+    lack (microk8s, EKS and GKE clusters of some years).
+    """
+
+    def as_ssl_context(self) -> ssl.SSLContext:
+        """Return a context that verifies chain and name, without X509_V_FLAG_X509_STRICT."""
+        context = super().as_ssl_context()
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        return context
+
+
+def login(settings: kopf.OperatorSettings) -> Connection:
     """Return how to reach the API server: ServiceAccount first, else kubeconfig.
 
     In a cluster by the address in the environment: a name would need a working DNS,
@@ -54,7 +70,7 @@ def login(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
     if info is not None:
         host, port = (os.environ.get(f"KUBERNETES_SERVICE_{x}", "") for x in ("HOST", "PORT"))
         address = f"[{host}]" if ":" in host else host
-        return kopf.ConnectionInfo(
+        return Connection(
             server=f"https://{address}:{port or 443}" if host else info.server,
             ca_path=info.ca_path,
             token=info.token,
@@ -63,7 +79,7 @@ def login(settings: kopf.OperatorSettings) -> kopf.ConnectionInfo:
     info = kopf.login_with_kubeconfig(settings=settings)
     if info is None:
         raise LoginFailed("no ServiceAccount in this pod and no kubeconfig")
-    return info
+    return Connection(**{f.name: getattr(info, f.name) for f in dataclasses.fields(info)})
 
 
 class KubeApi:
@@ -128,7 +144,8 @@ class KubeApi:
         query = {"limit": str(CHUNK)}
         while True:
             page = await self.request("GET", path, accept=accept, **query)
-            for item in page.get("items", ()):
+            # An empty list of metadata only has "items": null.
+            for item in page.get("items") or ():
                 yield item
             token = page.get("metadata", {}).get("continue")
             if not token:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,7 +31,9 @@ class Check:
     detail: str
 
 
-async def selftest(api: KubeApi, *, service: str, timeout_s: float) -> tuple[Check, ...]:
+async def selftest(
+    api: KubeApi, *, service: str, timeout_s: float, say: Callable[[str], None] = print
+) -> tuple[Check, ...]:
     """Check again and again until all is well or the time is up.
 
     Args:
@@ -39,15 +41,21 @@ async def selftest(api: KubeApi, *, service: str, timeout_s: float) -> tuple[Che
         service: URL of the operator's Service, for example ``http://memplace-operator:8080``;
             empty to leave that check out.
         timeout_s: Seconds; agents just installed need some.
+        say: Takes a line of what is waited for, each time that changes.
 
     Returns:
         The last result of all checks.
     """
     deadline = time.monotonic() + timeout_s
+    said = ""
     while True:
         checks = tuple([check async for check in _checks(api, service)])
-        if all(check.ok for check in checks) or time.monotonic() >= deadline:
+        waiting = "; ".join(f"{check.what}: {check.detail}" for check in checks if not check.ok)
+        if not waiting or time.monotonic() >= deadline:
             return checks
+        if waiting != said:
+            say(f"waiting for {waiting}")
+            said = waiting
         await asyncio.sleep(POLL_S)
 
 

@@ -47,10 +47,22 @@ def test_private_anonymous_memory_moves_with_what_children_share(started, kit):
     assert {flags for *_, flags in started.machine.calls} == {MPOL_MF_MOVE_ALL}
 
 
-def test_merged_pages_of_others_are_not_moved_along(started, kit):
-    (started.machine.host.pid(100) / "ksm_merging_pages").write_text("3\n")
+@pytest.mark.parametrize(
+    ("sharing", "rollup", "flags"),
+    [
+        (7, "Pss: 8 kB\nKSM:                  12 kB\n", MPOL_MF_MOVE),
+        (7, "Pss: 8 kB\nKSM:                   0 kB\n", MPOL_MF_MOVE_ALL),
+        (7, "Pss: 8 kB\n", MPOL_MF_MOVE),
+        (0, "Pss: 8 kB\n", MPOL_MF_MOVE_ALL),
+    ],
+)
+def test_merged_pages_of_others_are_not_moved_along(started, kit, sharing, rollup, flags):
+    host = started.machine.host
+    host.ksm.mkdir(parents=True)
+    (host.ksm / "pages_sharing").write_text(f"{sharing}\n")
+    (host.pid(100) / "smaps_rollup").write_text(rollup)
     started.full(kit.placement())
-    assert {flags for *_, flags in started.machine.calls} == {MPOL_MF_MOVE}
+    assert {found for *_, found in started.machine.calls} == {flags}
 
 
 def test_leave_moves_nothing(started, kit):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -96,11 +97,23 @@ def may_move_all(host: HostFs, process: Pinned) -> bool:
     """Return whether pages that others map as well may be moved along.
 
     Pages shared through fork belong to the container; pages that KSM merged may be those of
-    any process of the node.
+    any process of the node. A process that can't be asked has to be taken for merged.
 
-    Source: linux ``Documentation/admin-guide/mm/ksm.rst``, ksm_merging_pages.
+    Source: linux ``Documentation/admin-guide/mm/ksm.rst``, pages_sharing; proc_pid_smaps(5).
+    /proc/PID/ksm_merging_pages says it for less, but only to the process's own user.
     """
+    if not _ksm_is_in_use(host):
+        return True
     try:
-        return int(read_proc(host.pid(process.pid) / "ksm_merging_pages")) == 0
+        rollup = read_proc(host.pid(process.pid) / "smaps_rollup")
     except ProcessGone:
         return True
+    merged = re.search(r"^KSM: +(\d+) kB$", rollup, re.MULTILINE)
+    return merged is not None and merged[1] == "0"
+
+
+def _ksm_is_in_use(host: HostFs) -> bool:
+    try:
+        return int((host.ksm / "pages_sharing").read_text()) > 0
+    except FileNotFoundError:
+        return False  # a kernel without KSM

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A worker with an emulated CXL Type-3 device, brought up as on real hardware.
+
+Each access to the device leaves the emulated processor, so little is placed on it: the
+8 MiB of the workload's io-buffers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from memplace_lab import cluster as clusters
+from memplace_lab import product, scenario
+from memplace_lab.cluster import Cluster
+from memplace_lab.scenario import Pod
+from memplace_lab.steps import wait_for
+
+pytestmark = pytest.mark.timeout(900)
+NAME = "buffers-on-cxl"
+PLACEMENT = f"""
+apiVersion: memplace.dev/v1alpha1
+kind: MemoryPlacement
+metadata: {{name: {NAME}, namespace: {scenario.NAMESPACE}}}
+spec:
+  selector: {{matchLabels: {{app: workload}}}}
+  rules:
+  - name: buffers
+    regions: [{{type: Anonymous, name: io-buffers}}]
+    policy: {{mode: PreferredMany, tiers: [cxl]}}
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    running = clusters.up("cxl", product.prepull(), publish=product.publish)
+    product.install(running)
+    yield running
+    running.down()
+
+
+@pytest.fixture(scope="module")
+def pod(cluster: Cluster) -> Pod:
+    return scenario.start_pods(cluster, ("workload",))["workload"]
+
+
+def test_the_device_is_a_node_in_a_tier_of_its_own(cluster: Cluster) -> None:
+    devices = cluster.ssh("worker-1", "ls /sys/bus/dax/drivers/kmem")
+    assert "dax0.0" in devices.split()
+    status = cluster.get("nodememory", "worker-1")["status"]
+    (node,) = [n for n in status["numaNodes"] if n["id"] == scenario.CXL]
+    assert node["tier"] == "cxl"
+    assert node["cpus"] == ""
+    assert 200 << 20 < node["totalBytes"] <= 256 << 20
+
+
+def test_a_running_pods_buffers_move_there(cluster: Cluster, pod: Pod) -> None:
+    assert not pod.observe().labelled("anon:io-buffers").get(scenario.CXL)
+    cluster.kubectl("apply", "-f", "-", stdin=PLACEMENT)
+    scenario.wait_ready(cluster, NAME)
+    found = pod.observe()
+    assert scenario.on_tier(found.labelled("anon:io-buffers")), found.labelled("anon:io-buffers")
+    assert found.labelled("anon:io-buffers")[scenario.CXL] >= 8 << 20
+    assert not found.labelled("heap").get(scenario.CXL)
+
+
+def test_the_program_still_finds_its_data(pod: Pod) -> None:
+    """The workload checks each page again and again, and ends when one has changed."""
+    assert pod.restarts() == 0
+
+
+def test_the_policy_comes_back(cluster: Cluster, pod: Pod) -> None:
+    cluster.kubectl("delete", "mp", "-n", scenario.NAMESPACE, NAME)
+    wait_for(
+        "the buffers without a policy",
+        lambda: pod.observe().policies("anon:io-buffers") == {"default"},
+        timeout_s=60,
+    )
+    assert pod.restarts() == 0

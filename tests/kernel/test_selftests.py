@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The series' own selftests, on machines with one, two and four nodes, and with odd ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from . import tap
+from .conftest import SELFTEST_PROGRAMS, Build
+from .vm import Machine, boot
+
+_TIMEOUT_S = 900.0
+
+
+def _node(node: int, size: str, cpu: str = "") -> list[str]:
+    """A node with memory; CPU "0" or "0-1", if it has any."""
+    return [
+        *("-object", f"memory-backend-memfd,id=m{node},size={size}"),
+        *("-numa", f"node,nodeid={node},memdev=m{node}" + (f",cpus={cpu}" if cpu else "")),
+    ]
+
+
+def _machine(memory: str, *args: str) -> Machine:
+    common = ("-m", memory, "-smp", "2")
+    append = "memhp_default_state=online_movable transparent_hugepage=madvise"
+    return Machine(args=(*common, *args), machine="q35", append=append, timeout_s=_TIMEOUT_S)
+
+
+def _dimm(node: int, size: str) -> list[str]:
+    """Memory that is plugged in: all of it is onlined as ZONE_MOVABLE."""
+    return [
+        *("-object", f"memory-backend-ram,id=d{node},size={size}"),
+        *("-device", f"pc-dimm,id=dimm{node},memdev=d{node},node={node}"),
+    ]
+
+
+MACHINES = {
+    "one_node": _machine("512M", *_node(0, "512M", "0-1")),
+    "two_nodes": _machine("768M", *_node(0, "512M", "0-1"), *_node(1, "256M")),
+    # The third is small: full_node_no_escape fills it
+    "four_nodes": _machine(
+        "1024M",
+        *(*_node(0, "512M", "0"), *_node(1, "256M", "1")),
+        *(*_node(2, "64M"), *_node(3, "192M")),
+    ),
+    # Node 1 has a processor and nothing else
+    "memoryless_node": _machine(
+        "1024M",
+        *(*_node(0, "512M", "0"), "-numa", "node,nodeid=1,cpus=1"),
+        *(*_node(2, "256M"), *_node(3, "256M")),
+    ),
+    "movable_nodes": _machine(
+        "512M,slots=2,maxmem=2G",
+        *(*_node(0, "512M", "0-1"), "-numa", "node,nodeid=1", "-numa", "node,nodeid=2"),
+        *(*_dimm(1, "256M"), *_dimm(2, "256M")),
+    ),
+}
+
+# What cannot be shown on a kind of machine. Anything else that is skipped is a failure.
+_NOWHERE = {"vma.dax"}
+_THREE_NODES = {
+    "memory.remote_weighted_interleave_move",
+    "cpuset.clipped_node_is_misplaced",
+    "cpuset.rebind_after_target_change",
+    "cpuset.rebind_uses_target_base",
+    "cpuset.caller_cpuset_no_escape",
+    "cpuset.caller_cpuset_common_nodes_only",
+    "cpuset.full_node_no_escape",
+    "cpuset.concurrent_cpuset_change",
+    "memory.remote_interleave_move",
+}
+# Depends on the kernel's version, not on the machine
+_MAY_BE_SKIPPED = {"input.pidfd_self_constant"}
+# Huge pages cannot be allocated in ZONE_MOVABLE; the other node is too large to fill
+_MOVABLE = {
+    "cpuset.full_node_no_escape",
+    "vma.memfd_hugetlb",
+    "vma.hugetlb_move",
+}
+_PLACEMENT = ("memory.", "cpuset.", "vma.", "future.")
+
+
+def _expected(machine: str, case: str) -> bool:
+    """Whether this case has to be skipped on this machine."""
+    if case in _NOWHERE:
+        return True
+    return {
+        "one_node": case.startswith(_PLACEMENT),
+        "two_nodes": case in _THREE_NODES,
+        "four_nodes": False,
+        "memoryless_node": case == "cpuset.full_node_no_escape",
+        "movable_nodes": case in _MOVABLE,
+    }[machine]
+
+
+@pytest.fixture(scope="module", params=MACHINES)
+def machine(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def console(
+    machine: str,
+    kernel: Path,
+    selftests: list[Path],
+    build_init: Build,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> str:
+    init = build_init("selftest_init", "selftest_init.c", shared=False)
+    workdir = tmp_path_factory.mktemp("vm")
+    text = boot(kernel, init, MACHINES[machine], workdir, selftests)
+    (workdir / "console.txt").write_text(text)
+    return text
+
+
+def test_every_program_ran_to_its_end(console: str) -> None:
+    for name in SELFTEST_PROGRAMS:
+        assert f"END {name} 0" in console, console[-3000:]
+    assert len(tap.results(console)) == tap.planned(console) > 100
+
+
+def test_no_case_failed(console: str) -> None:
+    failed = {name: r.notes[-12:] for name, r in tap.results(console).items() if not r.good}
+    assert failed == {}
+
+
+def test_only_what_the_machine_cannot_show_was_skipped(machine: str, console: str) -> None:
+    cases = {name: r for name, r in tap.results(console).items() if name not in _MAY_BE_SKIPPED}
+    skipped = {name: result.skipped for name, result in cases.items() if result.skipped}
+    assert skipped.keys() == {name for name in cases if _expected(machine, name)}, skipped
+    assert "unknown" not in skipped.values()
+
+
+def test_the_kernel_did_not_complain(console: str) -> None:
+    assert tap.splats(console) == []
