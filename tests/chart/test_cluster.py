@@ -17,6 +17,7 @@ NAMESPACE = "memplace-system"
 TRANSIENT = {"events", "events.events.k8s.io", "leases.coordination.k8s.io"}
 ADMISSION_TIMEOUT_S = 30
 DISAPPEAR_TIMEOUT_S = 20
+GONE = "the server doesn't have a resource type"
 
 
 def namespace(name: str, level: str) -> Json:
@@ -36,15 +37,22 @@ def create(cluster: Any, *found: Json, dry_run: bool = False) -> Any:
 
 def everything(cluster: Any) -> set[tuple[str, str]]:
     """Return (kind, namespace/name) of every object the API server can list."""
-    listed = cluster.kubectl("api-resources", "--verbs=list", "--output=name", "--no-headers")
-    kinds = sorted(set(listed.stdout.split()) - TRANSIENT)
-    # All in one: a kubectl for each kind took a third of the suite's time.
-    done = cluster.kubectl("get", ",".join(kinds), "--all-namespaces", "--output=json")
+    deadline = time.monotonic() + DISAPPEAR_TIMEOUT_S
+    # A kind that is being deleted can go between the list of kinds and the look at them.
+    while GONE in (done := _get_all(cluster)).stderr and time.monotonic() < deadline:
+        time.sleep(0.2)
     assert done.returncode == 0, done.stderr
     return {
         (o["kind"], f"{o['metadata'].get('namespace', '')}/{o['metadata']['name']}")
         for o in json.loads(done.stdout)["items"]
     }
+
+
+def _get_all(cluster: Any) -> Any:
+    listed = cluster.kubectl("api-resources", "--verbs=list", "--output=name", "--no-headers")
+    kinds = sorted(set(listed.stdout.split()) - TRANSIENT)
+    # All in one: a kubectl for each kind took a third of the suite's time.
+    return cluster.kubectl("get", ",".join(kinds), "--all-namespaces", "--output=json")
 
 
 def install(cluster: Any, chart: Any, *more: str) -> None:
