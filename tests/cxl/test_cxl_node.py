@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from memplace_lab import cluster as clusters
 from memplace_lab import product, scenario
 from memplace_lab.cluster import Cluster
 from memplace_lab.scenario import Pod
@@ -33,10 +32,8 @@ spec:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    running = clusters.up("cxl", product.prepull(), publish=product.publish)
-    product.install(running)
-    yield running
-    running.down()
+    with product.running("cxl") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")

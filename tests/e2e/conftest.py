@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from memplace_lab import cluster as clusters
 from memplace_lab import product, scenario
 from memplace_lab.cluster import Cluster
 from memplace_lab.redisload import RedisLoad
@@ -15,10 +14,8 @@ from memplace_lab.scenario import Pod
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    running = clusters.up("two", product.prepull(), publish=product.publish)
-    product.install(running)
-    yield running
-    running.down()
+    with product.running("two") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

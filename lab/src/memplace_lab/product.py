@@ -6,9 +6,11 @@ from __future__ import annotations
 import functools
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from memplace_lab import cluster as clusters
 from memplace_lab import images, store
 from memplace_lab.cluster import Cluster
 from memplace_lab.network import REGISTRY
@@ -80,6 +82,17 @@ def install(cluster: Cluster, *more: str) -> None:
     with step("helm install memplace charts/memplace"):
         cluster.helm("install", "memplace", str(CHART), "--namespace", NAMESPACE, *_values(), *more,
                      "--wait", "--timeout", "5m")  # fmt: skip
+
+
+@contextmanager
+def running(topology: str) -> Iterator[Cluster]:
+    """Give a cluster of a topology with memplace installed, and end it afterwards."""
+    cluster = clusters.up(topology, prepull(), publish=publish)
+    try:
+        install(cluster)
+        yield cluster
+    finally:
+        cluster.down()
 
 
 def _values() -> list[str]:

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker's life around retirement, on a host of files."""
+
+from __future__ import annotations
+
+import pytest
+from memplace_agent.app import Health, build_worker
+from memplace_agent.hostfs import HostFs
+from memplace_agent.metrics import Metrics
+from memplace_agent.settings import Settings
+from memplace_agent.syscalls.features import Features
+from memplace_agent.world import Cache, Kind
+
+META = {
+    "name": "n",
+    "uid": "u",
+    "generation": 1,
+    "creationTimestamp": "2026-01-01T00:00:00Z",
+}
+
+
+class Sink:
+    def __init__(self):
+        self.published = []
+
+    def publish(self, status):
+        self.published.append(status)
+
+
+@pytest.fixture
+def host(tmp_path):
+    (tmp_path / "proc" / "1").mkdir(parents=True)
+    (tmp_path / "proc" / "1" / "root").symlink_to("/")
+    for directory in ("sys/devices/system/node", "cgroup"):
+        (tmp_path / directory).mkdir(parents=True)
+    return HostFs(
+        proc=tmp_path / "proc",
+        sysfs=tmp_path / "sys",
+        cgroup=tmp_path / "cgroup",
+        journal=tmp_path / "journal",
+        seccomp=tmp_path / "seccomp",
+    )
+
+
+def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host):
+    """An uninstall deletes it before it ends the agent; nothing may be left on the host."""
+    cache, sink = Cache(), Sink()
+    worker = build_worker(
+        Settings(node_name="n", host=host),
+        kernel=None,
+        features=Features(473),
+        cache=cache,
+        sink=sink,
+        health=Health(),
+        metrics=Metrics(),
+    )
+    for kind in Kind:
+        cache.replace(kind, [])
+    worker.step()
+    assert host.journal.is_dir()
+    cache.event(Kind.NODE_MEMORY, "ADDED", {"metadata": META, "spec": {"agent": "Retired"}})
+    worker.step()
+    assert not host.journal.exists()
+    cache.event(Kind.NODE_MEMORY, "DELETED", {"metadata": META})
+    worker.step()
+    assert not host.journal.exists()
+    cache.event(Kind.NODE_MEMORY, "ADDED", {"metadata": META, "spec": {"agent": "Active"}})
+    worker.step()
+    assert host.journal.is_dir()
