@@ -21,50 +21,24 @@ SELFTEST_PROGRAMS = (
 )
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--memplace-kernel",
-        default="",
-        help="bzImage to test, made by kernel/build (default: $MEMPLACE_KERNEL)",
-    )
-    parser.addoption(
-        "--memplace-kernel-tree",
-        default=os.environ.get("MEMPLACE_KERNEL_TREE", ""),
-        help="its patched source (default: $MEMPLACE_KERNEL_TREE, or work/tree beside it)",
-    )
-
-
 @pytest.fixture(scope="session")
-def kernel(request: pytest.FixtureRequest) -> Path:
+def kernel() -> Path:
     """The bzImage under test. Not having one is a failure, not a reason to skip."""
-    given = str(request.config.getoption("--memplace-kernel")) or os.environ.get("MEMPLACE_KERNEL", "")
-    if not given:
-        pytest.fail("set MEMPLACE_KERNEL to the bzImage that kernel/build made")
-    path = Path(given)
+    path = Path(os.environ.get("MEMPLACE_KERNEL", "/nonexistent"))
     if not path.is_file():
-        pytest.fail(f"MEMPLACE_KERNEL: no such file: {path}")
+        pytest.fail(f"set MEMPLACE_KERNEL to the bzImage that the lab built, not {path}")
     return path
 
 
 @pytest.fixture(scope="session")
-def kernel_tree(request: pytest.FixtureRequest, kernel: Path) -> Path:
-    """The patched source of the kernel under test."""
-    given = str(request.config.getoption("--memplace-kernel-tree"))
-    path = Path(given) if given else kernel.parent / "work" / "tree"
-    if not (path / SELFTESTS / "process_mbind.c").is_file():
-        pytest.fail(f"set MEMPLACE_KERNEL_TREE to the patched source of the kernel, not {path}")
-    return path
-
-
-@pytest.fixture(scope="session")
-def selftests(kernel_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The series' own selftests, from the patched source and its headers, as static programs."""
-    out = tmp_path_factory.mktemp("selftests")
-    run("make", "-s", "-C", str(kernel_tree), f"O={out / 'headers'}", "headers")
-    source = kernel_tree / SELFTESTS
+def selftests(kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The series' own selftests, from the source and headers of the kernel, as static programs."""
+    out, tree = tmp_path_factory.mktemp("selftests"), kernel.parent / "source"
+    source = tree / SELFTESTS
     shared = [str(source / name) for name in ("process_mbind_util.c", "vm_util.c")]
     flags = ("-static", "-O2", "-Wall", "-Werror", "-U_FORTIFY_SOURCE", "-D_GNU_SOURCE=")
-    include = ("-I", str(kernel_tree), "-isystem", str(out / "headers/usr/include"))
+    headers = kernel.parent / "headers" / "usr" / "include"
+    include = ("-I", str(tree), "-isystem", str(headers))
     programs = []
     for name in SELFTEST_PROGRAMS:
         programs.append(out / name)
