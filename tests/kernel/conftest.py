@@ -62,13 +62,13 @@ def selftests(kernel_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> li
     out = tmp_path_factory.mktemp("selftests")
     run("make", "-s", "-C", str(kernel_tree), f"O={out / 'headers'}", "headers")
     source = kernel_tree / SELFTESTS
-    shared = [str(source / name) for name in ("process_mbind_util.c", "vm_util.c")]
+    shared = str(source / "process_mbind_util.c")
     flags = ("-static", "-O2", "-Wall", "-Werror", "-U_FORTIFY_SOURCE", "-D_GNU_SOURCE=")
     include = ("-I", str(kernel_tree), "-isystem", str(out / "headers/usr/include"))
     programs = []
     for name in SELFTEST_PROGRAMS:
         programs.append(out / name)
-        run("gcc", *flags, *include, str(source / f"{name}.c"), *shared, "-o", str(out / name))
+        run("gcc", *flags, *include, str(source / f"{name}.c"), shared, "-o", str(out / name))
     return programs
 
 
