@@ -16,7 +16,8 @@ bool sysfs_announcement(void)
 	WANT(announced_number(), 473);
 	WANT(atol(read_line(ANNOUNCED "version")), 1);
 	WANT(atol(read_line(ANNOUNCED "args_size")), sizeof(struct mpol_args));
-	WANT(strtol(read_line(ANNOUNCED "flags"), NULL, 0), STRICT | MOVE | MOVE_ALL | HOME_NODE);
+	WANT(strtol(read_line(ANNOUNCED "flags"), NULL, 0),
+	     STRICT | MOVE | MOVE_ALL | HOME_NODE | MF_FUTURE | MF_FUTURE_EXEC);
 	return true;
 }
 

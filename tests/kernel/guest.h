@@ -12,7 +12,9 @@
 #define PAGE 4096UL
 
 enum { DEFAULT, PREFERRED, BIND, INTERLEAVE, LOCAL, PREFERRED_MANY };
-enum { STRICT = 1, MOVE = 2, MOVE_ALL = 4, LAZY = 8, HOME_NODE = 16 };
+enum {
+	STRICT = 1, MOVE = 2, MOVE_ALL = 4, LAZY = 8, HOME_NODE = 16, MF_FUTURE = 32, MF_FUTURE_EXEC = 64
+};
 
 /* struct mpol_args of the kernel's <linux/mempolicy.h> */
 struct mpol_args {

@@ -17,6 +17,10 @@ __all__ = ["SETTLING_TRIES", "judge"]
 # A page can be busy for a moment. This many passes have to find bytes misplaced before
 # they count as not movable.
 SETTLING_TRIES = 3
+# A running program allocates between two looks at it. So little of a rule that was placed
+# is put right by the next pass; until then the placement is not called unplaced again.
+_NEWLY_ALLOCATED_BYTES = 1 << 20
+_NEWLY_ALLOCATED_SHARE = 0.01
 
 
 def judge(
@@ -25,6 +29,7 @@ def judge(
     outcomes: Sequence[Outcome],
     *,
     tries: int,
+    was_placed: bool,
     free: Mapping[int, int],
 ) -> ContainerReport:
     """Sum up the processes of a container.
@@ -34,10 +39,11 @@ def judge(
         container_id: Its id.
         outcomes: One per process; none when there was no process.
         tries: Passes in a row, this one included, that left something to do.
+        was_placed: Whether the last report, under the same spec, called it Placed.
         free: Free bytes per NUMA node, read afterwards.
     """
     results = merge_results(outcome.results for outcome in outcomes)
-    state, reason, message = _verdict(outcomes, results, tries, free)
+    state, reason, message = _verdict(outcomes, results, tries, was_placed, free)
     return ContainerReport(
         name=name,
         state=state,
@@ -52,6 +58,7 @@ def _verdict(
     outcomes: Sequence[Outcome],
     results: Sequence[RuleResult],
     tries: int,
+    was_placed: bool,
     free: Mapping[int, int],
 ) -> tuple[ContainerState, str, str]:
     if not outcomes:
@@ -63,6 +70,8 @@ def _verdict(
     if errors:
         return ContainerState.FAILED, "Failed", errors[0]
     moved = tries >= SETTLING_TRIES
+    if was_placed and not moved and all(map(_newly_allocated, results)):
+        return ContainerState.PLACED, "Placed", ""
     found = [explain_misplaced(result, free, moved=moved) for result in results]
     why = next((explanation for explanation in found if explanation), None)
     if why:
@@ -72,3 +81,9 @@ def _verdict(
     if left:
         return ContainerState.MOVING, "Moving", f"{left} mappings changed meanwhile"
     return ContainerState.PLACED, "Placed", ""
+
+
+def _newly_allocated(result: RuleResult) -> bool:
+    return result.misplaced_bytes <= max(
+        _NEWLY_ALLOCATED_BYTES, _NEWLY_ALLOCATED_SHARE * result.bytes
+    )

@@ -45,6 +45,8 @@ class _Watched:
     layouts: dict[int, int | None] = field(default_factory=dict)
     tries: int = 0
     settled: bool = False
+    # The spec, as uid and generation of its placement, that it was last called Placed under.
+    placed: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +143,17 @@ class Reconciler:
             )
         watched = self._watched.setdefault(subject.container_id, _Watched(subject))
         watched.subject = subject
+        placed_before, watched.placed = watched.placed, None
         try:
-            return self._place_container(watched, node)
+            return self._place_container(watched, node, placed_before)
         except (MemplaceError, OSError) as err:
             log.warning("container failed", extra={"object": subject.log, "error": str(err)})
             watched.settled, watched.tries = False, watched.tries + 1
             return _report(subject, ContainerState.FAILED, "Failed", str(err))
 
-    def _place_container(self, watched: _Watched, node: _Node) -> ContainerReport:
+    def _place_container(
+        self, watched: _Watched, node: _Node, placed_before: tuple[str, int] | None
+    ) -> ContainerReport:
         subject = watched.subject
         cgroup = self._cgroups.find(subject.container_id)
         if cgroup is None:
@@ -170,13 +175,17 @@ class Reconciler:
         watched.layouts = {pid: o.layout if o else None for pid, o in outcomes.items()}
         watched.settled = done
         watched.tries = 0 if done else watched.tries + 1
-        return judge(
+        spec = (subject.placement.uid, subject.placement.generation)
+        report = judge(
             subject.container,
             subject.container_id,
             tuple(alive.values()),
             tries=watched.tries,
+            was_placed=placed_before == spec,
             free=free_bytes(self._host),
         )
+        watched.placed = spec if report.state is ContainerState.PLACED else None
+        return report
 
     def _process(self, pid: int, wanted: Wanted) -> Outcome | None:
         cgroup = self._cgroups.find(wanted.container_id)
