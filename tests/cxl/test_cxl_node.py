@@ -8,6 +8,7 @@ Each access to the device leaves the emulated processor, so little is placed on 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from memplace_lab import product, scenario
@@ -44,11 +45,17 @@ def pod(cluster: Cluster) -> Pod:
 def test_the_device_is_a_node_in_a_tier_of_its_own(cluster: Cluster) -> None:
     devices = cluster.ssh("worker-1", "ls /sys/bus/dax/drivers/kmem")
     assert "dax0.0" in devices.split()
-    status = cluster.get("nodememory", "worker-1")["status"]
-    (node,) = [n for n in status["numaNodes"] if n["id"] == scenario.CXL]
+    # An agent is ready before it has reported for the first time.
+    wait_for("a report of the node", lambda: bool(_reported(cluster)), timeout_s=60)
+    (node,) = [n for n in _reported(cluster) if n["id"] == scenario.CXL]
     assert node["tier"] == "cxl"
     assert node["cpus"] == ""
     assert 200 << 20 < node["totalBytes"] <= 256 << 20
+
+
+def _reported(cluster: Cluster) -> list[dict[str, Any]]:
+    reports = cluster.get("nodememories")["items"]
+    return [node for r in reports for node in r.get("status", {}).get("numaNodes", [])]
 
 
 def test_a_running_pods_buffers_move_there(cluster: Cluster, pod: Pod) -> None:
