@@ -9,7 +9,7 @@ import pytest
 
 from . import tap
 from .conftest import Build
-from .vm import Machine, boot
+from memplace_lab.microvm import Machine, boot
 
 SOURCES = (
     "process_mbind_test.c",

@@ -11,7 +11,7 @@ import pytest
 
 from . import tap
 from .conftest import SELFTEST_PROGRAMS, Build
-from .vm import Machine, boot
+from memplace_lab.microvm import Machine, boot
 
 _TIMEOUT_S = 900.0
 

@@ -51,9 +51,23 @@ def initramfs(init: Path, programs: Sequence[Path] = ()) -> bytes:
 
 
 def boot(
-    kernel: Path, init: Path, machine: Machine, workdir: Path, programs: Sequence[Path] = ()
+    kernel: Path,
+    init: Path,
+    machine: Machine,
+    workdir: Path,
+    programs: Sequence[Path] = (),
+    *,
+    multithreaded: bool = True,
 ) -> str:
     """Run /init until it switches the machine off; the text of the console.
+
+    Args:
+        kernel: A bzImage.
+        init: A static program.
+        machine: The machine.
+        workdir: A folder for the initramfs.
+        programs: Further static programs, for /selftests.
+        multithreaded: Whether processors are emulated at the same time; not with -icount.
 
     Raises:
         TimeoutError: it did not within the machine's timeout; the message ends with the console.
@@ -61,8 +75,9 @@ def boot(
     """
     image = workdir / f"{init.name}.cpio"
     image.write_bytes(initramfs(init, programs))
+    accel = f"tcg,thread={'multi' if multithreaded else 'single'}"
     command = [
-        *("qemu-system-x86_64", "-machine", machine.machine, "-accel", "tcg,thread=multi"),
+        *("qemu-system-x86_64", "-machine", machine.machine, "-accel", accel),
         *("-cpu", machine.cpu, "-display", "none", "-serial", "stdio", "-monitor", "none"),
         *("-no-reboot", "-nodefaults", "-kernel", str(kernel), "-initrd", str(image)),
         *("-append", f"{_COMMAND_LINE} {machine.append}", *machine.args),
