@@ -128,6 +128,7 @@ def test_every_program_ran_to_its_end(console: str) -> None:
 
 
 def test_no_case_failed(console: str) -> None:
+    assert tap.results(console), console[-3000:]
     failed = {name: r.notes[-12:] for name, r in tap.results(console).items() if not r.good}
     assert failed == {}
 

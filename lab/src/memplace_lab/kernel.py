@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+import shutil
 from pathlib import Path
 
 from memplace_lab import store
@@ -11,32 +12,67 @@ from memplace_lab.steps import run
 
 KERNEL = store.REPO / "kernel"
 _SELFTESTS = ("tools/testing/selftests/mm", "tools/testing/selftests/*.h", "tools/include")
+_FROM_BACKPORTS = {"7.3"}
 
 
 @functools.cache
-def image(base: str = "6.12") -> Path:
+def image(base: str = "6.12", flavour: str = "") -> Path:
     """Return the bzImage of a base, building it if need be (about 10 minutes on 2 cores).
 
     Beside it are ``headers``, the kernel's own for user space, and ``source``, what its
     selftests are compiled from.
+
+    Args:
+        base: A directory of ``kernel/``.
+        flavour: ``kernel/configs/flavour-NAME.config`` on top of the lab's configuration.
     """
-    parts = ("build", "lib", f"configs/lab-{base}.config")
-    key = store.digest(*_SELFTESTS, KERNEL / base, *(KERNEL / part for part in parts))
+    name = f"{base}-{flavour}" if flavour else base
+    configs = [f"configs/lab-{base}.config"]
+    if flavour:
+        configs.append(f"configs/flavour-{flavour}.config")
+    inputs = [KERNEL / part for part in ("build", "lib", *configs)]
+    key = store.digest(*_SELFTESTS, KERNEL / base, *inputs)
 
     def make(target: Path) -> None:
-        run("apt-get", "-q", "update")  # the tools' root has no package lists
-        work = store.CACHE / f"kernel-work-{base}"
-        run(
-            KERNEL / "build", "--base", base, "--config", "lab", "--out", target, "--work", work,
-            log=store.CACHE / "log" / f"kernel-{base}.log",
-        )  # fmt: skip
-        tree = work / "tree"
-        run("make", "-s", "-C", tree, f"O={target / 'headers'}", "headers")
-        (target / "source").mkdir()
-        parts = [str(path.relative_to(tree)) for part in _SELFTESTS for path in tree.glob(part)]
-        run("cp", "-a", "--parents", *parts, target / "source", cwd=tree)
+        work = store.CACHE / f"kernel-work-{name}"
+        _build(base, flavour, target, work, store.CACHE / "log" / f"kernel-{name}.log")
+        _keep_for_user_space(work / "tree", target)
+        if flavour:  # built once, and 1 GB
+            shutil.rmtree(work)
 
-    return (
-        store.made(f"kernel-{base}", key, make, title=f"Linux {base} with process_mbind()")
-        / "bzImage"
+    title = f"Linux {name} with process_mbind()"
+    return store.made(f"kernel-{name}", key, make, title=title) / "bzImage"
+
+
+def _build(base: str, flavour: str, target: Path, work: Path, log: Path) -> None:
+    apt = _with_backports() if base in _FROM_BACKPORTS else {}
+    run("apt-get", "-q", "update", env=apt)  # the tools' root has no package lists
+    fragment = ("--fragment", KERNEL / "configs" / f"flavour-{flavour}.config") if flavour else ()
+    where = ("--out", target, "--work", work)
+    run(KERNEL / "build", "--base", base, "--config", "lab", *fragment, *where, env=apt, log=log)
+
+
+def _keep_for_user_space(tree: Path, target: Path) -> None:
+    run("make", "-s", "-C", tree, f"O={target / 'headers'}", "headers")
+    (target / "source").mkdir()
+    parts = [str(path.relative_to(tree)) for part in _SELFTESTS for path in tree.glob(part)]
+    run("cp", "-a", "--parents", *parts, target / "source", cwd=tree)
+
+
+def _with_backports() -> dict[str, str]:
+    """Return the environment in which apt knows trixie-backports as well, and keeps it apart."""
+    folder = store.CACHE / "apt" / "backports"
+    (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
+    sources = Path("/etc/apt/sources.list").read_text()
+    main = next(line for line in sources.splitlines() if line.startswith("deb "))
+    (folder / "sources.list").write_text(
+        f"{main}\n{main.replace(' trixie ', ' trixie-backports ')}\n"
     )
+    config = folder / "apt.conf"
+    config.write_text(
+        f'Dir::Etc::sourcelist "{folder}/sources.list";\n'
+        'Dir::Etc::sourceparts "/dev/null";\n'
+        f'Dir::State::lists "{folder}/lists";\n'
+        'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
+    )
+    return {"APT_CONFIG": str(config)}

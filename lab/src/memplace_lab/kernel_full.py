@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's tests on every base and in every debug flavour, part by part, to one table.
+
+    make test-kernel-full                  # all parts; what passed or failed already is kept
+    lab/enter python3 -m memplace_lab.kernel_full 7.3 6.12-lockdep
+
+A part is a kernel to build and tests to run on it: 15 to 40 minutes on 2 cores. Its
+outcome is kept by what it was made of, so an interrupted run goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from xml.etree import ElementTree
+
+from memplace_lab import kernel, store
+from memplace_lab.steps import say
+
+_SUITE = store.REPO / "tests" / "kernel"
+_CLEAN = "no_case_failed or did_not_complain"
+
+
+@dataclass(frozen=True)
+class Part:
+    """A kernel, and which of the tests in ``tests/kernel`` say something about it.
+
+    Attributes:
+        base: A directory of ``kernel/``.
+        flavour: See `kernel.image`.
+        select: An expression for ``pytest -k``; "" for all.
+        why: What the part is to show.
+    """
+
+    base: str
+    flavour: str = ""
+    select: str = ""
+    why: str = "everything"
+
+    @property
+    def name(self) -> str:
+        """Base and flavour."""
+        return f"{self.base}-{self.flavour}" if self.flavour else self.base
+
+
+PARTS = (
+    Part("6.12"),
+    Part("7.3"),
+    Part("6.12", "lockdep", why="locking, checks of mm"),
+    Part("6.12", "kasan", why="memory errors, undefined behaviour"),
+    Part("6.12", "no-cpusets", f"two_nodes and ({_CLEAN})", "no cpuset to look at"),
+    Part("6.12", "no-numa", f"one_node and ({_CLEAN})", "the call is absent, its tests skip"),
+)
+NOT_RUN = (
+    "an i386 build",
+    "fault injection",
+    "the fuzzer",
+    "mm's own selftests, numactl's and LTP's",
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a part came to; ``release`` is what ``uname -r`` says."""
+
+    release: str
+    passed: int
+    failed: int
+    seconds: int
+    day: str
+
+
+def main() -> int:
+    """Run the parts that were asked for and print the table; 1 if a test failed."""
+    parser = argparse.ArgumentParser(
+        prog="test-kernel-full",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    names = [part.name for part in PARTS]
+    parser.add_argument("part", nargs="*", help=f"of {', '.join(names)} (default: all)")
+    wanted = parser.parse_args().part
+    if unknown := set(wanted) - set(names):
+        parser.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    outcomes = {part: _outcome(part) for part in PARTS if not wanted or part.name in wanted}
+    print(table(outcomes))
+    return 1 if any(outcome.failed for outcome in outcomes.values()) else 0
+
+
+def _outcome(part: Part) -> Outcome:
+    bzimage = kernel.image(part.base, part.flavour)
+    key = store.digest(bzimage.parent.name, part.select, _SUITE)
+    kept = store.CACHE / "kernel-full" / f"{part.name}-{key}.json"
+    if kept.exists():
+        say(f"{part.name}: known already ({kept})")
+        return Outcome(**json.loads(kept.read_text()))
+    outcome = _run(part, bzimage)
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(json.dumps(asdict(outcome)))
+    return outcome
+
+
+def _run(part: Part, bzimage: Path) -> Outcome:
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-v", f"--junitxml={report}", str(_SUITE)]
+        select = ["-k", part.select] if part.select else []
+        subprocess.run(
+            [*command, *select],
+            env={**os.environ, "MEMPLACE_KERNEL": str(bzimage), "MEMPLACE_SLOWER": "4"},
+            check=False,
+        )
+        passed, failed = _counted(report)
+    return Outcome(
+        release=(bzimage.parent / "release").read_text().strip(),
+        passed=passed,
+        failed=failed,
+        seconds=round(time.monotonic() - start),
+        day=date.today().isoformat(),
+    )
+
+
+def _counted(report: Path) -> tuple[int, int]:
+    """Tests that passed, and those that did not for whatever reason (a skip is one)."""
+    suite = ElementTree.parse(report).getroot().find("testsuite")
+    assert suite is not None, report
+    total = int(suite.get("tests", 0))
+    bad = sum(int(suite.get(name, 0)) for name in ("failures", "errors", "skipped"))
+    return total - bad, bad or int(total == 0)
+
+
+def table(outcomes: dict[Part, Outcome]) -> str:
+    """The outcomes in Markdown, and what there is no part for."""
+    lines = ["| kernel | shows | passed | failed | min | on |", "|---|---|---:|---:|---:|---|"]
+    lines += [_line(part, outcome) for part, outcome in outcomes.items()]
+    left = [part.name for part in PARTS if part not in outcomes]
+    return "\n".join([*lines, "", f"NOT RUN: {', '.join(_left_out(left))}"])
+
+
+def _line(part: Part, outcome: Outcome) -> str:
+    what = f"{outcome.release} {part.flavour}".strip()
+    counts = f"{outcome.passed} | {outcome.failed} | {outcome.seconds / 60:.0f}"
+    return f"| {what} | {part.why} | {counts} | {outcome.day} |"
+
+
+def _left_out(parts: Sequence[str]) -> tuple[str, ...]:
+    return (*parts, *NOT_RUN)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
