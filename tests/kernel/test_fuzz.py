@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random calls on processes that change, fork and die meanwhile; see fuzz.c for what holds."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from memplace_lab.microvm import Machine, boot
+
+from . import tap
+from .conftest import Build
+
+CALLS = int(os.environ.get("MEMPLACE_FUZZ_CALLS", "20000"))
+SEED = int(os.environ.get("MEMPLACE_FUZZ_SEED", "1"))
+# About 2,000 calls a second were seen under emulation
+MACHINE = Machine(
+    machine="q35",
+    args=(
+        *("-m", "768M", "-smp", "2"),
+        *("-object", "memory-backend-memfd,id=m0,size=512M"),
+        *("-numa", "node,nodeid=0,memdev=m0,cpus=0-1"),
+        *("-object", "memory-backend-memfd,id=m1,size=128M", "-numa", "node,nodeid=1,memdev=m1"),
+        *("-object", "memory-backend-memfd,id=m2,size=128M", "-numa", "node,nodeid=2,memdev=m2"),
+    ),
+    append=f"transparent_hugepage=always seed={SEED} calls={CALLS}",
+    timeout_s=300 + CALLS / 50,
+)
+
+
+@pytest.fixture(scope="module")
+def console(kernel: Path, build_init: Build, tmp_path_factory: pytest.TempPathFactory) -> str:
+    init = build_init("fuzz", "fuzz.c", "guest.c", shared=False)
+    return boot(kernel, init, MACHINE, tmp_path_factory.mktemp("vm"))
+
+
+def test_no_call_breaks_anything(console: str) -> None:
+    result = tap.results(console).get("fuzz")
+    assert result is not None, console[-3000:]
+    assert result.good, "\n".join(result.notes)
+
+
+def test_the_calls_do_something(console: str) -> None:
+    """Arguments that are all refused would prove nothing."""
+    found = re.search(r"# (\d+) calls, (\d+) of them moved memory, (\d+) targets killed", console)
+    assert found, console[-3000:]
+    calls, moved, killed = map(int, found.groups())
+    assert calls > 0.9 * CALLS
+    assert moved > CALLS / 100
+    assert killed > 4
+
+
+def test_the_kernel_did_not_complain(console: str) -> None:
+    assert tap.splats(console) == []
