@@ -82,6 +82,7 @@ def boot(
     image.write_bytes(initramfs(init, programs))
     accel = f"tcg,thread={'multi' if multithreaded else 'single'}"
     command = [
+        *("setpriv", "--pdeathsig", "KILL"),  # an interrupted test leaves no machine behind
         *("qemu-system-x86_64", "-machine", machine.machine, "-accel", accel),
         *("-cpu", machine.cpu, "-display", "none", "-serial", "stdio", "-monitor", "none"),
         *("-no-reboot", "-nodefaults", "-kernel", str(kernel), "-initrd", str(image)),
