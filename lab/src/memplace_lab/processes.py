@@ -81,12 +81,16 @@ class Processes:
 
 
 def _start_time(pid: int) -> str:
-    """Return field 22 of /proc/PID/stat, "" for a process that is gone or a zombie."""
+    """Return field 22 of /proc/PID/stat, "" for a process that is gone or a zombie.
+
+    The first thread can be a zombie while others still end: until then ports are taken.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return ""
-    return "" if fields[0] == "Z" else fields[19]
+    state, threads = fields[0], int(fields[17])
+    return "" if state == "Z" and threads <= 1 else fields[19]
 
 
 def _signal(pid: int, signum: int) -> None:
