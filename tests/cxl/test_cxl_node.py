@@ -74,10 +74,9 @@ def test_the_program_still_finds_its_data(pod: Pod) -> None:
 
 
 def test_the_policy_comes_back(cluster: Cluster, pod: Pod) -> None:
+    # A child that the agent has hardly had the time to see has the policy too.
+    pod.exec("/workload", "fork")
     cluster.kubectl("delete", "mp", "-n", scenario.NAMESPACE, NAME)
-    wait_for(
-        "the buffers without a policy",
-        lambda: pod.observe().policies("anon:io-buffers") == {"default"},
-        timeout_s=60,
-    )
+    scenario.wait_policies_back({"workload": pod})
+    assert pod.observe().policies("anon:io-buffers") == {"default"}
     assert pod.restarts() == 0

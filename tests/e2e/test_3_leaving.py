@@ -21,6 +21,8 @@ def test_helm_test_passes(cluster: Cluster) -> None:
 def test_delete_gives_the_policies_back(cluster: Cluster, pods: dict[str, Pod]) -> None:
     scenario.apply_example(cluster)
     scenario.wait_ready(cluster)
+    # A child that the agent has hardly had the time to see has the policies too.
+    pods["workload"].exec("/workload", "fork")
     cluster.kubectl("delete", "mp", "-n", scenario.NAMESPACE, scenario.PLACEMENT)
     assert scenario.wait_policies_back(pods) < 60
     for pod in pods.values():
@@ -32,6 +34,7 @@ def test_uninstall_undoes_and_leaves_nothing(cluster: Cluster, pods: dict[str, P
     scenario.wait_ready(cluster)
     for worker in cluster.workers:
         assert "agent.json" in cluster.ssh(worker.name, "ls /var/lib/kubelet/seccomp/memplace")
+    pods["workload"].exec("/workload", "fork")
     cluster.helm(
         "uninstall", "memplace", "--namespace", product.NAMESPACE, "--wait", "--timeout", "5m"
     )

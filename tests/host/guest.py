@@ -9,6 +9,7 @@ Where bytes are is read from /proc here, by code that is not the agent's.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -220,6 +221,21 @@ def new_mappings_and_children_are_placed_by_the_scan():
     target.end()
 
 
+def a_child_that_no_pass_has_seen_is_undone_too():
+    target = Target()
+    start = target.hello["anon"]
+    reconciler = agent()
+    settle(reconciler, world())
+    child = target.do("fork")["pid"]
+    assert line_of(child, start).split()[1] == "prefer", line_of(child, start)
+    reconciler.full_pass(world(placed=False))
+    for pid, address in itertools.product((target.pid, child), (start, target.hello["heap"])):
+        assert line_of(pid, address).split()[1] == "default", line_of(pid, address)
+    assert line_of(child, target.hello["bound"]).split()[1] == "bind:0"
+    assert not list(Path("/run/memplace").iterdir())
+    target.end()
+
+
 def a_killed_agent_is_continued():
     target = Target()
     start = target.hello["anon"]
@@ -288,6 +304,7 @@ STEPS = (
     probe_finds_the_call,
     memory_moves_and_comes_back,
     new_mappings_and_children_are_placed_by_the_scan,
+    a_child_that_no_pass_has_seen_is_undone_too,
     a_killed_agent_is_continued,
     the_cpuset_of_the_container_bounds_the_plan,
     a_changed_cpuset_does_not_hide_our_policy_from_undo,

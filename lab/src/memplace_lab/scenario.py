@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from memplace_lab import product, store, witness
 from memplace_lab.cluster import Cluster
 from memplace_lab.redisload import RedisLoad
 from memplace_lab.steps import step, wait_for
-from memplace_lab.witness import Observation
+from memplace_lab.witness import Observation, Vma
 
 NAMESPACE = "cache"
 PODS = ("redis", "workload")
@@ -148,7 +148,13 @@ def wait_policies_back(pods: Mapping[str, Pod], *, timeout_s: float = 60) -> flo
     """Wait until no region of the pods carries a policy; return the seconds."""
     return wait_for(
         "the policies of the regions as they were",
-        lambda: not any(placed_bytes(pod.observe()) for pod in pods.values()),
+        lambda: not any(_with_policy(pods)),
         timeout_s=timeout_s,
         interval_s=0.5,
+        hint=lambda: "\n".join(map(str, _with_policy(pods))),
     )
+
+
+def _with_policy(pods: Mapping[str, Pod]) -> Iterator[Vma]:
+    for pod in pods.values():
+        yield from (m for m in pod.observe().mappings if m.policy != "default")

@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
+import msgspec
 from memplace.api.v1alpha1 import Placement, Rule
 from memplace.kinds import Mode
 from memplace.nodes import NodeSet, format_nodes
@@ -25,7 +27,7 @@ from memplace_agent.metrics import Metrics
 from memplace_agent.procfs.regions import AddressSpace
 from memplace_agent.syscalls import Kernel
 
-__all__ = ["Outcome", "Placer", "Wanted"]
+__all__ = ["Outcome", "Placer", "Undone", "Wanted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +74,14 @@ class Outcome:
         return self.plan.rules
 
 
+class Undone(StrEnum):
+    """What came of giving a process back what it had."""
+
+    NOTHING = "nothing"  # it carried nothing of memplace's
+    WHOLLY = "wholly"
+    PARTLY = "partly"  # some of it could not be given back, or not be seen
+
+
 class Placer:
     """Works on processes, one at a time."""
 
@@ -89,14 +99,21 @@ class Placer:
         self._metrics = metrics
         self._progress = progress
 
-    def place(self, process: Pinned, wanted: Wanted) -> Outcome:
+    def place(self, process: Pinned, wanted: Wanted, relatives: Iterable[Entry]) -> Outcome:
         """Make a process follow its placement; does nothing when it does already.
+
+        Args:
+            process: What to work on.
+            wanted: What it is to have.
+            relatives: The entries that the processes of its container had when these were
+                listed; a process not known yet has inherited from one of them.
 
         Raises:
             ProcessGone: It ended meanwhile.
         """
         space = read_address_space(self._host, self._kernel, process)
-        entry = self._entry(process, wanted, space)
+        entry = self._entry(process, wanted, relatives)
+        entry = records.settle(entry, space, wanted.allowed)
         before = _plan(wanted, space)
         ours = (region for region in space.regions if winner(tuple(wanted.rules), region) is None)
         undone = records.release(entry, space, ours, wanted.allowed)
@@ -104,60 +121,57 @@ class Placer:
             self._journal.put(entry)
             return Outcome(plan=before, layout=space.layout)
         entry = records.record(entry, before.actions, space, wanted.allowed)
-        report, space = self._change(process, entry, [*before.actions, *undone], wanted.allowed)
+        report, space = self._change(process, entry, [*before.actions, *undone])
         after = _plan(wanted, space)
         self._count_bytes(before, after, wanted.tiers)
         errors = tuple(str(error) for error in report.errors)
         return Outcome(plan=after, layout=space.layout, errors=errors)
 
-    def undo(self, process: Pinned, entry: Entry, allowed: NodeSet) -> bool:
-        """Give a process back what it had; returns whether it has all of it.
+    def undo(self, process: Pinned, relatives: Sequence[Entry], allowed: NodeSet) -> Undone:
+        """Give a process back what it had before a placement.
+
+        Args:
+            process: What to work on.
+            relatives: As for `place`, at least one; the process's own entry may be among them.
+            allowed: Its cpuset.mems.effective.
 
         Raises:
             ProcessGone: It ended meanwhile, and everything with it.
         """
         space = read_address_space(self._host, self._kernel, process)
-        entry = records.settle(entry, space, allowed)
+        known = self._journal.get(Key(process.pid, process.start_time)) or _inherited(
+            process, relatives[0], relatives
+        )
+        entry = records.settle(known, space, allowed)
+        if not entry.records:
+            return Undone.NOTHING
         actions = records.release(entry, space, space.regions, allowed)
-        if actions:
-            self._change(process, entry, actions, allowed)
-        else:
-            self._journal.put(entry)
-        return self._journal.get(entry.key) is None
+        _, space = self._change(process, entry, actions)
+        left = records.settle(entry, space, allowed).records
+        return Undone.PARTLY if left else Undone.WHOLLY
 
-    def _entry(self, process: Pinned, wanted: Wanted, space: AddressSpace) -> Entry:
-        key = Key(process.pid, process.start_time)
-        entry = self._journal.get(key)
-        if entry is None:
-            entry = self._inherited(key, process.ppid, wanted)
+    def _entry(self, process: Pinned, wanted: Wanted, relatives: Iterable[Entry]) -> Entry:
         placement = wanted.placement
         named = Entry(
-            key=key,
+            key=Key(process.pid, process.start_time),
             container_id=wanted.container_id,
             placement=(placement.uid, placement.namespace, placement.name),
-            allowed=entry.allowed,
-            foreign=entry.foreign,
-            records=entry.records,
-        )
-        return records.settle(named, space, wanted.allowed)
-
-    def _inherited(self, key: Key, ppid: int, wanted: Wanted) -> Entry:
-        # A child has its parent's policies since fork(). The parent may have ended by now; so
-        # any process of the container will do, the parent first.
-        relatives = self._journal.of_container(wanted.container_id)
-        fresh = Entry(
-            key=key,
-            container_id=wanted.container_id,
-            placement=("", "", ""),
             allowed=format_nodes(wanted.allowed),
         )
-        return records.inherit(fresh, sorted(relatives, key=lambda e: e.key.pid != ppid))
+        known = self._journal.get(named.key)
+        if known is None:
+            return _inherited(process, named, relatives)
+        return msgspec.structs.replace(
+            named, allowed=known.allowed, foreign=known.foreign, records=known.records
+        )
 
     def _change(
-        self, process: Pinned, entry: Entry, actions: Iterable[Action], allowed: NodeSet
+        self, process: Pinned, entry: Entry, actions: Iterable[Action]
     ) -> tuple[ApplyReport, AddressSpace]:
         with self._timed():
             # Before the calls: whoever comes after a crash has to know what they may have done.
+            # And not brought in line afterwards, but by the next pass: a child forked
+            # meanwhile may carry what was just given back, and learns of it from here.
             self._journal.put(entry)
             report = apply(
                 self._kernel,
@@ -167,7 +181,6 @@ class Placer:
                 progress=self._progress,
             )
             space = read_address_space(self._host, self._kernel, process)
-        self._journal.put(records.settle(entry, space, allowed))
         for error in report.errors:
             self._metrics.syscall_errors.labels("process_mbind", errno_name(error)).inc()
         return report, space
@@ -187,6 +200,15 @@ class Placer:
         old, new = (_tier_bytes(p, tiers) for p in (before, after))
         for name, size in new.items():
             self._metrics.apply_bytes.labels(name).inc(max(0, size - old.get(name, 0)))
+
+
+def _inherited(process: Pinned, fresh: Entry, relatives: Iterable[Entry]) -> Entry:
+    # A child has its parent's policies since fork(). The parent may have ended by now; so
+    # any process of the container will do, the parent first.
+    entry = msgspec.structs.replace(
+        fresh, key=Key(process.pid, process.start_time), foreign=frozenset(), records=()
+    )
+    return records.inherit(entry, sorted(relatives, key=lambda e: e.key.pid != process.ppid))
 
 
 def _plan(wanted: Wanted, space: AddressSpace) -> Plan:

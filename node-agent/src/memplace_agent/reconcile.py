@@ -24,10 +24,10 @@ from memplace_agent.containers.cgroups import Cgroups
 from memplace_agent.containers.processes import pin, read_layout, read_stat
 from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs
-from memplace_agent.journal import Entry, Journal
+from memplace_agent.journal import Entry, Journal, Key
 from memplace_agent.judge import SETTLING_TRIES, judge
 from memplace_agent.metrics import Metrics
-from memplace_agent.place import Outcome, Placer, Wanted
+from memplace_agent.place import Outcome, Placer, Undone, Wanted
 from memplace_agent.report import Reports, Subject
 from memplace_agent.syscalls import Kernel
 from memplace_agent.sysfs import free_bytes, read_numa_nodes
@@ -36,6 +36,9 @@ from memplace_agent.world import Pod, World
 __all__ = ["Reconciler"]
 
 log = logging.getLogger(__name__)
+
+# How often the processes of a container are looked at in one go to give everything back.
+_UNDO_ROUNDS = 8
 
 
 @dataclass(slots=True)
@@ -88,6 +91,7 @@ class Reconciler:
     def full_pass(self, world: World) -> Reports:
         """Look at everything and do what is to be done; returns how all of it fares."""
         node = self._node(world)
+        dead = self._dead()
         subjects = list(_subjects(world))
         self._forget({subject.container_id for subject in subjects})
         self._reports = Reports(numa_nodes=node.numa_nodes, tiers=node.tiers)
@@ -97,7 +101,7 @@ class Reconciler:
             self._reports.put(subject, self._container(subject, node))
         if self._unsupported is None:
             self._undo_others({subject.container_id for subject in subjects}, node)
-            self._collect()
+            self._collect(dead)
         self._metrics.managed_containers.set(len(subjects) if self._unsupported is None else 0)
         return self._reports
 
@@ -123,7 +127,7 @@ class Reconciler:
         self._reports = Reports(numa_nodes=read_numa_nodes(self._host), tiers={})
         if self._unsupported is None:
             self._undo_others(set(), self._node(World()))
-        self._collect()
+        self._collect(self._dead())
         return not tuple(self._journal)
 
     @property
@@ -169,7 +173,8 @@ class Reconciler:
             allowed=self._cgroups.allowed_nodes(cgroup) or node.memory,
         )
         pids = sorted(self._cgroups.pids(cgroup))
-        outcomes = {pid: self._process(pid, wanted) for pid in pids}
+        relatives = self._journal.of_container(subject.container_id)
+        outcomes = {pid: self._process(pid, wanted, relatives) for pid in pids}
         alive = {pid: outcome for pid, outcome in outcomes.items() if outcome is not None}
         done = bool(alive) and not any(o.plan.actions or o.errors for o in alive.values())
         watched.layouts = {pid: o.layout if o else None for pid, o in outcomes.items()}
@@ -187,7 +192,7 @@ class Reconciler:
         watched.placed = spec if report.state is ContainerState.PLACED else None
         return report
 
-    def _process(self, pid: int, wanted: Wanted) -> Outcome | None:
+    def _process(self, pid: int, wanted: Wanted, relatives: tuple[Entry, ...]) -> Outcome | None:
         cgroup = self._cgroups.find(wanted.container_id)
         try:
             start = read_stat(self._host, pid).start_time
@@ -198,7 +203,7 @@ class Reconciler:
                 expected_start=start,
                 is_member=lambda pid: cgroup is not None and pid in self._cgroups.pids(cgroup),
             ) as process:
-                return self._placer.place(process, wanted)
+                return self._placer.place(process, wanted, relatives)
         except ProcessGone:
             self._metrics.processes_gone.inc()
             log.debug("process gone", extra={"pid": pid})
@@ -229,38 +234,73 @@ class Reconciler:
     # --- what no longer follows a placement --------------------------------------------
 
     def _undo_others(self, kept: set[str], node: _Node) -> None:
-        for entry in self._journal:
-            if entry.container_id not in kept and not self._undone(entry, node):
-                self._reports.undoing(entry.placement)
+        placements = {entry.container_id: entry.placement for entry in self._journal}
+        for container_id, placement in placements.items():
+            if container_id not in kept and not self._undo_container(container_id, node):
+                self._reports.undoing(placement)
 
-    def _undone(self, entry: Entry, node: _Node) -> bool:
-        cgroup = self._cgroups.find(entry.container_id)
+    def _undo_container(self, container_id: str, node: _Node) -> bool:
+        # Returns whether all processes have everything back. A process may fork before its
+        # turn has come; so this goes on until a look at all new ones finds nothing to do:
+        # then no parent had anything to pass on since the look before.
+        relatives = self._journal.of_container(container_id)
+        clean: set[Key] = set()
+        for _ in range(_UNDO_ROUNDS):
+            found = {
+                key: self._undone(key, relatives, node)
+                for key in self._keys(container_id, relatives) - clean
+            }
+            clean |= {key for key, undone in found.items() if undone is not Undone.PARTLY}
+            if all(undone is Undone.NOTHING for undone in found.values()):
+                for entry in self._journal.of_container(container_id):
+                    self._journal.drop(entry.key)
+                return True
+        return False
+
+    def _keys(self, container_id: str, entries: Iterable[Entry]) -> set[Key]:
+        # Its cgroup can be gone before its processes are.
+        keys = {entry.key for entry in entries}
+        cgroup = self._cgroups.find(container_id)
+        for pid in self._cgroups.pids(cgroup) if cgroup else ():
+            try:
+                keys.add(Key(pid, read_stat(self._host, pid).start_time))
+            except ProcessGone:
+                continue
+        return keys
+
+    def _undone(self, key: Key, relatives: tuple[Entry, ...], node: _Node) -> Undone:
+        cgroup = self._cgroups.find(relatives[0].container_id)
         allowed = cgroup and self._cgroups.allowed_nodes(cgroup)
         try:
             with pin(
                 self._host,
                 self._kernel,
-                entry.key.pid,
-                expected_start=entry.key.start_time,
+                key.pid,
+                expected_start=key.start_time,
                 # Its cgroup can be gone before it is; pid and start time name it still.
                 is_member=lambda pid: cgroup is None or pid in self._cgroups.pids(cgroup),
             ) as process:
-                return self._placer.undo(process, entry, allowed or node.memory)
+                return self._placer.undo(process, relatives, allowed or node.memory)
         except ProcessGone:
-            return True
+            return Undone.NOTHING
         except (MemplaceError, OSError) as err:
-            log.warning("undo failed", extra={"pid": entry.key.pid, "error": str(err)})
+            log.warning("undo failed", extra={"pid": key.pid, "error": str(err)})
+            return Undone.PARTLY
+
+    def _dead(self) -> tuple[Key, ...]:
+        return tuple(entry.key for entry in self._journal if not self._is_alive(entry.key))
+
+    def _is_alive(self, key: Key) -> bool:
+        try:
+            return read_stat(self._host, key.pid).start_time == key.start_time
+        except ProcessGone:
             return False
 
-    def _collect(self) -> None:
-        # Last of all: a child that is new in this pass learns from a parent that is dead.
-        for entry in self._journal:
-            try:
-                alive = read_stat(self._host, entry.key.pid).start_time == entry.key.start_time
-            except ProcessGone:
-                alive = False
-            if not alive:
-                self._journal.drop(entry.key)
+    def _collect(self, dead: Iterable[Key]) -> None:
+        # Those that were dead before the pass listed who is there: a child that is new in
+        # this pass has learned from its parent's entry by now.
+        for key in dead:
+            self._journal.drop(key)
         self._metrics.region_policies.set(sum(len(entry.records) for entry in self._journal))
 
     # --- helpers -----------------------------------------------------------------------

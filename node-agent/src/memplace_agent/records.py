@@ -46,7 +46,8 @@ def settle(entry: Entry, space: AddressSpace, allowed: frozenset[int]) -> Entry:
     Returns:
         The entry with exactly the ranges that carry a policy memplace set. A range that
         carries one unrecorded, and not by the process's own doing, is adopted with the
-        policy that its neighbour had before, or the default policy.
+        policy that its neighbour had before, or the default policy. What can't be seen this
+        time (`AddressSpace.unknown`) keeps the record it has.
     """
     match = _Carries(entry, space, allowed)
     carrying = [region for region in space.regions if not region.special and match(region)]
@@ -62,7 +63,10 @@ def settle(entry: Entry, space: AddressSpace, allowed: frozenset[int]) -> Entry:
         for region in carrying
         for start, end in _gaps(region.start, region.end, covered)
     ]
-    return msgspec.structs.replace(entry, records=_merge([*kept, *adopted]))
+    unseen = [
+        record for start, end in space.unknown for record in _within(entry.records, start, end)
+    ]
+    return msgspec.structs.replace(entry, records=_merge([*kept, *adopted, *unseen]))
 
 
 def inherit(entry: Entry, relatives: Iterable[Entry]) -> Entry:
@@ -191,11 +195,15 @@ def _neighbour(records: Sequence[Record], start: int, end: int) -> str:
 def _overlaps(records: Sequence[Record], spans: Iterable[_S]) -> Iterator[tuple[Record, _S]]:
     # The parts of the (ascending) records within spans, each with its span.
     for span in spans:
-        for old in _from(records, span.start):
-            if old.start >= span.end:
-                break
-            start, end = max(old.start, span.start), min(old.end, span.end)
-            yield msgspec.structs.replace(old, start=start, end=end), span
+        for part in _within(records, span.start, span.end):
+            yield part, span
+
+
+def _within(records: Sequence[Record], start: int, end: int) -> Iterator[Record]:
+    for old in _from(records, start):
+        if old.start >= end:
+            break
+        yield msgspec.structs.replace(old, start=max(old.start, start), end=min(old.end, end))
 
 
 def _gaps(start: int, end: int, taken: Sequence[_R]) -> Iterator[tuple[int, int]]:

@@ -143,11 +143,12 @@ def test_names_of_anonymous_memory():
     assert (two.kind, two.name) == (RegionKind.SHARED, "x")
 
 
-def test_a_mapping_that_changed_while_it_was_read_is_left_out_and_looks_changed_later():
+def test_a_mapping_that_changed_while_it_was_read_is_unknown_and_looks_changed_later():
     maps = "1000-2000 rw-p 00000000 00:00 0 \n3000-4000 rw-p 00000000 00:00 0 \n"
     after = "1000-2000 rw-p 00000000 00:00 0 \n3000-5000 rw-p 00000000 00:00 0 \n"
     space = join(maps, "00001000 default\n00003000 bind:0\n", after)
     assert [region.start for region in space.regions] == [0x1000]
+    assert space.unknown == ((0x3000, 0x5000),)
     assert space.layout != join(after, "00001000 default\n", after).layout
 
 

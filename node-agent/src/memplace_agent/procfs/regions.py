@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from memplace.kinds import Mode, Policy, RegionKind
@@ -28,11 +29,14 @@ class AddressSpace:
         regions: In ascending address order; the process may change them any time.
         task_policy: What numa_maps shows for a mapping without a policy of its own.
         layout: Changes when the process maps or unmaps something (see `layout_of`).
+        unknown: Ranges, first address and first address after it, that were mapped but
+            changed while they were read; ascending, not overlapping, and not in ``regions``.
     """
 
     regions: tuple[Region, ...]
     task_policy: Policy
     layout: int = 0
+    unknown: tuple[tuple[int, int], ...] = ()
 
     def own_policy(self, policy: Policy) -> Policy:
         """Return the policy that a mapping has if this is what numa_maps shows for it.
@@ -49,19 +53,33 @@ def join(maps: str, numa_maps: str, maps_after: str) -> AddressSpace:
     Args:
         maps: /proc/PID/maps.
         numa_maps: /proc/PID/numa_maps.
-        maps_after: /proc/PID/maps again: a mapping that changed meanwhile is left out,
+        maps_after: /proc/PID/maps again: a mapping that changed meanwhile is unknown,
             for its policy may belong to another one; the next pass sees it.
 
     Raises:
         ParseError: One of the texts is none of that file.
     """
-    after = set(parse_maps(maps_after))
-    stable = [mapping for mapping in parse_maps(maps) if mapping in after]
+    before, after = parse_maps(maps), parse_maps(maps_after)
     numa = {mapping.start: mapping for mapping in parse_numa_maps(numa_maps)}
-    pairs = [(m, numa[m.start]) for m in stable if m.start in numa]
-    vdso = next((n.policy for m, n in pairs if m.path == "[vdso]"), _DEFAULT)
-    # Of the first text: what changed while reading has to look like a change later.
-    return AddressSpace(tuple(_region(m, n) for m, n in pairs), vdso, layout_of(maps))
+    stable = {m for m in {*before} & {*after} if m.start in numa}
+    pairs = [(m, numa[m.start]) for m in before if m in stable]
+    return AddressSpace(
+        tuple(_region(m, n) for m, n in pairs),
+        next((n.policy for m, n in pairs if m.path == "[vdso]"), _DEFAULT),
+        # Of the first text: what changed while reading has to look like a change later.
+        layout_of(maps),
+        _union((m.start, m.end) for m in {*before, *after} - stable),
+    )
+
+
+def _union(ranges: Iterable[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(ranges):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return tuple(joined)
 
 
 def layout_of(maps: str) -> int:
