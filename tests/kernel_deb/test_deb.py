@@ -56,6 +56,7 @@ def test_the_call_is_announced(boots: dict[str, Boot]) -> None:
 def test_node_feature_discovery_is_told(boots: dict[str, Boot]) -> None:
     assert line(boots["check"], "NFD memplace.process-mbind=.*").endswith("=true")
     assert line(boots["check"], "NFD memplace.process-mbind-version=.*").endswith("=1")
+    assert line(boots["check"], "NFD memplace.process-mbind-future=.*").endswith("=true")
 
 
 def test_the_call_moves_the_memory_of_another_process(boots: dict[str, Boot]) -> None:

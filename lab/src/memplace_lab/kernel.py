@@ -31,7 +31,7 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
     if flavour:
         configs.append(f"configs/flavour-{flavour}.config")
     inputs = [KERNEL / part for part in ("build", "lib", *configs)]
-    key = store.digest(*_SELFTESTS, KERNEL / base, *inputs)
+    key = store.digest(*_SELFTESTS, _changes(base), *inputs)
 
     def make(target: Path) -> None:
         work = store.CACHE / f"kernel-work-{name}"
@@ -44,12 +44,21 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
     return store.made(f"kernel-{name}", key, make, title=title) / "bzImage"
 
 
+def _changes(base: str) -> str:
+    """What the series changes: neither the cover letter nor a message makes another kernel."""
+    patches = sorted((KERNEL / base).glob("*.patch"))
+    texts = [path.read_text() for path in patches if not path.name.startswith("0000-")]
+    return "".join(text[text.index("\ndiff --git ") :] for text in texts)
+
+
 def _build(base: str, flavour: str, target: Path, work: Path, log: Path) -> None:
-    apt = _with_backports() if base in _FROM_BACKPORTS else {}
-    run("apt-get", "-q", "update", env=apt)  # the tools' root has no package lists
+    env = _with_backports() if base in _FROM_BACKPORTS else {}
+    run("apt-get", "-q", "update", env=env)  # the tools' root has no package lists
     fragment = ("--fragment", KERNEL / "configs" / f"flavour-{flavour}.config") if flavour else ()
     where = ("--out", target, "--work", work)
-    run(KERNEL / "build", "--base", base, "--config", "lab", *fragment, *where, env=apt, log=log)
+    if flavour == "i386":
+        env = {**env, "ARCH": "i386"}
+    run(KERNEL / "build", "--base", base, "--config", "lab", *fragment, *where, env=env, log=log)
 
 
 def _keep_for_user_space(tree: Path, target: Path) -> None:
