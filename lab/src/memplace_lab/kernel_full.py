@@ -55,14 +55,13 @@ PARTS = (
     Part("6.12"),
     Part("7.3"),
     Part("6.12", "lockdep", why="locking, checks of mm"),
-    Part("6.12", "kasan", why="memory errors, undefined behaviour"),
+    Part("6.12", "kasan", why="memory errors, undefined behaviour, failing allocations, leaks"),
     Part("6.12", "i386", None, "builds"),
     Part("6.12", "no-cpusets", f"two_nodes and ({_CLEAN})", "no cpuset to look at"),
     Part("6.12", "no-numa", f"one_node and ({_CLEAN})", "the call is absent, its tests skip"),
 )
 NOT_RUN = (
     "a 32-bit kernel booted",
-    "fault injection",
     "the fuzzer for 1,000,000 calls (MEMPLACE_FUZZ_CALLS)",
     "mm's own selftests, numactl's and LTP's",
 )
