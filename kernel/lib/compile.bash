@@ -142,6 +142,28 @@ package() {
 		-exec mv {} "$out" \;
 	cp "$obj/.config" "$out/config"
 	cp "$obj/include/config/kernel.release" "$out/release"
+	say "the package takes along what depmod adds, when it is removed"
+	remove_with_modules "$out"/linux-image-*.deb "/lib/modules/$(cat "$out/release")"
+}
+
+# remove_with_modules PACKAGE DIRECTORY: what depmod writes to the directory belongs to no
+# package, and the postrm that "make bindeb-pkg" writes (scripts/package/builddeb) leaves it
+remove_with_modules() {
+	local unpacked=$work/image
+	rm -rf "$unpacked"
+	dpkg-deb -R "$1" "$unpacked"
+	[ "$(tail -n 1 "$unpacked/DEBIAN/postrm")" = 'exit 0' ] ||
+		die "this kernel's postrm ends otherwise: adapt remove_with_modules in $here/lib"
+	sed -i '$d' "$unpacked/DEBIAN/postrm"
+	cat >>"$unpacked/DEBIAN/postrm" <<EOF_POSTRM
+if [ "\$1" = remove ] && [ -d $2 ]; then
+	rm -f $2/modules.*
+	rmdir --ignore-fail-on-non-empty $2
+fi
+exit 0
+EOF_POSTRM
+	dpkg-deb --root-owner-group -b "$unpacked" "$1" >/dev/null
+	rm -rf "$unpacked"
 }
 
 install_image() {
