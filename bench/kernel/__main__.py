@@ -128,8 +128,8 @@ def _measure(
     Raises:
         SystemExit: A call did not do what it was measured for.
     """
-    # Without ERMS the kernel copies pages word by word. Byte by byte, as rep movsb is emulated,
-    # it would spend half of the time of both sides on that, and no processor does.
+    # Without ERMS the kernel copies pages word by word. With it, rep movsb is emulated byte by
+    # byte: half of the time of both sides went into that.
     # One instruction is one nanosecond; only one processor can be counted.
     counting = ("-icount", "shift=0,sleep=off", "-smp", "1,maxcpus=2") if instructions else ()
     machine = Machine(

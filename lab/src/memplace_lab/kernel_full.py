@@ -154,6 +154,8 @@ def table(outcomes: dict[Part, Outcome]) -> str:
 def _line(part: Part, outcome: Outcome) -> str:
     what = f"{outcome.release} {part.flavour}".strip()
     counts = f"{outcome.passed} | {outcome.failed} | {outcome.seconds / 60:.0f}"
+    if part.select is None:
+        counts = "- | - | -"
     return f"| {what} | {part.why} | {counts} | {outcome.day} |"
 
 

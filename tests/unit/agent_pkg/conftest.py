@@ -249,6 +249,14 @@ def anon(start=0x20000000, size=MIB, **kwargs):
     return Vma(start, start + size, **({"pages": {0: size >> 12}} | kwargs))
 
 
+def interleave():
+    return {
+        "name": "i",
+        "regions": [{"type": "Heap"}],
+        "policy": {"mode": "Interleave", "tiers": ["cxl", "dram"]},
+    }
+
+
 class Node:
     """A machine with an agent on it; `restart` starts another agent on the same journal."""
 
@@ -302,6 +310,7 @@ class Kit:
     pod = staticmethod(pod)
     heap = staticmethod(heap)
     anon = staticmethod(anon)
+    interleave = staticmethod(interleave)
 
 
 @pytest.fixture
@@ -317,3 +326,9 @@ def node(tmp_path):
 @pytest.fixture
 def machine(node):
     return node.machine
+
+
+@pytest.fixture
+def started(node, kit):
+    node.machine.start(100, "a" * 64, kit.heap(), kit.anon())
+    return node
