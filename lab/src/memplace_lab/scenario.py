@@ -47,11 +47,21 @@ class Pod:
 
 
 def start_pods(cluster: Cluster, names: Sequence[str] = PODS) -> dict[str, Pod]:
-    """Create the pods and wait until those named run; return these by name."""
+    """Create the pods and wait until those named run and have their memory; return these by name.
+
+    A container runs from its program's first instruction on. What is said of a program that
+    has mapped nothing yet, such as Ready, is soon about something else.
+    """
     with step(f"pods nobody prepared: {', '.join(names)}"):
         cluster.kubectl("apply", "-f", "-", stdin=product.workload_manifest())
         wait = ("wait", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=240s", "pod")
         cluster.kubectl(*wait, *names)
+        if "workload" in names:
+            wait_for(
+                "the workload has filled its regions",
+                lambda: "ready" in cluster.kubectl("logs", "-n", NAMESPACE, "workload"),
+                timeout_s=60,
+            )
     return {name: find_pod(cluster, name) for name in names}
 
 
