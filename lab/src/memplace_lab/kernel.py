@@ -13,6 +13,7 @@ from memplace_lab.steps import run
 KERNEL = store.REPO / "kernel"
 _SELFTESTS = ("tools/testing/selftests/mm", "tools/testing/selftests/*.h", "tools/include")
 _FROM_BACKPORTS = {"7.3"}
+UNPATCHED = "unpatched"
 
 
 @functools.cache
@@ -24,14 +25,12 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
 
     Args:
         base: A directory of ``kernel/``.
-        flavour: ``kernel/configs/flavour-NAME.config`` on top of the lab's configuration.
+        flavour: ``kernel/configs/flavour-NAME.config`` on top of the lab's configuration, or
+            `UNPATCHED`: the same without the series, to compare with.
     """
     name = f"{base}-{flavour}" if flavour else base
-    configs = [f"configs/lab-{base}.config"]
-    if flavour:
-        configs.append(f"configs/flavour-{flavour}.config")
-    inputs = [KERNEL / part for part in ("build", "lib", *configs)]
-    key = store.digest(*_SELFTESTS, _changes(base), *inputs)
+    inputs = [KERNEL / part for part in ("build", "lib", f"configs/lab-{base}.config")]
+    key = store.digest(*_SELFTESTS, _changes(base), *inputs, *_fragments(flavour))
 
     def make(target: Path) -> None:
         work = store.CACHE / f"kernel-work-{name}"
@@ -40,8 +39,12 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
         if flavour:  # built once, and 1 GB
             shutil.rmtree(work)
 
-    title = f"Linux {name} with process_mbind()"
+    title = f"Linux {name} {'without' if flavour == UNPATCHED else 'with'} process_mbind()"
     return store.made(f"kernel-{name}", key, make, title=title) / "bzImage"
+
+
+def _fragments(flavour: str) -> list[Path]:
+    return [KERNEL / f"configs/flavour-{flavour}.config"] if flavour not in ("", UNPATCHED) else []
 
 
 def _changes(base: str) -> str:
@@ -54,11 +57,13 @@ def _changes(base: str) -> str:
 def _build(base: str, flavour: str, target: Path, work: Path, log: Path) -> None:
     env = _with_backports() if base in _FROM_BACKPORTS else {}
     run("apt-get", "-q", "update", env=env)  # the tools' root has no package lists
-    fragment = ("--fragment", KERNEL / "configs" / f"flavour-{flavour}.config") if flavour else ()
+    more = [part for fragment in _fragments(flavour) for part in ("--fragment", fragment)]
+    if flavour == UNPATCHED:
+        more.append("--unpatched")
     where = ("--out", target, "--work", work)
     if flavour == "i386":
         env = {**env, "ARCH": "i386"}
-    run(KERNEL / "build", "--base", base, "--config", "lab", *fragment, *where, env=env, log=log)
+    run(KERNEL / "build", "--base", base, "--config", "lab", *more, *where, env=env, log=log)
 
 
 def _keep_for_user_space(tree: Path, target: Path) -> None:

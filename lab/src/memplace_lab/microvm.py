@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A throw-away virtual machine: a kernel, one static program as /init, its console as text.
+"""A throw-away virtual machine: a kernel, its first program, its console as text.
 
-Everything is emulated (TCG): the tests give the same answer on a machine without KVM.
+The first program is a static one, or one of a Debian on a disk (see `rootdisk`). Everything
+is emulated (TCG): the tests give the same answer on a machine without KVM.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 # console=: 8250; panic=-1 with -no-reboot: a panic ends QEMU at once
@@ -80,12 +81,35 @@ def boot(
     """
     image = workdir / f"{init.name}.cpio"
     image.write_bytes(initramfs(init, programs))
+    return _console(kernel, machine, ("-initrd", str(image)), init.name, multithreaded)
+
+
+def boot_disk(kernel: Path, disk: Path, machine: Machine) -> str:
+    """Run /init of a disk until it switches the machine off; the text of the console.
+
+    Args:
+        kernel: A bzImage with virtio and ext4 built in.
+        disk: An ext4 file system; what the machine writes to it is lost.
+        machine: The machine.
+
+    Raises:
+        TimeoutError: As `boot`.
+        RuntimeError: As `boot`.
+    """
+    drive = ("-drive", f"file={disk},format=raw,if=virtio,snapshot=on")
+    append = f"{machine.append} root=/dev/vda rw init=/init"
+    return _console(kernel, replace(machine, append=append), drive, disk.parent.name, True)
+
+
+def _console(
+    kernel: Path, machine: Machine, root: Sequence[str], name: str, multithreaded: bool
+) -> str:
     accel = f"tcg,thread={'multi' if multithreaded else 'single'}"
     command = [
         *("setpriv", "--pdeathsig", "KILL"),  # an interrupted test leaves no machine behind
         *("qemu-system-x86_64", "-machine", machine.machine, "-accel", accel),
         *("-cpu", machine.cpu, "-display", "none", "-serial", "stdio", "-monitor", "none"),
-        *("-no-reboot", "-nodefaults", "-kernel", str(kernel), "-initrd", str(image)),
+        *("-no-reboot", "-nodefaults", "-kernel", str(kernel), *root),
         *("-append", f"{_COMMAND_LINE} {machine.append}", *machine.args),
     ]
     limit_s = machine.timeout_s * float(os.environ.get("MEMPLACE_SLOWER", "1"))
@@ -100,7 +124,7 @@ def boot(
     except subprocess.TimeoutExpired as late:
         console = (late.stdout or b"").decode(errors="replace")
         raise TimeoutError(
-            f"{init.name} still ran after {limit_s:.0f} s; console:\n{console[-4000:]}"
+            f"{name} still ran after {limit_s:.0f} s; console:\n{console[-4000:]}"
         ) from late
     if done.returncode:
         raise RuntimeError(f"QEMU: {done.returncode}: {done.stderr.decode(errors='replace')}")
