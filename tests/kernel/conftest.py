@@ -22,19 +22,30 @@ SELFTEST_PROGRAMS = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what only a kernel with fault injection can be asked; pytest counts them."""
-    options = Path(os.environ.get("MEMPLACE_KERNEL", "/nonexistent")).parent / "config"
-    if options.is_file() and "CONFIG_FAULT_INJECTION=y" in options.read_text():
-        return
-    left_out = [item for item in items if item.path.name == "test_faults.py"]
+    """Leave out what this kernel can't be asked; pytest counts it as deselected."""
+    left_out = [item for item in items if item.path.name in _not_for(_kernel_path())]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
+
+
+def _kernel_path() -> Path:
+    return Path(os.environ.get("MEMPLACE_KERNEL", "/nonexistent"))
+
+
+def _not_for(kernel: Path) -> set[str]:
+    """Files whose tests need fault injection, or a kernel that was broken on purpose."""
+    options, files = kernel.parent / "config", set()
+    if not (options.is_file() and "CONFIG_FAULT_INJECTION=y" in options.read_text()):
+        files.add("test_faults.py")
+    if not kernel.parent.name.split("-")[2:3] == ["broken"]:
+        files.add("test_broken.py")
+    return files
 
 
 @pytest.fixture(scope="session")
 def kernel() -> Path:
     """The bzImage under test. Not having one is a failure, not a reason to skip."""
-    path = Path(os.environ.get("MEMPLACE_KERNEL", "/nonexistent"))
+    path = _kernel_path()
     if not path.is_file():
         pytest.fail(f"set MEMPLACE_KERNEL to the bzImage that the lab built, not {path}")
     return path

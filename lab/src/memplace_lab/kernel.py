@@ -13,7 +13,9 @@ from memplace_lab.steps import run
 KERNEL = store.REPO / "kernel"
 _SELFTESTS = ("tools/testing/selftests/mm", "tools/testing/selftests/*.h", "tools/include")
 _FROM_BACKPORTS = {"7.3"}
-UNPATCHED = "unpatched"
+UNPATCHED, BROKEN = "unpatched", "broken"
+# Each takes something out of the series that a test has to miss.
+_BROKEN_BY = store.REPO / "tests" / "kernel" / "broken"
 
 
 @functools.cache
@@ -26,11 +28,13 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
     Args:
         base: A directory of ``kernel/``.
         flavour: ``kernel/configs/flavour-NAME.config`` on top of the lab's configuration, or
-            `UNPATCHED`: the same without the series, to compare with.
+            `UNPATCHED`: the same without the series, to compare with; or `BROKEN`: the series
+            with everything in ``tests/kernel/broken``, to see that the tests can fail.
     """
     name = f"{base}-{flavour}" if flavour else base
     inputs = [KERNEL / part for part in ("build", "lib", f"configs/lab-{base}.config")]
-    key = store.digest(*_SELFTESTS, _changes(base), *inputs, *_fragments(flavour))
+    more = [*_fragments(flavour), *_extras(flavour)]
+    key = store.digest(*_SELFTESTS, _changes(base), *inputs, *more)
 
     def make(target: Path) -> None:
         work = store.CACHE / f"kernel-work-{name}"
@@ -39,12 +43,18 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
         if flavour:  # built once, and 1 GB
             shutil.rmtree(work)
 
-    title = f"Linux {name} {'without' if flavour == UNPATCHED else 'with'} process_mbind()"
+    what = "without" if flavour == UNPATCHED else "with"
+    title = f"Linux {name} {what} process_mbind()"
     return store.made(f"kernel-{name}", key, make, title=title) / "bzImage"
 
 
 def _fragments(flavour: str) -> list[Path]:
-    return [KERNEL / f"configs/flavour-{flavour}.config"] if flavour not in ("", UNPATCHED) else []
+    has_none = ("", UNPATCHED, BROKEN)
+    return [KERNEL / f"configs/flavour-{flavour}.config"] if flavour not in has_none else []
+
+
+def _extras(flavour: str) -> list[Path]:
+    return sorted(_BROKEN_BY.glob("*.diff")) if flavour == BROKEN else []
 
 
 def _changes(base: str) -> str:
@@ -57,7 +67,11 @@ def _changes(base: str) -> str:
 def _build(base: str, flavour: str, target: Path, work: Path, log: Path) -> None:
     env = _with_backports() if base in _FROM_BACKPORTS else {}
     run("apt-get", "-q", "update", env=env)  # the tools' root has no package lists
-    more = [part for fragment in _fragments(flavour) for part in ("--fragment", fragment)]
+    more: list[str | Path] = []
+    for fragment in _fragments(flavour):
+        more += ["--fragment", fragment]
+    for extra in _extras(flavour):
+        more += ["--extra", extra]
     if flavour == UNPATCHED:
         more.append("--unpatched")
     where = ("--out", target, "--work", work)

@@ -58,6 +58,7 @@ PARTS = (
     Part("6.12", "kasan", why="memory errors, undefined behaviour, failing allocations, leaks"),
     Part("6.12", "i386", None, "builds"),
     Part("6.12", "no-cpusets", f"two_nodes and ({_CLEAN})", "no cpuset to look at"),
+    Part("6.12", "broken", "test_broken", "selftests fail on a kernel broken on purpose"),
     Part("6.12", "no-numa", f"one_node and ({_CLEAN})", "the call is absent, its tests skip"),
 )
 NOT_RUN = (
