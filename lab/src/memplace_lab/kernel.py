@@ -7,11 +7,17 @@ import functools
 import shutil
 from pathlib import Path
 
-from memplace_lab import store
+from memplace_lab import apt, store
 from memplace_lab.steps import run
 
 KERNEL = store.REPO / "kernel"
 _SELFTESTS = ("tools/testing/selftests/mm", "tools/testing/selftests/*.h", "tools/include")
+# tools/testing/vma compiles the kernel's own files for user space
+_VMA_TESTS = (
+    *("tools/testing/vma", "tools/testing/shared", "tools/lib/*.c", "tools/scripts/Makefile.arch"),
+    *("tools/arch/x86/include", "mm/vma*.[ch]", "include/linux/*.h", "lib/radix-tree.h"),
+    *("lib/radix-tree.c", "lib/idr.c", "lib/*xarray.c", "lib/*maple_tree.c"),
+)
 _FROM_BACKPORTS = {"7.3"}
 UNPATCHED, BROKEN = "unpatched", "broken"
 # Each takes something out of the series that a test has to miss.
@@ -34,7 +40,7 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
     name = f"{base}-{flavour}" if flavour else base
     inputs = [KERNEL / part for part in ("build", "lib", f"configs/lab-{base}.config")]
     more = [*_fragments(flavour), *_extras(flavour)]
-    key = store.digest(*_SELFTESTS, _changes(base), *inputs, *more)
+    key = store.digest(*_SELFTESTS, *_VMA_TESTS, _changes(base), *inputs, *more)
 
     def make(target: Path) -> None:
         work = store.CACHE / f"kernel-work-{name}"
@@ -83,24 +89,12 @@ def _build(base: str, flavour: str, target: Path, work: Path, log: Path) -> None
 def _keep_for_user_space(tree: Path, target: Path) -> None:
     run("make", "-s", "-C", tree, f"O={target / 'headers'}", "headers")
     (target / "source").mkdir()
-    parts = [str(path.relative_to(tree)) for part in _SELFTESTS for path in tree.glob(part)]
+    wanted = (*_SELFTESTS, *_VMA_TESTS)
+    parts = [str(path.relative_to(tree)) for part in wanted for path in tree.glob(part)]
     run("cp", "-a", "--parents", *parts, target / "source", cwd=tree)
 
 
 def _with_backports() -> dict[str, str]:
     """Return the environment in which apt knows trixie-backports as well, and keeps it apart."""
-    folder = store.CACHE / "apt" / "backports"
-    (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-    sources = Path("/etc/apt/sources.list").read_text()
-    main = next(line for line in sources.splitlines() if line.startswith("deb "))
-    (folder / "sources.list").write_text(
-        f"{main}\n{main.replace(' trixie ', ' trixie-backports ')}\n"
-    )
-    config = folder / "apt.conf"
-    config.write_text(
-        f'Dir::Etc::sourcelist "{folder}/sources.list";\n'
-        'Dir::Etc::sourceparts "/dev/null";\n'
-        f'Dir::State::lists "{folder}/lists";\n'
-        'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
-    )
-    return {"APT_CONFIG": str(config)}
+    main = apt.main_source()
+    return apt.environment("backports", [main, main.replace(" trixie ", " trixie-backports ")])
