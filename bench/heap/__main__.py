@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How much of the heap of real programs follows a default for mappings to come.
 
-    make bench-heap                                # all programs
+    make bench-heap                                # all, about 12 minutes
     lab/enter python3 bench/heap --only Java       # those with this in their name
 
 One machine: node 0 has the processors, node 1 only memory. Each program starts with a small

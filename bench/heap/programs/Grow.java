@@ -6,7 +6,7 @@ import java.io.InputStreamReader;
 import java.lang.management.ManagementFactory;
 
 /**
- * A Java program whose heap grows by 64 MiB when it is told to: "ready VERSION (COLLECTOR)",
+ * A Java program whose heap grows by 64 MiB when it is told to: "ready VERSION, COLLECTOR",
  * a line on its input, "grown", the end of its input. Exit status 1 if what it wrote is not there.
  */
 final class Grow {
@@ -45,7 +45,7 @@ final class Grow {
         BufferedReader input = new BufferedReader(new InputStreamReader(System.in));
         old = objects(BEFORE);
         String collector = ManagementFactory.getGarbageCollectorMXBeans().get(0).getName();
-        System.out.println("ready " + System.getProperty("java.version") + " (" + collector + ")");
+        System.out.println("ready " + System.getProperty("java.version") + ", " + collector);
         if (input.readLine() == null) {
             System.exit(1);
         }
