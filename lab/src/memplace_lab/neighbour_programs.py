@@ -44,11 +44,13 @@ class Test:
 # with their time limit in seconds. A base that does not have one goes without it.
 SELFTESTS = {
     **{"migration": 300, "rmap": 300, "ksm_tests": 180, "ksm_functional_tests": 180},
-    **{"khugepaged": 900, "uffd-unit-tests": 900, "madv_populate": 120, "mrelease_test": 120},
+    **{"khugepaged": 600, "uffd-unit-tests": 600, "madv_populate": 120, "mrelease_test": 120},
     **{"mremap_test": 600, "mremap_dontunmap": 60, "mseal_test": 120, "merge": 120},
     **{"process_madv": 120, "guard-regions": 300, "mlock2-tests": 120, "mdwe_test": 60},
     **{"map_fixed_noreplace": 60, "soft-dirty": 180},
 }
+# Its execv() has no NULL at the end of argv there: what it does next is chance
+_UNSOUND = {"6.12": {"ksm_functional_tests"}}
 _VARIANTS = {"ksm_tests": {"numa-apart": "-N -m 0", "numa-merged": "-N -m 1"}}
 # One has a name for a constant of a header that it does not include: see kselftest.h
 _FLAGS = ("-O2", "-w", "-U_FORTIFY_SOURCE", "-D_GNU_SOURCE=", "-include", "kselftest.h")
@@ -82,7 +84,7 @@ def directory(base: str) -> Path:
     built = _ltp(suite) if suite else None
 
     def make(target: Path) -> None:
-        tests = list(_selftests(image.parent, target / "mm"))
+        tests = list(_selftests(base, image.parent, target / "mm"))
         run("cp", "-a", numactl / "numactl", target / "numactl")
         tests += _numactl_tests(target / "numactl")
         if built:
@@ -96,11 +98,14 @@ def directory(base: str) -> Path:
 
 
 def limit_s(tests: Path) -> int:
-    """How long all tests of a list may take together, in seconds."""
-    return sum(int(line.split("\t")[1]) for line in tests.read_text().splitlines())
+    """How long all tests of a list may take together, in seconds: two hours at most.
+
+    Each has a limit of its own; this is for a machine that hangs.
+    """
+    return min(7200, sum(int(line.split("\t")[1]) for line in tests.read_text().splitlines()))
 
 
-def _selftests(image: Path, target: Path) -> Iterator[Test]:
+def _selftests(base: str, image: Path, target: Path) -> Iterator[Test]:
     """Compile what there is of `SELFTESTS` as the kernel's own Makefile would."""
     target.mkdir()
     tree = image / "source"
@@ -110,7 +115,7 @@ def _selftests(image: Path, target: Path) -> Iterator[Test]:
     names = ("vm_util.c", "thp_settings.c", "hugepage_settings.c")
     shared = [source / name for name in names if (source / name).exists()]
     for name, limit in SELFTESTS.items():
-        if not (source / f"{name}.c").exists():
+        if name in _UNSOUND.get(base, ()) or not (source / f"{name}.c").exists():
             continue
         more = [source / "uffd-common.c"] if name.startswith("uffd-") else []
         files = (source / f"{name}.c", *more, *shared)
@@ -151,7 +156,7 @@ def _numactl_tests(tree: Path) -> Iterator[Test]:
     show = ("--no-print-directory", "--eval", "show: ; @echo $(TESTS)", "show")
     for name in run("make", "-s", "-C", tree, *show).split():
         command = f"cd /neighbours/numactl && builddir=. srcdir=. {name}"
-        yield Test(f"numactl/{Path(name).name}", command, 900)
+        yield Test(f"numactl/{Path(name).name}", command, 600)
 
 
 def _ltp(source: Path) -> Path:
@@ -179,4 +184,4 @@ def _ltp(source: Path) -> Path:
 def _ltp_tests() -> Iterator[Test]:
     for name in (name for names in LTP.values() for name in names):
         command = f"cd /neighbours/ltp && LTP_TIMEOUT_MUL={_SLOWER} ./{name}"
-        yield Test(f"ltp/{name}", command, 900)
+        yield Test(f"ltp/{name}", command, 300)

@@ -42,6 +42,11 @@ class Result:
     complaints: tuple[str, ...] = ()
 
     @property
+    def rank(self) -> int:
+        """The less, the worse: a program that skipped some of it can still begin to fail."""
+        return {"pass": 2, "skip": 1}.get(self.verdict, 0)
+
+    @property
     def good(self) -> bool:
         """Whether it passed."""
         return self.verdict == "pass"
@@ -102,14 +107,17 @@ def results(console: str) -> dict[str, Result]:
 
 
 def regressions(before: Mapping[str, Result], after: Mapping[str, Result]) -> list[str]:
-    """What passed before and does not after, one line each; also if nothing passed before."""
+    """What came to less after than before, one line each; also if nothing passed before.
+
+    To skip is less than to pass, to fail or not to run is less than to skip.
+    """
     if not any(one.good for name, one in before.items() if name != SILENCE):
         return ["no test passed without the series: there is nothing to compare with"]
     absent = Result("did not run")
     lines = []
     for name, old in before.items():
         new = after.get(name, absent)
-        if old.good and not new.good:
+        if new.rank < old.rank:
             lines.append(f"{name}: {old} before, {new} after")
         lines += [f"{name}: {case}" for case in sorted(old.passed - new.passed) if new != absent]
         if old.good:

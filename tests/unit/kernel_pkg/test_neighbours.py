@@ -92,6 +92,13 @@ def test_what_passed_has_to_pass_again(after: Result | None) -> None:
     assert line.startswith("mm/b: pass before, ")
 
 
+@pytest.mark.parametrize("after", [Result("fail: 1"), None])
+def test_what_was_skipped_must_not_begin_to_fail(after: Result | None) -> None:
+    now = {"mm/a": passing()} | ({"mm/b": after} if after else {})
+    (line,) = regressions({"mm/a": passing(), "mm/b": Result("skip")}, now)
+    assert line.startswith("mm/b: skip before, ")
+
+
 def test_a_case_counts_where_its_program_failed_before() -> None:
     before = {"mm/a": passing(), "mm/b": Result("fail: 1", frozenset({"1 x", "2 y"}), total=3)}
     after = {"mm/a": passing(), "mm/b": Result("fail: 1", frozenset({"2 y"}), total=3)}
