@@ -11,7 +11,11 @@ from memplace_lab import apt, store
 from memplace_lab.steps import run
 
 KERNEL = store.REPO / "kernel"
-_SELFTESTS = ("tools/testing/selftests/mm", "tools/testing/selftests/*.h", "tools/include")
+_SELFTESTS = (
+    *("tools/testing/selftests/mm", "tools/testing/selftests/*.h", "tools/include"),
+    *("tools/testing/selftests/pidfd/*.h", "tools/testing/selftests/clone3/*.h"),
+    *("mm/gup_test.h", "include/vdso/time64.h"),
+)
 # tools/testing/vma compiles the kernel's own files for user space
 _VMA_TESTS = (
     *("tools/testing/vma", "tools/testing/shared", "tools/lib/*.c", "tools/scripts/Makefile.arch"),

@@ -22,11 +22,12 @@ from datetime import date
 from pathlib import Path
 from xml.etree import ElementTree
 
-from memplace_lab import kernel, store
+from memplace_lab import kernel, kernel_neighbours, neighbour_programs, store
 from memplace_lab.steps import say
 
 _SUITE = store.REPO / "tests" / "kernel"
 _CLEAN = "no_case_failed or did_not_complain"
+_AS_BEFORE = "tests of mm, numactl and LTP: as without the series"
 
 
 @dataclass(frozen=True)
@@ -38,17 +39,25 @@ class Part:
         flavour: See `kernel.image`.
         select: An expression for ``pytest -k``; "" for all, None where building is the test.
         why: What the part is to show.
+        neighbours: Run the tests of others instead, see `kernel_neighbours`; what fails
+            without the series, too, is no failure.
     """
 
     base: str
     flavour: str = ""
     select: str | None = ""
     why: str = "everything"
+    neighbours: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What is special about it, if anything."""
+        return "neighbours" if self.neighbours else self.flavour
 
     @property
     def name(self) -> str:
-        """Base and flavour."""
-        return f"{self.base}-{self.flavour}" if self.flavour else self.base
+        """Base and kind."""
+        return f"{self.base}-{self.kind}" if self.kind else self.base
 
 
 PARTS = (
@@ -60,12 +69,10 @@ PARTS = (
     Part("6.12", "no-cpusets", f"two_nodes and ({_CLEAN})", "no cpuset to look at"),
     Part("6.12", "broken", "test_broken", "selftests fail on a kernel broken on purpose"),
     Part("6.12", "no-numa", f"one_node and ({_CLEAN})", "the call is absent, its tests skip"),
+    Part("6.12", why=_AS_BEFORE, neighbours=True),
+    Part("7.3", why=_AS_BEFORE, neighbours=True),
 )
-NOT_RUN = (
-    "a 32-bit kernel booted",
-    "the fuzzer for 1,000,000 calls (MEMPLACE_FUZZ_CALLS)",
-    "mm's own selftests, numactl's and LTP's",
-)
+NOT_RUN = ("a 32-bit kernel booted", "the fuzzer for 1,000,000 calls (MEMPLACE_FUZZ_CALLS)")
 
 
 @dataclass(frozen=True)
@@ -99,6 +106,8 @@ def main() -> int:
 def _outcome(part: Part) -> Outcome:
     bzimage = kernel.image(part.base, part.flavour)
     key = store.digest(bzimage.parent.name, part.select or "", _SUITE)
+    if part.neighbours:
+        key = kernel_neighbours.key(part.base)
     kept = store.CACHE / "kernel-full" / f"{part.name}-{key}.json"
     if kept.exists():
         say(f"{part.name}: known already ({kept})")
@@ -112,7 +121,10 @@ def _outcome(part: Part) -> Outcome:
 
 def _run(part: Part, bzimage: Path) -> Outcome:
     start = time.monotonic()
-    passed, failed = (0, 0) if part.select is None else _tested(bzimage, part.select)
+    if part.neighbours:
+        passed, failed = _compared(part.base)
+    else:
+        passed, failed = (0, 0) if part.select is None else _tested(bzimage, part.select)
     return Outcome(
         release=(bzimage.parent / "release").read_text().strip(),
         passed=passed,
@@ -135,6 +147,13 @@ def _tested(bzimage: Path, select: str) -> tuple[int, int]:
         return _counted(report)
 
 
+def _compared(base: str) -> tuple[int, int]:
+    """Run the tests of others, before and after; how many passed, and what no longer does."""
+    comparison = kernel_neighbours.compare(base)
+    print(comparison)
+    return comparison.passed, len(comparison.regressions)
+
+
 def _counted(report: Path) -> tuple[int, int]:
     """Tests that passed, and those that did not for whatever reason (a skip is one)."""
     suite = ElementTree.parse(report).getroot().find("testsuite")
@@ -149,11 +168,13 @@ def table(outcomes: dict[Part, Outcome]) -> str:
     lines = ["| kernel | shows | passed | failed | min | on |", "|---|---|---:|---:|---:|---|"]
     lines += [_line(part, outcome) for part, outcome in outcomes.items()]
     left = [part.name for part in PARTS if part not in outcomes]
+    if neighbour_programs.ltp() is None:
+        left.append("LTP's tests (MEMPLACE_LTP)")
     return "\n".join([*lines, "", f"NOT RUN: {', '.join((*left, *NOT_RUN))}"])
 
 
 def _line(part: Part, outcome: Outcome) -> str:
-    what = f"{outcome.release} {part.flavour}".strip()
+    what = f"{outcome.release} {part.kind}".strip()
     counts = f"{outcome.passed} | {outcome.failed} | {outcome.seconds / 60:.0f}"
     if part.select is None:
         counts = "- | - | -"
