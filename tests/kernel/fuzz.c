@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * /init that calls process_mbind() with structured random arguments, against processes that
- * change their mappings, fork and are killed meanwhile, while their cpuset changes.
+ * /init that calls process_mbind() with structured random arguments, against processes
+ * (fuzz_target.c) that change their mappings, fork, execute and are killed meanwhile, while
+ * their cpuset and that of the callers change.
  *
  * Kernel command line: seed=N calls=N. What has to hold: every answer is one the manual page
  * names, what is plainly wrong is refused, a result counts no more than was asked for, and
@@ -19,16 +20,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "fuzz.h"
 #include "guest.h"
 
 #define TARGETS 4
 #define CALLERS 2
-#define WINDOW_PAGES 512
-#define WINDOW 0x200000000000UL
 #define MAX_VEC 32
 #define ALL_FLAGS (STRICT | MOVE | MOVE_ALL | HOME_NODE | MF_FUTURE | MF_FUTURE_EXEC)
 #define MAX_ERRNO 4096
-#define CORRUPT 77
 
 /* Shared by all processes; the counters are only approximately right and only printed */
 static struct shared {
@@ -42,121 +41,7 @@ static const int answers_allowed[] = {
 	EINVAL, EFAULT, EPERM, ESRCH, E2BIG, EBADF, EIO, ENOMEM,
 };
 
-/* xorshift64*: the same on every machine */
-static uint64_t state;
-
-static uint64_t next(void)
-{
-	state ^= state >> 12;
-	state ^= state << 25;
-	state ^= state >> 27;
-	return state * 2685821657736338717ULL;
-}
-
-static unsigned long below(unsigned long limit)
-{
-	return (next() >> 16) % limit;
-}
-
-static bool one_in(unsigned long n)
-{
-	return below(n) == 0;
-}
-
-/* --- a target: knows what is in each page of its window --------------------------------- */
-
-static uint64_t stamp[WINDOW_PAGES];	/* 0: zeroes */
-static bool mapped[WINDOW_PAGES], writable[WINDOW_PAGES];
-
-static volatile uint64_t *word(size_t page)
-{
-	return (uint64_t *)(WINDOW + page * PAGE);
-}
-
-static void check_all(void)
-{
-	for (size_t i = 0; i < WINDOW_PAGES; i++)
-		if (mapped[i] && *word(i) != stamp[i])
-			_exit(CORRUPT);
-}
-
-static void write_some(size_t first, size_t count)
-{
-	for (size_t i = first; i < first + count; i++) {
-		if (!mapped[i] || !writable[i])
-			continue;
-		stamp[i] = next() | 1;
-		*word(i) = stamp[i];
-	}
-}
-
-static void map_some(size_t first, size_t count)
-{
-	int how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
-
-	if (mmap((void *)word(first), count * PAGE, PROT_READ | PROT_WRITE, how, -1, 0) == MAP_FAILED)
-		return;
-	for (size_t i = first; i < first + count; i++) {
-		mapped[i] = writable[i] = true;
-		stamp[i] = 0;
-	}
-}
-
-static void unmap_some(size_t first, size_t count)
-{
-	if (munmap((void *)word(first), count * PAGE))
-		return;
-	memset(mapped + first, 0, count * sizeof(*mapped));
-}
-
-static void protect_some(size_t first, size_t count)
-{
-	bool write = one_in(2);
-
-	for (size_t i = first; i < first + count; i++)
-		if (mapped[i] && !mprotect((void *)word(i), PAGE, PROT_READ | (write ? PROT_WRITE : 0)))
-			writable[i] = write;
-}
-
-static void forget_some(size_t first, size_t count)
-{
-	for (size_t i = first; i < first + count; i++)
-		if (mapped[i] && !madvise((void *)word(i), PAGE, MADV_DONTNEED))
-			stamp[i] = 0;
-}
-
-static void fork_one(void)
-{
-	int status;
-	pid_t pid = fork();
-
-	if (pid == 0) {
-		write_some(below(WINDOW_PAGES / 2), 16);
-		check_all();
-		_exit(0);
-	}
-	if (pid > 0 && waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status))
-		_exit(CORRUPT);
-}
-
-static void be_target(uint64_t seed)
-{
-	static void (*const operations[])(size_t, size_t) = {
-		map_some, map_some, write_some, write_some, unmap_some, protect_some, forget_some,
-	};
-
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	state = seed;
-	for (;;) {
-		size_t first = below(WINDOW_PAGES), count = 1 + below(WINDOW_PAGES - first);
-
-		operations[below(sizeof(operations) / sizeof(*operations))](first, count);
-		if (one_in(16))
-			check_all();
-		if (one_in(64))
-			fork_one();
-	}
-}
+uint64_t random_state;
 
 /* --- a caller ------------------------------------------------------------------------------ */
 
@@ -235,7 +120,7 @@ static void be_caller(uint64_t seed, long calls)
 	const char *why;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	state = seed;
+	random_state = seed;
 	for (long i = 0; i < calls; i++) {
 		pid_t pid = shared->target[below(TARGETS)];
 		int pidfd = one_in(50) ? (int)below(100) : open_pidfd(pid);
@@ -290,12 +175,26 @@ static bool end_target(int slot)
 	return false;
 }
 
+/* What shows policies while they change */
+static void read_files(pid_t pid)
+{
+	static const char *const names[] = { "numa_maps", "status", "smaps_rollup" };
+	char path[64];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+		snprintf(path, sizeof(path), "/proc/%d/%s", pid, names[i]);
+		read_line(path);
+	}
+}
+
 static bool disturb(void)
 {
 	static const char *const mems[] = { "0", "0-1", "0-2", "0,2" };
 	int slot = below(TARGETS);
 
 	write_file("/cg/fuzzed/cpuset.mems", mems[below(4)]);
+	write_file("/cg/callers/cpuset.mems", mems[below(4)]);
+	read_files(shared->target[slot]);
 	usleep(20000);
 	if (!one_in(8))
 		return true;
@@ -318,7 +217,7 @@ static bool run(uint64_t seed, long calls)
 	int left = CALLERS, status;
 	bool good = true;
 
-	state = seed | 1;
+	random_state = seed | 1;
 	for (int i = 0; i < TARGETS; i++)
 		start_target(i);
 	for (int i = 0; i < CALLERS; i++) {
@@ -327,6 +226,7 @@ static bool run(uint64_t seed, long calls)
 		callers[i] = fork();
 		if (callers[i] == 0)
 			be_caller(own, calls / CALLERS);
+		confine("callers", "0-2", callers[i]);
 	}
 	while (left && good) {
 		good = disturb();
@@ -343,10 +243,12 @@ static bool run(uint64_t seed, long calls)
 	return good;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	bool good;
 
+	if (argc == 3 && !strcmp(argv[1], "target"))
+		be_target(strtoull(argv[2], NULL, 10));
 	mount_all();
 	number = announced_number();
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

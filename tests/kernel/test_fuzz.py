@@ -32,7 +32,7 @@ MACHINE = Machine(
 
 @pytest.fixture(scope="module")
 def console(kernel: Path, build_init: Build, tmp_path_factory: pytest.TempPathFactory) -> str:
-    init = build_init("fuzz", "fuzz.c", "guest.c", shared=False)
+    init = build_init("fuzz", "fuzz.c", "fuzz_target.c", "guest.c", shared=False)
     return boot(kernel, init, MACHINE, tmp_path_factory.mktemp("vm"))
 
 
