@@ -106,8 +106,10 @@ def _console(image: Path, disk: Path, machine: Machine) -> str:
     """What the machine printed, as far as it came."""
     try:
         return boot_disk(image, disk, machine)
-    except TimeoutError as late:
-        return str(late)
+    except TimeoutError as late:  # its message has only the end
+        whole = late.__cause__
+        assert isinstance(whole, subprocess.TimeoutExpired)
+        return (whole.stdout or b"").decode(errors="replace").replace("\r", "")
 
 
 def _vma(image: Path) -> Result:
