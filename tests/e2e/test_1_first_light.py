@@ -14,7 +14,7 @@ from memplace_lab.redisload import RedisLoad
 from memplace_lab.scenario import CXL, DRAM, Pod
 from memplace_lab.steps import LabError, wait_for
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(600)
 TOLERANCE = 256 << 10  # Redis allocates a little while it answers
 
 

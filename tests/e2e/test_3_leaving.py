@@ -9,7 +9,7 @@ from memplace_lab.cluster import Cluster
 from memplace_lab.scenario import Pod
 from memplace_lab.steps import wait_for
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(600)
 
 
 def test_helm_test_passes(cluster: Cluster) -> None:

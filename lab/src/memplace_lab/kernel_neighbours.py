@@ -6,7 +6,7 @@
 mm's own selftests, tools/testing/vma, numactl's "make check", and, where MEMPLACE_LTP names
 LTP's source, its tests of memory policies: the same programs on the same kind of machine.
 A test that passed before and does not pass after is a failure; one that fails on both is
-listed, and is not. About half an hour a kernel.
+listed, and is not. Takes long under emulation: no run has come to its end yet.
 """
 
 from __future__ import annotations
