@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from memplace_lab.kernel import BROKEN
 
 HERE = Path(__file__).parent
 SHARED = ("guest.c", "target.c")
@@ -37,7 +38,7 @@ def _not_for(kernel: Path) -> set[str]:
     options, files = kernel.parent / "config", set()
     if not (options.is_file() and "CONFIG_FAULT_INJECTION=y" in options.read_text()):
         files.add("test_faults.py")
-    if not kernel.parent.name.split("-")[2:3] == ["broken"]:
+    if f"-{BROKEN}-" not in kernel.parent.name:
         files.add("test_broken.py")
     return files
 

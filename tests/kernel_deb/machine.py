@@ -11,7 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplace_lab import guest, store
+from memplace_lab import debian
 from memplace_lab.steps import run
 
 FILES = Path(__file__).parent / "files"
@@ -51,28 +51,12 @@ class Boot:
     total_s: float
 
 
-def root_tar() -> Path:
-    """Return the tar of the guest's Debian, with Debian's kernel and its initrd."""
-
-    def make(target: Path) -> None:
-        run(
-            *("mmdebstrap", "--mode=root", "--variant=minbase", "--quiet"),
-            '--aptopt=APT::Install-Recommends "false"',
-            *("--include=" + ",".join(PACKAGES), "trixie", target / "root.tar"),
-            *guest.mirrors(),
-            log=store.CACHE / "log" / "kernel-deb-guest.log",
-        )
-
-    key = store.digest(*PACKAGES)
-    title = "Debian guest with a boot loader"
-    return store.made("kernel-deb-guest", key, make, title=title) / "root.tar"
-
-
 def make_disk(directory: Path) -> None:
     """Make disk.img: a Debian that starts from its own boot loader."""
     tree = directory / "tree"
     tree.mkdir(parents=True)
-    run("tar", "-xf", root_tar(), "-C", tree, "--numeric-owner")
+    tar = debian.root_tar("kernel-deb-guest", PACKAGES, title="Debian guest with a boot loader")
+    run("tar", "-xf", tar, "-C", tree, "--numeric-owner")
     (tree / "etc/fstab").write_text(FSTAB)
     (tree / "etc/default/grub").write_text(GRUB)
     (tree / "etc/machine-id").write_text("")

@@ -9,22 +9,22 @@ from pathlib import Path
 from memplace_lab import store
 
 
-def main_source() -> str:
-    """Return the line of the tools' root for Debian's archive: "deb URI trixie main"."""
+def sources() -> tuple[str, ...]:
+    """Return the lines of the tools' root, "deb URI trixie main" first: the host's mirror."""
     lines = Path("/etc/apt/sources.list").read_text().splitlines()
-    return next(line for line in lines if line.startswith("deb "))
+    return tuple(line for line in lines if line.startswith("deb "))
 
 
-def environment(name: str, sources: Sequence[str]) -> dict[str, str]:
+def environment(name: str, lines: Sequence[str]) -> dict[str, str]:
     """Return the environment in which apt has these sources; "apt-get update" is yet to run.
 
     Args:
         name: Short, for the folder in the cache.
-        sources: Lines of a sources.list.
+        lines: Of a sources.list.
     """
     folder = store.CACHE / "apt" / name
     (folder / "lists" / "partial").mkdir(parents=True, exist_ok=True)
-    (folder / "sources.list").write_text("\n".join(sources) + "\n")
+    (folder / "sources.list").write_text("\n".join(lines) + "\n")
     config = folder / "apt.conf"
     config.write_text(
         f'Dir::Etc::sourcelist "{folder}/sources.list";\n'

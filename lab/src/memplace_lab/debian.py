@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Unpacks Debian packages and cuts the few files an image needs out of them."""
+"""Roots of Debian packages, whole for a machine, or the few files an image needs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from memplace_lab import apt, store
 from memplace_lab.steps import run
 
 SUITE = "trixie"
@@ -19,6 +20,25 @@ def words(file: Path) -> list[str]:
     """Returns the lines of a list file without comments and blank lines."""
     lines = (line.strip() for line in file.read_text().splitlines())
     return [line for line in lines if line and not line.startswith("#")]
+
+
+def root_tar(kind: str, packages: Sequence[str], *, title: str) -> Path:
+    """Returns the tar of a Debian with these packages, beside the essential ones.
+
+    ``kind`` names it in the cache; it is made anew when the packages are others.
+    """
+
+    def make(target: Path) -> None:
+        run(
+            *("mmdebstrap", "--mode=root", "--variant=minbase", "--quiet"),
+            '--aptopt=APT::Install-Recommends "false"',
+            *(f"--include={','.join(packages)}", SUITE),
+            target / "root.tar",
+            *apt.sources(),
+            log=store.CACHE / "log" / f"{kind}.log",
+        )
+
+    return store.made(kind, store.digest(*packages), make, title=title) / "root.tar"
 
 
 def extract(

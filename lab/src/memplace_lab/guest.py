@@ -11,7 +11,7 @@ import functools
 import shutil
 from pathlib import Path
 
-from memplace_lab import binaries, store
+from memplace_lab import binaries, debian, store
 from memplace_lab.steps import LabError, run
 
 GUEST = store.REPO / "lab" / "guest"
@@ -50,12 +50,6 @@ ENABLED = (
 )
 
 
-def mirrors() -> list[str]:
-    """Return the apt source lines of the tools' root: the host's mirror, both suites."""
-    lines = Path("/etc/apt/sources.list").read_text().splitlines()
-    return [line for line in lines if line.startswith("deb ")]
-
-
 def packages() -> list[str]:
     """Return the Debian packages of a worker."""
     lines = (GUEST / "packages").read_text().splitlines()
@@ -63,33 +57,11 @@ def packages() -> list[str]:
 
 
 @functools.cache
-def root_tar() -> Path:
-    """Return the tar of the worker's Debian as it comes from the packages."""
-
-    def make(target: Path) -> None:
-        run(
-            "mmdebstrap",
-            "--mode=root",
-            "--variant=minbase",
-            "--quiet",
-            '--aptopt=APT::Install-Recommends "false"',
-            "--include=" + ",".join(packages()),
-            "trixie",
-            target / "root.tar",
-            *mirrors(),
-            log=store.CACHE / "log" / "guest.log",
-        )
-
-    key = store.digest(GUEST / "packages")
-    return (
-        store.made("guest-root", key, make, title="worker's Debian root file system") / "root.tar"
-    )
-
-
-@functools.cache
 def image() -> Path:
     """Return a directory with ``disk.img``, and Debian's ``vmlinuz`` and ``initrd.img``."""
-    tar, programs = root_tar(), binaries.directory()
+    title = "worker's Debian root file system"
+    tar = debian.root_tar("guest-root", packages(), title=title)
+    programs = binaries.directory()
 
     def make(target: Path) -> None:
         tree = target / "tree"

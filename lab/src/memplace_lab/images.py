@@ -26,7 +26,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplace_lab.debian import SUITE, cut, extract, libraries, selected, words
+from memplace_lab import apt
+from memplace_lab.debian import cut, extract, libraries, selected, words
 from memplace_lab.steps import run
 
 TARGETS = ("operator", "agent")
@@ -85,13 +86,6 @@ class Layer:
 
     diff_id: str
     size_bytes: int
-
-
-def apt_sources(etc: Path = Path("/etc/apt")) -> tuple[str, ...]:
-    """Returns this machine's one-line apt sources for ``SUITE``, in file order."""
-    files = [etc / "sources.list", *sorted((etc / "sources.list.d").glob("*.list"))]
-    lines = [line.strip() for file in files if file.exists() for line in file.open()]
-    return tuple(line for line in lines if line.startswith("deb ") and f" {SUITE}" in line)
 
 
 def say(text: str) -> None:
@@ -359,7 +353,7 @@ def main() -> None:
     shop = Workshop(
         tree=given.tree.resolve(),
         cache=given.cache.expanduser(),
-        sources=tuple(given.source or apt_sources()),
+        sources=tuple(given.source or apt.sources()),
         ca_bundle=given.ca_bundle,
         index=given.index,
     )

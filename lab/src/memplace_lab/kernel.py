@@ -43,8 +43,7 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
     """
     name = f"{base}-{flavour}" if flavour else base
     inputs = [KERNEL / part for part in ("build", "lib", f"configs/lab-{base}.config")]
-    more = [*_fragments(flavour), *_extras(flavour)]
-    key = store.digest(*_SELFTESTS, *_VMA_TESTS, _changes(base), *inputs, *more)
+    key = store.digest(*_SELFTESTS, *_VMA_TESTS, _changes(base), *inputs, *_options(flavour))
 
     def make(target: Path) -> None:
         work = store.CACHE / f"kernel-work-{name}"
@@ -58,13 +57,15 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
     return store.made(f"kernel-{name}", key, make, title=title) / "bzImage"
 
 
-def _fragments(flavour: str) -> list[Path]:
-    has_none = ("", UNPATCHED, BROKEN)
-    return [KERNEL / f"configs/flavour-{flavour}.config"] if flavour not in has_none else []
-
-
-def _extras(flavour: str) -> list[Path]:
-    return sorted(_BROKEN_BY.glob("*.diff")) if flavour == BROKEN else []
+def _options(flavour: str) -> list[str | Path]:
+    """What kernel/build is told of a flavour."""
+    if flavour == UNPATCHED:
+        return ["--unpatched"]
+    if flavour == BROKEN:
+        return [
+            part for change in sorted(_BROKEN_BY.glob("*.diff")) for part in ("--extra", change)
+        ]
+    return ["--fragment", KERNEL / f"configs/flavour-{flavour}.config"] if flavour else []
 
 
 def _changes(base: str) -> str:
@@ -77,17 +78,20 @@ def _changes(base: str) -> str:
 def _build(base: str, flavour: str, target: Path, work: Path, log: Path) -> None:
     env = _with_backports() if base in _FROM_BACKPORTS else {}
     run("apt-get", "-q", "update", env=env)  # the tools' root has no package lists
-    more: list[str | Path] = []
-    for fragment in _fragments(flavour):
-        more += ["--fragment", fragment]
-    for extra in _extras(flavour):
-        more += ["--extra", extra]
-    if flavour == UNPATCHED:
-        more.append("--unpatched")
     where = ("--out", target, "--work", work)
     if flavour == "i386":
         env = {**env, "ARCH": "i386"}
-    run(KERNEL / "build", "--base", base, "--config", "lab", *more, *where, env=env, log=log)
+    run(
+        KERNEL / "build",
+        "--base",
+        base,
+        "--config",
+        "lab",
+        *_options(flavour),
+        *where,
+        env=env,
+        log=log,
+    )
 
 
 def _keep_for_user_space(tree: Path, target: Path) -> None:
@@ -100,5 +104,5 @@ def _keep_for_user_space(tree: Path, target: Path) -> None:
 
 def _with_backports() -> dict[str, str]:
     """Return the environment in which apt knows trixie-backports as well, and keeps it apart."""
-    main = apt.main_source()
+    main = apt.sources()[0]
     return apt.environment("backports", [main, main.replace(" trixie ", " trixie-backports ")])

@@ -141,7 +141,7 @@ def _command(name: str, args: str) -> str:
 
 def _numactl() -> Path:
     """Return a directory with ``numactl``, built with the programs of "make check"."""
-    env = apt.environment("source", [apt.main_source().replace("deb ", "deb-src ", 1)])
+    env = apt.environment("source", [apt.sources()[0].replace("deb ", "deb-src ", 1)])
 
     def make(target: Path) -> None:
         run("apt-get", "-q", "update", env=env)

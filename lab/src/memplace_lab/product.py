@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from memplace_lab import apt, images, store
 from memplace_lab import cluster as clusters
-from memplace_lab import images, store
 from memplace_lab.cluster import Cluster
 from memplace_lab.network import REGISTRY
 from memplace_lab.steps import run, step
@@ -26,7 +26,7 @@ _BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 def workshop() -> images.Workshop:
     """Return where and from what the images are made."""
     bundle = _BUNDLE if _BUNDLE.exists() else None
-    return images.Workshop(store.REPO, store.CACHE, images.apt_sources(), ca_bundle=bundle)
+    return images.Workshop(store.REPO, store.CACHE, apt.sources(), ca_bundle=bundle)
 
 
 @functools.cache

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from memplace_lab import guest, store
+from memplace_lab import debian, store
 from memplace_lab.steps import run
 
 # Process 1: without udev and systemd a machine is ready as soon as the kernel is. What it
@@ -41,7 +41,7 @@ def disk(name: str, packages: Sequence[str], files: Mapping[str, Path], *, size:
             ends with ``END run-this STATUS``.
         size: Of the file system, as mke2fs takes it.
     """
-    tar = _root(name, packages)
+    tar = debian.root_tar(f"root-{name}", ("busybox", *packages), title=f"Debian for {name}")
 
     def make(target: Path) -> None:
         tree = target / "tree"
@@ -60,21 +60,3 @@ def disk(name: str, packages: Sequence[str], files: Mapping[str, Path], *, size:
     parts = [part for path, source in sorted(files.items()) for part in (path, source)]
     key = store.digest(tar.parent.name, *parts, size, Path(__file__))
     return store.made(f"disk-{name}", key, make, title=f"disk for {name}") / "disk.img"
-
-
-def _root(name: str, packages: Sequence[str]) -> Path:
-    wanted = ("busybox", *packages)
-
-    def make(target: Path) -> None:
-        run(
-            *("mmdebstrap", "--mode=root", "--variant=minbase", "--quiet"),
-            '--aptopt=APT::Install-Recommends "false"',
-            f"--include={','.join(wanted)}",
-            "trixie",
-            target / "root.tar",
-            *guest.mirrors(),
-            log=store.CACHE / "log" / f"root-{name}.log",
-        )
-
-    key = store.digest(*wanted)
-    return store.made(f"root-{name}", key, make, title=f"Debian for {name}") / "root.tar"
