@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memplace_lab import kernel, rootdisk
+from memplace_lab import kernel, rootdisk, store
 from memplace_lab.microvm import Machine, boot_disk
 
 HERE = Path(__file__).resolve().parent
@@ -74,8 +74,9 @@ def main() -> int:
         append=f"HEAP_ONLY={options.only.replace(' ', '_')}",
         timeout_s=3600,
     )
-    print(f"{bzimage}: running …", file=sys.stderr)
-    console = boot_disk(bzimage, disk, machine)
+    log = store.CACHE / "log" / "heap.console"
+    print(f"{bzimage}: running; {log} tells how far it is", file=sys.stderr)
+    console = boot_disk(bzimage, disk, machine, log)
     rows, failed = _results(console)
     print("\n" + table(rows))
     for problem in failed:

@@ -71,7 +71,7 @@ def boot(
         kernel: A bzImage.
         init: A static program.
         machine: The machine.
-        workdir: A folder for the initramfs.
+        workdir: A folder for the initramfs, and the console as it comes.
         programs: Further static programs, for /selftests.
         multithreaded: Whether processors are emulated at the same time; not with -icount.
 
@@ -81,16 +81,18 @@ def boot(
     """
     image = workdir / f"{init.name}.cpio"
     image.write_bytes(initramfs(init, programs))
-    return _console(kernel, machine, ("-initrd", str(image)), init.name, multithreaded)
+    log = workdir / f"{init.name}.console"
+    return _console(kernel, machine, ("-initrd", str(image)), log, multithreaded)
 
 
-def boot_disk(kernel: Path, disk: Path, machine: Machine) -> str:
+def boot_disk(kernel: Path, disk: Path, machine: Machine, log: Path) -> str:
     """Run /init of a disk until it switches the machine off; the text of the console.
 
     Args:
         kernel: A bzImage with virtio and ext4 built in.
         disk: An ext4 file system; what the machine writes to it is lost.
         machine: The machine.
+        log: For the console as it comes, to look at meanwhile and after a failure.
 
     Raises:
         TimeoutError: As `boot`.
@@ -98,11 +100,11 @@ def boot_disk(kernel: Path, disk: Path, machine: Machine) -> str:
     """
     drive = ("-drive", f"file={disk},format=raw,if=virtio,snapshot=on")
     append = f"{machine.append} root=/dev/vda rw init=/init"
-    return _console(kernel, replace(machine, append=append), drive, disk.parent.name, True)
+    return _console(kernel, replace(machine, append=append), drive, log, True)
 
 
 def _console(
-    kernel: Path, machine: Machine, root: Sequence[str], name: str, multithreaded: bool
+    kernel: Path, machine: Machine, root: Sequence[str], log: Path, multithreaded: bool
 ) -> str:
     accel = f"tcg,thread={'multi' if multithreaded else 'single'}"
     command = [
@@ -114,18 +116,24 @@ def _console(
     ]
     limit_s = machine.timeout_s * float(os.environ.get("MEMPLACE_SLOWER", "1"))
     try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=limit_s,
-            check=False,
-        )
+        with log.open("wb") as file:
+            done = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.PIPE,
+                timeout=limit_s,
+                check=False,
+            )
     except subprocess.TimeoutExpired as late:
-        console = (late.stdout or b"").decode(errors="replace")
         raise TimeoutError(
-            f"{name} still ran after {limit_s:.0f} s; console:\n{console[-4000:]}"
+            f"{log} ends after {limit_s:.0f} s, the machine still ran:\n{console_of(log)[-4000:]}"
         ) from late
     if done.returncode:
         raise RuntimeError(f"QEMU: {done.returncode}: {done.stderr.decode(errors='replace')}")
-    return done.stdout.decode(errors="replace").replace("\r", "")
+    return console_of(log)
+
+
+def console_of(log: Path) -> str:
+    """What a machine printed, as far as it came."""
+    return log.read_text(errors="replace").replace("\r", "")

@@ -51,8 +51,10 @@ SELFTESTS = {
 }
 # Its execv() has no NULL at the end of argv there: what it does next is chance
 _UNSOUND = {"6.12": {"ksm_functional_tests"}}
-# It fails if one page could not be moved a hundred times in a row; moving is best effort
-_UP_TO_THREE_TIMES = {"migration"}
+# migration fails if one page could not be moved a hundred times in a row; moving is best effort.
+# ksm_tests counts after two scans, and KSM may leave a page out of one: of 450 runs of
+# numa-merged under emulation, 42 failed without the series and 41 with it.
+_UP_TO_THREE_TIMES = {"migration", "ksm_tests"}
 # Maps 2 GiB, of which it touches 4 MiB
 _OVERCOMMITS = {"mremap_test"}
 _VARIANTS = {"ksm_tests": {"numa-apart": "-N -m 0", "numa-merged": "-N -m 1"}}
