@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure process_mbind() against the other calls that move memory, in one machine, one run.
 
-    make bench-kernel                                    # the comparison, about 5 minutes
+    make bench-kernel                                    # the comparison, a minute or two
     lab/enter python3 bench/kernel --before BZIMAGE      # and what the series costs others
 
 Every figure is a ratio of medians. The processor is emulated, so the times themselves say
