@@ -33,8 +33,8 @@ def packages() -> Path:
             log=store.CACHE / "log" / "kernel-deb.log",
         )
 
-    parts = (KERNEL / BASE, KERNEL / "build", KERNEL / "lib", KERNEL / "configs")
-    key = store.digest(*parts)
+    inputs = (BASE, "build", "lib", f"configs/guest-{BASE}.config")
+    key = store.digest(*(KERNEL / part for part in inputs))
     return store.made("kernel-deb", key, make, title=f"Linux {BASE} as Debian packages")
 
 

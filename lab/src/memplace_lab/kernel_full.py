@@ -27,6 +27,8 @@ from memplace_lab.steps import say
 
 _SUITE = store.REPO / "tests" / "kernel"
 _CLEAN = "no_case_failed or did_not_complain"
+_LOCKING = "locking, checks of mm"
+_ERRORS = "memory errors, undefined behaviour, failing allocations, leaks"
 _AS_BEFORE = "tests of mm, numactl and LTP: as without the series"
 
 
@@ -67,8 +69,10 @@ class Part:
 PARTS = (
     Part("6.12"),
     Part("7.3"),
-    Part("6.12", "lockdep", why="locking, checks of mm"),
-    Part("6.12", "kasan", why="memory errors, undefined behaviour, failing allocations, leaks"),
+    Part("6.12", "lockdep", why=_LOCKING),
+    Part("7.3", "lockdep", why=_LOCKING),
+    Part("6.12", "kasan", why=_ERRORS),
+    Part("7.3", "kasan", why=_ERRORS),
     Part("6.12", "i386", None, "builds"),
     Part("6.12", "no-cpusets", f"two_nodes and ({_CLEAN})", "no cpuset to look at"),
     Part("6.12", "broken", "test_broken", "selftests fail on a kernel broken on purpose"),
