@@ -26,6 +26,7 @@
 #define TARGETS 4
 #define CALLERS 2
 #define MAX_VEC 32
+#define TELL_EVERY 100000
 #define ALL_FLAGS (STRICT | MOVE | MOVE_ALL | HOME_NODE | MF_FUTURE | MF_FUTURE_EXEC)
 #define MAX_ERRNO 4096
 
@@ -216,6 +217,7 @@ static bool run(uint64_t seed, long calls)
 	pid_t callers[CALLERS];
 	int left = CALLERS, status;
 	bool good = true;
+	long told = 0;
 
 	random_state = seed | 1;
 	for (int i = 0; i < TARGETS; i++)
@@ -229,6 +231,8 @@ static bool run(uint64_t seed, long calls)
 		confine("callers", "0-2", callers[i]);
 	}
 	while (left && good) {
+		if (shared->calls >= told + TELL_EVERY)
+			printf("# %ld calls so far\n", told = shared->calls);
 		good = disturb();
 		for (int i = 0; i < CALLERS; i++) {
 			if (!callers[i] || waitpid(callers[i], &status, WNOHANG) != callers[i])
