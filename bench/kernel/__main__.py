@@ -5,8 +5,8 @@
     lab/enter python3 bench/kernel --before BZIMAGE      # and what the series costs others
 
 Every figure is a ratio of medians. The processor is emulated, so the times themselves say
-nothing; with --instructions they are the number of instructions executed, which is the
-same on every machine.
+nothing; with --instructions they are the number of instructions executed, which depends
+little on what else the machine does.
 """
 
 from __future__ import annotations

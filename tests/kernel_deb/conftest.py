@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from memplace_lab import store
+from memplace_lab import apt, store
 from memplace_lab.steps import run, say
 
 from tests import manpage
@@ -26,7 +26,7 @@ def packages() -> Path:
         return Path(given)
 
     def make(target: Path) -> None:
-        run("apt-get", "-q", "update")
+        apt.update()
         run(
             *(KERNEL / "build", "--base", BASE, "--config", "guest", "--deb"),
             *("--out", target, "--work", store.CACHE / f"kernel-work-{BASE}"),

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""apt with sources that the tools' root does not have, and package lists apart from its own."""
+"""apt's package lists, and sources that the tools' root does not have."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from memplace_lab import store
+from memplace_lab.steps import run
 
 
 def sources() -> tuple[str, ...]:
@@ -16,7 +17,7 @@ def sources() -> tuple[str, ...]:
 
 
 def environment(name: str, lines: Sequence[str]) -> dict[str, str]:
-    """Return the environment in which apt has these sources; "apt-get update" is yet to run.
+    """Return the environment in which apt has these sources, with lists apart; see `update`.
 
     Args:
         name: Short, for the folder in the cache.
@@ -33,3 +34,12 @@ def environment(name: str, lines: Sequence[str]) -> dict[str, str]:
         'Dir::Cache::pkgcache "";\nDir::Cache::srcpkgcache "";\n'
     )
     return {"APT_CONFIG": str(config)}
+
+
+def update(env: Mapping[str, str] | None = None) -> None:
+    """Fetch the package lists, of which the tools' root has none, in `environment` or without.
+
+    One at a time: apt does not wait for another that fetches them.
+    """
+    with store.lock("apt"):
+        run("apt-get", "-q", "update", env=env)

@@ -77,8 +77,7 @@ def _changes(base: str) -> str:
 
 def _build(base: str, flavour: str, target: Path, work: Path, log: Path) -> None:
     env = _with_backports() if base in _FROM_BACKPORTS else {}
-    with store.lock("apt"):  # two builds at once: apt does not wait
-        run("apt-get", "-q", "update", env=env)  # the tools' root has no package lists
+    apt.update(env)
     where = ("--out", target, "--work", work)
     if flavour == "i386":
         env = {**env, "ARCH": "i386"}

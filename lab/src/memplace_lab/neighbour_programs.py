@@ -146,7 +146,7 @@ def _numactl() -> Path:
     env = apt.environment("source", [apt.sources()[0].replace("deb ", "deb-src ", 1)])
 
     def make(target: Path) -> None:
-        run("apt-get", "-q", "update", env=env)
+        apt.update(env)
         # Debian's archive has upstream's tar; what Debian adds is for packaging
         run("apt-get", "-q", "source", "--tar-only", "numactl", cwd=target, env=env)
         (tar,) = target.glob("numactl_*.tar.*")
