@@ -124,31 +124,6 @@ long pages_on(pid_t pid, unsigned long addr, size_t len, int node)
 	return found;
 }
 
-const char *policy_of(pid_t pid, unsigned long addr)
-{
-	static char policy[64];
-	char path[64], line[1024];
-	unsigned long start;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/numa_maps", pid);
-	strcpy(policy, "no such mapping");
-	file = fopen(path, "r");
-	while (file && fgets(line, sizeof(line), file)) {
-		int skip = 0;
-
-		if (sscanf(line, "%lx %n", &start, &skip) != 1 || start != addr)
-			continue;
-		/* "prefer (many):1" has a blank of its own */
-		char *end = strpbrk(line + skip + (strncmp(line + skip, "prefer ", 7) ? 0 : 7), " \n");
-
-		snprintf(policy, sizeof(policy), "%.*s", (int)(end - line - skip), line + skip);
-	}
-	if (file)
-		fclose(file);
-	return policy;
-}
-
 const char *read_line(const char *path)
 {
 	static char line[4096];

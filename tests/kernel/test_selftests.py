@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The series' own selftests, on machines with one, two and four nodes, and with odd ones."""
+"""The series' own selftests, on machines with one, two, four and 32 nodes, and with odd ones."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from . import tap
-from .conftest import SELFTEST_PROGRAMS, Build
+from .conftest import Build
 from memplace_lab.microvm import Machine, boot
 
 _TIMEOUT_S = 900.0
@@ -38,14 +38,18 @@ def _dimm(node: int, size: str) -> list[str]:
     ]
 
 
+_FOUR_NODES = (
+    *(*_node(0, "512M", "0"), *_node(1, "256M", "1")),
+    *(*_node(2, "64M"), *_node(3, "192M")),
+)
 MACHINES = {
     "one_node": _machine("512M", *_node(0, "512M", "0-1")),
     "two_nodes": _machine("768M", *_node(0, "512M", "0-1"), *_node(1, "256M")),
     # The third is small: full_node_no_escape fills it
-    "four_nodes": _machine(
-        "1024M",
-        *(*_node(0, "512M", "0"), *_node(1, "256M", "1")),
-        *(*_node(2, "64M"), *_node(3, "192M")),
+    "four_nodes": _machine("1024M", *_FOUR_NODES),
+    # For lists of nodes that are long; what is tested lies on the first four
+    "many_nodes": _machine(
+        "1472M", *_FOUR_NODES, *(arg for node in range(4, 32) for arg in _node(node, "16M"))
     ),
     # Node 1 has a processor and nothing else
     "memoryless_node": _machine(
@@ -86,6 +90,7 @@ def _expected(machine: str, case: str) -> bool:
         "two_nodes": case in _THREE_NODES,
         "movable_node": case in _THREE_NODES,
         "four_nodes": False,
+        "many_nodes": False,
         "memoryless_node": case == "cpuset.full_node_no_escape",
     }[machine]
 
@@ -121,9 +126,9 @@ def console(machine: str, consoles: Mapping[str, Future[str]]) -> str:
     return consoles[machine].result()
 
 
-def test_every_program_ran_to_its_end(console: str) -> None:
-    for name in SELFTEST_PROGRAMS:
-        assert f"END {name} 0" in console, console[-3000:]
+def test_every_program_ran_to_its_end(console: str, selftests: list[Path]) -> None:
+    for program in selftests:
+        assert f"END {program.name} 0" in console, console[-3000:]
     assert len(tap.results(console)) == tap.planned(console) > 100
 
 
