@@ -15,8 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -28,7 +26,6 @@
 #define RANGE (4 * PAGE)
 #define STRIDE (2 * RANGE)
 #define LEN (RANGES * STRIDE)
-#define DEBUG "/debug"
 #define MOST 2000
 
 struct attempt {
@@ -155,19 +152,6 @@ static bool future_and_ranges(void)
 	return each_allocation(&(struct attempt){ BIND, 2, MF_FUTURE | MF_FUTURE_EXEC | MOVE, RANGES });
 }
 
-static bool nothing_leaked(void)
-{
-	/* kmemleak does not tell of what is younger than 5 s */
-	sleep(7);
-	CHECK(write_file(DEBUG "/kmemleak", "scan"));
-	sleep(7);
-	CHECK(write_file(DEBUG "/kmemleak", "scan"));
-	if (*read_line(DEBUG "/kmemleak"))
-		printf("# %s\n", read_line(DEBUG "/kmemleak"));
-	CHECK(!*read_line(DEBUG "/kmemleak"));
-	return true;
-}
-
 static const struct test_case cases[] = {
 	{ "policy", policy },		{ "interleave", interleave },
 	{ "move", move },		{ "move_strict", move_strict },
@@ -181,9 +165,7 @@ static void prepare(void)
 	static const char *const kinds[] = { "failslab", "fail_page_alloc" };
 	char path[64];
 
-	mkdir(DEBUG, 0755);
-	if (mount("none", DEBUG, "debugfs", 0, NULL))
-		printf("# debugfs: %s\n", strerror(errno));
+	watch_leaks();
 	for (size_t i = 0; i < 2; i++) {
 		snprintf(path, sizeof(path), DEBUG "/%s/ignore-gfp-wait", kinds[i]);
 		write_file(path, "N");
@@ -192,7 +174,6 @@ static void prepare(void)
 	}
 	write_file(DEBUG "/fail_page_alloc/min-order", "0");
 	write_file(DEBUG "/fail_page_alloc/ignore-gfp-highmem", "N");
-	write_file(DEBUG "/kmemleak", "clear");
 }
 
 int main(void)

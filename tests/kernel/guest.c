@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define CASE_SECONDS 120
+#define KMEMLEAK DEBUG "/kmemleak"
 #define ANNOUNCEMENT "/sys/kernel/mm/mempolicy/process_mbind/nr"
 
 bool want_equal(const char *file, int line, const char *what, long got, long want)
@@ -62,6 +63,30 @@ void mount_all(void)
 			printf("# mount %s: %s\n", mounts[i][0], strerror(errno));
 	}
 	write_file("/cg/cgroup.subtree_control", "+cpuset");
+}
+
+void watch_leaks(void)
+{
+	mkdir(DEBUG, 0755);
+	if (mount("none", DEBUG, "debugfs", 0, NULL))
+		printf("# debugfs: %s\n", strerror(errno));
+	if (!access(KMEMLEAK, W_OK))
+		write_file(KMEMLEAK, "clear");
+}
+
+bool nothing_leaked(void)
+{
+	if (access(KMEMLEAK, W_OK))
+		return true;
+	/* It does not tell of what is younger than 5 s */
+	for (int i = 0; i < 2; i++) {
+		sleep(7);
+		CHECK(write_file(KMEMLEAK, "scan"));
+	}
+	if (*read_line(KMEMLEAK))
+		printf("# %s\n", read_line(KMEMLEAK));
+	CHECK(!*read_line(KMEMLEAK));
+	return true;
 }
 
 void power_off(void)

@@ -10,6 +10,7 @@
 #include <sys/uio.h>
 
 #define PAGE 4096UL
+#define DEBUG "/debug"
 
 enum { DEFAULT, PREFERRED, BIND, INTERLEAVE, LOCAL, PREFERRED_MANY };
 enum {
@@ -51,6 +52,10 @@ void run_cases(const struct test_case *cases, size_t count);
 
 /* Mounts /proc, /sys, /dev and the cgroup hierarchy /cg; only for PID 1. */
 void mount_all(void);
+/* Mounts debugfs; kmemleak, if the kernel has it, forgets what was lost so far. */
+void watch_leaks(void);
+/* Whether it has found nothing since; true on a kernel without it. */
+bool nothing_leaked(void);
 /* Flushes the console and switches the machine off. */
 void power_off(void);
 
