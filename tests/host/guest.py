@@ -120,7 +120,11 @@ def agent():
     host = HostFs()
     features = probe(host)
     assert features.error is None, features.message
-    kernel, journal, metrics = RunningKernel(features.nr), Journal(host.journal), Metrics()
+    kernel, journal, metrics = (
+        RunningKernel(features.nr, features.version),
+        Journal(host.journal),
+        Metrics(),
+    )
     journal.open(host.journal)
     return Reconciler(
         node_name="guest",

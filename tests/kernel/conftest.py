@@ -14,12 +14,6 @@ from memplace_lab.kernel import BROKEN
 HERE = Path(__file__).parent
 SHARED = ("guest.c", "target.c")
 SELFTESTS = "tools/testing/selftests/mm"
-SELFTEST_PROGRAMS = (
-    "process_mbind",
-    "process_mbind_cpuset",
-    "process_mbind_future",
-    "process_mbind_vma",
-)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -58,11 +52,13 @@ def selftests(kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
     out, tree = tmp_path_factory.mktemp("selftests"), kernel.parent / "source"
     source = tree / SELFTESTS
     shared = str(source / "process_mbind_util.c")
+    names = sorted({file.stem for file in source.glob("process_mbind*.c")} - {Path(shared).stem})
+    assert "process_mbind" in names, f"{source} has no selftests of process_mbind()"
     flags = ("-static", "-O2", "-Wall", "-Werror", "-U_FORTIFY_SOURCE", "-D_GNU_SOURCE=")
     headers = kernel.parent / "headers" / "usr" / "include"
     include = ("-I", str(tree), "-isystem", str(headers))
     programs = []
-    for name in SELFTEST_PROGRAMS:
+    for name in names:
         programs.append(out / name)
         run("gcc", *flags, *include, str(source / f"{name}.c"), shared, "-o", str(out / name))
     return programs

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * /init that makes each allocation of a process_mbind() fail in turn: the first, then the
- * second, until a call gets by without a failure. Needs CONFIG_FAULT_INJECTION.
+ * second, until a call gets by without a failure; then those of a process that has a default
+ * (faults_default.c). Needs CONFIG_FAULT_INJECTION.
  *
  * What has to hold: the call says -ENOMEM, or how much it did; every page of the target is
  * there with what was in it; the same call without a failure then does everything. In the
@@ -11,16 +12,14 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "faults.h"
 #include "guest.h"
 #include "target.h"
 
@@ -28,7 +27,6 @@
 #define RANGE (4 * PAGE)
 #define STRIDE (2 * RANGE)
 #define LEN (RANGES * STRIDE)
-#define DEBUG "/debug"
 #define MOST 2000
 
 struct attempt {
@@ -46,23 +44,16 @@ static long call(int pidfd, unsigned long addr, const struct attempt *attempt, i
 	struct mpol_args args = {
 		.mode = attempt->mode, .maxnode = 64, .nodes = (unsigned long)&attempt->nodes,
 	};
-	int fd = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
 	struct iovec vec[RANGES];
-	char text[16] = "";
+	struct failure failure;
 	long result;
 
 	for (size_t i = 0; i < attempt->ranges; i++)
 		vec[i] = (struct iovec){ (void *)(addr + i * STRIDE), RANGE };
-	snprintf(text, sizeof(text), "%d", nth);
-	if (pwrite(fd, text, strlen(text), 0) < 0)
-		printf("# fail-nth: %s\n", strerror(errno));
+	fail_start(&failure, nth);
 	result = syscall(number, pidfd, vec, attempt->ranges, &args, sizeof(args), attempt->flags);
 	result = result < 0 ? -errno : result;
-	memset(text, 0, sizeof(text));
-	*hit = pread(fd, text, sizeof(text) - 1, 0) > 0 && atoi(text) == 0;
-	if (pwrite(fd, "0", 1, 0) < 0)
-		printf("# fail-nth: %s\n", strerror(errno));
-	close(fd);
+	*hit = fail_end(&failure);
 	return result;
 }
 
@@ -155,23 +146,12 @@ static bool future_and_ranges(void)
 	return each_allocation(&(struct attempt){ BIND, 2, MF_FUTURE | MF_FUTURE_EXEC | MOVE, RANGES });
 }
 
-static bool nothing_leaked(void)
-{
-	/* kmemleak does not tell of what is younger than 5 s */
-	sleep(7);
-	CHECK(write_file(DEBUG "/kmemleak", "scan"));
-	sleep(7);
-	CHECK(write_file(DEBUG "/kmemleak", "scan"));
-	if (*read_line(DEBUG "/kmemleak"))
-		printf("# %s\n", read_line(DEBUG "/kmemleak"));
-	CHECK(!*read_line(DEBUG "/kmemleak"));
-	return true;
-}
-
 static const struct test_case cases[] = {
 	{ "policy", policy },		{ "interleave", interleave },
 	{ "move", move },		{ "move_strict", move_strict },
 	{ "future", future },		{ "future_and_ranges", future_and_ranges },
+	{ "default_mmap", default_mmap }, { "default_brk", default_brk },
+	{ "default_fork", default_fork }, { "default_execve", default_execve },
 	{ "nothing_leaked", nothing_leaked },
 };
 
@@ -181,9 +161,7 @@ static void prepare(void)
 	static const char *const kinds[] = { "failslab", "fail_page_alloc" };
 	char path[64];
 
-	mkdir(DEBUG, 0755);
-	if (mount("none", DEBUG, "debugfs", 0, NULL))
-		printf("# debugfs: %s\n", strerror(errno));
+	watch_leaks();
 	for (size_t i = 0; i < 2; i++) {
 		snprintf(path, sizeof(path), DEBUG "/%s/ignore-gfp-wait", kinds[i]);
 		write_file(path, "N");
@@ -192,11 +170,12 @@ static void prepare(void)
 	}
 	write_file(DEBUG "/fail_page_alloc/min-order", "0");
 	write_file(DEBUG "/fail_page_alloc/ignore-gfp-highmem", "N");
-	write_file(DEBUG "/kmemleak", "clear");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc == 2 && !strcmp(argv[1], EXECUTED))
+		return be_executed();
 	mount_all();
 	number = announced_number();
 	prepare();

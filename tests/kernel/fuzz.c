@@ -2,14 +2,16 @@
 /*
  * /init that calls process_mbind() with structured random arguments, against processes
  * (fuzz_target.c) that change their mappings, fork, execute and are killed meanwhile, while
- * their cpuset and that of the callers change.
+ * their cpusets and that of the callers change.
  *
  * Kernel command line: seed=N calls=N. What has to hold: every answer is one the manual page
- * names, what is plainly wrong is refused, a result counts no more than was asked for, and
- * no process finds other bytes in its memory than it wrote.
+ * names, what is plainly wrong is refused, a result counts no more than was asked for, no
+ * process finds other bytes in its memory than it wrote, and no page of a process is ever on a
+ * node that its cpuset never allowed, whatever the caller's cpuset allows.
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,95 +27,33 @@
 
 #define TARGETS 4
 #define CALLERS 2
-#define MAX_VEC 32
-#define TELL_EVERY 100000
-#define ALL_FLAGS (STRICT | MOVE | MOVE_ALL | HOME_NODE | MF_FUTURE | MF_FUTURE_EXEC)
+#define TELL_EVERY 10000
 #define MAX_ERRNO 4096
+#define COUNT(array) (sizeof(array) / sizeof(*(array)))
+
+/* Cgroups of targets, and the nodes that each of them never loses or never gets */
+static const struct group {
+	const char *name, *mems[4];
+	unsigned int nodes;
+} groups[] = {
+	{ "low", { "0", "0-1", "0-2", "0,2" }, 0x7 },
+	{ "high", { "1", "2", "1-2", "1-2" }, 0x6 },
+};
+
+/* Callers get around more than any target; where they meet none, they move nothing */
+static const char *const callers_mems[] = { "0-3", "0-3", "1-3", "0,2", "0,3", "3" };
 
 /* Shared by all processes; the counters are only approximately right and only printed */
 static struct shared {
 	pid_t target[TARGETS];
-	long calls, moved, answers[MAX_ERRNO], killed;
+	long calls, moved, answers[MAX_ERRNO], killed, looked_at, flips;
 	bool stop;
 } *shared;
 
 static long number;
-static const int answers_allowed[] = {
-	EINVAL, EFAULT, EPERM, ESRCH, E2BIG, EBADF, EIO, ENOMEM,
-};
-
 uint64_t random_state;
 
 /* --- a caller ------------------------------------------------------------------------------ */
-
-struct request {
-	struct iovec vec[MAX_VEC];
-	struct mpol_args args;
-	char tail[8192];
-	size_t vlen, usize;
-	uint64_t nodes;
-	unsigned int flags;
-	size_t total;
-};
-
-static void make_range(struct iovec *range)
-{
-	size_t first = below(WINDOW_PAGES), count = 1 + below(one_in(8) ? WINDOW_PAGES : 32);
-
-	range->iov_base = (void *)(WINDOW + first * PAGE);
-	range->iov_len = count * PAGE;
-	if (one_in(40))
-		range->iov_base = (void *)next();
-	if (one_in(40))
-		range->iov_len = next();
-	if (one_in(40))
-		range->iov_len = 0;
-}
-
-static void make(struct request *r)
-{
-	static const uint16_t modes[] = { DEFAULT, PREFERRED, BIND, INTERLEAVE, LOCAL,
-					  PREFERRED_MANY, 6 };
-
-	memset(r, 0, sizeof(*r));
-	r->vlen = below(MAX_VEC + 1);
-	for (size_t i = 0; i < r->vlen; i++) {
-		make_range(&r->vec[i]);
-		if (__builtin_add_overflow(r->total, r->vec[i].iov_len, &r->total))
-			r->total = SIZE_MAX / 2;
-	}
-	r->nodes = one_in(20) ? next() : below(8);
-	r->args.mode = one_in(20) ? next() : modes[below(sizeof(modes) / sizeof(*modes))];
-	r->args.mode_flags = one_in(4) ? 1 << (13 + below(3)) : 0;
-	r->args.maxnode = one_in(20) ? next() : 64;
-	r->args.nodes = one_in(40) ? next() : (unsigned long)&r->nodes;
-	r->flags = one_in(20) ? next() : next() & ALL_FLAGS & (one_in(4) ? ~0U : ~(unsigned int)(STRICT | HOME_NODE));
-	if ((r->flags & HOME_NODE) && one_in(2))
-		r->args.home_node = below(4);
-	if (r->args.mode == DEFAULT || r->args.mode == LOCAL)
-		r->nodes = one_in(8) ? r->nodes : 0;
-	r->usize = one_in(20) ? below(8192) : sizeof(r->args);
-}
-
-static const char *wrong(const struct request *r, long result)
-{
-	if (result < 0) {
-		for (size_t i = 0; i < sizeof(answers_allowed) / sizeof(*answers_allowed); i++)
-			if (answers_allowed[i] == -result)
-				goto known;
-		return "an errno that the manual does not name";
-	}
-known:
-	if ((r->flags & ~ALL_FLAGS) && result != -EINVAL)
-		return "unknown flags were not refused";
-	if (!(r->flags & ~ALL_FLAGS) && r->usize > PAGE && result != -E2BIG && result != -EINVAL)
-		return "a structure larger than a page was not refused";
-	if (r->usize < sizeof(r->args) && result != -EINVAL)
-		return "a structure too small was not refused";
-	if (result > 0 && (size_t)result > r->total + r->vlen * PAGE)
-		return "the result is more than was asked for";
-	return NULL;
-}
 
 static void be_caller(uint64_t seed, long calls)
 {
@@ -127,13 +67,14 @@ static void be_caller(uint64_t seed, long calls)
 		int pidfd = one_in(50) ? (int)below(100) : open_pidfd(pid);
 		long result;
 
-		make(&r);
+		make_request(&r);
 		result = syscall(number, pidfd, r.vec, r.vlen, &r.args, r.usize, r.flags);
 		result = result < 0 ? -errno : result;
-		why = wrong(&r, result);
+		why = wrong_answer(&r, result);
 		if (why) {
-			printf("# call %ld: result %ld, flags %#x, usize %zu: %s\n", i, result, r.flags,
-			       r.usize, why);
+			printf("# call %ld: result %ld, flags %#x, usize %zu, future %#x, min %llu: %s\n",
+			       i, result, r.flags, r.usize, r.args.future,
+			       (unsigned long long)r.args.future_min, why);
 			_exit(1);
 		}
 		shared->calls++;
@@ -149,15 +90,55 @@ static void be_caller(uint64_t seed, long calls)
 
 /* --- the machine ----------------------------------------------------------------------------- */
 
+static const struct group *group_of(int slot)
+{
+	return &groups[slot % COUNT(groups)];
+}
+
+/* Writes to a file of a group; where nothing else may be said, since processes come and go. */
+static bool tell(const char *group, const char *file, const char *text)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/cg/%s/%s", group, file);
+	return write_file(path, text);
+}
+
 static void start_target(int slot)
 {
 	uint64_t seed = next() | 1;
 	pid_t pid = fork();
 
-	if (pid == 0)
+	if (pid == 0) {
+		/* Itself, and first: what it has in its window it then has from this cpuset */
+		if (!tell(group_of(slot)->name, "cgroup.procs", "0"))
+			_exit(1);
 		be_target(seed);
-	confine("fuzzed", "0-2", pid);
+	}
 	shared->target[slot] = pid;
+}
+
+/* No page of the target's window is on a node that its cpuset never allowed. */
+static bool stayed_inside(int slot)
+{
+	static void *pages[WINDOW_PAGES];
+	static int status[WINDOW_PAGES];
+
+	for (size_t i = 0; i < WINDOW_PAGES; i++)
+		pages[i] = (void *)(WINDOW + i * PAGE);
+	if (syscall(SYS_move_pages, shared->target[slot], WINDOW_PAGES, pages, NULL, status, 0))
+		return true; /* it executes itself anew */
+	for (size_t i = 0; i < WINDOW_PAGES; i++) {
+		if (status[i] < 0)
+			continue;
+		shared->looked_at++;
+		if (group_of(slot)->nodes >> status[i] & 1)
+			continue;
+		printf("# page %zu of a target in '%s' is on node %d, outside its cpuset\n", i,
+		       group_of(slot)->name, status[i]);
+		return false;
+	}
+	return true;
 }
 
 /* Whether the process that was killed was still running, hence had found all its bytes. */
@@ -188,14 +169,31 @@ static void read_files(pid_t pid)
 	}
 }
 
+/* Changes the cpuset of the callers, as often as it can in the middle of their calls. */
+static void be_flipper(uint64_t seed)
+{
+	struct sched_param first = { .sched_priority = 1 };
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* The callers and the targets want all processors all the time */
+	if (sched_setscheduler(0, SCHED_FIFO, &first))
+		printf("# the cpuset of the callers changes rarely: %s\n", strerror(errno));
+	random_state = seed;
+	for (;; shared->flips++) {
+		tell("callers", "cpuset.mems", callers_mems[below(COUNT(callers_mems))]);
+		usleep(1000);
+	}
+}
+
 static bool disturb(void)
 {
-	static const char *const mems[] = { "0", "0-1", "0-2", "0,2" };
 	int slot = below(TARGETS);
+	const struct group *group = group_of(slot);
 
-	write_file("/cg/fuzzed/cpuset.mems", mems[below(4)]);
-	write_file("/cg/callers/cpuset.mems", mems[below(4)]);
+	tell(group->name, "cpuset.mems", group->mems[below(4)]);
 	read_files(shared->target[slot]);
+	if (!stayed_inside(slot))
+		return false;
 	usleep(20000);
 	if (!one_in(8))
 		return true;
@@ -212,24 +210,41 @@ static long setting(const char *name, long otherwise)
 	return value ? atol(value) : otherwise;
 }
 
+/* Two groups of targets and one of callers, with all the nodes they may ever have. */
+static bool make_groups(void)
+{
+	return confine("low", "0-2", getpid()) && confine("high", "1-2", getpid()) &&
+	       confine("callers", "0-3", getpid()) && write_file("/cg/cgroup.procs", "0");
+}
+
+static pid_t start_flipper(void)
+{
+	uint64_t seed = next() | 1;
+	pid_t pid = fork();
+
+	if (pid == 0)
+		be_flipper(seed);
+	return pid;
+}
+
 static bool run(uint64_t seed, long calls)
 {
-	pid_t callers[CALLERS];
+	pid_t callers[CALLERS], flipper;
 	int left = CALLERS, status;
-	bool good = true;
+	bool good = make_groups();
 	long told = 0;
 
-	random_state = seed | 1;
+	random_state = seed * 2 + 1;
 	for (int i = 0; i < TARGETS; i++)
 		start_target(i);
 	for (int i = 0; i < CALLERS; i++) {
 		uint64_t own = next() | 1;
 
 		callers[i] = fork();
-		if (callers[i] == 0)
+		if (callers[i] == 0 && tell("callers", "cgroup.procs", "0"))
 			be_caller(own, calls / CALLERS);
-		confine("callers", "0-2", callers[i]);
 	}
+	flipper = start_flipper();
 	while (left && good) {
 		if (shared->calls >= told + TELL_EVERY)
 			printf("# %ld calls so far\n", told = shared->calls);
@@ -242,8 +257,9 @@ static bool run(uint64_t seed, long calls)
 			good &= WIFEXITED(status) && WEXITSTATUS(status) == 0;
 		}
 	}
+	kill(flipper, SIGKILL);
 	for (int i = 0; i < TARGETS; i++)
-		good &= end_target(i);
+		good &= stayed_inside(i) & end_target(i);
 	return good;
 }
 
@@ -255,13 +271,17 @@ int main(int argc, char **argv)
 		be_target(strtoull(argv[2], NULL, 10));
 	mount_all();
 	number = announced_number();
+	watch_leaks();
 	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	good = number >= 0 && run(setting("seed", 1), setting("calls", 1000));
+	good = nothing_leaked() && good;
 	for (int i = 0; i < MAX_ERRNO; i++)
 		if (shared->answers[i])
 			printf("# %s: %ld\n", strerror(i), shared->answers[i]);
 	printf("# %ld calls, %ld of them moved memory, %ld targets killed\n", shared->calls,
 	       shared->moved, shared->killed);
+	printf("# %ld pages looked at, %ld changes of the callers' cpuset\n", shared->looked_at,
+	       shared->flips);
 	printf("1..1\n%s 1 - fuzz\n", good ? "ok" : "not ok");
 	power_off();
 }

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the caller and the target of fuzz.c share: random numbers, and where the window is. */
+/* What the parts of fuzz.c share: random numbers, requests, and where the window is. */
 #ifndef FUZZ_H
 #define FUZZ_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
+
+#include "guest.h"
 
 #define WINDOW_PAGES 512
 #define WINDOW 0x200000000000UL
 #define CORRUPT 77
+#define MAX_VEC 32
 
 extern uint64_t random_state;
 
@@ -31,9 +35,25 @@ static inline bool one_in(unsigned long n)
 	return below(n) == 0;
 }
 
+/* The arguments of one call. */
+struct request {
+	struct iovec vec[MAX_VEC];
+	struct mpol_args args;
+	char tail[8192]; /* zeroes: usize may be larger than args */
+	size_t vlen, usize;
+	uint64_t nodes;
+	unsigned int flags;
+	size_t total;
+};
+
+/* fuzz_request.c: random, but not too often nonsense. */
+void make_request(struct request *r);
+/* Why this can't be the answer to the request; NULL if it can. */
+const char *wrong_answer(const struct request *r, long result);
+
 /*
- * Changes its window until it is killed. Exits with CORRUPT when it finds other bytes than it
- * wrote.
+ * fuzz_target.c: changes its window until it is killed. Exits with CORRUPT when it finds other
+ * bytes than it wrote.
  */
 _Noreturn void be_target(uint64_t seed);
 

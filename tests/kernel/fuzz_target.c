@@ -22,7 +22,7 @@
 #define READERS 2
 
 static uint64_t stamp[WINDOW_PAGES];	/* 0: zeroes */
-static bool mapped[WINDOW_PAGES], writable[WINDOW_PAGES];
+static bool mapped[WINDOW_PAGES], writable[WINDOW_PAGES], common[WINDOW_PAGES];
 
 static volatile uint64_t *word(size_t page)
 {
@@ -46,14 +46,17 @@ static void write_some(size_t first, size_t count)
 	}
 }
 
+/* One in eight is shared memory, which has a policy of its own and is no private anonymous one. */
 static void map_some(size_t first, size_t count)
 {
-	int how = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+	bool share = one_in(8);
+	int how = (share ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS | MAP_FIXED;
 
 	if (mmap((void *)word(first), count * PAGE, PROT_READ | PROT_WRITE, how, -1, 0) == MAP_FAILED)
 		return;
 	for (size_t i = first; i < first + count; i++) {
 		mapped[i] = writable[i] = true;
+		common[i] = share;
 		stamp[i] = 0;
 	}
 }
@@ -77,7 +80,7 @@ static void protect_some(size_t first, size_t count)
 static void forget_some(size_t first, size_t count)
 {
 	for (size_t i = first; i < first + count; i++)
-		if (mapped[i] && !madvise((void *)word(i), PAGE, MADV_DONTNEED))
+		if (mapped[i] && !common[i] && !madvise((void *)word(i), PAGE, MADV_DONTNEED))
 			stamp[i] = 0;
 }
 
@@ -94,9 +97,26 @@ static void move_one(size_t from, size_t count)
 		return;
 	mapped[to] = true;
 	writable[to] = writable[from];
+	common[to] = common[from];
 	stamp[to] = stamp[from];
 	mapped[from] = false;
 	(void)count;
+}
+
+/* Grows the heap and shrinks it again; what is new is zeroes. */
+static void use_heap(size_t first, size_t count)
+{
+	char *old = sbrk(count * PAGE);
+
+	if (old == (void *)-1)
+		return;
+	for (size_t offset = 0; offset < count * PAGE; offset += PAGE) {
+		if (old[offset])
+			_exit(CORRUPT);
+		old[offset] = 1;
+	}
+	sbrk(-(intptr_t)(count * PAGE));
+	(void)first;
 }
 
 /* The other threads go with it, and all that was mapped. */
@@ -114,6 +134,9 @@ static void fork_one(void)
 	pid_t pid = fork();
 
 	if (pid == 0) {
+		/* What is shared is its parent's as well: look, but leave it alone */
+		for (size_t i = 0; i < WINDOW_PAGES; i++)
+			writable[i] &= !common[i];
 		write_some(below(WINDOW_PAGES / 2), 16);
 		check_all();
 		_exit(0);
@@ -171,7 +194,7 @@ void be_target(uint64_t seed)
 {
 	static void (*const operations[])(size_t, size_t) = {
 		map_some, map_some, write_some, write_some, unmap_some, protect_some, forget_some,
-		move_one,
+		move_one, use_heap,
 	};
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);

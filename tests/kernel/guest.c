@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #define CASE_SECONDS 120
+#define KMEMLEAK DEBUG "/kmemleak"
 #define ANNOUNCEMENT "/sys/kernel/mm/mempolicy/process_mbind/nr"
 
 bool want_equal(const char *file, int line, const char *what, long got, long want)
@@ -62,6 +63,30 @@ void mount_all(void)
 			printf("# mount %s: %s\n", mounts[i][0], strerror(errno));
 	}
 	write_file("/cg/cgroup.subtree_control", "+cpuset");
+}
+
+void watch_leaks(void)
+{
+	mkdir(DEBUG, 0755);
+	if (mount("none", DEBUG, "debugfs", 0, NULL))
+		printf("# debugfs: %s\n", strerror(errno));
+	if (!access(KMEMLEAK, W_OK))
+		write_file(KMEMLEAK, "clear");
+}
+
+bool nothing_leaked(void)
+{
+	if (access(KMEMLEAK, W_OK))
+		return true;
+	/* It does not tell of what is younger than 5 s */
+	for (int i = 0; i < 2; i++) {
+		sleep(7);
+		CHECK(write_file(KMEMLEAK, "scan"));
+	}
+	if (*read_line(KMEMLEAK))
+		printf("# %s\n", read_line(KMEMLEAK));
+	CHECK(!*read_line(KMEMLEAK));
+	return true;
 }
 
 void power_off(void)
@@ -122,31 +147,6 @@ long pages_on(pid_t pid, unsigned long addr, size_t len, int node)
 	free(pages);
 	free(status);
 	return found;
-}
-
-const char *policy_of(pid_t pid, unsigned long addr)
-{
-	static char policy[64];
-	char path[64], line[1024];
-	unsigned long start;
-	FILE *file;
-
-	snprintf(path, sizeof(path), "/proc/%d/numa_maps", pid);
-	strcpy(policy, "no such mapping");
-	file = fopen(path, "r");
-	while (file && fgets(line, sizeof(line), file)) {
-		int skip = 0;
-
-		if (sscanf(line, "%lx %n", &start, &skip) != 1 || start != addr)
-			continue;
-		/* "prefer (many):1" has a blank of its own */
-		char *end = strpbrk(line + skip + (strncmp(line + skip, "prefer ", 7) ? 0 : 7), " \n");
-
-		snprintf(policy, sizeof(policy), "%.*s", (int)(end - line - skip), line + skip);
-	}
-	if (file)
-		fclose(file);
-	return policy;
 }
 
 const char *read_line(const char *path)

@@ -10,11 +10,15 @@
 #include <sys/uio.h>
 
 #define PAGE 4096UL
+#define DEBUG "/debug"
 
 enum { DEFAULT, PREFERRED, BIND, INTERLEAVE, LOCAL, PREFERRED_MANY };
 enum {
-	STRICT = 1, MOVE = 2, MOVE_ALL = 4, LAZY = 8, HOME_NODE = 16, MF_FUTURE = 32, MF_FUTURE_EXEC = 64
+	STRICT = 1, MOVE = 2, MOVE_ALL = 4, LAZY = 8, HOME_NODE = 16, MF_FUTURE = 32,
+	MF_FUTURE_EXEC = 64, PRIVATE_ANON = 128,
+	ALL_FLAGS = STRICT | MOVE | MOVE_ALL | HOME_NODE | MF_FUTURE | MF_FUTURE_EXEC | PRIVATE_ANON
 };
+enum { FUTURE_BRK = 1, FUTURE_MMAP = 2 };
 
 /* struct mpol_args of the kernel's <linux/mempolicy.h> */
 struct mpol_args {
@@ -23,6 +27,11 @@ struct mpol_args {
 	int32_t home_node;
 	uint64_t maxnode;
 	uint64_t nodes;
+#define MPOL_ARGS_SIZE_VER0 24
+	uint32_t future;
+	uint32_t reserved;
+	uint64_t future_min;
+#define MPOL_ARGS_SIZE_VER1 40
 };
 
 struct test_case {
@@ -43,6 +52,10 @@ void run_cases(const struct test_case *cases, size_t count);
 
 /* Mounts /proc, /sys, /dev and the cgroup hierarchy /cg; only for PID 1. */
 void mount_all(void);
+/* Mounts debugfs; kmemleak, if the kernel has it, forgets what was lost so far. */
+void watch_leaks(void);
+/* Whether it has found nothing since; true on a kernel without it. */
+bool nothing_leaked(void);
 /* Flushes the console and switches the machine off. */
 void power_off(void);
 
@@ -58,8 +71,6 @@ int open_pidfd(pid_t pid);
 
 /* Number of pages of the range that lie on this node (-1: that are not there). */
 long pages_on(pid_t pid, unsigned long addr, size_t len, int node);
-/* The policy that /proc/PID/numa_maps shows for the mapping that starts at addr. */
-const char *policy_of(pid_t pid, unsigned long addr);
 
 /* First line of a file, without its end, in a static buffer; "" if there is none. */
 const char *read_line(const char *path);

@@ -10,7 +10,7 @@
 
 #include "guest.h"
 
-enum operation { MAP, HEAP, TOUCH, FORK };
+enum operation { MAP, TOUCH };
 
 struct order {
 	enum operation operation;
@@ -34,47 +34,13 @@ static long do_map(size_t len)
 			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 }
 
-static long do_heap(size_t len)
-{
-	unsigned long now = (unsigned long)sbrk(0);
-	unsigned long start = (now + PAGE - 1) & ~(PAGE - 1);
-
-	sbrk(start - now + len);
-	touch(start, len);
-	return start;
-}
-
-static long do_fork(unsigned long addr, size_t len)
-{
-	int ready[2];
-	char byte;
-	pid_t pid;
-
-	if (pipe(ready))
-		return -1;
-	pid = fork();
-	if (pid == 0) {
-		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		touch(addr, len);
-		if (write(ready[1], "", 1) != 1)
-			_exit(1);
-		for (;;)
-			pause();
-	}
-	return read(ready[0], &byte, 1) == 1 ? pid : -1;
-}
-
 static long obey(const struct order *order)
 {
 	switch (order->operation) {
 	case MAP:
 		return do_map(order->len);
-	case HEAP:
-		return do_heap(order->len);
 	case TOUCH:
 		return touch(order->addr, order->len);
-	case FORK:
-		return do_fork(order->addr, order->len);
 	}
 	return -1;
 }
@@ -149,17 +115,7 @@ unsigned long target_map_full(struct target *target, size_t len)
 	return addr;
 }
 
-unsigned long target_heap(struct target *target, size_t len)
-{
-	return target_do(target, HEAP, 0, len);
-}
-
 long target_touch(struct target *target, unsigned long addr, size_t len)
 {
 	return target_do(target, TOUCH, addr, len);
-}
-
-pid_t target_fork(struct target *target, unsigned long addr, size_t len)
-{
-	return target_do(target, FORK, addr, len);
 }

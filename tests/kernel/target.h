@@ -21,11 +21,7 @@ void target_end(struct target *target);
 unsigned long target_map(struct target *target, size_t len);
 /* New mapping with all its pages. */
 unsigned long target_map_full(struct target *target, size_t len);
-/* Grows the heap by len (page aligned) and writes to it. */
-unsigned long target_heap(struct target *target, size_t len);
 /* Writes one byte to each page. */
 long target_touch(struct target *target, unsigned long addr, size_t len);
-/* Forks a child that writes to the range (len may be 0) and then sleeps; its pid. */
-pid_t target_fork(struct target *target, unsigned long addr, size_t len);
 
 #endif

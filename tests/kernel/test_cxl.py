@@ -40,9 +40,7 @@ MACHINE = Machine(
 
 
 @pytest.fixture(scope="module")
-def console(
-    kernel: Path, build_init: Build, tmp_path_factory: pytest.TempPathFactory
-) -> str:
+def console(kernel: Path, build_init: Build, tmp_path_factory: pytest.TempPathFactory) -> str:
     init = build_init("cxl_test", "cxl_test.c", "cxl_region.c")
     return boot(kernel, init, MACHINE, tmp_path_factory.mktemp("vm"))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each allocation of a call fails in turn; see faults.c for what holds.
+"""Each allocation of a call fails in turn, and of a process with a default; see faults.c.
 
 Only on a kernel with CONFIG_FAULT_INJECTION, which the flavour ``kasan`` of
 ``make test-kernel-full`` has: `conftest.py` leaves these tests out on any other.
@@ -28,13 +28,14 @@ MACHINE = Machine(
 )
 CASES = (
     *("policy", "interleave", "move", "move_strict", "future", "future_and_ranges"),
+    *("default_mmap", "default_brk", "default_fork", "default_execve"),
     "nothing_leaked",
 )
 
 
 @pytest.fixture(scope="module")
 def console(kernel: Path, build_init: Build, tmp_path_factory: pytest.TempPathFactory) -> str:
-    init = build_init("faults", "faults.c")
+    init = build_init("faults", "faults.c", "faults_default.c")
     return boot(kernel, init, MACHINE, tmp_path_factory.mktemp("vm"))
 
 

@@ -56,13 +56,13 @@ def test_the_root_came_through_modules_of_the_initrd(
 
 def test_the_call_is_announced(boots: dict[str, Boot]) -> None:
     name = "/sys/kernel/mm/mempolicy/process_mbind/"
-    assert line(boots["check"], rf"{name}nr:\d+") == f"{name}nr:473"
-    assert line(boots["check"], rf"{name}version:\d+") == f"{name}version:1"
+    assert line(boots["check"], rf"{name}nr:\d+") == f"{name}nr:900"
+    assert line(boots["check"], rf"{name}version:\d+") == f"{name}version:2"
 
 
 def test_node_feature_discovery_is_told(boots: dict[str, Boot]) -> None:
     assert line(boots["check"], "NFD memplace.process-mbind=.*").endswith("=true")
-    assert line(boots["check"], "NFD memplace.process-mbind-version=.*").endswith("=1")
+    assert line(boots["check"], "NFD memplace.process-mbind-version=.*").endswith("=2")
     assert line(boots["check"], "NFD memplace.process-mbind-future=.*").endswith("=true")
 
 

@@ -20,6 +20,7 @@ from memplace.topology import BUILTIN_TIERS
 __all__ = [
     "MAX_CALL_BYTES",
     "MAX_CALL_RANGES",
+    "MAX_MOVE_BYTES",
     "Action",
     "Call",
     "ExistingPages",
@@ -35,11 +36,15 @@ __all__ = [
 # UIO_MAXIOV, the kernel's limit of one vector (linux include/uapi/linux/uio.h).
 MAX_CALL_RANGES = 1024
 
-# A move holds the target's mmap_lock for writing while it walks a range; page faults of
-# the process wait that long.
+# A call that sets policies only.
 MAX_CALL_BYTES = 1 << 30
 
-# A cut inside a transparent huge page would split its mapping.
+# A call that moves pages as well takes a while, and ends early for nothing but a signal.
+MAX_MOVE_BYTES = 64 << 20
+
+# A cut inside a transparent huge page would split its mapping. It is also the longest range
+# that version 1 of process_mbind() may get for a move: that one walks a range as a whole
+# with the target's mmap_lock held for writing, and page faults of the process wait as long.
 CUT_ALIGNMENT = 2 << 20
 
 
@@ -249,39 +254,51 @@ def _result(rule: Rule, policy: Policy | None, won: Sequence[Region]) -> RuleRes
     )
 
 
-def calls(actions: Iterable[Action]) -> Iterator[Call]:
+def calls(actions: Iterable[Action], *, cut_moves: bool = False) -> Iterator[Call]:
     """Cut actions into calls: one policy and one set of flags each.
 
+    Args:
+        actions: What to do.
+        cut_moves: Cut the ranges whose pages move to 2 MiB: the kernel walks a range as a
+            whole. Later kernels go in steps of their own.
+
     Yields:
-        Calls of at most MAX_CALL_RANGES ranges and MAX_CALL_BYTES in total, together
-        exactly the actions' ranges. A range is cut only at a multiple of 2 MiB (or of its
-        page size, if that is larger; a single page larger than MAX_CALL_BYTES goes alone).
+        Calls of at most MAX_CALL_RANGES ranges and MAX_CALL_BYTES in total, MAX_MOVE_BYTES
+        where pages move, together exactly the actions' ranges. A range is cut only at a
+        multiple of 2 MiB (or of its page size, if that is larger; a single page larger than
+        a call may be goes alone).
     """
     groups: dict[tuple[Policy, ExistingPages, bool], list[Action]] = {}
     for action in actions:
         key = (action.policy, action.existing, action.move_all)
         groups.setdefault(key, []).append(action)
     for (policy, existing, move_all), group in groups.items():
-        for ranges in _batches(group):
+        moves = existing is ExistingPages.MOVE and bool(policy.nodes)
+        most = MAX_MOVE_BYTES if moves else MAX_CALL_BYTES
+        longest = CUT_ALIGNMENT if moves and cut_moves else most
+        for ranges in _batches(group, most, longest):
             yield Call(policy=policy, existing=existing, move_all=move_all, ranges=ranges)
 
 
-def _batches(actions: Iterable[Action]) -> Iterator[tuple[tuple[int, int], ...]]:
+def _batches(
+    actions: Iterable[Action], most: int, longest: int
+) -> Iterator[tuple[tuple[int, int], ...]]:
     batch: list[tuple[int, int]] = []
-    room = MAX_CALL_BYTES
+    room = most
     for action in actions:
+        alignment = max(CUT_ALIGNMENT, action.page_size)
         start = action.start
         while start < action.end:
-            stop = _cut(start, action.end, room, max(CUT_ALIGNMENT, action.page_size))
+            stop = _cut(start, action.end, min(room, max(longest, alignment)), alignment)
             if stop == start and not batch:  # a page larger than a call may be
                 stop = min(action.end, start + action.page_size)
             if stop > start:
                 batch.append((start, stop))
                 room -= stop - start
-                start = stop
-            if start < action.end or len(batch) == MAX_CALL_RANGES or room <= 0:
+            if stop == start or len(batch) == MAX_CALL_RANGES or room <= 0:
                 yield tuple(batch)
-                batch, room = [], MAX_CALL_BYTES
+                batch, room = [], most
+            start = stop
     if batch:
         yield tuple(batch)
 

@@ -38,10 +38,11 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
     Args:
         base: A directory of ``kernel/``.
         flavour: ``kernel/configs/flavour-NAME.config`` on top of the lab's configuration, or
-            `UNPATCHED`: the same without the series, to compare with; or `BROKEN`: the series
-            with everything in ``tests/kernel/broken``, to see that the tests can fail.
+            several of them with a plus sign in between; or `UNPATCHED`: the same without the
+            series, to compare with; or `BROKEN`: the series with everything in
+            ``tests/kernel/broken``, to see that the tests can fail.
     """
-    name = f"{base}-{flavour}" if flavour else base
+    name = f"{base}-{flavour.replace('+', '-')}" if flavour else base
     inputs = [KERNEL / part for part in ("build", "lib", f"configs/lab-{base}.config")]
     key = store.digest(*_SELFTESTS, *_VMA_TESTS, _changes(base), *inputs, *_options(flavour))
 
@@ -65,7 +66,9 @@ def _options(flavour: str) -> list[str | Path]:
         return [
             part for change in sorted(_BROKEN_BY.glob("*.diff")) for part in ("--extra", change)
         ]
-    return ["--fragment", KERNEL / f"configs/flavour-{flavour}.config"] if flavour else []
+    names = flavour.split("+") if flavour else []
+    files = [KERNEL / f"configs/flavour-{name}.config" for name in names]
+    return [part for file in files for part in ("--fragment", file)]
 
 
 def _changes(base: str) -> str:

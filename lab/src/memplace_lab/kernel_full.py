@@ -5,7 +5,8 @@
     lab/enter python3 -m memplace_lab.kernel_full 7.3 6.12-lockdep
 
 A part is a kernel to build and tests to run on it. An outcome without a failure is kept
-by what it was made of, so an interrupted run goes on where it was.
+by what it was made of, so an interrupted run goes on where it was; so is each run of the
+fuzzer (see `kernel_fuzz`).
 """
 
 from __future__ import annotations
@@ -17,18 +18,25 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
-from memplace_lab import kernel, kernel_neighbours, neighbour_programs, store
+from memplace_lab import kernel, kernel_fuzz, kernel_neighbours, neighbour_programs, store
 from memplace_lab.steps import say
 
 _SUITE = store.REPO / "tests" / "kernel"
+_FUZZER = (
+    *("fuzz.c", "fuzz.h", "fuzz_request.c", "fuzz_target.c", "guest.c", "guest.h"),
+    *("test_fuzz.py", "tap.py"),
+)
 _CLEAN = "no_case_failed or did_not_complain"
 _LOCKING = "locking, checks of mm"
 _ERRORS = "memory errors, undefined behaviour, failing allocations, leaks"
+_MANY_CALLS = "fuzzer 10 M calls, KASAN + lockdep"
 _AS_BEFORE = "tests of mm, numactl and LTP: as without the series"
 
 
@@ -38,7 +46,7 @@ class Part:
 
     Attributes:
         base: A directory of ``kernel/``.
-        flavour: See `kernel.image`.
+        flavour: See `kernel.image`; with a plus sign a kernel with both.
         select: An expression for ``pytest -k``; "" for all, None where building is the test.
         why: What the part is to show.
         neighbours: Run the tests of others instead, see `kernel_neighbours`; what fails
@@ -58,7 +66,8 @@ class Part:
         """What is special about it, if anything."""
         if self.neighbours:
             return "neighbours"
-        return "fuzzer" if self.calls else self.flavour
+        words = [*self.flavour.split("+"), "fuzzer" if self.calls else ""]
+        return "-".join(filter(None, words))
 
     @property
     def name(self) -> str:
@@ -78,6 +87,7 @@ PARTS = (
     Part("6.12", "broken", "test_broken", "selftests fail on a kernel broken on purpose"),
     Part("6.12", "no-numa", f"one_node and ({_CLEAN})", "the call is absent, its tests skip"),
     Part("6.12", "", "test_fuzz", "a million calls of the fuzzer", calls=1_000_000),
+    Part("6.12", "kasan+lockdep", "test_fuzz", _MANY_CALLS, calls=10_000_000),
     Part("6.12", why=_AS_BEFORE, neighbours=True),
     Part("7.3", why=_AS_BEFORE, neighbours=True),
 )
@@ -114,38 +124,50 @@ def main() -> int:
 
 def _outcome(part: Part) -> Outcome:
     bzimage = kernel.image(part.base, part.flavour)
-    key = store.digest(bzimage.parent.name, part.select or "", str(part.calls), _SUITE)
+    tests = [_SUITE / name for name in _FUZZER] if part.calls else [_SUITE]
+    key = store.digest(bzimage.parent.name, part.select or "", str(part.calls), *tests)
     if part.neighbours:
         key = kernel_neighbours.key(part.base)
     kept = store.CACHE / "kernel-full" / f"{part.name}-{key}.json"
     if kept.exists():
         say(f"{part.name}: known already ({kept})")
         return Outcome(**json.loads(kept.read_text()))
-    outcome = _run(part, bzimage)
+    outcome = _run(part, bzimage, kept.with_suffix(".runs"))
     if not outcome.failed:
         kept.parent.mkdir(exist_ok=True)
         kept.write_text(json.dumps(asdict(outcome)))
     return outcome
 
 
-def _run(part: Part, bzimage: Path) -> Outcome:
+def _run(part: Part, bzimage: Path, runs: Path) -> Outcome:
     start = time.monotonic()
+    seconds = None
     if part.neighbours:
         passed, failed = _compared(part.base)
+    elif part.calls:
+        fuzzed = kernel_fuzz.fuzz(part.calls, runs, partial(_fuzzed, bzimage, part))
+        passed, failed, seconds = fuzzed.passed, fuzzed.failed, fuzzed.seconds
     else:
-        passed, failed = (0, 0) if part.select is None else _tested(bzimage, part)
+        passed, failed = (0, 0) if part.select is None else _tested(bzimage, part, {})
     return Outcome(
         release=(bzimage.parent / "release").read_text().strip(),
         passed=passed,
         failed=failed,
-        seconds=round(time.monotonic() - start),
+        seconds=round(time.monotonic() - start) if seconds is None else seconds,
         day=date.today().isoformat(),
     )
 
 
-def _tested(bzimage: Path, part: Part) -> tuple[int, int]:
+def _fuzzed(bzimage: Path, part: Part, seed: int, calls: int) -> tuple[int, int, int]:
+    """One run of the fuzzer: tests that passed, tests that did not, seconds."""
+    start = time.monotonic()
+    env = {"MEMPLACE_FUZZ_CALLS": str(calls), "MEMPLACE_FUZZ_SEED": str(seed)}
+    passed, failed = _tested(bzimage, part, env)
+    return passed, failed, round(time.monotonic() - start)
+
+
+def _tested(bzimage: Path, part: Part, more: Mapping[str, str]) -> tuple[int, int]:
     """Run the tests; how many passed, and how many did not."""
-    more = {"MEMPLACE_FUZZ_CALLS": str(part.calls)} if part.calls else {}
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-v", f"--junitxml={report}", str(_SUITE)]

@@ -35,7 +35,7 @@ __all__ = ["Health", "Worker", "run"]
 log = logging.getLogger(__name__)
 
 # A pass over a big process moves memory for a while between two ticks; one call moves at
-# most 1 GiB.
+# most 64 MiB, or sets the policy of 1 GiB.
 _HANGS_AFTER_S = 120.0
 
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -226,6 +226,8 @@ def run(settings: Settings) -> None:
     features = probe(settings.host)
     metrics.feature_supported.labels("process_mbind").set(0 if features.error else 1)
     log.info("probed", extra={"reason": features.reason, "detail": features.message})
+    if features.warning:
+        log.warning(features.warning)
     HttpServer(
         settings.http_port,
         healthy=lambda: health.is_alive,
@@ -239,7 +241,7 @@ def run(settings: Settings) -> None:
     publisher = kube.Publisher(client, settings.node_name, lambda: health.is_alive)
     worker = build_worker(
         settings,
-        kernel=RunningKernel(features.nr),
+        kernel=RunningKernel(features.nr, features.version),
         features=features,
         cache=cache,
         sink=publisher,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from memplace.kinds import ExistingPages
 from memplace.policy import Action, Call, calls
 
-from memplace_agent.errors import CallFailed, HoleInRange, MissingCapability
+from memplace_agent.errors import CallFailed, HoleInRange, MissingCapability, TryAgain
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, Kernel, PidFd
 
 __all__ = ["ApplyReport", "apply"]
@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 # A process where this many ranges fail has one cause for all of them.
 _MAX_ERRORS = 8
+
+# The first version of process_mbind() that walks a range in short steps.
+_STEPS_SINCE = 2
 
 
 @dataclass(slots=True)
@@ -30,12 +33,14 @@ class ApplyReport:
         calls: How many were made.
         done_bytes: Bytes of address space the kernel says it went through.
         holes: Ranges skipped because they are not wholly mapped any more: normal.
+        again: Ranges left to the next pass because the process was busy: normal too.
         errors: Other failures, at most a few; the ranges behind them were still tried.
     """
 
     calls: int = 0
     done_bytes: int = 0
     holes: int = 0
+    again: int = 0
     errors: list[CallFailed | MissingCapability] = field(default_factory=list)
 
 
@@ -61,10 +66,10 @@ def apply(
         ProcessGone: The process ended; what was done is gone with it.
     """
     report = ApplyReport()
-    for call in calls(actions):
+    for call in calls(actions, cut_moves=kernel.version < _STEPS_SINCE):
         flags = _flags(call, move_all)
         rest = call.ranges
-        while rest and len(report.errors) < _MAX_ERRORS:
+        while rest and len(report.errors) + report.again < _MAX_ERRORS:
             progress()
             rest = rest[_one_call(kernel, pidfd, call, rest, flags, report) :]
     return report
@@ -91,6 +96,10 @@ def _one_call(
         done = kernel.process_mbind(pidfd, ranges, call.policy, flags)
     except HoleInRange:
         report.holes += 1
+        return 1
+    except TryAgain as err:
+        log.debug("process_mbind of %x-%x: %s", *ranges[0], err)
+        report.again += 1
         return 1
     except (CallFailed, MissingCapability) as err:
         log.debug("process_mbind of %x-%x: %s", *ranges[0], err)

@@ -9,7 +9,14 @@ from typing import NoReturn
 
 from memplace.errors import MemplaceError, MissingCapability, ProcessGone
 
-__all__ = ["CallFailed", "HoleInRange", "MissingCapability", "ProcessGone", "raise_errno"]
+__all__ = [
+    "CallFailed",
+    "HoleInRange",
+    "MissingCapability",
+    "ProcessGone",
+    "TryAgain",
+    "raise_errno",
+]
 
 
 class CallFailed(MemplaceError, OSError):  # noqa: N818  says what happened
@@ -25,12 +32,25 @@ class HoleInRange(CallFailed):
     HELP = "Nothing to do: the next pass sees the mappings that exist then."
 
 
+class TryAgain(CallFailed):
+    """The process is in the middle of something that passes.
+
+    It has just been made by vfork() (EBUSY), executes a program (ESRCH, but it lives), or
+    maps something else by now (ESTALE).
+    """
+
+    reason = "TryAgain"
+    HELP = "Nothing to do: the next pass tries again."
+
+
 def raise_errno(number: int, call: str) -> NoReturn:
     """Raise the error that an errno of a call on a process means.
 
     Raises:
         ProcessGone: ESRCH, no such process, zombie, or its address space is going away.
         HoleInRange: EFAULT, the first range has a hole.
+        TryAgain: EBUSY, it still uses the memory of its parent; ESTALE, the first range is
+            not private anonymous memory any more.
         MissingCapability: EPERM or EACCES, the kernel refuses this process.
         CallFailed: Anything else.
     """
@@ -39,6 +59,8 @@ def raise_errno(number: int, call: str) -> NoReturn:
         raise ProcessGone(number, text)
     if number == errno.EFAULT:
         raise HoleInRange(number, text)
+    if number in (errno.EBUSY, errno.ESTALE):
+        raise TryAgain(number, text)
     if number in (errno.EPERM, errno.EACCES):
         raise MissingCapability(number, text)
     raise CallFailed(number, text)

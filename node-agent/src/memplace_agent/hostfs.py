@@ -21,6 +21,7 @@ class HostFs:
         cgroup: The root of the cgroup tree.
         journal: The journal directory as this container mounts it.
         seccomp: The directory of the seccomp profile, as the host names it.
+        own_cgroup: The agent's own cgroup: the root of what a container sees of the tree.
     """
 
     proc: Path = Path("/proc")
@@ -28,6 +29,7 @@ class HostFs:
     cgroup: Path = Path("/sys/fs/cgroup")
     journal: Path = Path("/run/memplace")
     seccomp: Path = Path("/var/lib/kubelet/seccomp/memplace")
+    own_cgroup: Path = Path("/sys/fs/cgroup")
 
     @property
     def announcement(self) -> Path:

@@ -12,6 +12,8 @@ import pytest
 from memplace.api.v1alpha1 import parse_placement
 from memplace.assignment import PodRef
 from memplace.kinds import Mode, Policy
+from memplace.policy import plan
+from memplace_agent.containers.processes import Pinned, read_address_space
 from memplace_agent.errors import CallFailed, HoleInRange, ProcessGone
 from memplace_agent.hostfs import HostFs
 from memplace_agent.journal import Journal
@@ -66,7 +68,9 @@ class Machine:
             sysfs=root / "sys",
             cgroup=root / "cgroup",
             journal=root / "journal",
+            own_cgroup=root / "own-cgroup",
         )
+        self.version = 2
         self.processes = {}
         self.calls = []
         self.on_call = None
@@ -74,6 +78,7 @@ class Machine:
         self.add_node(0, cpus="0-1", tier=4)
         self.add_node(1, cpus="", tier=5)
         self.host.cgroup.mkdir(parents=True)
+        self.host.own_cgroup.mkdir()
         (self.host.cgroup / "cpuset.mems.effective").write_text("0-1\n")
 
     def add_node(self, number, *, cpus, tier, free_kb=8 << 20):
@@ -283,6 +288,14 @@ class Node:
     def full(self, *placements, pods=None):
         self.world = World(placements=placements, pods=tuple(pods or [pod()]))
         return self.reports(self.reconciler.full_pass(self.world))
+
+    def actions(self, pid, wanted):
+        """What a placement wants done to a process."""
+        host, pidfd = self.machine.host, self.machine.pidfd_open(pid)
+        space = read_address_space(host, self.machine, Pinned(pid, 1000, 1, pidfd))
+        return plan(
+            wanted.rules, tiers=wanted.tiers, allowed=wanted.allowed, regions=space.regions
+        ).actions
 
     def scan(self):
         """What the worker does between full passes."""

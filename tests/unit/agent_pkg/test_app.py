@@ -48,7 +48,7 @@ def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host):
     worker = build_worker(
         Settings(node_name="n", host=host),
         kernel=None,
-        features=Features(473),
+        features=Features(900, 2),
         cache=cache,
         sink=sink,
         health=Health(),

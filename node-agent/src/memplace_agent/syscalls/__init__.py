@@ -19,7 +19,7 @@ from memplace.kinds import Mode, Policy
 from memplace.nodes import WORD_BITS, to_words
 
 from memplace_agent._memplace_sys import ffi, lib
-from memplace_agent.errors import ProcessGone, raise_errno
+from memplace_agent.errors import ProcessGone, TryAgain, raise_errno
 
 __all__ = [
     "MPOL_ARGS_SIZE",
@@ -54,6 +54,10 @@ _FLAGS = {"static": 1 << 15, "relative": 1 << 14, "balancing": 1 << 13}
 class Kernel(Protocol):
     """What the agent asks of the kernel about one process."""
 
+    @property
+    def version(self) -> int:
+        """The version of process_mbind(); from 2 on a long range stops nobody for long."""
+
     def pidfd_open(self, pid: int) -> PidFd:
         """Return a pidfd, which the caller closes; raises ProcessGone."""
 
@@ -72,9 +76,15 @@ def raw_call(nr: int, pidfd: int, vec: Any, vlen: int, args: Any, usize: int, fl
 
 @dataclass(frozen=True, slots=True)
 class RunningKernel:
-    """The kernel this runs on; ``nr`` is the number it announces, None without the call."""
+    """The kernel this runs on.
+
+    Attributes:
+        nr: The number it announces for process_mbind(), None without the call.
+        version: The version it announces.
+    """
 
     nr: int | None
+    version: int = 0
 
     def pidfd_open(self, pid: int) -> PidFd:
         """Return a pidfd, which the caller closes.
@@ -110,6 +120,7 @@ class RunningKernel:
 
         Raises:
             ProcessGone: ESRCH.
+            TryAgain: EBUSY, ESTALE; ESRCH, but the process lives.
             HoleInRange: EFAULT at the first range.
             MissingCapability: EPERM, EACCES.
             CallFailed: Another errno at the first range; ENOSYS without an announced number.
@@ -124,6 +135,10 @@ class RunningKernel:
             entry.iov_len = end - start
         with _mpol_args(policy) as args:
             done = raw_call(self.nr, pidfd, vec, len(ranges), args, MPOL_ARGS_SIZE, flags)
+        if done == -errno.ESRCH and self.is_alive(pidfd):
+            # A thread that does not lead the process executes a program: the old leader, which
+            # the pidfd still names, has no memory any more. Or the new program has begun.
+            raise TryAgain(errno.ESRCH, "process_mbind: the process executes another program")
         if done < 0:
             raise_errno(-done, "process_mbind")
         return done

@@ -39,11 +39,15 @@ class Features:
 
     Attributes:
         nr: The number of process_mbind(); None unless everything is in order.
+        version: Its version; 0 without a number.
         error: What is in the way, None when nothing is.
+        warning: What is not in the way, but makes others wait; empty when nothing does.
     """
 
     nr: int | None
+    version: int = 0
     error: FeatureUnavailable | None = None
+    warning: str = ""
 
     @property
     def reason(self) -> str:
@@ -54,7 +58,8 @@ class Features:
     def message(self) -> str:
         """What was found, and what to do about it."""
         if self.error is None:
-            return f"process_mbind() is system call {self.nr} of this kernel"
+            found = f"process_mbind() is system call {self.nr} of this kernel"
+            return f"{found}; {self.warning}" if self.warning else found
         return f"{self.error} {self.error.HELP}"
 
 
@@ -66,14 +71,14 @@ def probe(host: HostFs, call: RawCall = raw_call) -> Features:
         call: Makes the call; a test on a kernel without it gives another.
     """
     try:
-        nr = _announced_number(host.announcement)
+        nr, version = _announced(host.announcement)
         _check_signature(nr, call)
         missing = missing_capabilities((host.proc / "self/status").read_text())
         if missing:
             raise MissingCapability(f"the agent runs without {' and '.join(missing)}.")
     except FeatureUnavailable as err:
-        return Features(None, err)
-    return Features(nr)
+        return Features(None, error=err)
+    return Features(nr, version, warning=_cpu_limit(host.own_cgroup / "cpu.max"))
 
 
 def missing_capabilities(status: str) -> list[str]:
@@ -84,16 +89,32 @@ def missing_capabilities(status: str) -> list[str]:
     return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
 
 
-def _announced_number(directory: Path) -> int:
+def _cpu_limit(file: Path) -> str:
+    # Linux 6.12 takes the CPU away in the middle of a system call, with the target's lock held
+    # and its pages unmapped. Source: Documentation/admin-guide/cgroup-v2.rst, cpu.max.
     try:
-        numbers = {name: int((directory / name).read_text()) for name in ("nr", "args_size")}
+        quota, period = file.read_text().split()
+    except (OSError, ValueError):  # no container, no cgroup v2 or no cpu controller
+        return ""
+    if quota == "max":
+        return ""
+    return (
+        f"but the agent is limited to {int(quota) / int(period):g} CPUs: a throttled mover keeps "
+        "its victims waiting; take the CPU limit off (a LimitRange may have added it)"
+    )
+
+
+def _announced(directory: Path) -> tuple[int, int]:
+    names = ("nr", "version", "args_size")
+    try:
+        numbers = {name: int((directory / name).read_text()) for name in names}
     except FileNotFoundError as err:
         raise KernelWithoutProcessMbind("this kernel does not announce process_mbind().") from err
     except ValueError as err:
         raise KernelWithoutProcessMbind("the kernel's announcement has no number.") from err
     if numbers["args_size"] < MPOL_ARGS_SIZE:
         raise KernelWithoutProcessMbind("the kernel announces a process_mbind() unknown here.")
-    return numbers["nr"]
+    return numbers["nr"], numbers["version"]
 
 
 def _check_signature(nr: int, call: RawCall) -> None:

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent makes of the kernel's announcement and of what the call answers."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+from memplace.policy import CUT_ALIGNMENT
+from memplace_agent import syscalls
+from memplace_agent.apply import apply
+from memplace_agent.errors import CallFailed, ProcessGone, TryAgain
+from memplace_agent.place import Wanted
+from memplace_agent.syscalls import RunningKernel
+from memplace_agent.syscalls.features import probe
+
+SIGNATURE = (errno.EINVAL, errno.E2BIG, errno.EINVAL, errno.EFAULT, errno.EBADF, 0)
+CAPABLE = "CapEff:\t0000000000880000\n"
+
+
+@pytest.fixture
+def announced(machine):
+    """Announce a version of the call, as a kernel with the series does; then probe it."""
+
+    def announce(version):
+        directory = machine.host.announcement
+        directory.mkdir(parents=True)
+        for name, number in (("nr", 900), ("version", version), ("args_size", 40)):
+            if number is not None:
+                (directory / name).write_text(f"{number}\n")
+        status = machine.host.proc / "self/status"
+        status.parent.mkdir(parents=True)
+        status.write_text(CAPABLE)
+        answers = iter(SIGNATURE)
+        return probe(machine.host, lambda *_: -next(answers))
+
+    return announce
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_version_is_read_with_the_number(announced, version):
+    features = announced(version)
+    assert (features.nr, features.version, features.error) == (900, version, None)
+
+
+def test_an_announcement_without_a_version_is_none(announced):
+    features = announced(None)
+    assert features.nr is None
+    assert features.reason == "KernelWithoutProcessMbind"
+
+
+@pytest.fixture
+def pidfd():
+    pidfd = os.pidfd_open(os.getpid())
+    yield pidfd
+    os.close(pidfd)
+
+
+def answer(monkeypatch, number):
+    monkeypatch.setattr(syscalls, "raw_call", lambda *_: -number)
+
+
+def bind(pidfd, kit):
+    return RunningKernel(900, 2).process_mbind(pidfd, [(0, 4096)], kit.CXL, 0)
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.ESTALE])
+def test_what_passes_by_itself_is_for_the_next_round(monkeypatch, pidfd, kit, number):
+    answer(monkeypatch, number)
+    with pytest.raises(TryAgain):
+        bind(pidfd, kit)
+
+
+def test_esrch_of_a_living_process_is_not_its_end(monkeypatch, pidfd, kit):
+    """A thread that does not lead it may be in execve(): the old leader has no memory then."""
+    answer(monkeypatch, errno.ESRCH)
+    with pytest.raises(TryAgain):
+        bind(pidfd, kit)
+
+
+def test_esrch_of_a_dead_process_is_its_end(monkeypatch, kit):
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    pidfd = os.pidfd_open(child)
+    os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOWAIT)
+    answer(monkeypatch, errno.ESRCH)
+    try:
+        with pytest.raises(ProcessGone):
+            bind(pidfd, kit)
+    finally:
+        os.waitpid(child, 0)
+        os.close(pidfd)
+
+
+def moved_ranges(machine):
+    return [(start, end) for _, ranges, _, flags in machine.calls if flags for start, end in ranges]
+
+
+@pytest.mark.parametrize(("version", "longest"), [(1, CUT_ALIGNMENT), (2, 8 << 20)])
+def test_only_a_kernel_that_walks_ranges_as_a_whole_gets_short_ones(node, kit, version, longest):
+    node.machine.version = version
+    node.machine.start(100, "a" * 64, kit.anon(size=8 << 20))
+    node.full(kit.placement())
+    made = moved_ranges(node.machine)
+    assert max(end - start for start, end in made) == longest
+    assert sum(end - start for start, end in made) == 8 << 20
+
+
+def actions(node, kit, *regions):
+    node.machine.start(100, "a" * 64, *regions)
+    wanted = Wanted(
+        placement=kit.placement(),
+        container_id="a" * 64,
+        tiers={"cxl": frozenset({1})},
+        known_tiers=frozenset(),
+        allowed=frozenset({0, 1}),
+    )
+    return node.actions(100, wanted)
+
+
+def test_busy_is_no_error_and_not_tried_for_ever(node, kit):
+    """A process that is busy refuses each of its ranges; a few have to be enough."""
+    many = [kit.anon(start=(2 + n) << 28) for n in range(40)]
+    wanted = actions(node, kit, *many)
+    tries = []
+
+    def busy():
+        tries.append(1)
+        raise TryAgain(errno.EBUSY, "busy")
+
+    node.machine.on_call = busy
+    report = apply(node.machine, node.machine.pidfd_open(100), wanted, move_all=False)
+    assert report.errors == []
+    assert report.again == len(tries) == 8
+
+
+def test_a_busy_container_is_moving_and_placed_by_the_next_round(started, kit):
+    started.machine.on_call = lambda: (_ for _ in ()).throw(TryAgain(errno.EBUSY, "busy"))
+    assert started.full(kit.placement())["mp", "p", "c0"].state == "Moving"
+    started.machine.on_call = None
+    assert started.full(kit.placement())["mp", "p", "c0"].state == "Placed"
+
+
+def test_another_errno_still_fails_the_container(started, kit):
+    started.machine.on_call = lambda: (_ for _ in ()).throw(CallFailed(errno.EINVAL, "no"))
+    assert started.full(kit.placement())["mp", "p", "c0"].state == "Failed"
+
+
+@pytest.mark.parametrize(
+    ("own", "limit"),
+    [
+        ({"cpu.max": "max 100000\n"}, None),
+        ({}, None),
+        ({"cpu.max": "10000 100000\n"}, "0.1"),
+        ({"cpu.max": "250000 100000\n"}, "2.5"),
+    ],
+)
+def test_a_cpu_limit_is_told(announced, machine, own, limit):
+    """A throttled mover keeps its victims waiting, for seconds on Linux 6.12."""
+    for name, text in own.items():
+        (machine.host.own_cgroup / name).write_text(text)
+    features = announced(2)
+    assert features.error is None
+    if limit is None:
+        assert features.warning == ""
+        assert features.message == "process_mbind() is system call 900 of this kernel"
+    else:
+        assert f"limited to {limit} CPUs" in features.warning
+        assert "a throttled mover keeps its victims waiting" in features.warning
+        assert features.message.endswith(features.warning)
