@@ -110,7 +110,7 @@ def _before(before: Path, after: Path, folder: Path, rounds: int) -> None:
 def _victim(bzimage: Path, folder: Path, options: argparse.Namespace) -> None:
     counted, rounds = options.clock == "instructions", options.rounds
     append = f"rounds={rounds} {'counted=1' if counted else ''}"
-    init = _compile(folder / "victim", "victim.c")
+    init = _compile(folder / "stalls", "stalls.c", "victim.c")
     console = _run(bzimage, init, _How("what a victim sees", counted, _TWO), append)
     found = bench_victim.samples(console)
     if missing := bench_victim.missing(found, rounds):

@@ -13,7 +13,7 @@ from memplace_lab.bench_calls import verdict
 SIZES = {
     "64M": "64 MiB in pages of 4 KiB",
     "1G": "1 GiB in pages of 4 KiB",
-    "thp-1G": "1 GiB in huge pages of 2 MiB",
+    "thp-256M": "256 MiB in huge pages of 2 MiB",
 }
 MOVERS = {
     "process_mbind": "process_mbind(), one range",
