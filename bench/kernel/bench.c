@@ -264,12 +264,14 @@ int main(void)
 	number = announced_number();
 	if (getenv("rounds"))
 		rounds = atoi(getenv("rounds"));
-	if (getenv("cost"))
+	if (getenv("cost")) {
 		neighbours();
-	if (number >= 0 && getenv("cost"))
-		cost_of_a_page();
-	else if (number >= 0)
+		if (number >= 0)
+			cost_of_a_page();
+	} else {
+		expect("kernels with process_mbind()", number >= 0, true);
 		compare();
+	}
 	printf("DONE\n");
 	power_off();
 }

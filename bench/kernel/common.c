@@ -22,8 +22,10 @@ uint64_t now(void)
 
 void expect(const char *name, long got, long want)
 {
-	if (got != want)
-		printf("ERROR %s: %ld, expected %ld\n", name, got, want);
+	if (got == want)
+		return;
+	printf("ERROR %s: %ld, expected %ld\n", name, got, want);
+	power_off();
 }
 
 long call(int pidfd, const struct iovec *vec, size_t vlen, int mode, uint64_t nodes,

@@ -18,7 +18,7 @@ extern long number;
 
 /* Nanoseconds; instructions where these are counted. */
 uint64_t now(void);
-/* Prints an ERROR, which ends in a failure of the whole, unless both are the same. */
+/* Ends the whole with an ERROR unless both are the same. */
 void expect(const char *name, long got, long want);
 
 /* One call, the number known beforehand: what a program does that calls more than once. */

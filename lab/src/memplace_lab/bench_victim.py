@@ -92,7 +92,7 @@ def _worst(found: Samples, size: str, mover: str, kind: str) -> float:
 
 def table(found: Samples, size: str) -> str:
     """What the victim saw while this much was moved, as a Markdown table."""
-    head = [f"{SIZES[size]}, moved by", "takes", "isolated, MiB"]
+    head = [f"{SIZES[size]}, moved by", "a call takes", "isolated, MiB"]
     for kind in KINDS.values():
         head += [f"{kind}: worst", "p99"]
     lines = [f"| {' | '.join(head)} |", f"|---{'|---:' * (len(head) - 1)}|"]
@@ -135,12 +135,14 @@ def _goals(found: Samples) -> Iterator[tuple[str, float, float]]:
 
 
 LEGEND = """\
-A thread of the victim does one thing every 0.2 ms, on another processor than the mover:
-a first write to a page of the range that is not there; mmap(), touch and munmap() of one page
-anywhere; or the slowest of 16 reads at random places of what is moved. worst: the longest of
-these in a round, the median of {rounds} rounds (in brackets: of all rounds). p99: all but one
-of 100 are shorter; who is held up for long counts as often as it would have begun again.
-isolated: the most memory seen off the LRU lists at a time, where it cannot be reclaimed.
+Every 0.2 ms, on another processor than the mover, the victim does one thing:
+- page fault: the first write to a page of the range;
+- mmap, touch, munmap: of one page, anywhere;
+- read: of 16 places of what is moved, the slowest counts.
+
+worst: the longest it took in a round, the median of {rounds} rounds (in brackets: in all rounds).
+p99: all but one of 100 took less; while it is held up, what it would have begun counts, too.
+isolated: the most memory seen off the LRU lists at a time; nobody can reclaim it meanwhile.
 All times are in ms ({unit}). Less is better everywhere.
 """
 GOALS = f"""\
