@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure process_mbind() against the other calls that move memory, in one machine, one run.
 
-    make bench-kernel                                   # both parts, some 6 minutes
+    make bench-kernel                                   # both parts, some 8 minutes
     lab/enter python3 bench/kernel --part victim        # what the process sees that is moved
     lab/enter python3 bench/kernel --before BZIMAGE     # and what changed since that kernel
 

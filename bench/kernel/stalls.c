@@ -130,7 +130,7 @@ static void measure(struct memory *memory, const struct size *size, enum mover m
 		long failed;
 
 		page_list_to(&memory->list, node);
-		usleep(20000);
+		usleep(5000);
 		shared->recording = true;
 		usleep(2000);
 		start = now();

@@ -142,7 +142,7 @@ static void be_victim(const struct victim *victim)
 			if (recording && turn++ % 8 == 0)
 				sample_isolated(shared, vmstat);
 		}
-		usleep(GAP_US);
+		usleep(kind == NOTHING ? 1000 : GAP_US);
 	}
 }
 
