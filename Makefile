@@ -25,7 +25,7 @@ test-kernel: ## Boot the patched kernel on five kinds of machines and run its te
 test-kernel-full: ## The same for every base and debug flavour: hours; goes on where it was
 	@$(IN_LAB) sh -c '$(SYNC) && exec python3 -m memplace_lab.kernel_full'
 
-bench-kernel: ## Compare process_mbind() with mbind(), move_pages() and migrate_pages()
+bench-kernel: ## Compare process_mbind() with the other calls, also in what the moved process sees
 	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/kernel'
 
 bench-heap: ## Tell how much of the heap of real programs follows a default set for it

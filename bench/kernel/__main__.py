@@ -1,103 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measure process_mbind() against the other calls that move memory, in one machine, one run.
 
-    make bench-kernel                                    # the comparison, a minute or two
-    lab/enter python3 bench/kernel --before BZIMAGE      # and what the series costs others
+    make bench-kernel                                   # both parts, some 8 minutes
+    lab/enter python3 bench/kernel --part victim        # what the process sees that is moved
+    lab/enter python3 bench/kernel --before BZIMAGE     # and what changed since that kernel
 
-Every figure is a ratio of medians. The processor is emulated, so the times themselves say
-nothing; with --instructions they are the number of instructions executed, which depends
-little on what else the machine does.
+calls    What the calls cost: ratios of medians, against goals.
+victim   How long a process is held up while its memory is moved, and how much memory is
+         isolated at a time.
+before   With another kernel: page faults, mbind(2), mmap() and munmap(), in instructions. A
+         kernel without the series tells what it costs those that don't use it. With one that
+         has an earlier version of the call, a page that is moved is compared, too.
+
+The processors are emulated. Instructions are counted, one is one nanosecond: a run gives
+nearly the same figures again, wherever it runs and whatever else runs there. What caches,
+TLBs and interrupts between processors take is not in them. For the calls there is one
+processor; for the victim two, which take turns and count together. With --clock time there
+are two that run at once, and time is measured, which is the emulator's and not to be trusted
+on a machine that does anything else; take more rounds.
+
+Each call is checked: the memory is where it was to put it, or the run fails with status 1.
+A goal that is missed is no failure. --kernel and --before take a file of the cache folder as
+/cache/..., for that is where the lab's root has it.
 """
 
 from __future__ import annotations
 
 import argparse
-import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 
-from memplace_lab import kernel
+from memplace_lab import bench_calls, bench_victim, kernel
 from memplace_lab.microvm import Machine, boot
+from memplace_lab.steps import step
 
 HERE = Path(__file__).resolve().parent
 TESTS = HERE.parents[1] / "tests" / "kernel"
-_TIME = re.compile(r"^TIME (\S+) \d+ (\d+)$", re.MULTILINE)
 _MEMORY = (
     *("-m", "4G"),
     *("-object", "memory-backend-memfd,id=m0,size=2G", "-numa", "node,nodeid=0,memdev=m0,cpus=0-1"),
     *("-object", "memory-backend-memfd,id=m1,size=2G", "-numa", "node,nodeid=1,memdev=m1"),
 )
+_ONE, _TWO = ("-smp", "1,maxcpus=2"), ("-smp", "2")
+
+_UNITS = {
+    "instructions": "instructions, one is 1 ns",
+    "time": "time of the emulator",
+}
 
 
 @dataclass(frozen=True)
-class Ratio:
-    """One line of the table: what is compared, and what it should come to.
-
-    Attributes:
-        what: For people.
-        over: The measurement above the line.
-        under: The one below.
-        goal: The least or the most it should be; None where there is no goal.
-        at_least: Whether `goal` is the least.
-    """
-
-    what: str
-    over: str
-    under: str
-    goal: float | None = None
-    at_least: bool = False
-
-
-def _times(flag: str, count: int, goal: float | None) -> Ratio:
-    what = {"policy": "policy only", "move": "with MOVE"}[flag]
-    return Ratio(
-        f"{count} ranges of 32 KiB, {what}: time of one call / of {count} mbind() by the process",
-        f"{flag}.{count}.process_mbind",
-        f"{flag}.{count}.mbind",
-        goal,
-    )
-
-
-def _throughput(shape: str, peer: str, goal: float | None) -> Ratio:
-    what = f"{shape}: throughput / that of {peer}()"
-    return Ratio(what, f"{shape}.{peer}", f"{shape}.process_mbind", goal, at_least=True)
-
-
-COMPARISON = (
-    *(_times("policy", count, 0.5 if count == 1024 else None) for count in (1, 16, 256, 1024)),
-    *(_times("move", count, 0.1 if count == 1024 else None) for count in (1, 16, 256, 1024)),
-    _throughput("scattered-1024x32K", "move_pages", 1.2),
-    _throughput("contiguous-64M", "move_pages", 1.5),
-    _throughput("contiguous-1G", "move_pages", 1.5),
-    _throughput("contiguous-64M", "migrate_pages", None),
-)
-NEIGHBOURS = {
-    "fault.4096": "4,096 page faults",
-    "mbind.512": "512 mbind(2)",
-    "mmap.512": "512 mmap() and munmap()",
-    "munmap.4096": "munmap() of 512 policies and 4,096 pages",
-}
+class _How:
+    title: str
+    counted: bool
+    processors: tuple[str, ...]
 
 
 def main() -> int:
     """Run what was asked for; 1 if memory was not where a call was to put it."""
     options = _parser().parse_args()
-    init = _compile(Path(tempfile.mkdtemp()))
     bzimage = options.kernel or kernel.image()
-    measured = _measure(bzimage, init, options.instructions, options.rounds)
-    unit = "instructions" if options.instructions else "ns, emulated"
-    print(f"\nmedians of {options.rounds}; time in {unit}\n")
-    print(table(measured, COMPARISON))
-    if options.before:
-        # The same program: where the call is missing it measures the neighbours only.
-        before = _measure(options.before, init, True, options.rounds)
-        after = _measure(bzimage, init, True, options.rounds, "neighbours=1")
-        print("\n" + cost_table(before, after))
+    print(f"# {bzimage}")
+    with tempfile.TemporaryDirectory() as folder:
+        if options.part in ("calls", "both"):
+            _calls(bzimage, Path(folder), options)
+        if options.before:
+            _before(options.before, bzimage, Path(folder), options.rounds)
+        if options.part in ("victim", "both"):
+            _victim(bzimage, Path(folder), options)
     return 0
 
 
@@ -105,71 +78,80 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="bench/kernel", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--kernel", type=Path, help="bzImage (default: the lab's, built if need be)")
-    parser.add_argument("--before", type=Path, help="bzImage of the same source without the series")
-    parser.add_argument("--rounds", type=int, default=7, help="measurements of each (default: 7)")
-    parser.add_argument("--instructions", action="store_true", help="count instructions, not time")
+    add = parser.add_argument
+    add("--part", choices=("calls", "victim", "both"), default="both", help="(default: both)")
+    add("--kernel", type=Path, help="bzImage (default: the lab's, built if need be)")
+    add("--before", type=Path, help="bzImage to compare with: without the series, or earlier")
+    add("--rounds", type=int, default=3, help="measurements of each (default: 3)")
+    add("--clock", choices=tuple(_UNITS), default="instructions", help="(default: instructions)")
     return parser
 
 
-def _compile(target: Path) -> Path:
-    program = target / "bench"
-    sources = [HERE / "bench.c", TESTS / "guest.c", TESTS / "target.c"]
+def _calls(bzimage: Path, folder: Path, options: argparse.Namespace) -> None:
+    counted = options.clock == "instructions"
+    init = _compile(folder / "bench", "bench.c", "target.c")
+    how = _How("what the calls cost", counted, _ONE if counted else _TWO)
+    console = _run(bzimage, init, how, f"rounds={options.rounds}")
+    print(f"\n## What the calls cost ({_UNITS[options.clock]}; medians of {options.rounds})\n")
+    print(bench_calls.table(bench_calls.medians(console)))
+
+
+def _before(before: Path, after: Path, folder: Path, rounds: int) -> None:
+    init = _compile(folder / "bench", "bench.c", "target.c")
+    both = [
+        bench_calls.medians(
+            _run(image, init, _How(f"{image}", True, _ONE), f"rounds={rounds} cost=1")
+        )
+        for image in (before, after)
+    ]
+    print(f"\n## Before ({before}) and after\n\n{bench_calls.cost_table(*both)}")
+
+
+def _victim(bzimage: Path, folder: Path, options: argparse.Namespace) -> None:
+    counted, rounds = options.clock == "instructions", options.rounds
+    append = f"rounds={rounds} {'counted=1' if counted else ''}"
+    init = _compile(folder / "stalls", "stalls.c", "victim.c")
+    console = _run(bzimage, init, _How("what a victim sees", counted, _TWO), append)
+    found = bench_victim.samples(console)
+    if missing := bench_victim.missing(found, rounds):
+        raise SystemExit(f"not measured: {missing}; the console ends with\n{console[-3000:]}")
+    legend = bench_victim.LEGEND.format(rounds=rounds, unit=_UNITS[options.clock])
+    print(f"\n## What a victim sees while its memory is moved\n\n{legend}")
+    for size in bench_victim.SIZES:
+        print(f"{bench_victim.table(found, size)}\n")
+    print(f"{bench_victim.goals(found)}\n\n{bench_victim.GOALS}", end="")
+
+
+def _compile(program: Path, *sources: str) -> Path:
+    shared = [HERE / "common.c", TESTS / "guest.c"]
+    files = [(HERE if (HERE / name).exists() else TESTS) / name for name in sources]
     flags = ("-static", "-O2", "-Wall", "-Wextra", "-Werror", "-I", str(TESTS))
-    subprocess.run(["gcc", *flags, *map(str, sources), "-o", str(program)], check=True)
+    subprocess.run(["gcc", *flags, *map(str, [*files, *shared]), "-o", str(program)], check=True)
     return program
 
 
-def _measure(
-    bzimage: Path, init: Path, instructions: bool, rounds: int, *more: str
-) -> dict[str, float]:
-    """Median of each measurement, in ns or instructions.
+def _run(bzimage: Path, init: Path, how: _How, append: str) -> str:
+    """The console of the machine.
 
     Raises:
         SystemExit: A call did not do what it was measured for.
     """
     # Without ERMS the kernel copies pages word by word. With it, rep movsb is emulated byte by
     # byte: half of the time of both sides went into that.
-    # One instruction is one nanosecond; only one processor can be counted.
-    counting = ("-icount", "shift=0,sleep=off", "-smp", "1,maxcpus=2") if instructions else ()
+    # One instruction is one nanosecond. Counted processors take turns.
+    counting = ("-icount", "shift=0,sleep=off") if how.counted else ()
     machine = Machine(
-        args=(*_MEMORY, *(counting or ("-smp", "2"))),
+        args=(*_MEMORY, *counting, *how.processors),
         machine="q35",
         cpu="max,-erms,-fsrm",
-        append=f"transparent_hugepage=never rounds={rounds} {' '.join(more)}",
+        append=f"transparent_hugepage=never {append}",
         timeout_s=3600,
     )
-    print(f"{bzimage}: running …", file=sys.stderr)
-    with tempfile.TemporaryDirectory() as workdir:
-        console = boot(bzimage, init, machine, Path(workdir), multithreaded=not instructions)
+    with step(how.title), tempfile.TemporaryDirectory() as workdir:
+        console = boot(bzimage, init, machine, Path(workdir), multithreaded=not how.counted)
     if "ERROR" in console or "DONE" not in console:
         raise SystemExit(f"the measurement went wrong:\n{console[-3000:]}")
-    found: dict[str, list[int]] = {}
-    for name, value in _TIME.findall(console):
-        found.setdefault(name, []).append(int(value))
-    return {name: median(values) for name, values in found.items()}
-
-
-def table(measured: Mapping[str, float], ratios: Sequence[Ratio]) -> str:
-    """The comparison as a Markdown table."""
-    lines = ["| what | ratio | goal | |", "|---|---:|---:|---|"]
-    for line in ratios:
-        ratio = measured[line.over] / measured[line.under]
-        goal, verdict = "", ""
-        if line.goal is not None:
-            goal = f"{'≥' if line.at_least else '≤'} {line.goal}"
-            verdict = "met" if (ratio >= line.goal) == line.at_least else "missed"
-        lines.append(f"| {line.what} | {ratio:.2f} | {goal} | {verdict} |")
-    return "\n".join(lines)
-
-
-def cost_table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """What calls that do not use the series cost with it and without it."""
-    lines = ["| instructions of | before | after | ratio |", "|---|---:|---:|---:|"]
-    for name, what in NEIGHBOURS.items():
-        ratio = after[name] / before[name]
-        lines.append(f"| {what} | {before[name]:,.0f} | {after[name]:,.0f} | {ratio:.3f} |")
-    return "\n".join(lines)
+    return console
 
 
 if __name__ == "__main__":

@@ -17,47 +17,22 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "common.h"
 #include "guest.h"
 #include "target.h"
 
 #define RANGE (8 * PAGE)
 #define MAX_RANGES 1024
 #define STRIDE (2 * RANGE)
-#define MIB (1UL << 20)
-#define FAR_NODE 1
 
 static const size_t counts[] = { 1, 16, 256, MAX_RANGES };
-static long number;
 static int rounds = 7;
-
-static uint64_t now(void)
-{
-	struct timespec time;
-
-	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000000000ULL + time.tv_nsec;
-}
 
 static void report(const char *name, int round, uint64_t start)
 {
 	uint64_t end = now();
 
 	printf("TIME %s %d %llu\n", name, round, (unsigned long long)(end - start));
-}
-
-static void expect(const char *name, long got, long want)
-{
-	if (got != want)
-		printf("ERROR %s: %ld, expected %ld\n", name, got, want);
-}
-
-/* One call, the number known beforehand: what a program does that calls more than once. */
-static long call(int pidfd, const struct iovec *vec, size_t vlen, int mode, uint64_t nodes,
-		 unsigned int flags)
-{
-	struct mpol_args args = { .mode = mode, .maxnode = 64, .nodes = (unsigned long)&nodes };
-
-	return syscall(number, pidfd, vec, vlen, &args, sizeof(args), flags);
 }
 
 /* Back to node 0, and one mapping again. */
@@ -116,47 +91,55 @@ static void against_mbind(struct target *target, unsigned long own, unsigned lon
 	close(self);
 }
 
-static long move_pages_of(pid_t pid, void **pages, const int *nodes, int *status, size_t count)
+/* One way to move these ranges of the target, a list of their pages is another. */
+static void against_list(struct target *target, const char *shape, struct iovec *vec,
+			 size_t ranges, struct page_list *list)
 {
-	return syscall(SYS_move_pages, pid, count, pages, nodes, status, MOVE);
-}
-
-/* The same pages of the target, by process_mbind() and by move_pages(). */
-static void against_move_pages(struct target *target, const char *shape, unsigned long addr,
-			       size_t len, size_t stride, size_t range)
-{
-	size_t ranges = len / stride, per = range / PAGE, count = ranges * per;
-	struct iovec *vec = calloc(ranges, sizeof(*vec));
-	void **pages = calloc(count, sizeof(*pages));
-	int *nodes = calloc(count, sizeof(*nodes)), *status = calloc(count, sizeof(*status));
+	unsigned long addr = (unsigned long)vec->iov_base;
+	size_t len = (char *)vec[ranges - 1].iov_base + vec[ranges - 1].iov_len - (char *)addr;
+	size_t bytes = ranges * vec->iov_len;
 	char name[64];
 	uint64_t start;
 
-	for (size_t i = 0; i < ranges; i++) {
-		vec[i] = (struct iovec){ (void *)(addr + i * stride), range };
-		for (size_t p = 0; p < per; p++)
-			pages[i * per + p] = (void *)(addr + i * stride + p * PAGE);
-	}
-	for (size_t i = 0; i < count; i++)
-		nodes[i] = FAR_NODE;
-	for (int round = 0; round < rounds; round++) {
-		snprintf(name, sizeof(name), "%s.move_pages", shape);
+	page_list_to(list, FAR_NODE);
+	for (int turn = 0; turn < 2 * rounds; turn++) {
+		int round = turn / 2;
+		/* Each is the first in every other round */
+		bool by_list = (turn + round) % 2 == 0;
+
+		snprintf(name, sizeof(name), "%s.%s", shape, by_list ? "move_pages" : "process_mbind");
 		start = now();
-		move_pages_of(target->pid, pages, nodes, status, count);
+		if (by_list)
+			move_listed(target->pid, list, 0, list->count);
+		else
+			call(target->pidfd, vec, ranges, BIND, 1 << FAR_NODE, MOVE);
 		report(name, round, start);
-		expect(name, pages_on(target->pid, addr, len, FAR_NODE), count);
-		reset(target->pidfd, addr, len);
-		snprintf(name, sizeof(name), "%s.process_mbind", shape);
-		start = now();
-		call(target->pidfd, vec, ranges, BIND, 1 << FAR_NODE, MOVE);
-		report(name, round, start);
-		expect(name, pages_on(target->pid, addr, len, FAR_NODE), count);
+		expect(name, pages_on(target->pid, addr, len, FAR_NODE), bytes / PAGE);
 		reset(target->pidfd, addr, len);
 	}
-	free(vec);
-	free(pages);
-	free(nodes);
-	free(status);
+}
+
+static void against_list_scattered(struct target *target, const char *shape, unsigned long addr)
+{
+	static struct iovec vec[MAX_RANGES];
+	struct page_list list = page_list(addr, MAX_RANGES * RANGE, PAGE);
+
+	ranges_of(vec, MAX_RANGES, addr);
+	for (size_t i = 0; i < list.count; i++)
+		list.pages[i] = (void *)(addr + i * PAGE / RANGE * STRIDE + i * PAGE % RANGE);
+	against_list(target, shape, vec, MAX_RANGES, &list);
+	page_list_free(&list);
+}
+
+/* One range, and an entry of the list for each page, be it huge. */
+static void against_list_whole(struct target *target, const char *shape, unsigned long addr,
+			       size_t len, size_t page)
+{
+	struct page_list list = page_list(addr, len, page);
+	struct iovec whole = { (void *)addr, len };
+
+	against_list(target, shape, &whole, 1, &list);
+	page_list_free(&list);
 }
 
 /* All memory of a process that has little else. */
@@ -214,6 +197,21 @@ static unsigned long own_map(size_t len)
 	return (unsigned long)addr;
 }
 
+static void compare_huge(void)
+{
+	struct target target = target_start(0);
+	size_t len = 128 * MIB;
+	unsigned long block;
+
+	huge_pages(true);
+	block = (target_map_full(&target, len + HUGE) + HUGE - 1) & ~(HUGE - 1);
+	huge_pages(false);
+	expect("huge pages", huge_bytes(target.pid) >= len, true);
+	against_list_whole(&target, "thp-128M", block, len, HUGE);
+	expect("huge pages that stayed whole", huge_bytes(target.pid) >= len, true);
+	target_end(&target);
+}
+
 static void compare(void)
 {
 	struct target target = target_start(0);
@@ -223,19 +221,40 @@ static void compare(void)
 
 	against_mbind(&target, own, theirs, 0);
 	against_mbind(&target, own, theirs, MOVE);
-	against_move_pages(&target, "scattered-1024x32K", theirs, scattered, STRIDE, RANGE);
+	against_list_scattered(&target, "scattered-1024x32K", theirs);
 	target_end(&target);
 	munmap((void *)own, scattered);
 
 	target = target_start(0);
 	block = target_map_full(&target, 64 * MIB);
-	against_move_pages(&target, "contiguous-64M", block, 64 * MIB, 64 * MIB, 64 * MIB);
+	against_list_whole(&target, "contiguous-64M", block, 64 * MIB, PAGE);
 	against_migrate_pages(&target, "contiguous-64M", block, 64 * MIB);
 	target_end(&target);
 
 	target = target_start(0);
 	block = target_map_full(&target, 1024 * MIB);
-	against_move_pages(&target, "contiguous-1G", block, 1024 * MIB, 1024 * MIB, 1024 * MIB);
+	against_list_whole(&target, "contiguous-1G", block, 1024 * MIB, PAGE);
+	target_end(&target);
+	compare_huge();
+}
+
+/* What a moved page costs, to be compared with another kernel. */
+static void cost_of_a_page(void)
+{
+	struct target target = target_start(0);
+	size_t len = 1024 * MIB;
+	unsigned long block = target_map_full(&target, len);
+	struct iovec whole = { (void *)block, len };
+
+	for (int round = 0; round < rounds && round < 3; round++) {
+		uint64_t start = now();
+		long moved = call(target.pidfd, &whole, 1, BIND, 1 << FAR_NODE, MOVE);
+
+		report("move.1G", round, start);
+		expect("move.1G", moved, len);
+		expect("move.1G", pages_on(target.pid, block, len, FAR_NODE), len / PAGE);
+		reset(target.pidfd, block, len);
+	}
 	target_end(&target);
 }
 
@@ -245,9 +264,14 @@ int main(void)
 	number = announced_number();
 	if (getenv("rounds"))
 		rounds = atoi(getenv("rounds"));
-	neighbours();
-	if (number >= 0 && !getenv("neighbours"))
+	if (getenv("cost")) {
+		neighbours();
+		if (number >= 0)
+			cost_of_a_page();
+	} else {
+		expect("kernels with process_mbind()", number >= 0, true);
 		compare();
+	}
 	printf("DONE\n");
 	power_off();
 }

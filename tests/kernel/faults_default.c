@@ -204,6 +204,8 @@ int be_executed(void)
 	return hit ? KEPT_AND_HIT : KEPT;
 }
 
+#define NO_START 127
+
 static _Noreturn void execute(int nth)
 {
 	struct failure failure;
@@ -224,10 +226,11 @@ static bool execute_once(int nth, bool *hit)
 		execute(nth);
 	WANT(waitpid(pid, &status, 0), pid);
 	/*
-	 * Beyond the point of no return there is nothing to go back to: the kernel kills it. So
-	 * does the C library of the new program that gets no memory.
+	 * Beyond the point of no return there is nothing to go back to: the kernel kills it. The
+	 * C library of a new program that gets no memory aborts, or exits with 127.
 	 */
-	*hit = WIFSIGNALED(status) || WEXITSTATUS(status) == KEPT_AND_HIT;
+	*hit = WIFSIGNALED(status) || WEXITSTATUS(status) == KEPT_AND_HIT ||
+	       WEXITSTATUS(status) == NO_START;
 	if (WIFSIGNALED(status))
 		CHECK(WTERMSIG(status) == SIGSEGV || WTERMSIG(status) == SIGABRT);
 	else

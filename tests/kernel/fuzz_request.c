@@ -32,7 +32,8 @@ static void make_policy(struct request *r, bool wild)
 	r->args.mode_flags = one_in(4) ? 1 << (13 + below(3)) : 0;
 	r->args.maxnode = 64;
 	r->args.nodes = (unsigned long)&r->nodes;
-	r->nodes = 1 + below(15);
+	/* Most have a node that the target may use */
+	r->nodes = 1 + (below(15) | below(15));
 	if (!wild)
 		return;
 	r->nodes = one_in(20) ? next() : below(16);

@@ -45,4 +45,4 @@ def test_the_case_fails(console: str, case: str) -> None:
 def test_most_cases_do_not(console: str) -> None:
     """A kernel on which nothing works would make each of them fail."""
     found = tap.results(console).values()
-    assert sum(result.good for result in found) > 0.9 * len(found)
+    assert sum(result.good for result in found) > 0.8 * len(found)

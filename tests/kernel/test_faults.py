@@ -47,4 +47,5 @@ def test_each_allocation_may_fail(console: str, case: str) -> None:
 
 
 def test_the_kernel_did_not_complain(console: str) -> None:
-    assert tap.splats(console) == []
+    # An allocation of fork() that fails tells so, with a trace: that is no complaint
+    assert [line for line in tap.splats(console) if "Call Trace:" not in line] == []
