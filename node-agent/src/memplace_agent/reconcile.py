@@ -18,6 +18,7 @@ from memplace.assignment import Assignment, assign
 from memplace.errors import FeatureUnavailable, MemplaceError
 from memplace.nodes import NodeSet
 from memplace.policy import Plan
+from memplace.reasons import Reason
 from memplace.topology import BUILTIN_TIERS, NumaNode, resolve_tiers
 
 from memplace_agent.containers.cgroups import Cgroups
@@ -153,7 +154,7 @@ class Reconciler:
         except (MemplaceError, OSError) as err:
             log.warning("container failed", extra={"object": subject.log, "error": str(err)})
             watched.settled, watched.tries = False, watched.tries + 1
-            return _report(subject, ContainerState.FAILED, "Failed", str(err))
+            return _report(subject, ContainerState.FAILED, Reason.FAILED, str(err))
 
     def _place_container(
         self, watched: _Watched, node: _Node, placed_before: tuple[str, int] | None
@@ -163,7 +164,7 @@ class Reconciler:
         if cgroup is None:
             watched.tries += 1
             return _report(
-                subject, ContainerState.PENDING, "Pending", "the container has no cgroup"
+                subject, ContainerState.PENDING, Reason.PENDING, "the container has no cgroup"
             )
         wanted = Wanted(
             placement=subject.placement,
@@ -210,7 +211,7 @@ class Reconciler:
             return None
         except (MemplaceError, OSError) as err:
             log.warning("process failed", extra={"pid": pid, "error": str(err)})
-            self._metrics.apply.labels("failed", getattr(err, "reason", "Failed")).inc()
+            self._metrics.apply.labels("failed", getattr(err, "reason", Reason.FAILED)).inc()
             return Outcome(plan=Plan(), layout=0, errors=(str(err),))
 
     def _needs_pass(self, container_id: str, watched: _Watched) -> bool:
@@ -323,7 +324,7 @@ class Reconciler:
             for loser in assignment.losers:
                 subject = _subject(pod, container, loser)
                 message = f"follows the older placement {winner.namespace}/{winner.name}"
-                report = _report(subject, ContainerState.CONFLICT, "Conflict", message)
+                report = _report(subject, ContainerState.CONFLICT, Reason.CONFLICT, message)
                 self._reports.put(subject, report)
 
 
@@ -337,7 +338,9 @@ def _subject(pod: Pod, container: str, placement: Placement) -> Subject:
     return Subject(placement, pod.ref, container, pod.container_ids[container])
 
 
-def _report(subject: Subject, state: ContainerState, reason: str, message: str) -> ContainerReport:
+def _report(
+    subject: Subject, state: ContainerState, reason: Reason, message: str
+) -> ContainerReport:
     return ContainerReport(
         name=subject.container,
         state=state,

@@ -14,12 +14,13 @@ import aiohttp
 import msgspec
 from memplace.api.conditions import find_condition
 from memplace.api.v1alpha1 import GROUP, VERSION, Placement, PlacementStatus, to_builtins
+from memplace.reasons import ConditionType
 
 from memplace_operator.cache import Cache, Kind, Unreadable
 from memplace_operator.events import COMPONENT, make_event
 from memplace_operator.kubeapi import ApiError, KubeApi
 from memplace_operator.metrics import Metrics
-from memplace_operator.reconcile import READY, reconcile, transitions, unreadable
+from memplace_operator.reconcile import reconcile, transitions, unreadable
 from memplace_operator.world import World, silent_nodes
 
 log = logging.getLogger(__name__)
@@ -189,7 +190,7 @@ def _desired(placement: Placement | Unreadable, world: World) -> PlacementStatus
 
 
 def _ready_reason(status: PlacementStatus) -> str:
-    ready = find_condition(status.conditions, READY)
+    ready = find_condition(status.conditions, ConditionType.READY)
     return ready.reason if ready else "Unknown"
 
 

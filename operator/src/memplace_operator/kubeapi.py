@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import kopf
 from memplace.errors import MemplaceError
+from memplace.reasons import Reason
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CHUNK = 500
@@ -28,7 +29,7 @@ class ApiError(MemplaceError):
         status: The HTTP status, for example 404.
     """
 
-    reason = "ApiError"
+    reason = Reason.API_ERROR
     HELP = "403: compare the ClusterRole with the chart's. 5xx: look at the API server."
 
     def __init__(self, status: int, message: str) -> None:
@@ -39,7 +40,7 @@ class ApiError(MemplaceError):
 class LoginFailed(MemplaceError):  # noqa: N818  says what happened
     """There is neither a ServiceAccount nor a kubeconfig."""
 
-    reason = "LoginFailed"
+    reason = Reason.LOGIN_FAILED
     HELP = "Run it in a pod with a ServiceAccount, or set KUBECONFIG."
 
 

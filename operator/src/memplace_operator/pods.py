@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
@@ -33,6 +34,17 @@ class Pod:
     life: Life = "Running"
     container_ids: Mapping[str, str] = field(default_factory=dict)
     started: datetime | None = None
+
+
+class _Phase(StrEnum):
+    """The phases of a pod that somebody asks for.
+
+    Source: k8s.io/api ``core/v1/types.go:PodPhase``.
+    """
+
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
 
 
 class _Raw(msgspec.Struct, frozen=True, rename="camel"):
@@ -95,6 +107,6 @@ def parse_pod(obj: Mapping[str, Any]) -> Pod:
 
 
 def _life(raw: _Pod) -> Life:
-    if raw.metadata.deletion_timestamp or raw.status.phase in ("Succeeded", "Failed"):
+    if raw.metadata.deletion_timestamp or raw.status.phase in (_Phase.SUCCEEDED, _Phase.FAILED):
         return "Ended"
-    return "Running" if raw.status.phase == "Running" else "Waiting"
+    return "Running" if raw.status.phase == _Phase.RUNNING else "Waiting"

@@ -9,7 +9,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from memplace.api.conditions import is_true
-from memplace.api.v1alpha1 import API_VERSION, AgentMode, NodeMemory, parse_node_memory
+from memplace.api.v1alpha1 import (
+    API_VERSION,
+    AgentMode,
+    NodeMemory,
+    NodeMemorySpec,
+    parse_node_memory,
+    to_builtins,
+)
+from memplace.reasons import ConditionType
 
 from memplace_operator.app import served_kinds
 from memplace_operator.cache import Kind
@@ -18,6 +26,8 @@ from memplace_operator.kubeapi import ApiError, KubeApi
 from memplace_operator.world import STALE_AFTER
 
 POLL_S = 1.0
+
+_RETIRE = {"spec": to_builtins(NodeMemorySpec(agent=AgentMode.RETIRED))}
 
 
 async def retire(api: KubeApi, *, timeout_s: float, say: Callable[[str], None] = print) -> bool:
@@ -69,9 +79,7 @@ async def _tell(api: KubeApi, told: frozenset[str], say: Callable[[str], None]) 
     names = {node.name for node in await _nodes(api) if node.spec.agent is AgentMode.ACTIVE}
     for name in sorted(names):
         if (
-            await _unless_gone(
-                api, "PATCH", f"{Kind.NODE.path}/{name}", {"spec": {"agent": "Retired"}}
-            )
+            await _unless_gone(api, "PATCH", f"{Kind.NODE.path}/{name}", _RETIRE)
             and name not in told
         ):
             say(f"told the agent of node {name} to retire")
@@ -83,7 +91,7 @@ async def _waiting(api: KubeApi) -> frozenset[str]:
     return frozenset(
         node.name
         for node in await _nodes(api)
-        if is_alive(node, now) and not is_true(node.status.conditions, "Retired")
+        if is_alive(node, now) and not is_true(node.status.conditions, ConditionType.RETIRED)
     )
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 import aiohttp
 from memplace.api.conditions import find_condition
 from memplace.api.v1alpha1 import NodeMemory, parse_node_memory
+from memplace.reasons import ConditionType
 
 from memplace_operator.app import OUR_PLURALS, served_kinds
 from memplace_operator.cache import Kind
@@ -93,7 +94,7 @@ def _node(node: NodeMemory, now: datetime) -> Check:
     what = f"agent on {node.name}"
     if not is_alive(node, now):
         return Check(what, False, "no heartbeat in the last 90 s: look at its pod")
-    supported = find_condition(node.status.conditions, "Supported")
+    supported = find_condition(node.status.conditions, ConditionType.SUPPORTED)
     if supported is None:
         return Check(what, False, "it does not say whether the node is supported")
     tiers = ", ".join(tier.name for tier in node.status.tiers) or "none"

@@ -18,6 +18,7 @@ from memplace.api.v1alpha1 import (
 )
 from memplace.assignment import Assignment, assign
 from memplace.nodes import NodeSet
+from memplace.reasons import ConditionType
 
 from memplace_operator.pods import Pod
 
@@ -45,7 +46,7 @@ class Node:
     def is_retired(self) -> bool:
         """Whether its agent was told to stop placing, or has."""
         told = self.memory.spec.agent is AgentMode.RETIRED
-        return told or is_true(self.memory.status.conditions, "Retired")
+        return told or is_true(self.memory.status.conditions, ConditionType.RETIRED)
 
 
 @dataclass(frozen=True, slots=True)
