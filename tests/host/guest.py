@@ -140,7 +140,8 @@ def agent():
 def world(*, placed=True, mode="PreferredMany"):
     from memplace.api.v1alpha1 import parse_placement, parse_tier
     from memplace.assignment import PodRef
-    from memplace_agent.world import Pod, World
+    from memplace.pods import PodState
+    from memplace_agent.world import World
 
     meta = {"uid": "u", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
     tier = parse_tier({"metadata": {**meta, "name": "cxl"}, "spec": {"numaNodes": [1]}})
@@ -159,7 +160,7 @@ def world(*, placed=True, mode="PreferredMany"):
     return World(
         placements=(placement,) if placed else (),
         tiers=(tier,),
-        pods=(Pod(pod, {"c": CONTAINER}),),
+        pods=(PodState(pod, {"c": CONTAINER}),),
     )
 
 

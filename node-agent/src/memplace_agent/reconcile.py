@@ -17,6 +17,7 @@ from memplace.api.v1alpha1 import ContainerReport, ContainerState, Placement
 from memplace.assignment import Assignment, assign
 from memplace.errors import FeatureUnavailable, MemplaceError
 from memplace.nodes import NodeSet
+from memplace.pods import PodState
 from memplace.policy import Plan
 from memplace.reasons import Reason
 from memplace.topology import BUILTIN_TIERS, NumaNode, resolve_tiers
@@ -32,7 +33,7 @@ from memplace_agent.place import Outcome, Placer, Undone, Wanted
 from memplace_agent.report import Reports, Subject
 from memplace_agent.syscalls import Kernel
 from memplace_agent.sysfs import free_bytes, read_numa_nodes
-from memplace_agent.world import Pod, World
+from memplace_agent.world import World
 
 __all__ = ["Reconciler"]
 
@@ -318,7 +319,7 @@ class Reconciler:
         for container_id in self._watched.keys() - kept:
             del self._watched[container_id]
 
-    def _report_losers(self, pod: Pod, assigned: Mapping[str, Assignment]) -> None:
+    def _report_losers(self, pod: PodState, assigned: Mapping[str, Assignment]) -> None:
         for container, assignment in assigned.items():
             winner = assignment.winner
             for loser in assignment.losers:
@@ -334,7 +335,7 @@ def _subjects(world: World) -> Iterable[Subject]:
             yield _subject(pod, container, assignment.winner)
 
 
-def _subject(pod: Pod, container: str, placement: Placement) -> Subject:
+def _subject(pod: PodState, container: str, placement: Placement) -> Subject:
     return Subject(placement, pod.ref, container, pod.container_ids[container])
 
 

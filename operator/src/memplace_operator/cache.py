@@ -29,8 +29,8 @@ from memplace.api.v1alpha1 import (
     parse_tier,
 )
 from memplace.errors import ValidationError
+from memplace.pods import PodState, parse_pod
 
-from memplace_operator.pods import Pod, parse_pod
 from memplace_operator.world import World, make_world
 
 log = logging.getLogger(__name__)
@@ -155,7 +155,7 @@ class Cache:
     def world(self, *, now: datetime, silent: frozenset[str]) -> World:
         """Return everything as one immutable value."""
         tiers: tuple[MemoryTier, ...] = self._all(Kind.TIER)
-        pods: tuple[Pod, ...] = self._all(Kind.POD)
+        pods: tuple[PodState, ...] = self._all(Kind.POD)
         return make_world(
             placements=[p for p in self.placements() if isinstance(p, Placement)],
             pods=pods,
@@ -170,7 +170,7 @@ class Cache:
 
 
 def _matters(old: Any, new: Any) -> bool:
-    # Each node's heartbeat comes every 30 s; that alone changes no verdict before the
+    # Each node's heartbeat comes every HEARTBEAT_S; that alone changes no verdict before the
     # next tick looks at the clock anyway.
     if isinstance(old, NodeMemory) and isinstance(new, NodeMemory):
         return _without_heartbeat(old) != _without_heartbeat(new)

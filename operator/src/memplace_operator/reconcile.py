@@ -20,12 +20,12 @@ from memplace.api.v1alpha1 import (
     RuleStatus,
     TierBytes,
 )
+from memplace.pods import PodState
 from memplace.reasons import FAILURES, PATIENT, ConditionType, Reason
 from memplace.results import bytes_per_tier
 from memplace.topology import BUILTIN_TIERS
 from memplace.validation import problems
 
-from memplace_operator.pods import Pod
 from memplace_operator.verdicts import Measured, Verdict, judge, worst
 from memplace_operator.world import World
 
@@ -49,7 +49,7 @@ class _Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    pod: Pod
+    pod: PodState
     verdict: Verdict
 
 
@@ -131,7 +131,7 @@ def _is_bad(condition: Condition) -> bool:
     return condition.status == "True"
 
 
-def _matched(placement: Placement, world: World) -> list[Pod]:
+def _matched(placement: Placement, world: World) -> list[PodState]:
     pods = world.pods.get(placement.namespace, ())
     found = [pod for pod in pods if selectors.matches(placement.spec.selector, pod.ref.labels)]
     # By name, so that messages name the same example whatever the order of a list.
@@ -175,7 +175,10 @@ def _summary(judged: Sequence[_Judged]) -> Iterable[Verdict]:
 
 
 def _ready(
-    trouble: Verdict, matched: Sequence[Pod], running: Sequence[Pod], judged: Sequence[_Judged]
+    trouble: Verdict,
+    matched: Sequence[PodState],
+    running: Sequence[PodState],
+    judged: Sequence[_Judged],
 ) -> _Finding:
     if trouble.reason is not Reason.PLACED:
         return _Finding(ConditionType.READY, "False", trouble.reason, trouble.message)
@@ -188,7 +191,7 @@ def _ready(
     return _nothing_to_place(matched, running)
 
 
-def _nothing_to_place(matched: Sequence[Pod], running: Sequence[Pod]) -> _Finding:
+def _nothing_to_place(matched: Sequence[PodState], running: Sequence[PodState]) -> _Finding:
     if running:
         example = ", ".join(running[0].ref.containers) or "none"
         message = (

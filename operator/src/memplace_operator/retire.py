@@ -9,6 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from memplace.api.conditions import is_true
+from memplace.api.liveness import is_alive
 from memplace.api.v1alpha1 import (
     API_VERSION,
     AgentMode,
@@ -23,7 +24,6 @@ from memplace_operator.app import served_kinds
 from memplace_operator.cache import Kind
 from memplace_operator.controller import UNREACHABLE
 from memplace_operator.kubeapi import ApiError, KubeApi
-from memplace_operator.world import STALE_AFTER
 
 POLL_S = 1.0
 
@@ -93,12 +93,6 @@ async def _waiting(api: KubeApi) -> frozenset[str]:
         for node in await _nodes(api)
         if is_alive(node, now) and not is_true(node.status.conditions, ConditionType.RETIRED)
     )
-
-
-def is_alive(node: NodeMemory, now: datetime) -> bool:
-    """Return whether the node's agent reported lately."""
-    heartbeat = node.status.heartbeat_time
-    return heartbeat is not None and now - heartbeat <= STALE_AFTER
 
 
 async def _nodes(api: KubeApi) -> list[NodeMemory]:

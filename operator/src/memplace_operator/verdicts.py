@@ -7,12 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from memplace.api.conditions import find_condition
+from memplace.api.liveness import STALE_AFTER
 from memplace.api.v1alpha1 import ContainerReport, ContainerState, Placement, PlacementReport
 from memplace.nodes import NodeSet
+from memplace.pods import PodState, bare_id
 from memplace.reasons import ABOUT_TIERS, FAILURES, ConditionType, Reason
 
-from memplace_operator.pods import Pod, bare_id
-from memplace_operator.world import STALE_AFTER, Node, World
+from memplace_operator.world import Node, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return min(verdicts, key=lambda verdict: verdict.reason.rank, default=Verdict(Reason.PLACED))
 
 
-def judge(placement: Placement, pod: Pod, world: World) -> Verdict | None:
+def judge(placement: Placement, pod: PodState, world: World) -> Verdict | None:
     """Judge a running pod that the placement selects.
 
     Returns:
@@ -74,7 +75,7 @@ def judge(placement: Placement, pod: Pod, world: World) -> Verdict | None:
     return Verdict(found.reason, message, found.cause, own.measured)
 
 
-def _conflict(pod: Pod, container: str, winner: Placement) -> Verdict:
+def _conflict(pod: PodState, container: str, winner: Placement) -> Verdict:
     return Verdict(
         Reason.CONFLICT,
         f"placement {winner.name} is older and already has container {container} of pod "
@@ -83,7 +84,7 @@ def _conflict(pod: Pod, container: str, winner: Placement) -> Verdict:
     )
 
 
-def _on_node(placement: Placement, pod: Pod, won: list[str], world: World) -> Verdict:
+def _on_node(placement: Placement, pod: PodState, won: list[str], world: World) -> Verdict:
     node = world.nodes.get(pod.node)
     if node is None or node.memory.status.heartbeat_time is None:
         return _never_heard(placement, pod, world)
@@ -100,7 +101,7 @@ def _on_node(placement: Placement, pod: Pod, won: list[str], world: World) -> Ve
     return _from_report(report, pod, won, node)
 
 
-def _never_heard(placement: Placement, pod: Pod, world: World) -> Verdict:
+def _never_heard(placement: Placement, pod: PodState, world: World) -> Verdict:
     since = max(filter(None, (placement.creation_timestamp, pod.started)))
     if world.now - since <= STALE_AFTER:
         return Verdict(Reason.PENDING, f"waiting for the agent of node {pod.node} to report")
@@ -124,7 +125,7 @@ def _silence(node: Node) -> str:
     )
 
 
-def _from_report(report: PlacementReport, pod: Pod, won: list[str], node: Node) -> Verdict:
+def _from_report(report: PlacementReport, pod: PodState, won: list[str], node: Node) -> Verdict:
     found = next((p for p in report.pods if p.uid == pod.ref.uid), None)
     # A report about an earlier life of a container says nothing about this one.
     current = {
@@ -148,7 +149,7 @@ def _whole(report: PlacementReport, node: Node) -> Iterator[Verdict]:
         yield Verdict(Reason.PENDING, f"node {node.memory.name}: {report.reason}")
 
 
-def _container(report: ContainerReport | None, name: str, pod: Pod) -> Verdict:
+def _container(report: ContainerReport | None, name: str, pod: PodState) -> Verdict:
     where = f"container {name} of pod {pod.ref.name} on node {pod.node}"
     if report is None:
         return Verdict(Reason.PENDING, f"the agent of node {pod.node} has not reported {where} yet")

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the operator needs of a pod, parsed from what the API server says."""
+"""Which containers of a pod run, as the API server says it.
+
+The agent acts on them and the operator explains what the agent did; both parse a pod here,
+so that they agree on which containers there are.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,29 +15,31 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import msgspec
+
 from memplace.api.convert import from_builtins
 from memplace.assignment import PodRef
 
 Life = Literal["Waiting", "Running", "Ended"]
 
+_CONTAINER_ID = re.compile(r"[a-z][a-z0-9.+-]*://([0-9a-f]{64})", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True)
-class Pod:
-    """A pod.
+class PodState:
+    """A pod and its running containers.
 
     Attributes:
-        ref: Who it is; ``ref.containers`` are the running ones, sidecars included, which
-            are those the agent acts on.
+        ref: Who it is; ``ref.containers`` are the running ones, sidecars included.
+        container_ids: Per running container the runtime's id: 64 hex digits.
         node: The Kubernetes node; empty before it is scheduled.
         life: Waiting before phase Running, Ended from the moment it is being deleted.
-        container_ids: Per running container the runtime's id, without its scheme.
         started: When the kubelet took it; None before.
     """
 
     ref: PodRef
+    container_ids: Mapping[str, str] = field(default_factory=dict)
     node: str = ""
     life: Life = "Running"
-    container_ids: Mapping[str, str] = field(default_factory=dict)
     started: datetime | None = None
 
 
@@ -55,7 +62,7 @@ class _Meta(_Raw, frozen=True):
     name: str
     namespace: str
     uid: str
-    labels: dict[str, str] = {}
+    labels: dict[str, str] | None = None
     deletion_timestamp: str | None = None
 
 
@@ -66,7 +73,7 @@ class _Spec(_Raw, frozen=True):
 class _ContainerStatus(_Raw, frozen=True):
     name: str
     container_id: str = msgspec.field(name="containerID", default="")
-    state: dict[str, Any] = {}
+    state: dict[str, Any] | None = None
 
 
 class _Status(_Raw, frozen=True):
@@ -79,34 +86,49 @@ class _Status(_Raw, frozen=True):
 class _Pod(_Raw, frozen=True):
     metadata: _Meta
     spec: _Spec = _Spec()
-    status: _Status = _Status()
+    status: _Status | None = None
+
+
+def parse_container_id(text: str) -> str | None:
+    """Return the 64 hex digits of a pod status containerID such as ``containerd://…``.
+
+    None when it has another form: the agent looks for a directory of that name.
+    """
+    match = _CONTAINER_ID.fullmatch(text)
+    return match[1] if match else None
 
 
 def bare_id(container_id: str) -> str:
-    """Return a container id without its scheme, such as ``containerd://``."""
+    """Return the container id of a report without its scheme, if it has one."""
     return container_id.rpartition("://")[2]
 
 
-def parse_pod(obj: Mapping[str, Any]) -> Pod:
+def parse_pod(obj: Mapping[str, Any]) -> PodState:
     """Parse a pod as the API server returns it.
+
+    A running container whose id has an unknown form is left out, since nobody can act on it.
 
     Raises:
         ValidationError: It is not a pod.
     """
     raw = from_builtins(obj, _Pod, "")
-    statuses = (*raw.status.init_container_statuses, *raw.status.container_statuses)
-    ids = {c.name: bare_id(c.container_id) for c in statuses if "running" in c.state}
+    status = raw.status or _Status()
+    listed = (*status.init_container_statuses, *status.container_statuses)
+    running = {c.name: c.container_id for c in listed if "running" in (c.state or {})}
+    ids = {name: parse_container_id(text) for name, text in running.items()}
+    known = {name: id_ for name, id_ in ids.items() if id_ is not None}
     ref = PodRef(
         namespace=raw.metadata.namespace,
         name=raw.metadata.name,
         uid=raw.metadata.uid,
-        labels=raw.metadata.labels,
-        containers=tuple(ids),
+        labels=raw.metadata.labels or {},
+        containers=tuple(known),
     )
-    return Pod(ref, raw.spec.node_name, _life(raw), ids, raw.status.start_time)
+    life = _life(status.phase, is_deleted=raw.metadata.deletion_timestamp is not None)
+    return PodState(ref, known, raw.spec.node_name, life, status.start_time)
 
 
-def _life(raw: _Pod) -> Life:
-    if raw.metadata.deletion_timestamp or raw.status.phase in (_Phase.SUCCEEDED, _Phase.FAILED):
+def _life(phase: str, *, is_deleted: bool) -> Life:
+    if is_deleted or phase in (_Phase.SUCCEEDED, _Phase.FAILED):
         return "Ended"
-    return "Running" if raw.status.phase == _Phase.RUNNING else "Waiting"
+    return "Running" if phase == _Phase.RUNNING else "Waiting"
