@@ -138,7 +138,7 @@ def agent():
 
 
 def world(*, placed=True, mode="PreferredMany"):
-    from memplace.api.v1alpha1 import parse_placement, parse_tier
+    from memplace.api.objects import parse_placement, parse_tier
     from memplace.assignment import PodRef
     from memplace.pods import PodState
     from memplace_agent.world import World

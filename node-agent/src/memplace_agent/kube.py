@@ -29,8 +29,9 @@ from lightkube.generic_resource import (
     create_namespaced_resource,
 )
 from lightkube.types import PatchType
+from memplace.api.convert import to_builtins
 from memplace.api.liveness import HEARTBEAT_S
-from memplace.api.v1alpha1 import GROUP, VERSION, NodeMemoryStatus, to_builtins
+from memplace.api.v1alpha1 import GROUP, VERSION, NodeMemoryStatus
 
 from memplace_agent.world import Cache, Kind
 

@@ -11,15 +11,8 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from memplace.api.v1alpha1 import (
-    AgentMode,
-    MemoryTier,
-    NodeMemory,
-    Placement,
-    parse_node_memory,
-    parse_placement,
-    parse_tier,
-)
+from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
+from memplace.api.v1alpha1 import AgentMode, MemoryTier, NodeMemory, Placement
 from memplace.errors import MemplaceError
 from memplace.pods import PodState, parse_pod
 

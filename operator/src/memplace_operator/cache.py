@@ -13,54 +13,19 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 import msgspec
 from memplace.api.convert import from_builtins
-from memplace.api.v1alpha1 import (
-    API_VERSION,
-    MemoryTier,
-    NodeMemory,
-    Placement,
-    PlacementStatus,
-    parse_node_memory,
-    parse_placement,
-    parse_tier,
-)
+from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
+from memplace.api.v1alpha1 import MemoryTier, NodeMemory, Placement, PlacementStatus
 from memplace.errors import ValidationError
 from memplace.pods import PodState, parse_pod
 
-from memplace_operator.world import World, make_world
+from memplace_operator.kinds import Kind
+from memplace_operator.world import Unreadable, World, make_world
 
 log = logging.getLogger(__name__)
-
-
-class Kind(Enum):
-    """A watched kind: API version and plural."""
-
-    PLACEMENT = (API_VERSION, "memoryplacements")
-    TIER = (API_VERSION, "memorytiers")
-    NODE = (API_VERSION, "nodememories")
-    POD = ("v1", "pods")
-
-    @property
-    def path(self) -> str:
-        """The URL path of all its objects, in all namespaces."""
-        version, plural = self.value
-        return f"/{'apis' if '/' in version else 'api'}/{version}/{plural}"
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A placement that can't be parsed, with what a status needs."""
-
-    uid: str
-    namespace: str
-    name: str
-    generation: int
-    status: PlacementStatus
-    problem: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from memplace.reasons import Reason
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CHUNK = 500
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
+# What a request raises while the API server can't be reached.
+UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 
 

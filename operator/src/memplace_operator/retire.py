@@ -9,21 +9,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from memplace.api.conditions import is_true
+from memplace.api.convert import to_builtins
 from memplace.api.liveness import is_alive
-from memplace.api.v1alpha1 import (
-    API_VERSION,
-    AgentMode,
-    NodeMemory,
-    NodeMemorySpec,
-    parse_node_memory,
-    to_builtins,
-)
+from memplace.api.objects import parse_node_memory
+from memplace.api.v1alpha1 import API_VERSION, AgentMode, NodeMemory, NodeMemorySpec
 from memplace.reasons import ConditionType
 
-from memplace_operator.app import served_kinds
-from memplace_operator.cache import Kind
-from memplace_operator.controller import UNREACHABLE
-from memplace_operator.kubeapi import ApiError, KubeApi
+from memplace_operator.kinds import Kind, served_kinds
+from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
 
 POLL_S = 1.0
 

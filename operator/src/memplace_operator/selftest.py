@@ -12,13 +12,12 @@ from datetime import UTC, datetime
 import aiohttp
 from memplace.api.conditions import find_condition
 from memplace.api.liveness import STALE_AFTER, is_alive
-from memplace.api.v1alpha1 import NodeMemory, parse_node_memory
+from memplace.api.objects import parse_node_memory
+from memplace.api.v1alpha1 import NodeMemory
 from memplace.reasons import ConditionType
 
-from memplace_operator.app import OUR_PLURALS, served_kinds
-from memplace_operator.cache import Kind
-from memplace_operator.controller import UNREACHABLE
-from memplace_operator.kubeapi import ApiError, KubeApi
+from memplace_operator.kinds import OUR_PLURALS, Kind, served_kinds
+from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
 
 POLL_S = 2.0
 

@@ -16,11 +16,24 @@ from memplace.api.v1alpha1 import (
     NodeMemory,
     Placement,
     PlacementReport,
+    PlacementStatus,
 )
 from memplace.assignment import Assignment, assign
 from memplace.nodes import NodeSet
 from memplace.pods import PodState
 from memplace.reasons import ConditionType
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A placement that can't be parsed, with what a status needs."""
+
+    uid: str
+    namespace: str
+    name: str
+    generation: int
+    status: PlacementStatus
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)

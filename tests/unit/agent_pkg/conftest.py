@@ -9,7 +9,7 @@ import shutil
 from dataclasses import dataclass, field, replace
 
 import pytest
-from memplace.api.v1alpha1 import parse_placement
+from memplace.api.objects import parse_placement
 from memplace.assignment import PodRef
 from memplace.kinds import Mode, Policy
 from memplace.pods import PodState

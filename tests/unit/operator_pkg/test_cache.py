@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from memplace.errors import ValidationError
-from memplace_operator.cache import Cache, Kind, Unreadable
+from memplace_operator.cache import Cache
 from memplace_operator.events import make_event
+from memplace_operator.kinds import Kind
 from memplace_operator.reconcile import Transition
 from memplace_operator.settings import Backoffs, Settings, from_environment
+from memplace_operator.world import Unreadable
 
 from tests.unit.operator_pkg.worlds import NOW, placement
 

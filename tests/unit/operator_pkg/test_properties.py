@@ -8,13 +8,13 @@ from datetime import timedelta
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from memplace.api.convert import to_builtins
 from memplace.api.v1alpha1 import (
     ContainerState,
     NodeMemory,
     Placement,
     PlacementReport,
     PlacementStatus,
-    to_builtins,
 )
 from memplace.pods import Life, PodState
 from memplace_operator.reconcile import reconcile, transitions
