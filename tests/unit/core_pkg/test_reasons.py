@@ -27,7 +27,7 @@ def literals(source: str) -> Iterator[tuple[int, str]]:
     other = {id(node) for found in ast.walk(tree) for node in _other_vocabulary(found)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and node.value in WORDS and id(node) not in other:
-            yield node.lineno, node.value
+            yield node.lineno, str(node.value)
         for given in _given_as_reason(node):
             if isinstance(given, ast.Constant) and given.value and given.value not in WORDS:
                 yield given.lineno, str(given.value)
