@@ -128,3 +128,14 @@ def test_a_state_without_a_more_exact_reason_is_one(state: ContainerState) -> No
 def test_the_product_uses_every_word(word: Reason) -> None:
     name = f"{type(word).__name__}.{word.name}"
     assert any(re.search(rf"\b{name}\b", path.read_text()) for path in SOURCES)
+
+
+def test_the_page_has_each_word_and_its_sentence() -> None:
+    page = (ROOT / "docs/reference/conditions.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.M)
+    assert rows == [(str(word), word.sentence) for word in (*ConditionType, *Reason)]
+
+
+def test_the_page_says_what_is_degraded() -> None:
+    page = (ROOT / "docs/reference/conditions.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` .*\| yes \|$", page, re.M)) == FAILURES
