@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 from memplace.api import v1alpha1 as v1
-from memplace.api.conditions import MESSAGE_MAX, set_condition
+from memplace.api.conditions import MESSAGE_MAX, Condition, set_condition
+from memplace.api.convert import to_builtins
+from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
 from memplace.kinds import Mode
 from memplace.validation import problems
 
@@ -30,7 +32,7 @@ def load(name: str) -> Json:
     return loaded
 
 
-def conditions(message: str = "") -> tuple[v1.Condition, ...]:
+def conditions(message: str = "") -> tuple[Condition, ...]:
     return set_condition(
         (), "Ready", status="True", reason="Placed", message=message, generation=1, now=NOW
     )
@@ -67,22 +69,22 @@ def test_examples_apply_in_both_ways_and_make_sense(api: Any, path: Path) -> Non
         assert "Warning" not in applied.stderr
     obj = yaml.safe_load(applied.stdout)
     if obj["kind"] == "MemoryTier":
-        assert v1.parse_tier(obj).spec.numa_nodes
+        assert parse_tier(obj).spec.numa_nodes
     else:
-        assert problems(v1.parse_placement(obj).spec) == ()
+        assert problems(parse_placement(obj).spec) == ()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_a_spec_rendered_by_the_core_is_the_manifest(path: Path) -> None:
     spec = yaml.safe_load(path.read_text())["spec"]
     meta = {"name": "x", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
-    parse = v1.parse_tier if "numaNodes" in spec else v1.parse_placement
-    assert v1.to_builtins(parse({"metadata": meta, "spec": spec}).spec) == spec
+    parse = parse_tier if "numaNodes" in spec else parse_placement
+    assert to_builtins(parse({"metadata": meta, "spec": spec}).spec) == spec
 
 
 def test_a_node_is_active_by_default(node: Json) -> None:
     assert node["spec"] == {"agent": "Active"}
-    assert v1.parse_node_memory(node).spec.agent is v1.AgentMode.ACTIVE
+    assert parse_node_memory(node).spec.agent is v1.AgentMode.ACTIVE
 
 
 def test_nothing_of_a_placement_is_defaulted(placed: Json) -> None:
@@ -119,9 +121,9 @@ def test_a_placements_status_comes_back_as_it_was_written(api: Any, placed: Json
         conditions=conditions(), observed_generation=1, matched_pods=2, placed_pods=2, rules=rules
     )
     path = f"{PLACEMENTS}/redis-on-cxl/status"
-    answer = api.call("PATCH", path, {"status": v1.to_builtins(status)}, fieldValidation="Strict")
+    answer = api.call("PATCH", path, {"status": to_builtins(status)}, fieldValidation="Strict")
     assert answer.ok, answer.message
-    assert v1.parse_placement(answer.body).status == status
+    assert parse_placement(answer.body).status == status
 
 
 def full_node_status() -> v1.NodeMemoryStatus:
@@ -161,10 +163,10 @@ def full_node_status() -> v1.NodeMemoryStatus:
 
 def test_a_nodes_status_comes_back_as_it_was_written(api: Any, node: Json) -> None:
     status = full_node_status()
-    body = {"status": v1.to_builtins(status)}
+    body = {"status": to_builtins(status)}
     answer = api.call("PATCH", f"{NODES}/worker-1/status", body, fieldValidation="Strict")
     assert answer.ok, answer.message
-    assert v1.parse_node_memory(answer.body).status == status
+    assert parse_node_memory(answer.body).status == status
 
 
 def test_an_empty_status_is_legal_too(api: Any, node: Json, placed: Json) -> None:
@@ -172,7 +174,7 @@ def test_an_empty_status_is_legal_too(api: Any, node: Json, placed: Json) -> Non
         (f"{NODES}/worker-1/status", v1.NodeMemoryStatus()),
         (f"{PLACEMENTS}/redis-on-cxl/status", v1.PlacementStatus()),
     ):
-        answer = api.call("PATCH", url, {"status": v1.to_builtins(status)})
+        answer = api.call("PATCH", url, {"status": to_builtins(status)})
         assert answer.ok, answer.message
 
 
@@ -186,7 +188,7 @@ def test_the_states_of_the_core_are_those_of_the_crd(crds: dict[str, Json]) -> N
 
 def test_columns_of_a_placement(api: Any, placed: Json) -> None:
     status = v1.PlacementStatus(conditions=conditions("all is well"), matched_pods=2, placed_pods=1)
-    api.call("PATCH", f"{PLACEMENTS}/redis-on-cxl/status", {"status": v1.to_builtins(status)})
+    api.call("PATCH", f"{PLACEMENTS}/redis-on-cxl/status", {"status": to_builtins(status)})
     header, row = api.kubectl("get", "mp").stdout.splitlines()
     assert header.split() == ["NAME", "READY", "REASON", "MATCHED", "PLACED", "AGE"]
     assert row.split()[:-1] == ["redis-on-cxl", "True", "Placed", "2", "1"]
@@ -210,7 +212,7 @@ def test_columns_of_a_node(api: Any, node: Json) -> None:
         heartbeat_time=datetime.now(UTC),
         backend=v1.Backend(name=v1.BackendName.NONE, reason="SeccompFiltered"),
     )
-    api.call("PATCH", f"{NODES}/worker-1/status", {"status": v1.to_builtins(status)})
+    api.call("PATCH", f"{NODES}/worker-1/status", {"status": to_builtins(status)})
     header, row = api.kubectl("get", "nm").stdout.splitlines()
     assert header.split() == ["NAME", "SUPPORTED", "BACKEND", "HEARTBEAT", "AGE"]
     assert row.split()[:3] == ["worker-1", "False", "None"]
@@ -246,7 +248,7 @@ def test_explain_tells_the_default_of_existing_pages(api: Any) -> None:
 
 
 def test_wait_sees_the_condition(api: Any, placed: Json) -> None:
-    status = v1.to_builtins(v1.PlacementStatus(conditions=conditions()))
+    status = to_builtins(v1.PlacementStatus(conditions=conditions()))
     api.call("PATCH", f"{PLACEMENTS}/redis-on-cxl/status", {"status": status})
     waited = api.kubectl("wait", "mp/redis-on-cxl", "--for=condition=Ready", "--timeout=5s")
     assert waited.returncode == 0, waited.stderr

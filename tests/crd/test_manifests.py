@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from memplace.api import checks
-from memplace.api.v1alpha1 import parse_placement, parse_tier
+from memplace.api.objects import parse_placement, parse_tier
 from memplace.errors import ValidationError
 
 BASE = "/apis/memplace.dev/v1alpha1"

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from memplace.api.v1alpha1 import parse_placement
+from memplace.api.objects import parse_placement
 from memplace.errors import ValidationError
 
 PLACEMENTS = "/apis/memplace.dev/v1alpha1/namespaces/default/memoryplacements"

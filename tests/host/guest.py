@@ -80,7 +80,9 @@ class Target:
             group=1000,
             extra_groups=[],
         )
-        self.hello = json.loads(self.process.stdout.readline())
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.commands, self.answers = self.process.stdin, self.process.stdout
+        self.hello = json.loads(self.answers.readline())
         (scope() / "cgroup.procs").write_text(str(self.process.pid))
 
     @property
@@ -88,11 +90,11 @@ class Target:
         return self.process.pid
 
     def do(self, *words):
-        print(*words, file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())
+        print(*words, file=self.commands, flush=True)
+        return json.loads(self.answers.readline())
 
     def end(self):
-        self.process.stdin.close()
+        self.commands.close()
         self.process.wait()
 
 
@@ -138,9 +140,10 @@ def agent():
 
 
 def world(*, placed=True, mode="PreferredMany"):
-    from memplace.api.v1alpha1 import parse_placement, parse_tier
+    from memplace.api.objects import parse_placement, parse_tier
     from memplace.assignment import PodRef
-    from memplace_agent.world import Pod, World
+    from memplace.pods import PodState
+    from memplace_agent.world import World
 
     meta = {"uid": "u", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
     tier = parse_tier({"metadata": {**meta, "name": "cxl"}, "spec": {"numaNodes": [1]}})
@@ -159,7 +162,7 @@ def world(*, placed=True, mode="PreferredMany"):
     return World(
         placements=(placement,) if placed else (),
         tiers=(tier,),
-        pods=(Pod(pod, {"c": CONTAINER}),),
+        pods=(PodState(pod, {"c": CONTAINER}),),
     )
 
 

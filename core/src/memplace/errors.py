@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from memplace.reasons import Reason
+
 
 class MemplaceError(Exception):
     """The root of everything memplace raises on purpose."""
 
-    reason: ClassVar[str] = "Failed"
+    reason: ClassVar[Reason] = Reason.FAILED
     HELP: ClassVar[str] = "Look at the log of the component that reports this."
 
 
@@ -29,7 +31,7 @@ class ParseError(MemplaceError, ValueError):
         line_no: The line in that file, from 1; 0 when there is none.
     """
 
-    reason = "ParseError"
+    reason = Reason.PARSE_ERROR
     HELP = "The text came from the kernel or from a manifest; compare it with the form named."
 
     def __init__(self, what: str, text: str, *, path: str = "", line_no: int = 0) -> None:
@@ -49,7 +51,7 @@ class ValidationError(MemplaceError, ValueError):
         problem: What is wrong and what to write instead.
     """
 
-    reason = "Invalid"
+    reason = Reason.INVALID
     HELP = "Change the named field of the object as the message says and apply it again."
 
     def __init__(self, field: str, problem: str) -> None:
@@ -61,21 +63,21 @@ class ValidationError(MemplaceError, ValueError):
 class ProcessGone(MemplaceError, ProcessLookupError):  # noqa: N818  says what happened
     """The process ended between two steps (ESRCH, or ENOENT below /proc): normal."""
 
-    reason = "ProcessGone"
+    reason = Reason.PROCESS_GONE
     HELP = "Nothing to do: the next pass sees the processes that exist then."
 
 
 class FeatureUnavailable(MemplaceError, OSError):  # noqa: N818  says what happened
     """The node can't do what was asked; the subclasses say why."""
 
-    reason = "FeatureUnavailable"
+    reason = Reason.FEATURE_UNAVAILABLE
     HELP = "See the conditions of this node's NodeMemory object."
 
 
 class KernelWithoutProcessMbind(FeatureUnavailable):
     """The kernel does not announce process_mbind() in sysfs (ENOSYS if called)."""
 
-    reason = "KernelWithoutProcessMbind"
+    reason = Reason.KERNEL_WITHOUT_PROCESS_MBIND
     HELP = (
         "Boot a kernel built from kernel/ of memplace; it announces the call in "
         "/sys/kernel/mm/mempolicy/process_mbind/."
@@ -85,7 +87,7 @@ class KernelWithoutProcessMbind(FeatureUnavailable):
 class SeccompFiltered(FeatureUnavailable):
     """A seccomp filter of the agent's own container refuses the call (ENOSYS, EPERM)."""
 
-    reason = "SeccompFiltered"
+    reason = Reason.SECCOMP_FILTERED
     HELP = (
         "Run the agent with the seccomp profile that its chart installs "
         "(localhostProfile memplace/agent.json), not with RuntimeDefault."
@@ -95,5 +97,5 @@ class SeccompFiltered(FeatureUnavailable):
 class MissingCapability(FeatureUnavailable):
     """The agent lacks CAP_SYS_NICE or may not read the target (EPERM)."""
 
-    reason = "MissingCapability"
+    reason = Reason.MISSING_CAPABILITY
     HELP = "Give the agent's container the capabilities SYS_NICE and SYS_PTRACE."

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from memplace.api.v1alpha1 import Rule
 from memplace.kinds import ExistingPages, Mode, Policy
 from memplace.nodes import NodeSet, format_nodes
+from memplace.reasons import Reason
 from memplace.regions import Region, winner
 from memplace.topology import BUILTIN_TIERS
 
@@ -100,7 +101,7 @@ class Problem:
     """Why a rule can't be followed here: TierUnknown, TierNotOnNode or NotAllowedByCpuset."""
 
     rule: str
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -197,12 +198,14 @@ def _policy(
             f"NUMA nodes {format_nodes(here)} of tier {listed} are not in the container's "
             f"cpuset.mems ({format_nodes(allowed)})"
         )
-        return Problem(rule.name, "NotAllowedByCpuset", message)
+        return Problem(rule.name, Reason.NOT_ALLOWED_BY_CPUSET, message)
     if any(name in tiers or name in known_tiers for name in names):
-        return Problem(rule.name, "TierNotOnNode", f"this node has no memory of tier {listed}")
+        return Problem(
+            rule.name, Reason.TIER_NOT_ON_NODE, f"this node has no memory of tier {listed}"
+        )
     has = ", ".join(sorted(tiers)) or "none"
     message = f"no tier is called {listed}; this node has: {has}. Name one, or make a MemoryTier"
-    return Problem(rule.name, "TierUnknown", message)
+    return Problem(rule.name, Reason.TIER_UNKNOWN, message)
 
 
 def _won(rules: tuple[Rule, ...], regions: Iterable[Region]) -> dict[str, list[Region]]:

@@ -10,6 +10,7 @@ from memplace.api.v1alpha1 import OTHER_TIER, NodeBytes, RuleReport, TierBytes
 from memplace.nodes import NodeSet, format_nodes
 from memplace.policy import RuleResult
 from memplace.quantity import format_quantity
+from memplace.reasons import Reason
 from memplace.topology import tier_by_node
 
 # Free memory that a move can't use: the kernel keeps its watermarks. The agent may pass
@@ -21,7 +22,7 @@ RESERVE_BYTES = 32 << 20
 class Explanation:
     """Why bytes are still misplaced: Moving, TierFull or Failed."""
 
-    reason: str
+    reason: Reason
     message: str
 
 
@@ -110,16 +111,16 @@ def explain_misplaced(
         return None
     size, nodes = format_quantity(left), format_nodes(result.nodes)
     if not moved:
-        return Explanation("Moving", f"rule {result.rule}: {size} still to move to {nodes}")
+        return Explanation(Reason.MOVING, f"rule {result.rule}: {size} still to move to {nodes}")
     free = sum(free_bytes_by_node.get(node, 0) for node in result.nodes)
     if free < left + reserve_bytes:
         message = (
             f"rule {result.rule}: NUMA nodes {nodes} have {format_quantity(free)} free, "
             f"{size} did not fit; free memory there, or name a further tier"
         )
-        return Explanation("TierFull", message)
+        return Explanation(Reason.TIER_FULL, message)
     message = (
         f"rule {result.rule}: {size} could not be moved to NUMA nodes {nodes} "
         "(pinned, or mapped by other processes as well)"
     )
-    return Explanation("Failed", message)
+    return Explanation(Reason.FAILED, message)

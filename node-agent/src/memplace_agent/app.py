@@ -15,6 +15,7 @@ from typing import Protocol
 
 from memplace.api.conditions import Condition
 from memplace.api.v1alpha1 import AgentMode, NodeMemoryStatus
+from memplace.reasons import Reason
 
 from memplace_agent import __version__
 from memplace_agent.hostfs import HostFs
@@ -40,7 +41,7 @@ _HANGS_AFTER_S = 120.0
 
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-_ACTIVE = Retirement(False, "Active")
+_ACTIVE = Retirement(False, Reason.ACTIVE)
 
 
 class Sink(Protocol):
@@ -146,7 +147,7 @@ class Worker:
         if self._retirement.done:
             return
         if not self._parts.reconciler.undo_all():
-            self._retirement = Retirement(False, "Undoing", "policies are being given back")
+            self._retirement = Retirement(False, Reason.UNDOING, "policies are being given back")
         else:
             self._retirement = self._cleaned()
         self._publish()
@@ -155,8 +156,8 @@ class Worker:
         try:
             remove_host_files(self._parts.host)
         except OSError as err:
-            return Retirement(False, "Failed", f"files on the host can't be removed: {err}")
-        return Retirement(True, "Retired", "everything is undone and the host is clean")
+            return Retirement(False, Reason.FAILED, f"files on the host can't be removed: {err}")
+        return Retirement(True, Reason.RETIRED, "everything is undone and the host is clean")
 
     def _return_to_work(self) -> None:
         if self._retirement is _ACTIVE:

@@ -8,6 +8,7 @@ import os
 from typing import NoReturn
 
 from memplace.errors import MemplaceError, MissingCapability, ProcessGone
+from memplace.reasons import Reason
 
 __all__ = [
     "CallFailed",
@@ -22,7 +23,7 @@ __all__ = [
 class CallFailed(MemplaceError, OSError):  # noqa: N818  says what happened
     """A system call on a process failed; ``errno`` says how."""
 
-    reason = "Failed"
+    reason = Reason.FAILED
     HELP = "The errno is explained in process_mbind(2)."
 
 
@@ -39,7 +40,7 @@ class TryAgain(CallFailed):
     maps something else by now (ESTALE).
     """
 
-    reason = "TryAgain"
+    reason = Reason.TRY_AGAIN
     HELP = "Nothing to do: the next pass tries again."
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.policy import RuleResult
+from memplace.reasons import Reason
 from memplace.results import explain_misplaced, merge_results, rule_report
 
 from memplace_agent.place import Outcome
@@ -60,27 +61,27 @@ def _verdict(
     tries: int,
     was_placed: bool,
     free: Mapping[int, int],
-) -> tuple[ContainerState, str, str]:
+) -> tuple[ContainerState, Reason, str]:
     if not outcomes:
-        return ContainerState.PENDING, "Pending", "the container has no process yet"
+        return ContainerState.PENDING, Reason.PENDING, "the container has no process yet"
     problem = next((p for outcome in outcomes for p in outcome.plan.problems), None)
     if problem:
         return ContainerState.FAILED, problem.reason, f"rule {problem.rule}: {problem.message}"
     errors = [error for outcome in outcomes for error in outcome.errors]
     if errors:
-        return ContainerState.FAILED, "Failed", errors[0]
+        return ContainerState.FAILED, Reason.FAILED, errors[0]
     moved = tries >= SETTLING_TRIES
     if was_placed and not moved and all(map(_newly_allocated, results)):
-        return ContainerState.PLACED, "Placed", ""
+        return ContainerState.PLACED, Reason.PLACED, ""
     found = [explain_misplaced(result, free, moved=moved) for result in results]
     why = next((explanation for explanation in found if explanation), None)
     if why:
-        state = ContainerState.MOVING if why.reason == "Moving" else ContainerState.FAILED
+        state = ContainerState.MOVING if why.reason is Reason.MOVING else ContainerState.FAILED
         return state, why.reason, why.message
     left = sum(len(outcome.plan.actions) for outcome in outcomes)
     if left:
-        return ContainerState.MOVING, "Moving", f"{left} mappings changed meanwhile"
-    return ContainerState.PLACED, "Placed", ""
+        return ContainerState.MOVING, Reason.MOVING, f"{left} mappings changed meanwhile"
+    return ContainerState.PLACED, Reason.PLACED, ""
 
 
 def _newly_allocated(result: RuleResult) -> bool:

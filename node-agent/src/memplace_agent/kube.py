@@ -29,7 +29,9 @@ from lightkube.generic_resource import (
     create_namespaced_resource,
 )
 from lightkube.types import PatchType
-from memplace.api.v1alpha1 import GROUP, VERSION, NodeMemoryStatus, to_builtins
+from memplace.api.convert import to_builtins
+from memplace.api.liveness import HEARTBEAT_S
+from memplace.api.v1alpha1 import GROUP, VERSION, NodeMemoryStatus
 
 from memplace_agent.world import Cache, Kind
 
@@ -41,9 +43,6 @@ log = logging.getLogger(__name__)
 # that a connection that is dead without a word does not last.
 WATCH_S = 240
 _SILENCE_S = WATCH_S + 30
-
-# The heartbeat of NodeMemory.
-HEARTBEAT_S = 30.0
 
 _BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 

@@ -191,7 +191,7 @@ class Placer:
         try:
             yield
         except ProcessGone:
-            self._metrics.apply.labels("gone", "ProcessGone").inc()
+            self._metrics.apply.labels("gone", ProcessGone.reason).inc()
             raise
         self._metrics.apply.labels("success", "").inc()
         self._metrics.apply_duration.observe(time.monotonic() - start)

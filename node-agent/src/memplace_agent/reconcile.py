@@ -17,7 +17,9 @@ from memplace.api.v1alpha1 import ContainerReport, ContainerState, Placement
 from memplace.assignment import Assignment, assign
 from memplace.errors import FeatureUnavailable, MemplaceError
 from memplace.nodes import NodeSet
+from memplace.pods import PodState
 from memplace.policy import Plan
+from memplace.reasons import Reason
 from memplace.topology import BUILTIN_TIERS, NumaNode, resolve_tiers
 
 from memplace_agent.containers.cgroups import Cgroups
@@ -31,7 +33,7 @@ from memplace_agent.place import Outcome, Placer, Undone, Wanted
 from memplace_agent.report import Reports, Subject
 from memplace_agent.syscalls import Kernel
 from memplace_agent.sysfs import free_bytes, read_numa_nodes
-from memplace_agent.world import Pod, World
+from memplace_agent.world import World
 
 __all__ = ["Reconciler"]
 
@@ -153,7 +155,7 @@ class Reconciler:
         except (MemplaceError, OSError) as err:
             log.warning("container failed", extra={"object": subject.log, "error": str(err)})
             watched.settled, watched.tries = False, watched.tries + 1
-            return _report(subject, ContainerState.FAILED, "Failed", str(err))
+            return _report(subject, ContainerState.FAILED, Reason.FAILED, str(err))
 
     def _place_container(
         self, watched: _Watched, node: _Node, placed_before: tuple[str, int] | None
@@ -163,7 +165,7 @@ class Reconciler:
         if cgroup is None:
             watched.tries += 1
             return _report(
-                subject, ContainerState.PENDING, "Pending", "the container has no cgroup"
+                subject, ContainerState.PENDING, Reason.PENDING, "the container has no cgroup"
             )
         wanted = Wanted(
             placement=subject.placement,
@@ -210,7 +212,7 @@ class Reconciler:
             return None
         except (MemplaceError, OSError) as err:
             log.warning("process failed", extra={"pid": pid, "error": str(err)})
-            self._metrics.apply.labels("failed", getattr(err, "reason", "Failed")).inc()
+            self._metrics.apply.labels("failed", getattr(err, "reason", Reason.FAILED)).inc()
             return Outcome(plan=Plan(), layout=0, errors=(str(err),))
 
     def _needs_pass(self, container_id: str, watched: _Watched) -> bool:
@@ -317,13 +319,13 @@ class Reconciler:
         for container_id in self._watched.keys() - kept:
             del self._watched[container_id]
 
-    def _report_losers(self, pod: Pod, assigned: Mapping[str, Assignment]) -> None:
+    def _report_losers(self, pod: PodState, assigned: Mapping[str, Assignment]) -> None:
         for container, assignment in assigned.items():
             winner = assignment.winner
             for loser in assignment.losers:
                 subject = _subject(pod, container, loser)
                 message = f"follows the older placement {winner.namespace}/{winner.name}"
-                report = _report(subject, ContainerState.CONFLICT, "Conflict", message)
+                report = _report(subject, ContainerState.CONFLICT, Reason.CONFLICT, message)
                 self._reports.put(subject, report)
 
 
@@ -333,11 +335,13 @@ def _subjects(world: World) -> Iterable[Subject]:
             yield _subject(pod, container, assignment.winner)
 
 
-def _subject(pod: Pod, container: str, placement: Placement) -> Subject:
+def _subject(pod: PodState, container: str, placement: Placement) -> Subject:
     return Subject(placement, pod.ref, container, pod.container_ids[container])
 
 
-def _report(subject: Subject, state: ContainerState, reason: str, message: str) -> ContainerReport:
+def _report(
+    subject: Subject, state: ContainerState, reason: Reason, message: str
+) -> ContainerReport:
     return ContainerReport(
         name=subject.container,
         state=state,

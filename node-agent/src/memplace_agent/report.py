@@ -22,6 +22,7 @@ from memplace.api.v1alpha1 import (
 )
 from memplace.assignment import PodRef
 from memplace.nodes import NodeSet, format_nodes
+from memplace.reasons import ConditionType, Reason
 from memplace.topology import NumaNode, tier_by_node
 
 from memplace_agent.syscalls.features import Features
@@ -54,7 +55,7 @@ class Retirement:
     """How far retiring is; ``done`` when nothing of memplace is left on the host."""
 
     done: bool
-    reason: str
+    reason: Reason
     message: str = ""
 
 
@@ -81,7 +82,7 @@ class Reports:
             uid=uid,
             namespace=namespace,
             name=name,
-            reason="Undoing",
+            reason=Reason.UNDOING,
             message="policies are being given back",
         )
 
@@ -132,7 +133,7 @@ def node_status(
     supported = features.error is None
     conditions = set_condition(
         before,
-        "Supported",
+        ConditionType.SUPPORTED,
         status="True" if supported else "False",
         reason=features.reason,
         message=features.message,
@@ -141,7 +142,7 @@ def node_status(
     )
     conditions = set_condition(
         conditions,
-        "Retired",
+        ConditionType.RETIRED,
         status="True" if retirement.done else "False",
         reason=retirement.reason,
         message=retirement.message,

@@ -11,21 +11,12 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from memplace.api.v1alpha1 import (
-    AgentMode,
-    MemoryTier,
-    NodeMemory,
-    Placement,
-    parse_node_memory,
-    parse_placement,
-    parse_tier,
-)
-from memplace.assignment import PodRef
+from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
+from memplace.api.v1alpha1 import AgentMode, MemoryTier, NodeMemory, Placement
 from memplace.errors import MemplaceError
+from memplace.pods import PodState, parse_pod
 
-from memplace_agent.containers.cgroups import parse_container_id
-
-__all__ = ["Cache", "Kind", "Pod", "World", "parse_pod"]
+__all__ = ["Cache", "Kind", "World"]
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +30,6 @@ class Kind(StrEnum):
     NODE_MEMORY = "NodeMemory"
 
 
-@dataclass(frozen=True, slots=True)
-class Pod:
-    """A pod of this node and the ids of its running containers, by name."""
-
-    ref: PodRef
-    container_ids: Mapping[str, str]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """What the API server says, at one moment; by uid or name in no order that matters.
@@ -56,29 +39,8 @@ class World:
 
     placements: tuple[Placement, ...] = ()
     tiers: tuple[MemoryTier, ...] = ()
-    pods: tuple[Pod, ...] = ()
+    pods: tuple[PodState, ...] = ()
     mode: AgentMode | None = AgentMode.ACTIVE
-
-
-def parse_pod(obj: Mapping[str, Any]) -> Pod:
-    """Parse what the agent needs of a pod, running init containers (sidecars) included."""
-    meta, status = obj["metadata"], obj.get("status") or {}
-    listed = [*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())]
-    running = {c["name"]: c.get("containerID", "") for c in listed if _is_running(c)}
-    ids = {name: parse_container_id(text) for name, text in running.items()}
-    known = {name: id_ for name, id_ in ids.items() if id_ is not None}
-    ref = PodRef(
-        namespace=meta["namespace"],
-        name=meta["name"],
-        uid=meta["uid"],
-        labels=meta.get("labels") or {},
-        containers=tuple(known),
-    )
-    return Pod(ref, known)
-
-
-def _is_running(status: Mapping[str, Any]) -> bool:
-    return "running" in (status.get("state") or {})
 
 
 _PARSERS: dict[Kind, Callable[[Mapping[str, Any]], Any]] = {
@@ -145,7 +107,7 @@ class Cache:
 def _parse(kind: Kind, obj: Mapping[str, Any]) -> tuple[str, Any] | None:
     meta = obj["metadata"]
     try:
-        return meta["uid"], _without_status(_PARSERS[kind](obj))
+        return meta["uid"], _to_act_on(_PARSERS[kind](obj))
     except (MemplaceError, KeyError, TypeError) as err:
         # The API server refuses what the CRD forbids; the operator explains the rest.
         log.warning(
@@ -155,8 +117,11 @@ def _parse(kind: Kind, obj: Mapping[str, Any]) -> tuple[str, Any] | None:
         return None
 
 
-def _without_status(parsed: Any) -> Any:
-    # Status is what others, or we, report: a change of it is no reason to act.
+def _to_act_on(parsed: Any) -> Any:
+    # Status is what others, or we, report, and how far a pod is only the operator explains:
+    # a change of either is no reason to act.
     if isinstance(parsed, Placement | NodeMemory):
         return msgspec.structs.replace(parsed, status=type(parsed.status)())
+    if isinstance(parsed, PodState):
+        return PodState(parsed.ref, parsed.container_ids)
     return parsed

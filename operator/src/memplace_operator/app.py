@@ -9,13 +9,13 @@ import signal
 from typing import cast
 
 import kopf
-from memplace.api.v1alpha1 import API_VERSION
 
-from memplace_operator.cache import Cache, Kind
-from memplace_operator.controller import UNREACHABLE, Controller
+from memplace_operator.cache import Cache
+from memplace_operator.controller import Controller
 from memplace_operator.handlers import make_registry
 from memplace_operator.health import serving
-from memplace_operator.kubeapi import ApiError, KubeApi
+from memplace_operator.kinds import OUR_PLURALS, served_kinds
+from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
 from memplace_operator.metrics import Metrics
 from memplace_operator.settings import Settings, kopf_settings
 
@@ -30,20 +30,6 @@ def configure_logging(level: str) -> None:
     logging.getLogger().setLevel(level)
     # kopf tells of each event of each pod that its handler succeeded.
     logging.getLogger("kopf.objects").setLevel(max(logging.WARNING, logging.getLogger().level))
-
-
-async def served_kinds(api: KubeApi) -> frozenset[str]:
-    """Return the plurals of our kinds that the API server serves; may be empty."""
-    try:
-        found = await api.request("GET", f"/apis/{API_VERSION}")
-    except ApiError as err:
-        if err.status == 404:
-            return frozenset()
-        raise
-    return frozenset(r["name"] for r in found["resources"]) & OUR_PLURALS
-
-
-OUR_PLURALS = frozenset(kind.value[1] for kind in Kind if kind.value[0] == API_VERSION)
 
 
 async def run(settings: Settings) -> None:

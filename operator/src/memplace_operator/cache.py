@@ -13,54 +13,19 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import Enum
 from typing import Any
 
 import msgspec
 from memplace.api.convert import from_builtins
-from memplace.api.v1alpha1 import (
-    API_VERSION,
-    MemoryTier,
-    NodeMemory,
-    Placement,
-    PlacementStatus,
-    parse_node_memory,
-    parse_placement,
-    parse_tier,
-)
+from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
+from memplace.api.v1alpha1 import MemoryTier, NodeMemory, Placement, PlacementStatus
 from memplace.errors import ValidationError
+from memplace.pods import PodState, parse_pod
 
-from memplace_operator.pods import Pod, parse_pod
-from memplace_operator.world import World, make_world
+from memplace_operator.kinds import Kind
+from memplace_operator.world import Unreadable, World, make_world
 
 log = logging.getLogger(__name__)
-
-
-class Kind(Enum):
-    """A watched kind: API version and plural."""
-
-    PLACEMENT = (API_VERSION, "memoryplacements")
-    TIER = (API_VERSION, "memorytiers")
-    NODE = (API_VERSION, "nodememories")
-    POD = ("v1", "pods")
-
-    @property
-    def path(self) -> str:
-        """The URL path of all its objects, in all namespaces."""
-        version, plural = self.value
-        return f"/{'apis' if '/' in version else 'api'}/{version}/{plural}"
-
-
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A placement that can't be parsed, with what a status needs."""
-
-    uid: str
-    namespace: str
-    name: str
-    generation: int
-    status: PlacementStatus
-    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +120,7 @@ class Cache:
     def world(self, *, now: datetime, silent: frozenset[str]) -> World:
         """Return everything as one immutable value."""
         tiers: tuple[MemoryTier, ...] = self._all(Kind.TIER)
-        pods: tuple[Pod, ...] = self._all(Kind.POD)
+        pods: tuple[PodState, ...] = self._all(Kind.POD)
         return make_world(
             placements=[p for p in self.placements() if isinstance(p, Placement)],
             pods=pods,
@@ -170,7 +135,7 @@ class Cache:
 
 
 def _matters(old: Any, new: Any) -> bool:
-    # Each node's heartbeat comes every 30 s; that alone changes no verdict before the
+    # Each node's heartbeat comes every HEARTBEAT_S; that alone changes no verdict before the
     # next tick looks at the clock anyway.
     if isinstance(old, NodeMemory) and isinstance(new, NodeMemory):
         return _without_heartbeat(old) != _without_heartbeat(new)

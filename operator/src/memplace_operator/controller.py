@@ -10,17 +10,19 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 
-import aiohttp
 import msgspec
 from memplace.api.conditions import find_condition
-from memplace.api.v1alpha1 import GROUP, VERSION, Placement, PlacementStatus, to_builtins
+from memplace.api.convert import to_builtins
+from memplace.api.v1alpha1 import GROUP, VERSION, Placement, PlacementStatus
+from memplace.reasons import ConditionType
 
-from memplace_operator.cache import Cache, Kind, Unreadable
+from memplace_operator.cache import Cache
 from memplace_operator.events import COMPONENT, make_event
-from memplace_operator.kubeapi import ApiError, KubeApi
+from memplace_operator.kinds import Kind
+from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
 from memplace_operator.metrics import Metrics
-from memplace_operator.reconcile import READY, reconcile, transitions, unreadable
-from memplace_operator.world import World, silent_nodes
+from memplace_operator.reconcile import reconcile, transitions, unreadable
+from memplace_operator.world import Unreadable, World, silent_nodes
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +32,6 @@ AUDIT_S = 300.0
 # Measured bytes and what agents say of them change with each scan; conditions and counts
 # are written at once, these at most this often.
 QUIET_S = 10.0
-
-UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
 
 
 class Controller:
@@ -189,7 +189,7 @@ def _desired(placement: Placement | Unreadable, world: World) -> PlacementStatus
 
 
 def _ready_reason(status: PlacementStatus) -> str:
-    ready = find_condition(status.conditions, READY)
+    ready = find_condition(status.conditions, ConditionType.READY)
     return ready.reason if ready else "Unknown"
 
 

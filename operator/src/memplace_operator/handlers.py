@@ -10,7 +10,8 @@ from typing import Any
 
 import kopf
 
-from memplace_operator.cache import Cache, Kind
+from memplace_operator.cache import Cache
+from memplace_operator.kinds import Kind
 from memplace_operator.kubeapi import login
 
 

@@ -7,17 +7,18 @@ import dataclasses
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import aiohttp
 import kopf
 from memplace.errors import MemplaceError
+from memplace.reasons import Reason
 
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CHUNK = 500
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
+# What a request raises while the API server can't be reached.
+UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
 
 
@@ -28,7 +29,7 @@ class ApiError(MemplaceError):
         status: The HTTP status, for example 404.
     """
 
-    reason = "ApiError"
+    reason = Reason.API_ERROR
     HELP = "403: compare the ClusterRole with the chart's. 5xx: look at the API server."
 
     def __init__(self, status: int, message: str) -> None:
@@ -39,7 +40,7 @@ class ApiError(MemplaceError):
 class LoginFailed(MemplaceError):  # noqa: N818  says what happened
     """There is neither a ServiceAccount nor a kubeconfig."""
 
-    reason = "LoginFailed"
+    reason = Reason.LOGIN_FAILED
     HELP = "Run it in a pod with a ServiceAccount, or set KUBECONFIG."
 
 

@@ -20,18 +20,14 @@ from memplace.api.v1alpha1 import (
     RuleStatus,
     TierBytes,
 )
+from memplace.pods import PodState
+from memplace.reasons import FAILURES, PATIENT, ConditionType, Reason
 from memplace.results import bytes_per_tier
 from memplace.topology import BUILTIN_TIERS
 from memplace.validation import problems
 
-from memplace_operator.pods import Pod
-from memplace_operator.verdicts import FAILURES, PLACED, Measured, Verdict, judge, worst
+from memplace_operator.verdicts import Measured, Verdict, judge, worst
 from memplace_operator.world import World
-
-READY, DEGRADED, UNSUPPORTED = "Ready", "Degraded", "Unsupported"
-
-# Ready=False for these needs nobody's attention.
-PATIENT = frozenset({"NoPods", "Moving", "Pending"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +41,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    type: str
+    type: ConditionType
     status: ConditionStatus
     reason: str
     message: str
@@ -53,7 +49,7 @@ class _Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    pod: Pod
+    pod: PodState
     verdict: Verdict
 
 
@@ -80,8 +76,8 @@ def reconcile(placement: Placement, world: World) -> PlacementStatus:
         ),
         observed_generation=placement.generation,
         matched_pods=len(matched),
-        placed_pods=sum(j.verdict.reason == PLACED for j in judged),
-        unsupported_pods=sum(j.verdict.reason == "Unsupported" for j in judged),
+        placed_pods=sum(j.verdict.reason is Reason.PLACED for j in judged),
+        unsupported_pods=sum(j.verdict.reason is Reason.UNSUPPORTED for j in judged),
         rules=_rules(placement, [m for j in judged for m in j.verdict.measured]),
     )
 
@@ -98,8 +94,8 @@ def unreadable(
         now: An aware time.
     """
     findings = (
-        _Finding(READY, "False", "Invalid", message),
-        _Finding(DEGRADED, "True", "Invalid", message),
+        _Finding(ConditionType.READY, "False", Reason.INVALID, message),
+        _Finding(ConditionType.DEGRADED, "True", Reason.INVALID, message),
         _unsupported([]),
     )
     conditions = _conditions(status, findings, generation=generation, now=now)
@@ -113,7 +109,7 @@ def transitions(old: PlacementStatus, new: PlacementStatus) -> tuple[Transition,
     several with one reason (Ready and Degraded of the same failure) only the first.
     """
     found: dict[str, Transition] = {}
-    for type_ in (DEGRADED, UNSUPPORTED, READY):
+    for type_ in (ConditionType.DEGRADED, ConditionType.UNSUPPORTED, ConditionType.READY):
         before, after = (find_condition(s.conditions, type_) for s in (old, new))
         if after is not None and _is_news(before, after):
             transition = Transition(_is_bad(after), after.reason, after.message)
@@ -123,19 +119,19 @@ def transitions(old: PlacementStatus, new: PlacementStatus) -> tuple[Transition,
 
 def _is_news(before: Condition | None, after: Condition) -> bool:
     if before is None:
-        return after.type == READY or after.status == "True"
+        return after.type == ConditionType.READY or after.status == "True"
     if before.status != after.status:
         return True
     return _is_bad(after) and before.reason != after.reason
 
 
 def _is_bad(condition: Condition) -> bool:
-    if condition.type == READY:
+    if condition.type == ConditionType.READY:
         return condition.status == "False" and condition.reason not in PATIENT
     return condition.status == "True"
 
 
-def _matched(placement: Placement, world: World) -> list[Pod]:
+def _matched(placement: Placement, world: World) -> list[PodState]:
     pods = world.pods.get(placement.namespace, ())
     found = [pod for pod in pods if selectors.matches(placement.spec.selector, pod.ref.labels)]
     # By name, so that messages name the same example whatever the order of a list.
@@ -145,7 +141,7 @@ def _matched(placement: Placement, world: World) -> list[Pod]:
 def _of_the_spec(placement: Placement, world: World) -> Iterable[Verdict]:
     found = problems(placement.spec)
     if found:
-        yield Verdict("Invalid", " ".join(f"{problem}." for problem in found))
+        yield Verdict(Reason.INVALID, " ".join(f"{problem}." for problem in found))
     # Before the first agent reports, no tier is on any node, and that means nothing.
     if world.nodes:
         yield from _unknown_tiers(placement, world)
@@ -162,7 +158,7 @@ def _unknown_tiers(placement: Placement, world: World) -> Iterable[Verdict]:
             continue
         for tier in missing:
             yield Verdict(
-                "TierUnknown",
+                Reason.TIER_UNKNOWN,
                 f"rule {rule.name}: no node has a tier {tier} and no MemoryTier is called that: "
                 f"name one that exists ({offer}), or create a MemoryTier {tier}",
             )
@@ -179,51 +175,61 @@ def _summary(judged: Sequence[_Judged]) -> Iterable[Verdict]:
 
 
 def _ready(
-    trouble: Verdict, matched: Sequence[Pod], running: Sequence[Pod], judged: Sequence[_Judged]
+    trouble: Verdict,
+    matched: Sequence[PodState],
+    running: Sequence[PodState],
+    judged: Sequence[_Judged],
 ) -> _Finding:
-    if trouble.reason != PLACED:
-        return _Finding(READY, "False", trouble.reason, trouble.message)
+    if trouble.reason is not Reason.PLACED:
+        return _Finding(ConditionType.READY, "False", trouble.reason, trouble.message)
     if judged:
         count = len(judged)
         pods = "1 running pod is" if count == 1 else f"all {count} running pods are"
-        return _Finding(READY, "True", PLACED, f"{pods} placed, read back from the kernel")
+        return _Finding(
+            ConditionType.READY, "True", Reason.PLACED, f"{pods} placed, read back from the kernel"
+        )
     return _nothing_to_place(matched, running)
 
 
-def _nothing_to_place(matched: Sequence[Pod], running: Sequence[Pod]) -> _Finding:
+def _nothing_to_place(matched: Sequence[PodState], running: Sequence[PodState]) -> _Finding:
     if running:
         example = ", ".join(running[0].ref.containers) or "none"
         message = (
             f"{len(running)} running pods match spec.selector, but spec.containers names none of "
             f"their running containers (pod {running[0].ref.name} has: {example})"
         )
-        return _Finding(READY, "False", "NoPods", message)
+        return _Finding(ConditionType.READY, "False", Reason.NO_PODS, message)
     waiting = [pod for pod in matched if pod.life == "Waiting"]
     if waiting:
         message = f"pod {waiting[0].ref.name} is not running yet: see kubectl describe pod"
-        return _Finding(READY, "False", "Pending", message)
+        return _Finding(ConditionType.READY, "False", Reason.PENDING, message)
     message = (
         "all pods that match spec.selector have ended"
         if matched
         else "no pod of this namespace matches spec.selector: compare it with the pods' labels"
     )
-    return _Finding(READY, "False", "NoPods", message)
+    return _Finding(ConditionType.READY, "False", Reason.NO_PODS, message)
 
 
 def _degraded(trouble: Verdict) -> _Finding:
     if trouble.reason in FAILURES:
-        return _Finding(DEGRADED, "True", trouble.reason, trouble.message)
-    return _Finding(DEGRADED, "False", "AsExpected", "nothing is wrong that waiting does not mend")
+        return _Finding(ConditionType.DEGRADED, "True", trouble.reason, trouble.message)
+    return _Finding(
+        ConditionType.DEGRADED,
+        "False",
+        Reason.AS_EXPECTED,
+        "nothing is wrong that waiting does not mend",
+    )
 
 
 def _unsupported(judged: Sequence[_Judged]) -> _Finding:
-    found = [j for j in judged if j.verdict.reason == "Unsupported"]
+    found = [j for j in judged if j.verdict.reason is Reason.UNSUPPORTED]
     if not found:
         message = "all nodes with matched pods can place memory"
-        return _Finding(UNSUPPORTED, "False", "AllNodesSupported", message)
+        return _Finding(ConditionType.UNSUPPORTED, "False", Reason.ALL_NODES_SUPPORTED, message)
     # The smallest name, so that the order of pods in a list does not make it flap.
     first = min(found, key=lambda j: (j.verdict.cause, j.pod.node, j.pod.ref.name))
-    return _Finding(UNSUPPORTED, "True", first.verdict.cause, first.verdict.message)
+    return _Finding(ConditionType.UNSUPPORTED, "True", first.verdict.cause, first.verdict.message)
 
 
 def _conditions(

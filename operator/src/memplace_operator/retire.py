@@ -9,15 +9,18 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from memplace.api.conditions import is_true
-from memplace.api.v1alpha1 import API_VERSION, AgentMode, NodeMemory, parse_node_memory
+from memplace.api.convert import to_builtins
+from memplace.api.liveness import is_alive
+from memplace.api.objects import parse_node_memory
+from memplace.api.v1alpha1 import API_VERSION, AgentMode, NodeMemory, NodeMemorySpec
+from memplace.reasons import ConditionType
 
-from memplace_operator.app import served_kinds
-from memplace_operator.cache import Kind
-from memplace_operator.controller import UNREACHABLE
-from memplace_operator.kubeapi import ApiError, KubeApi
-from memplace_operator.world import STALE_AFTER
+from memplace_operator.kinds import Kind, served_kinds
+from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
 
 POLL_S = 1.0
+
+_RETIRE = {"spec": to_builtins(NodeMemorySpec(agent=AgentMode.RETIRED))}
 
 
 async def retire(api: KubeApi, *, timeout_s: float, say: Callable[[str], None] = print) -> bool:
@@ -69,9 +72,7 @@ async def _tell(api: KubeApi, told: frozenset[str], say: Callable[[str], None]) 
     names = {node.name for node in await _nodes(api) if node.spec.agent is AgentMode.ACTIVE}
     for name in sorted(names):
         if (
-            await _unless_gone(
-                api, "PATCH", f"{Kind.NODE.path}/{name}", {"spec": {"agent": "Retired"}}
-            )
+            await _unless_gone(api, "PATCH", f"{Kind.NODE.path}/{name}", _RETIRE)
             and name not in told
         ):
             say(f"told the agent of node {name} to retire")
@@ -83,14 +84,8 @@ async def _waiting(api: KubeApi) -> frozenset[str]:
     return frozenset(
         node.name
         for node in await _nodes(api)
-        if is_alive(node, now) and not is_true(node.status.conditions, "Retired")
+        if is_alive(node, now) and not is_true(node.status.conditions, ConditionType.RETIRED)
     )
-
-
-def is_alive(node: NodeMemory, now: datetime) -> bool:
-    """Return whether the node's agent reported lately."""
-    heartbeat = node.status.heartbeat_time
-    return heartbeat is not None and now - heartbeat <= STALE_AFTER
 
 
 async def _nodes(api: KubeApi) -> list[NodeMemory]:

@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 
 import aiohttp
 from memplace.api.conditions import find_condition
-from memplace.api.v1alpha1 import NodeMemory, parse_node_memory
+from memplace.api.liveness import STALE_AFTER, is_alive
+from memplace.api.objects import parse_node_memory
+from memplace.api.v1alpha1 import NodeMemory
+from memplace.reasons import ConditionType
 
-from memplace_operator.app import OUR_PLURALS, served_kinds
-from memplace_operator.cache import Kind
-from memplace_operator.controller import UNREACHABLE
-from memplace_operator.kubeapi import ApiError, KubeApi
-from memplace_operator.retire import is_alive
+from memplace_operator.kinds import OUR_PLURALS, Kind, served_kinds
+from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
 
 POLL_S = 2.0
 
@@ -92,8 +92,9 @@ def _nodes(nodes: list[NodeMemory], now: datetime) -> list[Check]:
 def _node(node: NodeMemory, now: datetime) -> Check:
     what = f"agent on {node.name}"
     if not is_alive(node, now):
-        return Check(what, False, "no heartbeat in the last 90 s: look at its pod")
-    supported = find_condition(node.status.conditions, "Supported")
+        quiet = f"no heartbeat in the last {STALE_AFTER.seconds} s: look at its pod"
+        return Check(what, False, quiet)
+    supported = find_condition(node.status.conditions, ConditionType.SUPPORTED)
     if supported is None:
         return Check(what, False, "it does not say whether the node is supported")
     tiers = ", ".join(tier.name for tier in node.status.tiers) or "none"

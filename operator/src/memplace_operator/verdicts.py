@@ -7,39 +7,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from memplace.api.conditions import find_condition
+from memplace.api.liveness import STALE_AFTER
 from memplace.api.v1alpha1 import ContainerReport, ContainerState, Placement, PlacementReport
 from memplace.nodes import NodeSet
+from memplace.pods import PodState, bare_id
+from memplace.reasons import ABOUT_TIERS, FAILURES, ConditionType, Reason
 
-from memplace_operator.pods import Pod, bare_id
-from memplace_operator.world import STALE_AFTER, Node, World
-
-# What waiting does not mend, the most basic first: mending a later one is pointless
-# before the earlier ones.
-FAILURES = (
-    "Invalid",
-    "Conflict",
-    "TierUnknown",
-    "TierNotOnNode",
-    "NotAllowedByCpuset",
-    "TierFull",
-    "Failed",
-    "AgentNotReporting",
-)
-# What is not Placed, the worst first.
-ORDER = (*FAILURES, "Unsupported", "Moving", "Pending")
-PLACED = "Placed"
-# Where a message has to name the tiers; agents speak of NUMA nodes.
-_ABOUT_TIERS = frozenset({"TierUnknown", "TierNotOnNode", "TierFull", "NotAllowedByCpuset"})
-
-_WHY_UNSUPPORTED = "KernelWithoutProcessMbind"
-_STATES = {
-    ContainerState.PLACED: PLACED,
-    ContainerState.MOVING: "Moving",
-    ContainerState.PENDING: "Pending",
-    ContainerState.FAILED: "Failed",
-    ContainerState.UNSUPPORTED: "Unsupported",
-    ContainerState.CONFLICT: "Conflict",
-}
+from memplace_operator.world import Node, World
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,31 +29,27 @@ class Verdict:
     """How a pod fares.
 
     Attributes:
-        reason: Placed, or one of ORDER.
+        reason: Placed, or why it is not.
         message: Why and what to do, for people; empty when placed.
         cause: For Unsupported, the reason of the node's condition Supported.
         measured: The reports that count.
     """
 
-    reason: str
+    reason: Reason
     message: str = ""
     cause: str = ""
     measured: tuple[Measured, ...] = ()
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the verdict whose reason comes first in ORDER; the first of equals.
+    """Return the verdict whose reason takes precedence; the first of equals.
 
     Placed when there is none.
     """
-    return min(verdicts, key=_rank, default=Verdict(PLACED))
+    return min(verdicts, key=lambda verdict: verdict.reason.rank, default=Verdict(Reason.PLACED))
 
 
-def _rank(verdict: Verdict) -> int:
-    return ORDER.index(verdict.reason) if verdict.reason in ORDER else len(ORDER)
-
-
-def judge(placement: Placement, pod: Pod, world: World) -> Verdict | None:
+def judge(placement: Placement, pod: PodState, world: World) -> Verdict | None:
     """Judge a running pod that the placement selects.
 
     Returns:
@@ -99,44 +69,44 @@ def judge(placement: Placement, pod: Pod, world: World) -> Verdict | None:
     own = _on_node(placement, pod, won, world)
     found = worst([own, *conflicts])
     message = found.message
-    if found.reason in _ABOUT_TIERS:
+    if found.reason in ABOUT_TIERS:
         tiers = dict.fromkeys(t for rule in placement.spec.rules for t in rule.policy.tiers)
         message += f" (tiers the rules name: {', '.join(tiers)})"
     return Verdict(found.reason, message, found.cause, own.measured)
 
 
-def _conflict(pod: Pod, container: str, winner: Placement) -> Verdict:
+def _conflict(pod: PodState, container: str, winner: Placement) -> Verdict:
     return Verdict(
-        "Conflict",
+        Reason.CONFLICT,
         f"placement {winner.name} is older and already has container {container} of pod "
         f"{pod.ref.name}: narrow spec.selector or spec.containers of one of the two, "
         "or delete one",
     )
 
 
-def _on_node(placement: Placement, pod: Pod, won: list[str], world: World) -> Verdict:
+def _on_node(placement: Placement, pod: PodState, won: list[str], world: World) -> Verdict:
     node = world.nodes.get(pod.node)
     if node is None or node.memory.status.heartbeat_time is None:
         return _never_heard(placement, pod, world)
     if node.is_silent or node.is_retired:
-        return Verdict("AgentNotReporting", _silence(node))
-    supported = find_condition(node.memory.status.conditions, "Supported")
+        return Verdict(Reason.AGENT_NOT_REPORTING, _silence(node))
+    supported = find_condition(node.memory.status.conditions, ConditionType.SUPPORTED)
     if supported is not None and supported.status == "False":
         message = f"node {pod.node} can't place memory, its pods are left alone"
         detail = f"{message}: {supported.message}" if supported.message else message
-        return Verdict("Unsupported", detail, supported.reason)
+        return Verdict(Reason.UNSUPPORTED, detail, supported.reason)
     report = node.reports.get(placement.uid)
     if report is None or report.observed_generation != placement.generation:
-        return Verdict("Pending", f"the agent of node {pod.node} has not looked at it yet")
+        return Verdict(Reason.PENDING, f"the agent of node {pod.node} has not looked at it yet")
     return _from_report(report, pod, won, node)
 
 
-def _never_heard(placement: Placement, pod: Pod, world: World) -> Verdict:
+def _never_heard(placement: Placement, pod: PodState, world: World) -> Verdict:
     since = max(filter(None, (placement.creation_timestamp, pod.started)))
     if world.now - since <= STALE_AFTER:
-        return Verdict("Pending", f"waiting for the agent of node {pod.node} to report")
+        return Verdict(Reason.PENDING, f"waiting for the agent of node {pod.node} to report")
     return Verdict(
-        "AgentNotReporting",
+        Reason.AGENT_NOT_REPORTING,
         f"no agent ever reported from node {pod.node}: check that the agent's DaemonSet has a "
         "running pod there (node selector, tolerations, image)",
     )
@@ -155,7 +125,7 @@ def _silence(node: Node) -> str:
     )
 
 
-def _from_report(report: PlacementReport, pod: Pod, won: list[str], node: Node) -> Verdict:
+def _from_report(report: PlacementReport, pod: PodState, won: list[str], node: Node) -> Verdict:
     found = next((p for p in report.pods if p.uid == pod.ref.uid), None)
     # A report about an earlier life of a container says nothing about this one.
     current = {
@@ -174,23 +144,22 @@ def _whole(report: PlacementReport, node: Node) -> Iterator[Verdict]:
     # Trouble of the whole placement on that node. Undoing is about a deleted placement
     # of another uid; anything unknown comes from a newer agent.
     if report.reason in FAILURES:
-        yield Verdict(report.reason, _located(report.message, f"node {node.memory.name}"))
+        yield Verdict(Reason(report.reason), _located(report.message, f"node {node.memory.name}"))
     elif report.reason:
-        yield Verdict("Pending", f"node {node.memory.name}: {report.reason}")
+        yield Verdict(Reason.PENDING, f"node {node.memory.name}: {report.reason}")
 
 
-def _container(report: ContainerReport | None, name: str, pod: Pod) -> Verdict:
+def _container(report: ContainerReport | None, name: str, pod: PodState) -> Verdict:
     where = f"container {name} of pod {pod.ref.name} on node {pod.node}"
     if report is None:
-        return Verdict("Pending", f"the agent of node {pod.node} has not reported {where} yet")
-    reason = _STATES[report.state]
+        return Verdict(Reason.PENDING, f"the agent of node {pod.node} has not reported {where} yet")
     if report.state is ContainerState.PLACED:
-        return Verdict(PLACED)
+        return Verdict(Reason.PLACED)
     if report.state is ContainerState.UNSUPPORTED:
-        cause = report.reason or _WHY_UNSUPPORTED
-        return Verdict("Unsupported", _located(report.message, where), cause)
-    if report.reason in FAILURES:
-        reason = report.reason
+        cause = report.reason or Reason.KERNEL_WITHOUT_PROCESS_MBIND
+        return Verdict(Reason.UNSUPPORTED, _located(report.message, where), cause)
+    # Each state is a reason too; a report may have a more exact one.
+    reason = Reason(report.reason if report.reason in FAILURES else report.state)
     return Verdict(reason, _located(report.message, where))
 
 

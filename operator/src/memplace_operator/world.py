@@ -6,23 +6,34 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from memplace.api.conditions import is_true
+from memplace.api.liveness import STALE_AFTER, is_silent
 from memplace.api.v1alpha1 import (
     AgentMode,
     MemoryTier,
     NodeMemory,
     Placement,
     PlacementReport,
+    PlacementStatus,
 )
 from memplace.assignment import Assignment, assign
 from memplace.nodes import NodeSet
+from memplace.pods import PodState
+from memplace.reasons import ConditionType
 
-from memplace_operator.pods import Pod
 
-# Agents report every 30 s; three times missed is silence.
-STALE_AFTER = timedelta(seconds=90)
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A placement that can't be parsed, with what a status needs."""
+
+    uid: str
+    namespace: str
+    name: str
+    generation: int
+    status: PlacementStatus
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,7 @@ class Node:
     def is_retired(self) -> bool:
         """Whether its agent was told to stop placing, or has."""
         told = self.memory.spec.agent is AgentMode.RETIRED
-        return told or is_true(self.memory.status.conditions, "Retired")
+        return told or is_true(self.memory.status.conditions, ConditionType.RETIRED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +73,7 @@ class World:
     """
 
     placements: Mapping[str, tuple[Placement, ...]]
-    pods: Mapping[str, tuple[Pod, ...]]
+    pods: Mapping[str, tuple[PodState, ...]]
     nodes: Mapping[str, Node]
     tiers: frozenset[str]
     now: datetime
@@ -72,7 +83,7 @@ class World:
 def make_world(
     *,
     placements: Iterable[Placement],
-    pods: Iterable[Pod],
+    pods: Iterable[PodState],
     nodes: Iterable[NodeMemory],
     tiers: Iterable[MemoryTier],
     now: datetime,
@@ -89,18 +100,18 @@ def make_world(
         silent: Names of nodes whose agents are silent; by default judged by age alone.
     """
     nodes = tuple(nodes)
-    heard = silent_nodes(nodes, now=now) if silent is None else silent
+    quiet = silent_nodes(nodes, now=now) if silent is None else silent
     per_namespace: dict[str, list[Placement]] = defaultdict(list)
     for placement in placements:
         per_namespace[placement.namespace].append(placement)
-    pods_there: dict[str, list[Pod]] = defaultdict(list)
+    pods_there: dict[str, list[PodState]] = defaultdict(list)
     for pod in pods:
         if pod.ref.namespace in per_namespace:
             pods_there[pod.ref.namespace].append(pod)
     return World(
         placements={ns: tuple(found) for ns, found in per_namespace.items()},
         pods={ns: tuple(found) for ns, found in pods_there.items()},
-        nodes={node.name: _index(node, is_silent=node.name in heard) for node in nodes},
+        nodes={node.name: _index(node, is_silent=node.name in quiet) for node in nodes},
         tiers=frozenset(tier.name for tier in tiers),
         now=now,
         assignments={
@@ -130,11 +141,7 @@ def silent_nodes(
         listening_since: When the API server came back; None when it was never away.
     """
     may_judge = listening_since is None or now - listening_since > STALE_AFTER
-    old = (
-        node.name
-        for node in nodes
-        if node.status.heartbeat_time is not None and now - node.status.heartbeat_time > STALE_AFTER
-    )
+    old = (node.name for node in nodes if is_silent(node, now))
     return frozenset(name for name in old if may_judge or name in before)
 
 

@@ -9,9 +9,10 @@ import shutil
 from dataclasses import dataclass, field, replace
 
 import pytest
-from memplace.api.v1alpha1 import parse_placement
+from memplace.api.objects import parse_placement
 from memplace.assignment import PodRef
 from memplace.kinds import Mode, Policy
+from memplace.pods import PodState
 from memplace.policy import plan
 from memplace_agent.containers.processes import Pinned, read_address_space
 from memplace_agent.errors import CallFailed, HoleInRange, ProcessGone
@@ -22,7 +23,7 @@ from memplace_agent.place import Placer
 from memplace_agent.procfs.numa_maps import format_policy
 from memplace_agent.reconcile import Reconciler
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
-from memplace_agent.world import Pod, World
+from memplace_agent.world import World
 
 MIB = 1 << 20
 HEAP, VDSO = 0x10000000, 0x7F0000000000
@@ -41,7 +42,7 @@ class Vma:
     perms: str = "rw-p"
     inode: int = 0
     policy: Policy | None = None
-    pages: dict = field(default_factory=dict)
+    pages: dict[int, int] = field(default_factory=dict)
     stuck: bool = False
 
     def part(self, start, end):
@@ -53,7 +54,7 @@ class Vma:
 
 @dataclass
 class Process:
-    vmas: list
+    vmas: list[Vma]
     start_time: int = 1000
     ppid: int = 1
     task_policy: Policy = DEFAULT
@@ -243,7 +244,7 @@ def pod(name="p", ids=("a",)):
     ref = PodRef(
         namespace="ns", name=name, uid=f"uid-{name}", labels={"app": "x"}, containers=tuple(names)
     )
-    return Pod(ref, names)
+    return PodState(ref, names)
 
 
 def heap(pages=256, **kwargs):

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memplace import errors
 from memplace.api import v1alpha1 as v1
+from memplace.api.convert import to_builtins
+from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
 from memplace.errors import MemplaceError, ValidationError
 from memplace.kinds import ExistingPages, Mode, RegionKind
 from msgspec import UNSET
@@ -82,12 +84,12 @@ def placement_specs(draw):
 
 @given(placement_specs())
 def test_a_rendered_spec_parses_to_itself(spec):
-    parsed = v1.parse_placement({"metadata": META, "spec": v1.to_builtins(spec)})
+    parsed = parse_placement({"metadata": META, "spec": to_builtins(spec)})
     assert parsed.spec == spec
 
 
 def test_a_placement_has_what_matters_of_its_metadata():
-    placement = v1.parse_placement({"metadata": META, "spec": SPEC, "status": {}})
+    placement = parse_placement({"metadata": META, "spec": SPEC, "status": {}})
     assert (placement.uid, placement.namespace, placement.name) == ("u", "n", "x")
     assert placement.generation == 3
     assert placement.creation_timestamp == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -96,7 +98,7 @@ def test_a_placement_has_what_matters_of_its_metadata():
 
 def test_any_mapping_will_do():
     wrapped = UserDict({"metadata": UserDict(META), "spec": UserDict(SPEC)})
-    assert v1.parse_placement(wrapped).spec.rules[0].name == "heap"
+    assert parse_placement(wrapped).spec.rules[0].name == "heap"
 
 
 def test_a_default_that_depends_on_the_mode():
@@ -124,7 +126,7 @@ def test_a_default_that_depends_on_the_mode():
 )
 def test_errors_name_the_field(change, field, problem):
     with pytest.raises(ValidationError) as refused:
-        v1.parse_placement({"metadata": META, "spec": SPEC} | change)
+        parse_placement({"metadata": META, "spec": SPEC} | change)
     assert refused.value.field == field
     assert problem in refused.value.problem
     assert str(refused.value) == f"{field}: {refused.value.problem}"
@@ -132,44 +134,42 @@ def test_errors_name_the_field(change, field, problem):
 
 def test_unknown_fields_of_a_status_are_tolerated():
     status = {"matchedPods": 2, "novel": {"a": 1}}
-    placement = v1.parse_placement({"metadata": META, "spec": SPEC, "status": status})
+    placement = parse_placement({"metadata": META, "spec": SPEC, "status": status})
     assert placement.status.matched_pods == 2
     container = {"name": "c", "state": "Placed", "novel": 1}
     pod = {"uid": "p", "name": "p", "containers": [container], "novel": 1}
     report = {"uid": "u", "namespace": "n", "name": "m", "pods": [pod], "novel": 1}
-    node = v1.parse_node_memory({"metadata": META, "status": {"placements": [report]}})
+    node = parse_node_memory({"metadata": META, "status": {"placements": [report]}})
     assert node.status.placements[0].pods[0].containers[0].state is v1.ContainerState.PLACED
 
 
 def test_a_node_without_spec_and_status_is_active_and_empty():
-    node = v1.parse_node_memory({"metadata": META})
+    node = parse_node_memory({"metadata": META})
     assert node.spec.agent is v1.AgentMode.ACTIVE
     assert node.status == v1.NodeMemoryStatus()
 
 
 def test_zeros_of_a_status_are_written_and_nones_are_not():
-    rendered = v1.to_builtins(v1.NodeMemoryStatus())
+    rendered = to_builtins(v1.NodeMemoryStatus())
     assert rendered["placements"] == []
     assert "heartbeatTime" not in rendered
     assert "backend" not in rendered
-    assert v1.to_builtins(v1.PlacementStatus())["placedPods"] == 0
+    assert to_builtins(v1.PlacementStatus())["placedPods"] == 0
 
 
 def test_the_api_server_spells_container_id_with_two_capitals():
     report = v1.ContainerReport(name="c", container_id="i", state=v1.ContainerState.PENDING)
-    assert v1.to_builtins(report)["containerID"] == "i"
+    assert to_builtins(report)["containerID"] == "i"
 
 
 def test_structs_are_frozen():
     with pytest.raises(AttributeError):
-        v1.parse_placement({"metadata": META, "spec": SPEC}).spec.rules[0].name = "y"  # type: ignore[misc]
+        parse_placement({"metadata": META, "spec": SPEC}).spec.rules[0].name = "y"  # type: ignore[misc]
 
 
 def test_a_tier_covers_the_nodes_it_names_or_all():
     def covers(**rest):
-        return v1.parse_tier({"metadata": META, "spec": {"numaNodes": [1], **rest}}).spec.covers(
-            "a"
-        )
+        return parse_tier({"metadata": META, "spec": {"numaNodes": [1], **rest}}).spec.covers("a")
 
     assert covers()
     assert covers(nodeNames=["b", "a"])

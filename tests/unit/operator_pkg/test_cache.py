@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from memplace.errors import ValidationError
-from memplace_operator.cache import Cache, Kind, Unreadable
+from memplace_operator.cache import Cache
 from memplace_operator.events import make_event
-from memplace_operator.pods import parse_pod
+from memplace_operator.kinds import Kind
 from memplace_operator.reconcile import Transition
 from memplace_operator.settings import Backoffs, Settings, from_environment
+from memplace_operator.world import Unreadable
 
 from tests.unit.operator_pkg.worlds import NOW, placement
 
@@ -37,47 +38,6 @@ def a_pod(version: int = 1, **status: Any) -> dict[str, Any]:
         "spec": {"nodeName": "a", "containers": [{"name": "redis"}]},
         "status": status,
     }
-
-
-def running(name: str, id_: str) -> dict[str, Any]:
-    return {"name": name, "containerID": id_, "state": {"running": {}}, "ready": True}
-
-
-def test_a_pod_is_its_running_containers() -> None:
-    stopped = {"name": "old", "containerID": "containerd://x", "state": {"terminated": {}}}
-    pod = parse_pod(
-        a_pod(
-            phase="Running",
-            startTime="2026-11-24T12:00:00Z",
-            containerStatuses=[running("redis", "containerd://abc"), stopped],
-            initContainerStatuses=[running("sidecar", "cri-o://def")],
-        )
-    )
-    assert pod.container_ids == {"redis": "abc", "sidecar": "def"}
-    assert pod.ref.labels == {"app": "redis"}
-    assert (pod.node, pod.life, pod.started) == ("a", "Running", NOW)
-
-
-@pytest.mark.parametrize(
-    ("phase", "deleted", "life"),
-    [
-        ("Pending", "", "Waiting"),
-        ("", "", "Waiting"),
-        ("Running", "", "Running"),
-        ("Running", "2026-11-24T12:00:00Z", "Ended"),
-        ("Succeeded", "", "Ended"),
-        ("Failed", "", "Ended"),
-    ],
-)
-def test_the_life_of_a_pod(phase: str, deleted: str, life: str) -> None:
-    obj = a_pod(phase=phase)
-    obj["metadata"] |= {"deletionTimestamp": deleted} if deleted else {}
-    assert parse_pod(obj).life == life
-
-
-def test_what_is_no_pod() -> None:
-    with pytest.raises(ValidationError):
-        parse_pod({"metadata": {"name": "x"}})
 
 
 async def test_a_heartbeat_alone_wakes_nobody() -> None:

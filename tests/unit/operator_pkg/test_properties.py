@@ -8,15 +8,15 @@ from datetime import timedelta
 import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
+from memplace.api.convert import to_builtins
 from memplace.api.v1alpha1 import (
     ContainerState,
     NodeMemory,
     Placement,
     PlacementReport,
     PlacementStatus,
-    to_builtins,
 )
-from memplace_operator.pods import Life, Pod
+from memplace.pods import Life, PodState
 from memplace_operator.reconcile import reconcile, transitions
 from memplace_operator.world import World
 
@@ -42,7 +42,7 @@ SIZES = st.integers(0, 1 << 40)
 
 
 @st.composite
-def pods(draw: st.DrawFn) -> list[Pod]:
+def pods(draw: st.DrawFn) -> list[PodState]:
     choice: tuple[Life, ...] = ("Running", "Running", "Waiting", "Ended")
     lives = st.sampled_from(choice)
     names = draw(st.sets(st.sampled_from(NAMES)))
@@ -105,7 +105,7 @@ def again(subject: Placement, status: PlacementStatus) -> Placement:
     return msgspec.structs.replace(subject, status=status)
 
 
-def is_proven(subject: Placement, one: Pod, there: World) -> bool:
+def is_proven(subject: Placement, one: PodState, there: World) -> bool:
     """Say without the code under test whether a running pod is placed, from the raw reports."""
     found = there.nodes.get(one.node)
     if found is None or found.memory.status.heartbeat_time is None:

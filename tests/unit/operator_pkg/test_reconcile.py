@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 from memplace.api.v1alpha1 import AgentMode, ContainerState, NodeMemory, TierBytes
-from memplace_operator.pods import Pod
+from memplace.pods import PodState
 
 from tests.unit.operator_pkg.worlds import (
     NOW,
@@ -26,7 +26,7 @@ from tests.unit.operator_pkg.worlds import (
 
 S = ContainerState
 PLACED = node(report(pod_report()))
-CASES: dict[str, tuple[list[Pod], list[NodeMemory], str]] = {
+CASES: dict[str, tuple[list[PodState], list[NodeMemory], str]] = {
     "no pods at all": ([], [PLACED], "NoPods"),
     "a pod of another namespace": ([pod(namespace="else")], [PLACED], "NoPods"),
     "a pod with other labels": ([pod(app="nginx")], [PLACED], "NoPods"),
@@ -94,7 +94,7 @@ PATIENT = {"NoPods", "Pending", "Moving", "Placed", "Unsupported"}
 
 
 @pytest.mark.parametrize(("pods", "nodes", "reason"), CASES.values(), ids=CASES)
-def test_ready(pods: list[Pod], nodes: list[NodeMemory], reason: str) -> None:
+def test_ready(pods: list[PodState], nodes: list[NodeMemory], reason: str) -> None:
     status = verdict(placement(), pods, nodes)
     assert condition(status) == ("True" if reason == "Placed" else "False", reason)
     degraded = ("False", "AsExpected") if reason in PATIENT else ("True", reason)

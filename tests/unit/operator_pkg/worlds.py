@@ -31,7 +31,7 @@ from memplace.api.v1alpha1 import (
 )
 from memplace.assignment import PodRef
 from memplace.kinds import Mode, RegionKind
-from memplace_operator.pods import Life, Pod
+from memplace.pods import Life, PodState
 from memplace_operator.reconcile import reconcile
 from memplace_operator.world import World, make_world
 
@@ -80,7 +80,7 @@ def pod(
     container: str = "c1",
     app: str = "redis",
     namespace: str = "cache",
-) -> Pod:
+) -> PodState:
     ids = {"redis": container} if container else {}
     ref = PodRef(
         namespace=namespace,
@@ -89,7 +89,7 @@ def pod(
         labels={"app": app},
         containers=tuple(ids),
     )
-    return Pod(ref, node, life, ids, OLD)
+    return PodState(ref, ids, node, life, OLD)
 
 
 def pod_report(
@@ -166,7 +166,7 @@ def tier(name: str) -> MemoryTier:
 
 def world(
     placements: Iterable[Placement],
-    pods: Iterable[Pod] = (),
+    pods: Iterable[PodState] = (),
     nodes: Iterable[NodeMemory] = (),
     *,
     tiers: Iterable[MemoryTier] = (),
@@ -177,7 +177,7 @@ def world(
 
 def verdict(
     subject: Placement,
-    pods: Iterable[Pod] = (),
+    pods: Iterable[PodState] = (),
     nodes: Iterable[NodeMemory] = (),
     *,
     others: Iterable[Placement] = (),

@@ -9,22 +9,20 @@ agent still reads objects stored under an older CRD, or none at all; acting on
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
+from memplace.api.v1alpha1 import (
+    LabelSelector,
+    Operator,
+    PlacementSpec,
+    PolicySpec,
+    RegionEntry,
+    Rule,
+    TierSpec,
+)
 from memplace.kinds import ExistingPages, Mode, RegionKind
 from memplace.quantity import exact_bytes, is_size
-
-if TYPE_CHECKING:
-    from memplace.api.v1alpha1 import (
-        LabelSelector,
-        PlacementSpec,
-        PolicySpec,
-        RegionEntry,
-        Rule,
-        TierSpec,
-    )
 
 Finding = tuple[str, str]  # field, problem
 
@@ -106,7 +104,7 @@ def tier_errors(name: str, spec: TierSpec) -> Iterator[Finding]:
 def _selector(selector: LabelSelector) -> Iterator[Finding]:
     for i, term in enumerate(selector.match_expressions):
         field = f"spec.selector.matchExpressions[{i}]"
-        if term.operator in ("In", "NotIn"):
+        if term.operator in (Operator.IN, Operator.NOT_IN):
             if not term.values:
                 yield field, VALUES_NEEDED
         elif term.values:

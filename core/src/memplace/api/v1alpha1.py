@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three kinds of memplace.dev/v1alpha1; the only place that knows field names.
+"""The three kinds of memplace.dev/v1alpha1; the only place that knows names of fields.
 
 Spec structs refuse unknown fields, since doing half of what a manifest says is worse
 than saying no; status structs tolerate them, so that an older reader survives a newer
@@ -8,18 +8,14 @@ writer. ``crds/*.yaml`` is the source of truth; tests/crd holds the two together
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from memplace.api import checks
-from memplace.api.conditions import Condition as Condition
-from memplace.api.convert import from_builtins, raise_first
-from memplace.api.convert import to_builtins as to_builtins
+from memplace.api.conditions import Condition
 from memplace.kinds import ExistingPages, Mode, RegionKind
 from memplace.quantity import parse_quantity
 
@@ -328,67 +324,3 @@ class NodeMemory(Struct, frozen=True, kw_only=True):
     generation: int
     spec: NodeMemorySpec = NodeMemorySpec()
     status: NodeMemoryStatus = NodeMemoryStatus()
-
-
-# --- Objects of the API server <-> structs -----------------------------------------------
-
-
-class _Metadata(Struct, frozen=True, rename="camel", kw_only=True):
-    name: str
-    uid: str
-    namespace: str = ""
-    generation: int = 0
-    creation_timestamp: datetime
-
-
-def parse_placement(obj: Mapping[str, Any]) -> Placement:
-    """Parse a MemoryPlacement as the API server returns it.
-
-    Raises:
-        ValidationError: The spec has an unknown field, a wrong type or value, or one of
-            the CRD's rules does not hold; the message says what to write instead.
-    """
-    meta = _metadata(obj)
-    spec = from_builtins(obj.get("spec", {}), PlacementSpec, "spec")
-    raise_first(checks.placement_errors(spec))
-    return Placement(
-        uid=meta.uid,
-        namespace=meta.namespace,
-        name=meta.name,
-        generation=meta.generation,
-        creation_timestamp=meta.creation_timestamp,
-        spec=spec,
-        status=from_builtins(obj.get("status") or {}, PlacementStatus, "status"),
-    )
-
-
-def parse_tier(obj: Mapping[str, Any]) -> MemoryTier:
-    """Parse a MemoryTier as the API server returns it.
-
-    Raises:
-        ValidationError: As for `parse_placement`.
-    """
-    meta = _metadata(obj)
-    spec = from_builtins(obj.get("spec", {}), TierSpec, "spec")
-    raise_first(checks.tier_errors(meta.name, spec))
-    return MemoryTier(uid=meta.uid, name=meta.name, generation=meta.generation, spec=spec)
-
-
-def parse_node_memory(obj: Mapping[str, Any]) -> NodeMemory:
-    """Parse a NodeMemory as the API server returns it.
-
-    Raises:
-        ValidationError: As for `parse_placement`.
-    """
-    meta = _metadata(obj)
-    return NodeMemory(
-        uid=meta.uid,
-        name=meta.name,
-        generation=meta.generation,
-        spec=from_builtins(obj.get("spec") or {}, NodeMemorySpec, "spec"),
-        status=from_builtins(obj.get("status") or {}, NodeMemoryStatus, "status"),
-    )
-
-
-def _metadata(obj: Mapping[str, Any]) -> _Metadata:
-    return from_builtins(obj.get("metadata", {}), _Metadata, "metadata")

@@ -5,21 +5,12 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from memplace.nodes import NodeSet, parse_nodes
 
-__all__ = ["Cgroups", "parse_container_id"]
-
-_CONTAINER_ID = re.compile(r"[a-z][a-z0-9.+-]*://([0-9a-f]{64})", re.ASCII)
-
-
-def parse_container_id(text: str) -> str | None:
-    """Return the 64 hex digits of a pod status containerID such as ``containerd://…``."""
-    match = _CONTAINER_ID.fullmatch(text)
-    return match[1] if match else None
+__all__ = ["Cgroups"]
 
 
 class Cgroups:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Typed wrappers of the calls the agent makes on other processes.
 
-The only importer of the C module. `Kernel` is what the rest of the agent sees; tests
+Only this package imports the C module. `Kernel` is what the rest of the agent sees; tests
 put something else in its place where the machine has no process_mbind().
 """
 

@@ -20,6 +20,7 @@ from memplace.errors import (
     MissingCapability,
     SeccompFiltered,
 )
+from memplace.reasons import Reason
 
 from memplace_agent._memplace_sys import ffi
 from memplace_agent.hostfs import HostFs
@@ -50,9 +51,9 @@ class Features:
     warning: str = ""
 
     @property
-    def reason(self) -> str:
+    def reason(self) -> Reason:
         """The reason of the condition Supported."""
-        return self.error.reason if self.error else "ProcessMbindAvailable"
+        return self.error.reason if self.error else Reason.PROCESS_MBIND_AVAILABLE
 
     @property
     def message(self) -> str:

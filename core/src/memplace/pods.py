@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which containers of a pod run, as the API server says it.
+
+The agent acts on them and the operator explains what the agent did; both parse a pod here,
+so that they agree on which containers there are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+from memplace.api.convert import from_builtins
+from memplace.assignment import PodRef
+
+Life = Literal["Waiting", "Running", "Ended"]
+
+_CONTAINER_ID = re.compile(r"[a-z][a-z0-9.+-]*://([0-9a-f]{64})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class PodState:
+    """A pod and its running containers.
+
+    Attributes:
+        ref: Who it is; ``ref.containers`` are the running ones, sidecars included.
+        container_ids: Per running container the runtime's id: 64 hex digits.
+        node: The Kubernetes node; empty before it is scheduled.
+        life: Waiting before phase Running, Ended from the moment it is being deleted.
+        started: When the kubelet took it; None before.
+    """
+
+    ref: PodRef
+    container_ids: Mapping[str, str] = field(default_factory=dict)
+    node: str = ""
+    life: Life = "Running"
+    started: datetime | None = None
+
+
+class _Phase(StrEnum):
+    """The phases of a pod that somebody asks for.
+
+    Source: k8s.io/api ``core/v1/types.go:PodPhase``.
+    """
+
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+class _Raw(msgspec.Struct, frozen=True, rename="camel"):
+    """A part of a foreign object: what is not named here is ignored."""
+
+
+class _Meta(_Raw, frozen=True):
+    name: str
+    namespace: str
+    uid: str
+    labels: dict[str, str] | None = None
+    deletion_timestamp: str | None = None
+
+
+class _Spec(_Raw, frozen=True):
+    node_name: str = ""
+
+
+class _ContainerStatus(_Raw, frozen=True):
+    name: str
+    container_id: str = msgspec.field(name="containerID", default="")
+    state: dict[str, Any] | None = None
+
+
+class _Status(_Raw, frozen=True):
+    phase: str = ""
+    start_time: datetime | None = None
+    container_statuses: tuple[_ContainerStatus, ...] = ()
+    init_container_statuses: tuple[_ContainerStatus, ...] = ()
+
+
+class _Pod(_Raw, frozen=True):
+    metadata: _Meta
+    spec: _Spec = _Spec()
+    status: _Status | None = None
+
+
+def parse_container_id(text: str) -> str | None:
+    """Return the 64 hex digits of a pod status containerID such as ``containerd://…``.
+
+    None when it has another form: the agent looks for a directory of that name.
+    """
+    match = _CONTAINER_ID.fullmatch(text)
+    return match[1] if match else None
+
+
+def bare_id(container_id: str) -> str:
+    """Return the container id of a report without its scheme, if it has one."""
+    return container_id.rpartition("://")[2]
+
+
+def parse_pod(obj: Mapping[str, Any]) -> PodState:
+    """Parse a pod as the API server returns it.
+
+    A running container whose id has an unknown form is left out, since nobody can act on it.
+
+    Raises:
+        ValidationError: It is not a pod.
+    """
+    raw = from_builtins(obj, _Pod, "")
+    status = raw.status or _Status()
+    listed = (*status.init_container_statuses, *status.container_statuses)
+    running = {c.name: c.container_id for c in listed if "running" in (c.state or {})}
+    ids = {name: parse_container_id(text) for name, text in running.items()}
+    known = {name: id_ for name, id_ in ids.items() if id_ is not None}
+    ref = PodRef(
+        namespace=raw.metadata.namespace,
+        name=raw.metadata.name,
+        uid=raw.metadata.uid,
+        labels=raw.metadata.labels or {},
+        containers=tuple(known),
+    )
+    life = _life(status.phase, is_deleted=raw.metadata.deletion_timestamp is not None)
+    return PodState(ref, known, raw.spec.node_name, life, status.start_time)
+
+
+def _life(phase: str, *, is_deleted: bool) -> Life:
+    if is_deleted or phase in (_Phase.SUCCEEDED, _Phase.FAILED):
+        return "Ended"
+    return "Running" if phase == _Phase.RUNNING else "Waiting"

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every condition type and every reason of memplace, once.
+
+Conditions, reports, events and metric labels carry these words, and people write alerts
+about them: the words are an interface. Nothing else in the product spells one of them.
+"""
+
+from __future__ import annotations
+
+from enum import Flag, StrEnum, auto
+
+
+class ConditionType(StrEnum):
+    """The types of conditions; ``sentence`` says what status True means."""
+
+    sentence: str
+
+    READY = "Ready", "MemoryPlacement: every running pod has its memory where the rules want it."
+    DEGRADED = "Degraded", "MemoryPlacement: there is a problem that does not resolve by itself."
+    UNSUPPORTED = "Unsupported", "MemoryPlacement: a pod runs on a node that cannot place memory."
+    SUPPORTED = "Supported", "NodeMemory: the node can place memory."
+    RETIRED = "Retired", "NodeMemory: the agent has undone everything and cleaned the host."
+
+    def __new__(cls, value: str, sentence: str = "") -> ConditionType:
+        """Make a member; a lookup by value does not come here."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sentence = sentence
+        return member
+
+
+class Trait(Flag):
+    """What a reason has in common with others, for those that need no more than that."""
+
+    FAILURE = auto()  # does not resolve by itself: Degraded=True
+    PATIENT = auto()  # Ready=False, and nobody needs to do anything
+    ABOUT_TIERS = auto()  # a message has to name the tiers of the rules
+
+
+_NONE = Trait(0)
+
+
+class Reason(StrEnum):
+    """Why something is as it is, as one word for machines.
+
+    The order is the order of precedence: of several pods the one whose reason comes first
+    speaks for the placement. A failure that has to be fixed before another comes before it.
+
+    Attributes:
+        sentence: What it means, for people.
+        traits: What it has in common with others.
+        rank: Its place in the order, from 0; smaller is worse.
+    """
+
+    sentence: str
+    traits: Trait
+    rank: int
+
+    # A placement, or one of its containers, in order of precedence.
+    INVALID = (
+        "Invalid",
+        "The spec makes no sense; the message says what to write instead.",
+        Trait.FAILURE,
+    )
+    CONFLICT = "Conflict", "An older placement already has the container.", Trait.FAILURE
+    TIER_UNKNOWN = (
+        "TierUnknown",
+        "A rule names a tier that no node and no MemoryTier has.",
+        Trait.FAILURE | Trait.ABOUT_TIERS,
+    )
+    TIER_NOT_ON_NODE = (
+        "TierNotOnNode",
+        "The node of the pod has no memory of the tiers that a rule names.",
+        Trait.FAILURE | Trait.ABOUT_TIERS,
+    )
+    NOT_ALLOWED_BY_CPUSET = (
+        "NotAllowedByCpuset",
+        "The cpuset of the container excludes all NUMA nodes of the tiers that a rule names.",
+        Trait.FAILURE | Trait.ABOUT_TIERS,
+    )
+    TIER_FULL = (
+        "TierFull",
+        "The tier has no room for the pages that remain elsewhere.",
+        Trait.FAILURE | Trait.ABOUT_TIERS,
+    )
+    FAILED = "Failed", "An error that has no reason of its own; the message has it.", Trait.FAILURE
+    AGENT_NOT_REPORTING = (
+        "AgentNotReporting",
+        "The agent of the pod's node is silent, retired or was never there.",
+        Trait.FAILURE,
+    )
+    UNSUPPORTED = "Unsupported", "The node of the pod cannot place memory; the pod is left alone."
+    MOVING = "Moving", "Pages are being moved.", Trait.PATIENT
+    PENDING = "Pending", "The pod or the agent is not ready to be looked at yet.", Trait.PATIENT
+    NO_PODS = "NoPods", "No running container is selected.", Trait.PATIENT
+    PLACED = "Placed", "All memory was measured where the rules want it."
+
+    # Conditions Degraded and Unsupported with status False.
+    AS_EXPECTED = "AsExpected", "There is no problem that needs attention."
+    ALL_NODES_SUPPORTED = "AllNodesSupported", "All nodes with selected pods can place memory."
+
+    # The condition Supported, and the backend, of a node.
+    PROCESS_MBIND_AVAILABLE = "ProcessMbindAvailable", "The node has process_mbind()."
+    KERNEL_WITHOUT_PROCESS_MBIND = (
+        "KernelWithoutProcessMbind",
+        "The kernel does not announce a process_mbind() that the agent knows.",
+    )
+    SECCOMP_FILTERED = "SeccompFiltered", "A seccomp filter refuses process_mbind() to the agent."
+    MISSING_CAPABILITY = (
+        "MissingCapability",
+        "The agent lacks SYS_NICE or SYS_PTRACE, or may not read the process.",
+    )
+    FEATURE_UNAVAILABLE = "FeatureUnavailable", "The node cannot do what was asked."
+
+    # The condition Retired, and placements that are gone.
+    ACTIVE = "Active", "The agent is at work."
+    UNDOING = "Undoing", "Policies are being given back."
+    RETIRED = "Retired", "Everything is undone and the host is clean."
+
+    # Errors that reach logs and metric labels only.
+    PARSE_ERROR = "ParseError", "A text does not have the form it should have."
+    PROCESS_GONE = "ProcessGone", "The process ended while it was looked at: normal."
+    TRY_AGAIN = "TryAgain", "The process was busy; the next pass tries again."
+    API_ERROR = "ApiError", "The API server refused a request."
+    LOGIN_FAILED = "LoginFailed", "There are no credentials for the API server."
+
+    def __new__(cls, value: str, sentence: str = "", traits: Trait = _NONE) -> Reason:
+        """Make a member; a lookup by value does not come here."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.sentence, member.traits = sentence, traits
+        member.rank = len(cls.__members__)
+        return member
+
+
+# Sets of words, so that a reason of a later version can be asked for too.
+FAILURES = frozenset(reason for reason in Reason if Trait.FAILURE in reason.traits)
+PATIENT = frozenset(reason for reason in Reason if Trait.PATIENT in reason.traits)
+ABOUT_TIERS = frozenset(reason for reason in Reason if Trait.ABOUT_TIERS in reason.traits)
