@@ -79,6 +79,16 @@ def test_a_change_during_a_look_is_looked_at_again():
     assert planner.due.take(100.46) == look
 
 
+def test_a_change_before_its_turn_is_seen_by_that_look():
+    due = DueList()
+    due.update({"a": "m", "b": "n"}, 0)
+    first = due.take(1)  # both are due, the other waits for its turn
+    due.changed(["a", "b"], 1)
+    second = due.take(1.1)
+    assert first is not None and second is not None and first != second
+    assert due.take(2) is None
+
+
 def test_quiet_containers_are_looked_at_less_and_less():
     planner = Planner(a="ns")
     planner.run(300)
