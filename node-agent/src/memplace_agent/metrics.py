@@ -61,6 +61,12 @@ class Metrics:
             "End of the last full pass.",
             registry=registry,
         )
+        self.watch_age = Gauge(
+            f"{_AGENT}_watch_age_seconds",
+            "Since the API server last said something about a kind.",
+            ["kind"],
+            registry=registry,
+        )
         self._build = Gauge("memplace_build_info", "Always 1.", ["version"], registry=registry)
 
     def build(self, version: str) -> None:
