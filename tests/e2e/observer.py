@@ -59,9 +59,9 @@ def mappings(pid):
         fields = line.split(" ")
         start = int(fields[0], 16)
         # A policy may have blanks in it: "prefer (many):1", "weighted interleave:0-1".
-        policy = re.match(
-            r"[0-9a-f]+ ((?:prefer \(many\)|weighted interleave|[a-z]+)\S*)", line
-        ).group(1)
+        shown = re.match(r"[0-9a-f]+ ((?:prefer \(many\)|weighted interleave|[a-z]+)\S*)", line)
+        assert shown, line
+        policy = shown.group(1)
         size = re.search(r"kernelpagesize_kB=(\d+)", line)
         page = int(size.group(1)) * 1024 if size else 4096
         nodes = {n: int(c) * page for n, c in re.findall(r" N(\d+)=(\d+)", line)}

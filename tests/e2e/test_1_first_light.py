@@ -7,12 +7,15 @@ order of the files and of the tests in them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from memplace_lab import scenario, witness
 from memplace_lab.cluster import Cluster
 from memplace_lab.redisload import RedisLoad
 from memplace_lab.scenario import CXL, DRAM, Pod
 from memplace_lab.steps import LabError, wait_for
+from memplace_lab.witness import Vma
 
 pytestmark = pytest.mark.timeout(600)
 TOLERANCE = 256 << 10  # Redis allocates a little while it answers
@@ -64,13 +67,15 @@ def test_the_rest_is_untouched(
         assert after.labelled(label) == before["workload"].labelled(label)
 
 
+def heap_of(pid: int) -> Callable[[Vma], bool]:
+    return lambda mapping: mapping.pid == pid and mapping.label == "heap"
+
+
 def test_pages_shared_with_a_forked_child_moved_too(placed: None, pods: dict[str, Pod]) -> None:
     observation = pods["workload"].observe()
     assert len(observation.pids) == 2
     for pid in observation.pids:
-        assert scenario.on_tier(
-            observation.where(lambda m, p=pid: m.pid == p and m.label == "heap")
-        )
+        assert scenario.on_tier(observation.where(heap_of(pid)))
 
 
 def test_the_status_agrees_with_the_worker(

@@ -80,7 +80,9 @@ class Target:
             group=1000,
             extra_groups=[],
         )
-        self.hello = json.loads(self.process.stdout.readline())
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.commands, self.answers = self.process.stdin, self.process.stdout
+        self.hello = json.loads(self.answers.readline())
         (scope() / "cgroup.procs").write_text(str(self.process.pid))
 
     @property
@@ -88,11 +90,11 @@ class Target:
         return self.process.pid
 
     def do(self, *words):
-        print(*words, file=self.process.stdin, flush=True)
-        return json.loads(self.process.stdout.readline())
+        print(*words, file=self.commands, flush=True)
+        return json.loads(self.answers.readline())
 
     def end(self):
-        self.process.stdin.close()
+        self.commands.close()
         self.process.wait()
 
 

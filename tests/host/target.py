@@ -18,7 +18,7 @@ PAGE = 4096
 READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 PRIVATE_ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 PATTERN = b"memplace" * (MIB // 8)
-KEPT = []
+KEPT: list[tuple[int, int]] = []
 
 
 def anonymous(size):
@@ -77,7 +77,7 @@ def main():
         small=anonymous(MIB),
         heap=heap(),
     )
-    down = up = None
+    down = up = -1  # until there is a child
     for line in sys.stdin:
         command = line.strip()
         if command == "map":

@@ -6,10 +6,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from memplace_lab.microvm import Machine, boot
 
 from . import tap
 from .conftest import Build
-from memplace_lab.microvm import Machine, boot
 
 CASES = (
     "region_becomes_node",

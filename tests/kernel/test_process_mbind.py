@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from memplace_lab.microvm import Machine, boot
 
 from . import tap
 from .conftest import Build
-from memplace_lab.microvm import Machine, boot
 
 CASES = ("sysfs_announcement", "later_numbers_enosys", "signature", "nearest_node_no_escape")
 

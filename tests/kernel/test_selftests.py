@@ -8,10 +8,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from memplace_lab.microvm import Machine, boot
 
 from . import tap
 from .conftest import Build
-from memplace_lab.microvm import Machine, boot
 
 _TIMEOUT_S = 900.0
 

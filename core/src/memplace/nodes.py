@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from itertools import pairwise
 
 from memplace.errors import ParseError
@@ -87,13 +87,3 @@ def to_words(nodes: Iterable[int]) -> tuple[int, ...]:
     count = max(1, -(-bits.bit_length() // WORD_BITS))
     mask = (1 << WORD_BITS) - 1
     return tuple(bits >> (WORD_BITS * i) & mask for i in range(count))
-
-
-def from_words(words: Sequence[int]) -> NodeSet:
-    """Turn a nodemask of 64-bit words back into nodes; the inverse of `to_words`."""
-    return frozenset(
-        WORD_BITS * i + bit
-        for i, word in enumerate(words)
-        for bit in range(WORD_BITS)
-        if word >> bit & 1
-    )

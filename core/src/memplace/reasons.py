@@ -58,7 +58,11 @@ class Reason(StrEnum):
     rank: int
 
     # A placement, or one of its containers, in order of precedence.
-    INVALID = "Invalid", "The spec makes no sense; nothing is touched.", Trait.FAILURE
+    INVALID = (
+        "Invalid",
+        "The spec makes no sense; the message says what to write instead.",
+        Trait.FAILURE,
+    )
     CONFLICT = "Conflict", "An older placement already has the container.", Trait.FAILURE
     TIER_UNKNOWN = (
         "TierUnknown",

@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from memplace.api.v1alpha1 import RegionEntry, Rule
 from memplace.kinds import Mode, Policy, RegionKind
 
-__all__ = ["Region", "RegionKind", "matches", "winner"]
+__all__ = ["Region", "RegionKind", "covers", "matches", "winner"]
 
 # Shared mappings (MAP_SHARED) keep their policy in the inode, for every process that maps
 # it; only these types may mean one.
@@ -79,6 +79,27 @@ def matches(entry: RegionEntry, region: Region) -> bool:
         and entry.min_bytes <= region.size
         and (entry.max_bytes is None or region.size <= entry.max_bytes)
     )
+
+
+def covers(wider: RegionEntry, entry: RegionEntry) -> bool:
+    """Return whether `wider` certainly matches each region that `entry` matches.
+
+    A pattern covers another when it is the same or ``*``; nothing cleverer is tried.
+    """
+    return (
+        wider.type is entry.type
+        and _pattern_covers(wider.name, entry.name)
+        and _pattern_covers(wider.path, entry.path)
+        and wider.min_bytes <= entry.min_bytes
+        and (
+            wider.max_bytes is None
+            or (entry.max_bytes is not None and entry.max_bytes <= wider.max_bytes)
+        )
+    )
+
+
+def _pattern_covers(wider: str, pattern: str) -> bool:
+    return wider in ("", "*", pattern)
 
 
 def winner(rules: tuple[Rule, ...], region: Region) -> Rule | None:

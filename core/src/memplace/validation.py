@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from memplace.api import checks
 from memplace.api.v1alpha1 import PlacementSpec, RegionEntry, Rule
+from memplace.regions import covers
 
 
 def problems(spec: PlacementSpec) -> tuple[str, ...]:
@@ -47,21 +48,4 @@ def _pointless(rules: tuple[Rule, ...]) -> Iterator[str]:
 
 
 def _covered(entry: RegionEntry, by: tuple[RegionEntry, ...]) -> bool:
-    return any(_covers(wider, entry) for wider in by)
-
-
-def _covers(wider: RegionEntry, entry: RegionEntry) -> bool:
-    return (
-        wider.type is entry.type
-        and _pattern_covers(wider.name, entry.name)
-        and _pattern_covers(wider.path, entry.path)
-        and wider.min_bytes <= entry.min_bytes
-        and (
-            wider.max_bytes is None
-            or (entry.max_bytes is not None and entry.max_bytes <= wider.max_bytes)
-        )
-    )
-
-
-def _pattern_covers(wider: str, pattern: str) -> bool:
-    return wider in ("", "*", pattern)
+    return any(covers(wider, entry) for wider in by)

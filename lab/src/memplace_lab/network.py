@@ -15,7 +15,6 @@ from memplace_lab.steps import run, wait_for
 HOST_ADDRESS = "10.77.0.1"
 REGISTRY = f"{HOST_ADDRESS}:5000"
 SERVICE_CIDR = "10.96.0.0/16"
-POD_CIDR = "10.244.0.0/16"
 
 
 @dataclass(frozen=True, slots=True)

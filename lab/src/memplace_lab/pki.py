@@ -90,15 +90,14 @@ class Pki:
         request.unlink()
         extensions.unlink()
 
-    def kubeconfig(self, name: str, *, inline: bool = False, folder: str | None = None) -> Path:
+    def kubeconfig(self, name: str, *, inline: bool = False) -> Path:
         """Write ``name.kubeconfig`` for the certificate ``name``; JSON is YAML.
 
         Args:
             name: The certificate's name.
             inline: Put the certificates into the file, so that it stands alone.
-            folder: Where the files lie for the one who reads it (default: here).
         """
-        base = folder or str(self.directory)
+        base = self.directory
         if inline:
             cluster = {"certificate-authority-data": self._base64("ca.crt")}
             user = {

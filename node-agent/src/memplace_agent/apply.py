@@ -30,16 +30,10 @@ class ApplyReport:
     """What the calls answered.
 
     Attributes:
-        calls: How many were made.
-        done_bytes: Bytes of address space the kernel says it went through.
-        holes: Ranges skipped because they are not wholly mapped any more: normal.
-        again: Ranges left to the next pass because the process was busy: normal too.
+        again: Ranges left to the next pass because the process was busy: normal.
         errors: Other failures, at most a few; the ranges behind them were still tried.
     """
 
-    calls: int = 0
-    done_bytes: int = 0
-    holes: int = 0
     again: int = 0
     errors: list[CallFailed | MissingCapability] = field(default_factory=list)
 
@@ -91,11 +85,9 @@ def _one_call(
 ) -> int:
     # Returns how many ranges are behind us. A call that stops half way does not say why;
     # the next one begins with the range that stopped it and gets the errno.
-    report.calls += 1
     try:
         done = kernel.process_mbind(pidfd, ranges, call.policy, flags)
-    except HoleInRange:
-        report.holes += 1
+    except HoleInRange:  # not wholly mapped any more: normal
         return 1
     except TryAgain as err:
         log.debug("process_mbind of %x-%x: %s", *ranges[0], err)
@@ -105,7 +97,6 @@ def _one_call(
         log.debug("process_mbind of %x-%x: %s", *ranges[0], err)
         report.errors.append(err)
         return 1
-    report.done_bytes += done
     return _finished(ranges, done)
 
 

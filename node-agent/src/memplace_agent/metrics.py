@@ -7,8 +7,6 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 __all__ = ["Metrics"]
 
-_AGENT = "memplace_agent"
-
 
 class Metrics:
     """What the agent counts; NUMA and Kubernetes nodes are no labels."""
@@ -16,62 +14,68 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self.apply = Counter(
-            f"{_AGENT}_apply_total",
+            "memplace_agent_apply_total",
             "Processes that were changed, or ended while they were.",
             ["result", "reason"],
             registry=registry,
         )
         self.apply_duration = Histogram(
-            f"{_AGENT}_apply_duration_seconds",
+            "memplace_agent_apply_duration_seconds",
             "Time to change one process and read it back.",
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
             registry=registry,
         )
         self.apply_bytes = Counter(
-            f"{_AGENT}_apply_bytes_total",
+            "memplace_agent_apply_bytes_total",
             "Bytes that changes brought to a tier, measured.",
             ["tier"],
             registry=registry,
         )
         self.managed_containers = Gauge(
-            f"{_AGENT}_managed_containers", "Containers that follow a placement.", registry=registry
+            "memplace_agent_managed_containers",
+            "Containers that follow a placement.",
+            registry=registry,
         )
         self.region_policies = Gauge(
-            f"{_AGENT}_region_policies", "Ranges with a policy of memplace's.", registry=registry
+            "memplace_agent_region_policies",
+            "Ranges with a policy of memplace's.",
+            registry=registry,
         )
         self.syscall_errors = Counter(
-            f"{_AGENT}_syscall_errors_total",
+            "memplace_agent_syscall_errors_total",
             "Failed calls, but for processes and mappings that are gone.",
             ["call", "errno"],
             registry=registry,
         )
         self.processes_gone = Counter(
-            f"{_AGENT}_processes_gone_total",
+            "memplace_agent_processes_gone_total",
             "Processes that ended while they were looked at: normal.",
             registry=registry,
         )
         self.feature_supported = Gauge(
-            f"{_AGENT}_feature_supported",
+            "memplace_agent_feature_supported",
             "1 when the node has the feature.",
             ["feature"],
             registry=registry,
         )
         self.last_success = Gauge(
-            f"{_AGENT}_last_success_timestamp_seconds",
+            "memplace_agent_last_success_timestamp_seconds",
             "End of the last full pass.",
             registry=registry,
         )
         self.watch_age = Gauge(
-            f"{_AGENT}_watch_age_seconds",
+            "memplace_agent_watch_age_seconds",
             "Since the API server last said something about a kind.",
             ["kind"],
             registry=registry,
         )
-        self._build = Gauge("memplace_build_info", "Always 1.", ["version"], registry=registry)
+        self._build = Gauge(
+            "memplace_build_info", "Always 1.", ["version", "component"], registry=registry
+        )
 
     def build(self, version: str) -> None:
         """Say which version this is."""
-        self._build.labels(version).set(1)
+        self._build.labels(version, "agent").set(1)
 
     def text(self) -> bytes:
         """Return all of it in the Prometheus text format."""

@@ -7,7 +7,6 @@ import dataclasses
 import os
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +15,6 @@ import kopf
 from memplace.errors import MemplaceError
 from memplace.reasons import Reason
 
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 CHUNK = 500
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 # What a request raises while the API server can't be reached.

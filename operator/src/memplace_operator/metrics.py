@@ -24,7 +24,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self.reconciles = Counter(
-            "memplace_operator_reconcile",
+            "memplace_operator_reconcile_total",
             "Rounds over all placements, by result: success, error.",
             ["result"],
             registry=self.registry,
@@ -35,7 +35,7 @@ class Metrics:
             registry=self.registry,
         )
         self.writes = Counter(
-            "memplace_operator_status_writes",
+            "memplace_operator_status_writes_total",
             "Status writes, by result: success, error.",
             ["result"],
             registry=self.registry,

@@ -42,7 +42,7 @@ class Vma:
     perms: str = "rw-p"
     inode: int = 0
     policy: Policy | None = None
-    pages: dict = field(default_factory=dict)
+    pages: dict[int, int] = field(default_factory=dict)
     stuck: bool = False
 
     def part(self, start, end):
@@ -54,7 +54,7 @@ class Vma:
 
 @dataclass
 class Process:
-    vmas: list
+    vmas: list[Vma]
     start_time: int = 1000
     ppid: int = 1
     task_policy: Policy = DEFAULT

@@ -9,6 +9,7 @@ from memplace_agent.cluster.world import Cache, Kind
 from memplace_agent.hostfs import HostFs
 from memplace_agent.metrics import Metrics
 from memplace_agent.settings import Settings
+from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.features import Features
 from memplace_agent.threads import Pulse
 
@@ -48,7 +49,7 @@ def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host):
     cache, sink = Cache(), Sink()
     worker = build_worker(
         Settings(node_name="n", host=host),
-        kernel=None,
+        kernel=RunningKernel(None),
         features=Features(900, 2),
         cache=cache,
         sink=sink,

@@ -27,7 +27,7 @@ def literals(source: str) -> Iterator[tuple[int, str]]:
     other = {id(node) for found in ast.walk(tree) for node in _other_vocabulary(found)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and node.value in WORDS and id(node) not in other:
-            yield node.lineno, node.value
+            yield node.lineno, str(node.value)
         for given in _given_as_reason(node):
             if isinstance(given, ast.Constant) and given.value and given.value not in WORDS:
                 yield given.lineno, str(given.value)
@@ -137,3 +137,14 @@ def test_a_state_without_a_more_exact_reason_is_one(state: ContainerState) -> No
 def test_the_product_uses_every_word(word: Reason) -> None:
     name = f"{type(word).__name__}.{word.name}"
     assert any(re.search(rf"\b{name}\b", path.read_text()) for path in SOURCES)
+
+
+def test_the_page_has_each_word_and_its_sentence() -> None:
+    page = (ROOT / "docs/reference/conditions.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", page, re.M)
+    assert rows == [(str(word), word.sentence) for word in (*ConditionType, *Reason)]
+
+
+def test_the_page_says_what_is_degraded() -> None:
+    page = (ROOT / "docs/reference/conditions.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` .*\| yes \|$", page, re.M)) == FAILURES

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each field of the CRDs is a field of a struct, and the other way round."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import msgspec.inspect as msi
+import pytest
+import yaml
+from memplace.api.v1alpha1 import (
+    NodeMemorySpec,
+    NodeMemoryStatus,
+    PlacementSpec,
+    PlacementStatus,
+    RegionEntry,
+    TierSpec,
+)
+from memplace.kinds import RegionKind
+from memplace.regions import Region, covers, matches
+
+CRDS = Path(__file__).parents[3] / "crds"
+STRUCTS = [
+    ("memoryplacements", "spec", PlacementSpec),
+    ("memoryplacements", "status", PlacementStatus),
+    ("memorytiers", "spec", TierSpec),
+    ("nodememories", "spec", NodeMemorySpec),
+    ("nodememories", "status", NodeMemoryStatus),
+]
+IDS = [f"{plural}.{part}" for plural, part, _ in STRUCTS]
+
+
+def schema_of(plural: str, part: str) -> dict[str, Any]:
+    crd = yaml.safe_load((CRDS / f"{plural}.yaml").read_text())
+    (version,) = crd["spec"]["versions"]
+    found: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"][part]
+    return found
+
+
+def differences(schema: dict[str, Any], type_: msi.Type, path: str) -> Iterator[str]:
+    """Yield where a schema and a type do not say the same of fields, words and limits."""
+    match _without_none(type_):
+        case msi.StructType() as struct:
+            yield from _of_struct(schema, struct, path)
+        case msi.VarTupleType() as items:
+            yield from _of_limit(schema, "maxItems", items.max_length, path)
+            yield from differences(schema["items"], items.item_type, f"{path}[]")
+        case msi.DictType() as values:
+            below = schema["additionalProperties"]
+            yield from differences(below, values.value_type, f"{path}{{}}")
+        case scalar:
+            yield from _of_scalar(schema, scalar, path)
+
+
+def _without_none(type_: msi.Type) -> msi.Type:
+    if isinstance(type_, msi.Metadata):
+        return _without_none(type_.type)
+    if isinstance(type_, msi.UnionType):
+        (inner,) = (t for t in type_.types if not isinstance(t, msi.NoneType))
+        return _without_none(inner)
+    return type_
+
+
+def _of_scalar(schema: dict[str, Any], scalar: msi.Type, path: str) -> Iterator[str]:
+    match scalar:
+        case msi.EnumType(cls=words) | msi.LiteralType(values=words):
+            yield from _unequal(sorted(schema["enum"]), sorted(map(str, words)), f"{path} enum")
+        case msi.StrType(max_length=limit):
+            yield from _of_limit(schema, "maxLength", limit, path)
+        case msi.IntType(le=limit):
+            yield from _of_limit(schema, "maximum", limit, path)
+        case msi.DateTimeType():
+            yield from _unequal(schema.get("format"), "date-time", f"{path} format")
+        case _:
+            yield f"{path}: {scalar} is not compared"
+
+
+def _of_limit(schema: dict[str, Any], key: str, limit: int | None, path: str) -> Iterator[str]:
+    # A status is read with fewer limits than it is written with.
+    if limit is not None:
+        yield from _unequal(schema.get(key), limit, f"{path} {key}")
+
+
+def _of_struct(schema: dict[str, Any], struct: msi.StructType, path: str) -> Iterator[str]:
+    fields = {field.encode_name: field for field in struct.fields}
+    properties = schema.get("properties", {})
+    yield from _unequal(sorted(properties), sorted(fields), f"{path} fields")
+    if struct.cls.__struct_config__.forbid_unknown_fields:  # a spec
+        required = sorted(name for name, field in fields.items() if field.required)
+        yield from _unequal(sorted(schema.get("required", [])), required, f"{path} required")
+    for name in properties.keys() & fields.keys():
+        yield from differences(properties[name], fields[name].type, f"{path}.{name}")
+
+
+def _unequal(of_schema: object, of_struct: object, what: str) -> Iterator[str]:
+    if of_schema != of_struct:
+        yield f"{what}: schema {of_schema}, struct {of_struct}"
+
+
+@pytest.mark.parametrize(("plural", "part", "struct"), STRUCTS, ids=IDS)
+def test_the_schema_and_the_struct_are_one(plural: str, part: str, struct: type) -> None:
+    assert list(differences(schema_of(plural, part), msi.type_info(struct), part)) == []
+
+
+def test_a_difference_is_found_at_any_depth() -> None:
+    schema = schema_of("memoryplacements", "spec")
+    entry = schema["properties"]["rules"]["items"]["properties"]["regions"]["items"]
+    entry["properties"]["permissions"] = {"type": "string"}
+    entry["properties"]["type"]["enum"] = ["Heap"]
+    entry["properties"]["path"]["maxLength"] = 9
+    entry["required"] = []
+    found = list(differences(schema, msi.type_info(PlacementSpec), "spec"))
+    # Each twice: YAML's alias makes exclude the same object.
+    assert {text.partition(":")[0].rpartition(".")[2] for text in found} == {
+        "regions[] fields",
+        "exclude[] fields",
+        "regions[] required",
+        "exclude[] required",
+        "type enum",
+        "path maxLength",
+    }
+    assert len(found) == 8
+
+
+def test_no_schema_is_left_out() -> None:
+    parts = {(path.stem, part) for path in CRDS.glob("*.yaml") for part in _parts(path)}
+    assert parts == {(plural, part) for plural, part, _ in STRUCTS}
+
+
+def _parts(path: Path) -> set[str]:
+    crd = yaml.safe_load(path.read_text())
+    properties = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    return set(properties) & {"spec", "status"}
+
+
+# Per key of a region entry a value that says no to REGION, which an entry with nothing but
+# a type says yes to.
+NARROWED = {
+    "type": RegionKind.FILE,
+    "name": "one",
+    "path": "/one",
+    "min_size": "2Mi",
+    "max_size": "4Ki",
+}
+WIDE = RegionEntry(RegionKind.SHARED)
+REGION = Region(
+    start=0, end=1 << 20, kind=RegionKind.SHARED, shared=True, name="other", path="/other"
+)
+
+
+def test_each_key_of_an_entry_is_tried_here() -> None:
+    assert list(NARROWED) == list(RegionEntry.__struct_fields__)
+
+
+@pytest.mark.parametrize("key", NARROWED)
+def test_matches_and_covers_read_each_key_of_an_entry(key: str) -> None:
+    narrow = msgspec.structs.replace(WIDE, **{key: NARROWED[key]})
+    assert matches(WIDE, REGION) and not matches(narrow, REGION)
+    assert not covers(narrow, WIDE)
+    assert covers(WIDE, narrow) is (key != "type")
