@@ -29,7 +29,8 @@ class PodState:
     """A pod and its running containers.
 
     Attributes:
-        ref: Who it is; ``ref.containers`` are the running ones, sidecars included.
+        ref: Who it is; ``ref.containers`` are the running ones, sidecars and ephemeral
+            containers included.
         container_ids: Per running container the runtime's id: 64 hex digits.
         node: The Kubernetes node; empty before it is scheduled.
         life: Waiting before phase Running, Ended from the moment it is being deleted.
@@ -81,6 +82,7 @@ class _Status(_Raw, frozen=True):
     start_time: datetime | None = None
     container_statuses: tuple[_ContainerStatus, ...] = ()
     init_container_statuses: tuple[_ContainerStatus, ...] = ()
+    ephemeral_container_statuses: tuple[_ContainerStatus, ...] = ()
 
 
 class _Pod(_Raw, frozen=True):
@@ -113,7 +115,11 @@ def parse_pod(obj: Mapping[str, Any]) -> PodState:
     """
     raw = from_builtins(obj, _Pod, "")
     status = raw.status or _Status()
-    listed = (*status.init_container_statuses, *status.container_statuses)
+    listed = (
+        *status.init_container_statuses,
+        *status.container_statuses,
+        *status.ephemeral_container_statuses,
+    )
     running = {c.name: c.container_id for c in listed if "running" in (c.state or {})}
     ids = {name: parse_container_id(text) for name, text in running.items()}
     known = {name: id_ for name, id_ in ids.items() if id_ is not None}

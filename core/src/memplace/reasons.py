@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
     UNSUPPORTED = "Unsupported", "MemoryPlacement: a pod runs on a node that cannot place memory."
     SUPPORTED = "Supported", "NodeMemory: the node can place memory."
     RETIRED = "Retired", "NodeMemory: the agent has undone everything and cleaned the host."
+    COMPLETE = "Complete", "NodeMemory: the report has all there is to say, nothing was left out."
 
     def __new__(cls, value: str, sentence: str = "") -> ConditionType:
         """Make a member; a lookup by value does not come here."""
@@ -84,6 +85,11 @@ class Reason(StrEnum):
         Trait.FAILURE | Trait.ABOUT_TIERS,
     )
     FAILED = "Failed", "An error that has no reason of its own; the message has it.", Trait.FAILURE
+    NOT_UNDERSTOOD = (
+        "NotUnderstood",
+        "The agent's version does not understand the spec; what it did before stays as it is.",
+        Trait.FAILURE,
+    )
     AGENT_NOT_REPORTING = (
         "AgentNotReporting",
         "The agent of the pod's node is silent, retired or was never there.",
@@ -111,6 +117,9 @@ class Reason(StrEnum):
         "The agent lacks SYS_NICE or SYS_PTRACE, or may not read the process.",
     )
     FEATURE_UNAVAILABLE = "FeatureUnavailable", "The node cannot do what was asked."
+
+    # The condition Complete of a node.
+    REPORT_TOO_LARGE = "ReportTooLarge", "The report has no room for all pods of the node."
 
     # The condition Retired, and placements that are gone.
     ACTIVE = "Active", "The agent is at work."

@@ -63,6 +63,12 @@ class Metrics:
             "End of the last full pass.",
             registry=registry,
         )
+        self.watch_age = Gauge(
+            "memplace_agent_watch_age_seconds",
+            "Since the API server last said something about a kind.",
+            ["kind"],
+            registry=registry,
+        )
         self._build = Gauge(
             "memplace_build_info", "Always 1.", ["version", "component"], registry=registry
         )

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import pytest
-from memplace_agent.app import Health, build_worker
+from memplace_agent.app import build_worker
+from memplace_agent.cluster.world import Cache, Kind
 from memplace_agent.hostfs import HostFs
 from memplace_agent.metrics import Metrics
 from memplace_agent.settings import Settings
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.features import Features
-from memplace_agent.world import Cache, Kind
+from memplace_agent.threads import Pulse
 
 META = {
     "name": "n",
@@ -52,7 +53,7 @@ def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host):
         features=Features(900, 2),
         cache=cache,
         sink=sink,
-        health=Health(),
+        health=Pulse("worker", 120),
         metrics=Metrics(),
     )
     for kind in Kind:

@@ -201,10 +201,10 @@ def test_a_node_without_the_kernel_touches_nothing(started, kit):
 def test_the_newer_of_two_placements_learns_that_it_lost(started, kit):
     older = kit.placement("old")
     newer = kit.placement("new", created="2026-02-01T00:00:00Z")
-    reports = started.full(newer, older)
-    assert reports["old", "p", "c0"].state == "Placed"
-    assert reports["new", "p", "c0"].state == "Conflict"
-    assert "ns/old" in reports["new", "p", "c0"].message
+    assert started.full(newer, older)["old", "p", "c0"].state == "Placed"
+    lost = next(r for r in started.reconciler.reports.placements() if r.name == "new")
+    assert (lost.reason, lost.conflicts, lost.pods) == ("Conflict", 1, ())
+    assert "ns/old" in lost.message
 
 
 def test_a_container_without_processes_is_pending(node, kit):

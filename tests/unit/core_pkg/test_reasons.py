@@ -80,7 +80,7 @@ def test_all_sources_are_searched() -> None:
 
 
 def test_the_words_are_an_interface() -> None:
-    assert " ".join(ConditionType) == "Ready Degraded Unsupported Supported Retired"
+    assert " ".join(ConditionType) == "Ready Degraded Unsupported Supported Retired Complete"
     assert " ".join(Reason).split() == [
         *[
             "Invalid",
@@ -91,10 +91,19 @@ def test_the_words_are_an_interface() -> None:
             "TierFull",
             "Failed",
         ],
-        *["AgentNotReporting", "Unsupported", "Moving", "Pending", "NoPods", "Placed"],
+        *[
+            "NotUnderstood",
+            "AgentNotReporting",
+            "Unsupported",
+            "Moving",
+            "Pending",
+            "NoPods",
+            "Placed",
+        ],
         *["AsExpected", "AllNodesSupported"],
         *["ProcessMbindAvailable", "KernelWithoutProcessMbind", "SeccompFiltered"],
         *["MissingCapability", "FeatureUnavailable"],
+        "ReportTooLarge",
         *["Active", "Undoing", "Retired"],
         *["ParseError", "ProcessGone", "TryAgain", "ApiError", "LoginFailed"],
     ]
