@@ -32,6 +32,8 @@ class Region:
         pages: Resident bytes per NUMA node, each more than 0.
         special: Never to be touched: [vdso], [vvar], [vsyscall], VM_PFNMAP and VM_IO mappings.
         page_size: Bytes of one page of the mapping (numa_maps ``kernelpagesize_kB``).
+        permissions: As in /proc/PID/maps without the last letter, such as ``rw-``.
+        own: The policy is the mapping's own, not the task's.
     """
 
     start: int
@@ -44,6 +46,13 @@ class Region:
     pages: Mapping[int, int] = field(default_factory=dict)
     special: bool = False
     page_size: int = 4096
+    permissions: str = "rw-"
+    own: bool = False
+
+    @property
+    def executable(self) -> bool:
+        """Whether the process may run what is in it."""
+        return self.permissions.endswith("x")
 
     @property
     def size(self) -> int:
@@ -58,7 +67,12 @@ class Region:
     @property
     def private_anonymous(self) -> bool:
         """Whether its pages belong to the process alone, or to it and forked children."""
-        anonymous = self.kind in (RegionKind.HEAP, RegionKind.STACK, RegionKind.ANONYMOUS)
+        anonymous = self.kind in (
+            RegionKind.HEAP,
+            RegionKind.BRK,
+            RegionKind.STACK,
+            RegionKind.ANONYMOUS,
+        )
         return anonymous and not self.shared
 
     def bytes_outside(self, nodes: frozenset[int]) -> int:
