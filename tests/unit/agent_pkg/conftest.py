@@ -6,7 +6,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 from memplace.api.v1alpha1 import parse_placement
@@ -345,3 +349,26 @@ def machine(node):
 def started(node, kit):
     node.machine.start(100, "a" * 64, kit.heap(), kit.anon())
     return node
+
+
+_LEADERLESS = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+print(flush=True)
+ctypes.CDLL(None).syscall(60, 0)  # exit(2) of this thread alone, x86_64
+"""
+
+
+@pytest.fixture
+def leaderless():
+    """A process whose first thread has ended, and another runs on."""
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", _LEADERLESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    child.stdout.readline()
+    deadline = time.monotonic() + 10
+    while "Z" not in Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2][:3]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield child
+    child.communicate()
