@@ -14,7 +14,7 @@ from memplace.api.v1alpha1 import RegionEntry
 from memplace.kinds import RegionKind
 from memplace.regions import Region
 
-__all__ = ["CompiledEntry", "Miss", "ProcessName", "Reason", "compile_entry"]
+__all__ = ["CompiledEntry", "Mismatch", "Miss", "ProcessName", "compile_entry"]
 
 _HEAP = frozenset({RegionKind.BRK, RegionKind.ANONYMOUS})
 # Private memory of these kinds only; it is executable only for entries that ask for it.
@@ -33,7 +33,7 @@ class ProcessName(NamedTuple):
     exe: str
 
 
-class Reason(StrEnum):
+class Mismatch(StrEnum):
     """Why a region does not follow a rule; later ones were nearer to a match."""
 
     SPECIAL = "Special"
@@ -51,13 +51,13 @@ class Reason(StrEnum):
     @property
     def rank(self) -> int:
         """How near it was, from 0."""
-        return list(Reason).index(self)
+        return list(Mismatch).index(self)
 
 
 class Miss(NamedTuple):
     """What keeps an entry from a region: a reason, and the same for people."""
 
-    reason: Reason
+    reason: Mismatch
     text: str
 
 
@@ -98,6 +98,11 @@ class CompiledEntry:
         names = (process.comm, process.exe, process.exe.rpartition("/")[2])
         return self.process is None or any(self.process(name) for name in names)
 
+    def may_mean(self, kind: RegionKind, permissions: str) -> bool:
+        """Return whether it may mean mappings of that kind with these permissions."""
+        executable = permissions.endswith("x") and kind in _HEAP and not self.executable
+        return kind in self.kinds and not executable and self.permissions in ("", permissions)
+
     def miss(self, region: Region, meant: frozenset[int]) -> Miss | None:
         """Return the first key that does not hold, the size left aside.
 
@@ -109,18 +114,18 @@ class CompiledEntry:
         private = region.kind in _PRIVATE
         if region.kind not in self.kinds or (private and region.shared):
             kind = "shared memory" if private and region.shared else region.kind
-            return Miss(Reason.OTHER_TYPE, f"type is {type_}, it is {kind}")
+            return Miss(Mismatch.OTHER_TYPE, f"type is {type_}, it is {kind}")
         if region.executable and region.kind in _HEAP and not self.executable:
-            return Miss(Reason.EXECUTABLE, f"type {type_} leaves executable memory alone")
+            return Miss(Mismatch.EXECUTABLE, f"type {type_} leaves executable memory alone")
         if self.process and self.number not in meant:
-            return Miss(Reason.OTHER_PROCESS, f"process is {wanted.process}, it is another")
+            return Miss(Mismatch.OTHER_PROCESS, f"process is {wanted.process}, it is another")
         if self.permissions not in ("", region.permissions):
             text = f"permissions are {self.permissions}, it has {region.permissions}"
-            return Miss(Reason.OTHER_PERMISSIONS, text)
+            return Miss(Mismatch.OTHER_PERMISSIONS, text)
         if self.name and not self.name(region.name):
-            return Miss(Reason.OTHER_NAME, f"name is {wanted.name}, its is {region.name!r}")
+            return Miss(Mismatch.OTHER_NAME, f"name is {wanted.name}, its is {region.name!r}")
         if self.path and not self.path(region.path):
-            return Miss(Reason.OTHER_PATH, f"path is {wanted.path}, its is {region.path!r}")
+            return Miss(Mismatch.OTHER_PATH, f"path is {wanted.path}, its is {region.path!r}")
         return None
 
     def fits(self, size: int, slack: int = 1) -> bool:

@@ -13,12 +13,12 @@ from itertools import groupby
 from typing import NamedTuple
 
 from memplace.api.v1alpha1 import Rule
-from memplace.entries import CompiledEntry, Miss, ProcessName, Reason, compile_entry
+from memplace.entries import CompiledEntry, Mismatch, Miss, ProcessName, compile_entry
 from memplace.extents import extents
 from memplace.quantity import format_quantity
 from memplace.regions import Region
 
-__all__ = ["Held", "Match", "Matcher", "ProcessName", "Reason", "WhyNot"]
+__all__ = ["Held", "Match", "Matcher", "Mismatch", "ProcessName", "WhyNot"]
 
 # Whether a region carries the policy that memplace set for that rule.
 Held = Callable[[Rule, Region], bool]
@@ -39,7 +39,7 @@ class WhyNot(NamedTuple):
     """
 
     rule: str
-    reason: Reason
+    reason: Mismatch
     text: str
 
 
@@ -79,17 +79,17 @@ class _Candidate:
             return self._wrong_size(self.entries[0], sizes)
         for entry in self.exclude:
             if entry.fits(sizes.get(entry.number, 0)):
-                return WhyNot(self.rule.name, Reason.EXCLUDED, "exclude takes it out")
+                return WhyNot(self.rule.name, Mismatch.EXCLUDED, "exclude takes it out")
         return None
 
     def _wrong_size(self, entry: CompiledEntry, sizes: Mapping[int, int]) -> WhyNot:
         size = sizes[entry.number]
         if size < entry.min_bytes:
             bound = f"minSize is {format_quantity(entry.min_bytes)}"
-            reason = Reason.TOO_SMALL
+            reason = Mismatch.TOO_SMALL
         else:
             bound = f"maxSize is {format_quantity(entry.max_bytes or 0)}"
-            reason = Reason.TOO_LARGE
+            reason = Mismatch.TOO_LARGE
         return WhyNot(self.rule.name, reason, f"{bound}, its extent has {format_quantity(size)}")
 
 
@@ -124,6 +124,9 @@ class Matcher:
 
     A region that is held keeps its rule down to half of minSize and up to twice maxSize,
     as long as no rule before it matches.
+
+    Attributes:
+        rules: What it was made from.
     """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
@@ -136,6 +139,7 @@ class Matcher:
             )
             for rule in rules
         )
+        self.rules = tuple(compiled.rule for compiled in self._rules)
         entries = [entry for rule in self._rules for entry in (*rule.entries, *rule.exclude)]
         self._sized = tuple(entry for entry in entries if entry.sized)
         self._process_entries = tuple(entry for entry in entries if entry.process)
@@ -149,21 +153,23 @@ class Matcher:
     def match(
         self,
         regions: Sequence[Region],
-        process: ProcessName = _NOBODY,
+        process: ProcessName | None = None,
         held: Held | None = None,
     ) -> list[Match]:
         """Find the rule of each region of one process.
 
         Args:
             regions: All that the process has, in any order: sizes are of extents.
-            process: What it is called.
+            process: What it is called; None matches patterns that match anything only.
             held: Whether a region carries the policy that memplace set for a rule; by
                 default none does.
 
         Returns:
             One match per region, in the order of `regions`; it does not depend on that.
         """
-        meant = frozenset(e.number for e in self._process_entries if e.means_process(process))
+        meant = frozenset(
+            e.number for e in self._process_entries if e.means_process(process or _NOBODY)
+        )
         sorts = [self._sort(region, meant) for region in regions]
         sizes = self._sizes(regions, sorts) if any(sort.match is None for sort in sorts) else {}
         return [
@@ -208,7 +214,7 @@ def _note_size(run: Sequence[Region], number: int, found: dict[int, dict[int, in
 
 def _candidate(compiled: _CompiledRule, region: Region, meant: frozenset[int]) -> _Candidate:
     if region.special:
-        return _Candidate(compiled.rule, (), (), Miss(Reason.SPECIAL, "it is the kernel's"))
+        return _Candidate(compiled.rule, (), (), Miss(Mismatch.SPECIAL, "it is the kernel's"))
     misses = [(entry, entry.miss(region, meant)) for entry in compiled.entries]
     fitting = tuple(entry for entry, miss in misses if miss is None)
     return _Candidate(
@@ -237,7 +243,7 @@ def _decide(
 
 def _earlier(rule: Rule, won: Rule | None) -> WhyNot:
     name = won.name if won else ""
-    return WhyNot(rule.name, Reason.EARLIER_RULE, f"rule {name} before it has it")
+    return WhyNot(rule.name, Mismatch.EARLIER_RULE, f"rule {name} before it has it")
 
 
 def _sized_match(sort: _Sort, region: Region, sizes: Mapping[int, int], held: Held | None) -> Match:

@@ -1,20 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Regions of an address space, and which of them an entry of a rule means."""
+"""Regions of an address space."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
-from memplace.api.v1alpha1 import RegionEntry, Rule
 from memplace.kinds import Mode, Policy, RegionKind
 
-__all__ = ["Region", "RegionKind", "matches", "winner"]
-
-# Shared mappings (MAP_SHARED) keep their policy in the inode, for every process that maps
-# it; only these types may mean one.
-_MAY_BE_SHARED = frozenset({RegionKind.SHARED, RegionKind.FILE, RegionKind.HUGETLB})
+__all__ = ["Region", "RegionKind"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +18,7 @@ class Region:
     Attributes:
         start: First address; page aligned.
         end: First address after it: ``[start, end)``.
-        kind: What it is.
+        kind: What it is; never Heap, which is BRK and ANONYMOUS together.
         shared: MAP_SHARED (``s`` in /proc/PID/maps).
         name: NAME of ``[anon:NAME]`` or ``[anon_shmem:NAME]`` (PR_SET_VMA_ANON_NAME), or empty.
         path: The file's path as the process sees it, without `` (deleted)``, or empty.
@@ -60,53 +54,11 @@ class Region:
         return self.end - self.start
 
     @property
-    def touchable(self) -> bool:
-        """Whether any rule may ever touch it."""
-        return not self.special and (not self.shared or self.kind in _MAY_BE_SHARED)
-
-    @property
     def private_anonymous(self) -> bool:
         """Whether its pages belong to the process alone, or to it and forked children."""
-        anonymous = self.kind in (
-            RegionKind.HEAP,
-            RegionKind.BRK,
-            RegionKind.STACK,
-            RegionKind.ANONYMOUS,
-        )
+        anonymous = self.kind in (RegionKind.BRK, RegionKind.STACK, RegionKind.ANONYMOUS)
         return anonymous and not self.shared
 
     def bytes_outside(self, nodes: frozenset[int]) -> int:
         """Return the resident bytes on other nodes than these."""
         return sum(size for node, size in self.pages.items() if node not in nodes)
-
-
-def matches(entry: RegionEntry, region: Region) -> bool:
-    """Return whether every key of the entry holds for the region.
-
-    ``name`` and ``path`` are shell patterns; ``*`` also matches slashes. ``minSize`` and
-    ``maxSize`` are inclusive bounds of the region's address space.
-    """
-    return (
-        entry.type is region.kind
-        and (not entry.name or fnmatchcase(region.name, entry.name))
-        and (not entry.path or fnmatchcase(region.path, entry.path))
-        and entry.min_bytes <= region.size
-        and (entry.max_bytes is None or region.size <= entry.max_bytes)
-    )
-
-
-def winner(rules: tuple[Rule, ...], region: Region) -> Rule | None:
-    """Return the first rule that means the region, or None.
-
-    A rule means a region when one of its ``regions`` matches and none of its ``exclude``;
-    no rule means a region that is not touchable.
-    """
-    if not region.touchable:
-        return None
-    return next((rule for rule in rules if _means(rule, region)), None)
-
-
-def _means(rule: Rule, region: Region) -> bool:
-    return any(matches(entry, region) for entry in rule.regions) and not any(
-        matches(entry, region) for entry in rule.exclude
-    )

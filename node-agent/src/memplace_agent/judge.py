@@ -7,8 +7,15 @@ from collections.abc import Mapping, Sequence
 
 from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
+from memplace.calls import actions
 from memplace.policy import RuleResult
-from memplace.results import explain_misplaced, merge_results, rule_report
+from memplace.results import (
+    explain_misplaced,
+    explain_own,
+    merge_results,
+    rule_report,
+    uneven_bytes,
+)
 
 from memplace_agent.place import Outcome
 
@@ -71,19 +78,19 @@ def _verdict(
         return ContainerState.FAILED, "Failed", errors[0]
     moved = tries >= SETTLING_TRIES
     if was_placed and not moved and all(map(_newly_allocated, results)):
-        return ContainerState.PLACED, "Placed", ""
+        return ContainerState.PLACED, "Placed", explain_own(results)
     found = [explain_misplaced(result, free, moved=moved) for result in results]
     why = next((explanation for explanation in found if explanation), None)
     if why:
         state = ContainerState.MOVING if why.reason == "Moving" else ContainerState.FAILED
         return state, why.reason, why.message
-    left = sum(len(outcome.plan.actions) for outcome in outcomes)
+    left = sum(len(actions(outcome.plan)) for outcome in outcomes)
     if left:
         return ContainerState.MOVING, "Moving", f"{left} mappings changed meanwhile"
-    return ContainerState.PLACED, "Placed", ""
+    return ContainerState.PLACED, "Placed", explain_own(results)
 
 
 def _newly_allocated(result: RuleResult) -> bool:
-    return result.misplaced_bytes <= max(
+    return not uneven_bytes(result) and result.misplaced_bytes <= max(
         _NEWLY_ALLOCATED_BYTES, _NEWLY_ALLOCATED_SHARE * result.bytes
     )

@@ -21,7 +21,9 @@ FAILURES = (
     "TierUnknown",
     "TierNotOnNode",
     "NotAllowedByCpuset",
+    "SharedNotSupported",
     "TierFull",
+    "Uneven",
     "Failed",
     "AgentNotReporting",
 )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from memplace.api.v1alpha1 import PolicySpec, RegionEntry, Rule
 from memplace.extents import extents, joins
 from memplace.kinds import Mode, Policy, RegionKind
-from memplace.matching import Matcher, ProcessName, Reason
+from memplace.matching import Matcher, Mismatch, ProcessName
 from memplace.regions import Region
 
 MIB = 1 << 20
@@ -61,7 +61,7 @@ def test_executable_memory_is_no_heap(kind, permissions):
     for found in ("Brk", "Anonymous"):
         assert not matches(entry(kind), region(found, permissions=permissions))
     assert why([rule("r", entry("Heap"))], region(permissions=permissions)) == [
-        ("r", Reason.EXECUTABLE)
+        ("r", Mismatch.EXECUTABLE)
     ]
 
 
@@ -150,7 +150,7 @@ def test_the_first_rule_that_means_it_wins():
     first, second = rule("first", entry("Heap")), rule("second", entry("Heap"))
     assert won([first, second], region()) == ["first"]
     assert won([second, first], region()) == ["second"]
-    assert why([first, second], region()) == [("second", Reason.EARLIER_RULE)]
+    assert why([first, second], region()) == [("second", Mismatch.EARLIER_RULE)]
 
 
 def test_exclude_passes_the_region_on():
@@ -159,13 +159,13 @@ def test_exclude_passes_the_region_on():
     assert won([first, second], region(name="io-1")) == ["second"]
     assert won([first, second], region(name="x")) == ["first"]
     assert won([first], region(name="io-1")) == [None]
-    assert why([first], region(name="io-1")) == [("first", Reason.EXCLUDED)]
+    assert why([first], region(name="io-1")) == [("first", Mismatch.EXCLUDED)]
 
 
 def test_no_rule_means_a_special_mapping():
     everything = rule("all", *(entry(kind) for kind in RegionKind))
     assert won([everything], *(region(kind, special=True) for kind in KINDS)) == [None] * len(KINDS)
-    assert why([everything], region(special=True)) == [("all", Reason.SPECIAL)]
+    assert why([everything], region(special=True)) == [("all", Mismatch.SPECIAL)]
 
 
 @pytest.mark.parametrize("kind", PRIVATE)
@@ -177,12 +177,12 @@ def test_private_kinds_never_mean_shared_memory(kind):
 @pytest.mark.parametrize(
     ("an_entry", "reason", "words"),
     [
-        (entry("Brk"), Reason.OTHER_TYPE, "type is Brk, it is Anonymous"),
-        (entry(process="x"), Reason.OTHER_PROCESS, "process is x"),
-        (entry(permissions="r--"), Reason.OTHER_PERMISSIONS, "permissions are r--, it has rw-"),
-        (entry(name="io"), Reason.OTHER_NAME, "name is io, its is 'a'"),
-        (entry(min_size="2Mi"), Reason.TOO_SMALL, "minSize is 2Mi, its extent has 1Mi"),
-        (entry(max_size="1Ki"), Reason.TOO_LARGE, "maxSize is 1Ki, its extent has 1Mi"),
+        (entry("Brk"), Mismatch.OTHER_TYPE, "type is Brk, it is Anonymous"),
+        (entry(process="x"), Mismatch.OTHER_PROCESS, "process is x"),
+        (entry(permissions="r--"), Mismatch.OTHER_PERMISSIONS, "permissions are r--, it has rw-"),
+        (entry(name="io"), Mismatch.OTHER_NAME, "name is io, its is 'a'"),
+        (entry(min_size="2Mi"), Mismatch.TOO_SMALL, "minSize is 2Mi, its extent has 1Mi"),
+        (entry(max_size="1Ki"), Mismatch.TOO_LARGE, "maxSize is 1Ki, its extent has 1Mi"),
     ],
 )
 def test_why_a_rule_does_not_match(an_entry, reason, words):
@@ -194,7 +194,7 @@ def test_why_a_rule_does_not_match(an_entry, reason, words):
 
 def test_a_path_that_does_not_match_is_said():
     assert why([rule("r", entry("File", path="/a"))], region("File", path="/b")) == [
-        ("r", Reason.OTHER_PATH)
+        ("r", Mismatch.OTHER_PATH)
     ]
 
 
@@ -333,7 +333,7 @@ def test_each_rule_either_wins_or_says_why_not(rules, regions):
         told = [why_not.rule for why_not in match.why_not]
         assert told == [r.name for r in rules if r is not match.rule]
         before = told if match.rule is None else told[: rules.index(match.rule)]
-        early = [w for w in match.why_not if w.reason is Reason.EARLIER_RULE]
+        early = [w for w in match.why_not if w.reason is Mismatch.EARLIER_RULE]
         assert not any(w.rule in before for w in early)
 
 
@@ -364,7 +364,9 @@ def test_a_program_with_many_names_does_not_fill_the_memory():
 
 
 def test_of_several_entries_the_nearest_says_why_not():
-    assert why([rule("r", entry(name="x"), entry("File"))], region()) == [("r", Reason.OTHER_NAME)]
+    assert why([rule("r", entry(name="x"), entry("File"))], region()) == [
+        ("r", Mismatch.OTHER_NAME)
+    ]
     assert why([rule("r", entry(name="x"), entry(min_size="1Gi"))], region()) == [
-        ("r", Reason.TOO_SMALL)
+        ("r", Mismatch.TOO_SMALL)
     ]
