@@ -252,3 +252,17 @@ def test_parsers_are_total_on_torn_texts(parse, good, seed):
         parse(good[: cut[0]] + good[cut[1] :])
     except ParseError as err:
         assert err.line_no > 0
+
+
+def test_a_policy_that_is_cut_off_in_a_range_spoils_no_other_mapping():
+    """The kernel writes 63 characters of it, wherever that ends: here 36-37 in front of the 7."""
+    nodes = "0-1,4-5,8-9,12-13,16-17,20-21,24-25,28-29,32-33,36-3"
+    first, second = parse_numa_maps(f"7f0000000000 interleave:{nodes} N0=4\n7f0020000000 default\n")
+    assert not first.policy_is_whole
+    assert (
+        first.policy.nodes
+        == parse_numa_maps(f"7f0000000000 interleave:{nodes.removesuffix(',36-3')}\n")[
+            0
+        ].policy.nodes
+    )
+    assert (second.policy, second.policy_is_whole) == (Policy(Mode.DEFAULT), True)

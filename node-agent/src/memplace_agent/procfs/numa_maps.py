@@ -98,10 +98,12 @@ def _numa_mapping(line: str) -> NumaMapping:
     # Blanks of a path are escaped in this file (seq_path()), so each blank ends a field.
     fields = (match["rest"] or "").split(" ")
     page_size = _page_size(fields)
+    text, whole = match["policy"], len(match["policy"]) < _POLICY_ROOM
     return NumaMapping(
         start=int(match["start"], 16),
-        policy=parse_policy(match["policy"]),
-        policy_is_whole=len(match["policy"]) < _POLICY_ROOM,
+        # What comes last may be a half of a number, or of a range.
+        policy=parse_policy(text if whole else text.rpartition(",")[0] or text),
+        policy_is_whole=whole,
         page_size=page_size,
         pages=_pages(fields, page_size),
         huge="huge" in fields,
