@@ -20,6 +20,15 @@ import time
 import traceback
 from pathlib import Path
 
+from reading import (
+    a_default_for_mappings_to_come_is_read_back,
+    a_process_is_read_in_one_go,
+    identities_of_processes_are_unique,
+    policies_are_read_back_with_their_source,
+    policies_of_many_mappings_are_those_of_numa_maps,
+    sampling_finds_the_pages_where_they_are,
+)
+
 CONTAINER = "a" * 64
 MIB = 1 << 20
 # linux include/uapi/linux/capability.h: SYS_PTRACE and SYS_NICE, as the chart gives; KILL,
@@ -149,8 +158,9 @@ def world(*, placed=True, mode="PreferredMany"):
     tier = parse_tier({"metadata": {**meta, "name": "cxl"}, "spec": {"numaNodes": [1]}})
     rule = {
         "name": "r",
-        "regions": [{"type": "Heap"}, {"type": "Anonymous", "minSize": "2Mi"}],
+        "regions": [{"type": "Brk"}, {"type": "Anonymous", "minSize": "2Mi"}],
         "policy": {"mode": mode, "tiers": ["cxl"]},
+        "override": True,
     }
     placement = parse_placement(
         {
@@ -316,6 +326,12 @@ STEPS = (
     the_cpuset_of_the_container_bounds_the_plan,
     a_changed_cpuset_does_not_hide_our_policy_from_undo,
     retiring_leaves_nothing_on_the_host,
+    policies_are_read_back_with_their_source,
+    policies_of_many_mappings_are_those_of_numa_maps,
+    a_process_is_read_in_one_go,
+    sampling_finds_the_pages_where_they_are,
+    a_default_for_mappings_to_come_is_read_back,
+    identities_of_processes_are_unique,
 )
 
 

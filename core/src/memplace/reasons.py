@@ -79,10 +79,20 @@ class Reason(StrEnum):
         "The cpuset of the container excludes all NUMA nodes of the tiers that a rule names.",
         Trait.FAILURE | Trait.ABOUT_TIERS,
     )
+    SHARED_NOT_SUPPORTED = (
+        "SharedNotSupported",
+        "A rule means memory that other processes may map; that is not placed yet.",
+        Trait.FAILURE,
+    )
     TIER_FULL = (
         "TierFull",
         "The tier has no room for the pages that remain elsewhere.",
         Trait.FAILURE | Trait.ABOUT_TIERS,
+    )
+    UNEVEN = (
+        "Uneven",
+        "Pages of a rule that interleaves are on its NUMA nodes, but not spread over them.",
+        Trait.FAILURE,
     )
     FAILED = "Failed", "An error that has no reason of its own; the message has it.", Trait.FAILURE
     NOT_UNDERSTOOD = (

@@ -12,8 +12,10 @@ from memplace.reasons import Reason
 
 __all__ = [
     "CallFailed",
+    "DeadlinePassed",
     "HoleInRange",
     "MissingCapability",
+    "NoAddressSpace",
     "ProcessGone",
     "TryAgain",
     "raise_errno",
@@ -42,6 +44,20 @@ class TryAgain(CallFailed):
 
     reason = Reason.TRY_AGAIN
     HELP = "Nothing to do: the next pass tries again."
+
+
+class NoAddressSpace(CallFailed):
+    """The process lives, but has no memory: its first thread has ended, or it is in execve()."""
+
+    reason = "NoAddressSpace"
+    HELP = "The threads that are left can't be placed; a program that is just starting passes."
+
+
+class DeadlinePassed(CallFailed):
+    """It was not done when its deadline passed (ETIMEDOUT)."""
+
+    reason = "Deadline"
+    HELP = "The process is asked again later; it, or the node, may be busy."
 
 
 def raise_errno(number: int, call: str) -> NoReturn:

@@ -7,7 +7,7 @@ import errno
 import os
 
 import pytest
-from memplace.policy import CUT_ALIGNMENT
+from memplace.calls import CUT_ALIGNMENT
 from memplace_agent import syscalls
 from memplace_agent.apply import apply
 from memplace_agent.errors import CallFailed, ProcessGone, TryAgain
@@ -25,7 +25,7 @@ def announced(machine):
 
     def announce(version):
         directory = machine.host.announcement
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         for name, number in (("nr", 900), ("version", version), ("args_size", 40)):
             if number is not None:
                 (directory / name).write_text(f"{number}\n")
@@ -48,6 +48,16 @@ def test_an_announcement_without_a_version_is_none(announced):
     features = announced(None)
     assert features.nr is None
     assert features.reason == "KernelWithoutProcessMbind"
+
+
+@pytest.mark.parametrize(("text", "size"), [("136\n", 136), ("104\n", 104), ("x", 0), (None, 0)])
+def test_how_much_of_a_mapping_the_kernel_tells_is_read_with_the_number(
+    announced, machine, text, size
+):
+    if text is not None:
+        machine.host.announcement.mkdir(parents=True)
+        (machine.host.announcement / "procmap_query_size").write_text(text)
+    assert announced(2).procmap_query_size == size
 
 
 @pytest.fixture

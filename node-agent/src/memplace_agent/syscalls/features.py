@@ -26,7 +26,7 @@ from memplace_agent._memplace_sys import ffi
 from memplace_agent.hostfs import HostFs
 from memplace_agent.syscalls import MPOL_ARGS_SIZE, raw_call
 
-__all__ = ["Features", "RawCall", "missing_capabilities", "probe"]
+__all__ = ["Features", "RawCall", "missing_capabilities", "probe", "procmap_query_size"]
 
 # linux include/uapi/linux/capability.h
 _CAPABILITIES = {"SYS_PTRACE": 19, "SYS_NICE": 23}
@@ -43,12 +43,15 @@ class Features:
         version: Its version; 0 without a number.
         error: What is in the way, None when nothing is.
         warning: What is not in the way, but makes others wait; empty when nothing does.
+        procmap_query_size: Bytes of struct procmap_query that the kernel announces, 0 if it
+            announces nothing: see `memplace_agent.procfs.query.best_way`.
     """
 
     nr: int | None
     version: int = 0
     error: FeatureUnavailable | None = None
     warning: str = ""
+    procmap_query_size: int = 0
 
     @property
     def reason(self) -> Reason:
@@ -78,8 +81,24 @@ def probe(host: HostFs, call: RawCall = raw_call) -> Features:
         if missing:
             raise MissingCapability(f"the agent runs without {' and '.join(missing)}.")
     except FeatureUnavailable as err:
-        return Features(None, error=err)
-    return Features(nr, version, warning=_cpu_limit(host.own_cgroup / "cpu.max"))
+        return Features(None, error=err, procmap_query_size=procmap_query_size(host))
+    return Features(
+        nr,
+        version,
+        warning=_cpu_limit(host.own_cgroup / "cpu.max"),
+        procmap_query_size=procmap_query_size(host),
+    )
+
+
+def procmap_query_size(host: HostFs) -> int:
+    """Return the size of struct procmap_query that the kernel announces, 0 without a word.
+
+    It is worth asking for without process_mbind(), too: a node may be able to look only.
+    """
+    try:
+        return int((host.announcement / "procmap_query_size").read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def missing_capabilities(status: str) -> list[str]:
