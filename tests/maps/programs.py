@@ -19,6 +19,7 @@ from driving import AS, Program, cached, child, fetched, record, session, starte
 BUILT = Path("/built")
 LIB = "/usr/lib/x86_64-linux-gnu"
 JVM = "/usr/lib/jvm/java-{}-openjdk-amd64/bin/java"
+THREADS = str(BUILT / "threads")
 PG = "/usr/lib/postgresql/17/bin/postgres"
 PG_DATA = "/var/lib/postgresql/17/main"
 
@@ -279,6 +280,15 @@ PROGRAMS = (
         "as glibc, with glibc.mem.decorate_maps=1",
         ready=True,
         env=(("GLIBC_TUNABLES", "glibc.mem.decorate_maps=1"),),
+    ),
+    # guards are not mappings with glibc 2.42 and a kernel that has MADV_GUARD_INSTALL
+    Program(
+        "glibc-guards",
+        "C, glibc of Debian unstable",
+        "libc6",
+        (f"{BUILT}/sid/ld-linux-x86-64.so.2", "--library-path", f"{BUILT}/sid", THREADS),
+        "as glibc",
+        ready=True,
     ),
     allocator("jemalloc", "C, jemalloc", "libjemalloc2", "libjemalloc.so.2"),
     Program(
