@@ -31,9 +31,11 @@ How crash points are covered, given that the claim is on disk before any call:
 - Upgrade and downgrade: see the agent's ledger_store.py.
 
 What can't be told, and what happens then: a policy in exactly our form that the program sets
-*after* memplace did (taken for ours); a kept range whose mapping moved (given back as the form
-says); `relative` policies are given back in places, as if their mask had no place beyond the
-end of the cpuset. Never adopted: a policy by its mode alone.
+*after* memplace did, or under a default of ours that was there before its first look (taken for
+ours); a kept range whose mapping moved, or was replaced by one with the default for mappings to
+come (given back as the form or the range says); nodes that the kernel did not show at first,
+such as those of a `static` mask outside of the cpuset (not given back). Never adopted: a policy
+by its mode alone.
 
 Example, for one process of a container (the store and the call are the agent's)::
 
