@@ -25,7 +25,7 @@ from enum import StrEnum
 
 from memplace.kinds import Mode
 from memplace.nodes import NodeSet, format_nodes
-from memplace.policy import CUT_ALIGNMENT, MAX_MOVE_BYTES
+from memplace.calls import CUT_ALIGNMENT, MAX_MOVE_BYTES
 from memplace.quantity import format_quantity
 
 __all__ = [
