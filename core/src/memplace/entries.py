@@ -66,7 +66,7 @@ class CompiledEntry:
     """An entry with its patterns compiled and its sizes in bytes.
 
     Attributes:
-        number: Tells the entries of a matcher apart.
+        number: Tells the entries of a matcher apart that differ in more than sizes.
         kinds: The kinds of mappings that it may mean.
         executable: Whether memory that is normally never executable may be.
         permissions: Such as ``rw-``, or empty for any.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import NamedTuple
 
-from memplace.api.v1alpha1 import Rule
+from memplace.api.v1alpha1 import RegionEntry, Rule
 from memplace.entries import CompiledEntry, Mismatch, Miss, ProcessName, compile_entry
 from memplace.extents import extents
 from memplace.quantity import format_quantity
@@ -56,6 +56,21 @@ class _CompiledRule:
     rule: Rule
     entries: tuple[CompiledEntry, ...]
     exclude: tuple[CompiledEntry, ...]
+
+
+class _Compiler:
+    # Numbers entries; those that differ in sizes only have the same number, for then they
+    # mean the same extents.
+
+    def __init__(self) -> None:
+        self._numbers: dict[tuple[object, ...], int] = {}
+
+    def compile(self, entries: Iterable[RegionEntry]) -> tuple[CompiledEntry, ...]:
+        return tuple(compile_entry(entry, self._number(entry)) for entry in entries)
+
+    def _number(self, entry: RegionEntry) -> int:
+        keys = (entry.type, entry.name, entry.path, entry.permissions, entry.process)
+        return self._numbers.setdefault(keys, len(self._numbers))
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,18 +145,13 @@ class Matcher:
     """
 
     def __init__(self, rules: Iterable[Rule]) -> None:
-        numbers = iter(range(1 << 20))
+        compiler = _Compiler()
         self._rules = tuple(
-            _CompiledRule(
-                rule,
-                tuple(compile_entry(entry, next(numbers)) for entry in rule.regions),
-                tuple(compile_entry(entry, next(numbers)) for entry in rule.exclude),
-            )
+            _CompiledRule(rule, compiler.compile(rule.regions), compiler.compile(rule.exclude))
             for rule in rules
         )
         self.rules = tuple(compiled.rule for compiled in self._rules)
         entries = [entry for rule in self._rules for entry in (*rule.entries, *rule.exclude)]
-        self._sized = tuple(entry for entry in entries if entry.sized)
         self._process_entries = tuple(entry for entry in entries if entry.process)
         self._sorts: dict[tuple[object, ...], _Sort] = {}
 
@@ -171,9 +181,10 @@ class Matcher:
             e.number for e in self._process_entries if e.means_process(process or _NOBODY)
         )
         sorts = [self._sort(region, meant) for region in regions]
-        sizes = self._sizes(regions, sorts) if any(sort.match is None for sort in sorts) else {}
+        sizes = _sizes(regions, sorts) if any(sort.match is None for sort in sorts) else {}
+        strict: dict[tuple[int, int], Match] = {}
         return [
-            sort.match or _sized_match(sort, region, sizes[region.start], held)
+            sort.match or _sized_match(sort, region, sizes[region.start], held, strict)
             for region, sort in zip(regions, sorts, strict=True)
         ]
 
@@ -189,27 +200,6 @@ class Matcher:
             known = _Sort(tuple(_candidate(rule, region, meant) for rule in self._rules))
             self._sorts[key] = known
         return known
-
-    def _sizes(
-        self, regions: Sequence[Region], sorts: Sequence[_Sort]
-    ) -> dict[int, dict[int, int]]:
-        # By start address and number of the entry, the size of the extent it means there.
-        opened = {region.start: sort.open for region, sort in zip(regions, sorts, strict=True)}
-        found: dict[int, dict[int, int]] = {start: {} for start in opened}
-        for extent in extents(regions):
-            for entry in self._sized:
-                for is_open, run in groupby(
-                    extent.regions, key=lambda region: entry.number in opened[region.start]
-                ):
-                    if is_open:
-                        _note_size(list(run), entry.number, found)
-        return found
-
-
-def _note_size(run: Sequence[Region], number: int, found: dict[int, dict[int, int]]) -> None:
-    size = run[-1].end - run[0].start
-    for region in run:
-        found[region.start][number] = size
 
 
 def _candidate(compiled: _CompiledRule, region: Region, meant: frozenset[int]) -> _Candidate:
@@ -246,8 +236,46 @@ def _earlier(rule: Rule, won: Rule | None) -> WhyNot:
     return WhyNot(rule.name, Mismatch.EARLIER_RULE, f"rule {name} before it has it")
 
 
-def _sized_match(sort: _Sort, region: Region, sizes: Mapping[int, int], held: Held | None) -> Match:
-    strict = _decide(sort.candidates, sizes)
+def _sizes(regions: Sequence[Region], sorts: Sequence[_Sort]) -> dict[int, Mapping[int, int]]:
+    # By start address and number of the entry, the size of the extent it means there.
+    # Regions between which no entry tells share one mapping.
+    opened = {region.start: sort.open for region, sort in zip(regions, sorts, strict=True)}
+    found: dict[int, Mapping[int, int]] = {}
+    for extent in extents(regions):
+        parts = [
+            (meant, list(run))
+            for meant, run in groupby(extent.regions, key=lambda region: opened[region.start])
+        ]
+        for sizes, (_, run) in zip(_part_sizes(parts), parts, strict=True):
+            found.update(dict.fromkeys((region.start for region in run), sizes))
+    return found
+
+
+def _part_sizes(parts: Sequence[tuple[frozenset[int], list[Region]]]) -> list[dict[int, int]]:
+    # For each part of an extent, by number, the size of the run of parts that an entry means.
+    sizes: list[dict[int, int]] = [{} for _ in parts]
+    for number in frozenset[int]().union(*(meant for meant, _ in parts)):
+        for is_meant, indices in groupby(
+            range(len(parts)), key=lambda index: number in parts[index][0]
+        ):
+            run = list(indices)
+            size = parts[run[-1]][1][-1].end - parts[run[0]][1][0].start
+            for index in run if is_meant else ():
+                sizes[index][number] = size
+    return sizes
+
+
+def _sized_match(
+    sort: _Sort,
+    region: Region,
+    sizes: Mapping[int, int],
+    held: Held | None,
+    known: dict[tuple[int, int], Match],
+) -> Match:
+    # known: what was decided without `held`, by sort and sizes.
+    strict = known.get((id(sort), id(sizes)))
+    if strict is None:
+        strict = known[id(sort), id(sizes)] = _decide(sort.candidates, sizes)
     if held is None or (strict.rule is not None and held(strict.rule, region)):
         return strict
     for candidate in sort.candidates:
