@@ -9,7 +9,7 @@ all policies of one mode and flags, so that no change of node ids can mix them u
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from memplace.claims import DEFAULT, Footprint, Kept, Ours
@@ -52,10 +52,19 @@ class Forms:
         footprint: What is there.
         allowed: Mems_allowed_list of the process; that of all entries of the footprint.
         used: The classes of the policies that the program has set itself.
+        elsewhere: Of mappings of other processes with the image that are not ours: first
+            address, end, and class; the default policy for those without one.
     """
 
-    def __init__(self, footprint: Footprint, allowed: NodeSet, used: Collection[Policy]) -> None:
+    def __init__(
+        self,
+        footprint: Footprint,
+        allowed: NodeSet,
+        used: Collection[Policy],
+        elsewhere: Iterable[tuple[int, int, Policy]] = (),
+    ) -> None:
         self._footprint = footprint
+        self._elsewhere = _union(elsewhere)
         self._allowed = allowed
         self._used = used
         self._ours = {ours.policy: ours for ours in footprint.ours}
@@ -122,6 +131,10 @@ class Forms:
         return self._meaning.setdefault(kind, previous) == previous
 
     def _keep(self, form: Policy, previous: Policy, start: int, end: int) -> None:
+        theirs = self._elsewhere.get(form_class(form), [])
+        at = bisect_right(theirs, start, key=lambda span: span[1])
+        if at < len(theirs) and theirs[at][0] < end:
+            raise NoForm("ExceptionsAmbiguous")
         ranges = self._kept.setdefault(form, [])
         ours = Ours(form, self._allowed, previous)
         first = bisect_left(ranges, start, key=lambda kept: kept.end)
@@ -138,6 +151,18 @@ class Forms:
         merged = sorted([*others, Kept(start, end, ours)], key=lambda kept: kept.start)
         ranges[first:last] = merged
         self._count += len(merged) - len(touched)
+
+
+def _union(spans: Iterable[tuple[int, int, Policy]]) -> dict[Policy, list[tuple[int, int]]]:
+    # By class; ascending and disjoint.
+    joined: dict[Policy, list[tuple[int, int]]] = {}
+    for start, end, kind in sorted(spans, key=lambda span: span[0]):
+        ranges = joined.setdefault(kind, [])
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = ranges[-1][0], max(end, ranges[-1][1])
+        else:
+            ranges.append((start, end))
+    return joined
 
 
 def _candidates(wanted: Policy, previous: Policy) -> tuple[Policy, ...]:

@@ -87,7 +87,7 @@ class Refused:
         start: First address.
         end: First address after it.
         reason: PolicyCutOff (what it has can't be read), ExceptionsAmbiguous (a forked process
-            had another policy in the same place), TooManyExceptions or TooManyPolicies.
+            has something else in the same place), TooManyExceptions or TooManyPolicies.
     """
 
     start: int
@@ -164,7 +164,7 @@ def record(
     """
     regions = list(regions)
     claim = admit(claim, process)
-    view, forms = _forms(claim, process, [*regions, *relatives])
+    view, forms = _forms(claim, process, regions, relatives)
     changes: list[Change] = []
     refused: list[Refused] = []
     for step, region in _pairs(steps, regions):
@@ -206,7 +206,7 @@ def record_default(
         ValueError: The image of the process is not known.
     """
     claim = admit(claim, process)
-    _, forms = _forms(claim, process, [*regions, *relatives])
+    _, forms = _forms(claim, process, regions, relatives)
     try:
         form = forms.claim(policy, DEFAULT)
     except NoForm:
@@ -257,12 +257,17 @@ def _rolled(ours: Ours, now: NodeSet) -> Ours:
     return Ours(policy, now, previous)
 
 
-def _forms(claim: Claim, process: Process, regions: Iterable[Mapped]) -> tuple[View, Forms]:
+def _forms(
+    claim: Claim, process: Process, regions: Iterable[Mapped], relatives: Iterable[Mapped]
+) -> tuple[View, Forms]:
     if not process.image:
         raise ValueError("the image of the process is not known")
     view = View(claim, process)
+    others = [region for region in relatives if not view.carries(region)]
     used = {form_class(r.policy) for r in regions if r.own and not view.carries(r)}
-    return view, Forms(footprint_of(claim, process), process.allowed, used)
+    used |= {form_class(r.policy) for r in others if r.own}
+    elsewhere = [(r.start, r.end, form_class(r.policy) if r.own else DEFAULT) for r in others]
+    return view, Forms(footprint_of(claim, process), process.allowed, used, elsewhere)
 
 
 def _previous(view: View, step: Wanted, region: Mapped) -> Iterator[tuple[int, int, Policy | None]]:

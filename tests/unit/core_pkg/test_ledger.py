@@ -310,6 +310,16 @@ def test_a_place_that_a_relative_remembers_otherwise_is_refused():
     assert given_back(other.claim, [seen(0)]) == [BIND1]
 
 
+def test_a_range_is_not_kept_where_a_relative_set_the_same_itself():
+    local = Policy(Mode.LOCAL)
+    theirs = seen(0, policy=local)
+    recorded, _ = placed(seen(0), seen(8), relatives=[theirs], policy=local)
+    assert [(r.start, r.reason) for r in recorded.refused] == [(0, "ExceptionsAmbiguous")]
+    assert not View(recorded.claim, ONE).carries(theirs)
+    without, _ = placed(seen(0, policy=BIND0), relatives=[seen(2)], policy=DEFAULT)
+    assert [r.reason for r in without.refused] == ["ExceptionsAmbiguous"]
+
+
 def test_an_image_without_anything_done_takes_no_room():
     assert admit(EMPTY, ONE) is EMPTY
     assert Footprint().images == frozenset()
