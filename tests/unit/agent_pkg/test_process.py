@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from memplace_agent.hostfs import HostFs
 from memplace_agent.procfs.abandon import Pool
 from memplace_agent.procfs.audit import next_audit
 from memplace_agent.procfs.process import Reader, Reason, Request
-from memplace_agent.procfs.query import Way, best_way
+from memplace_agent.procfs.query import ReadVmas, Way, best_way
 from memplace_agent.procfs.stacks import parse_stack_pointer, read_stack_pointers
 from memplace_agent.procfs.status import FutureDefault, parse_status
+from memplace_agent.procfs.vmas import EMPTY
 from memplace_agent.syscalls import RunningKernel
+from memplace_agent.syscalls.views import Ended
 
 KERNEL, HOST = RunningKernel(None), HostFs()
 FAR = float("inf")
@@ -117,6 +120,38 @@ def test_a_pid_of_another_process_than_the_pidfds_is_not_read(reader):
     os.close(pidfd)
     assert view.incomplete.reason is Reason.PROCESS_GONE
     assert len(view.vmas) == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ends(RunningKernel):
+    """A kernel on which a process ends right after the first look at whether it lives."""
+
+    child: subprocess.Popen | None = None
+
+    def is_alive(self, pidfd):
+        lives = RunningKernel.is_alive(self, pidfd)
+        self.child.kill()
+        self.child.wait()
+        return lives
+
+
+def test_a_process_that_ends_while_the_rest_is_read_is_gone(reader):
+    """Its pid may be another's by then, and the stacks that were read that one's."""
+    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    pidfd = KERNEL.pidfd_open(child.pid)
+    ends = Reader(HOST, Ends(None, child=child), reader.way)
+    view = ends.read(child.pid, pidfd, FAR, Request(stacks=False))
+    os.close(pidfd)
+    child.stdin.close()
+    assert view.incomplete.reason is Reason.PROCESS_GONE
+    assert len(view.vmas) == 0
+
+
+def test_an_address_space_without_mappings_is_not_complete(reader, monkeypatch):
+    """As the kernel shows it between two programs of an execve(), too short to be met here."""
+    nothing = ReadVmas(EMPTY, Ended.COMPLETE)
+    monkeypatch.setattr("memplace_agent.procfs.process.read_vmas", lambda *_: nothing)
+    assert read(reader, os.getpid()).incomplete.reason is Reason.CUT
 
 
 def test_what_another_user_may_not_read_is_denied(reader):

@@ -98,7 +98,13 @@ class Pool:
             self._threads += 1
         jobs: SimpleQueue[_Job[Any]] = SimpleQueue()
         # A daemon: the agent ends without those that hang.
-        threading.Thread(target=self._serve, args=(jobs,), name="reader", daemon=True).start()
+        thread = threading.Thread(target=self._serve, args=(jobs,), name="reader", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as err:  # pids.max
+            with self._lock:
+                self._threads -= 1
+            raise DeadlinePassed(errno.EAGAIN, "there is no thread to read with") from err
         return jobs
 
     def _serve(self, jobs: SimpleQueue[_Job[Any]]) -> None:
