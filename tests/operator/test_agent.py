@@ -49,7 +49,9 @@ def running(*runs: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def agent(server: Server, node: str) -> Iterator[tuple[Cache, Publisher, Heartbeat]]:
+def agent(server: Server, cluster: Cluster) -> Iterator[tuple[Cache, Publisher, Heartbeat]]:
+    node = cluster.node
+    cluster.made(f"{API}/nodememories/{node}", f"{LEASES}/{node}")
     cache = Cache(node)
     watchers = [Watcher(server, cache, each) for each in collections(node)]
     beat = Heartbeat(server, node, is_alive=lambda: True, owner=lambda: cache.own_uid)
@@ -62,7 +64,7 @@ def agent(server: Server, node: str) -> Iterator[tuple[Cache, Publisher, Heartbe
 def test_an_agent_reports_and_lives(cluster: Cluster, server: Server) -> None:
     placement = cluster.apply("mp")
     pod = cluster.run_pod("redis-0")
-    with agent(server, cluster.node) as (cache, publisher, _):
+    with agent(server, cluster) as (cache, publisher, _):
         eventually(lambda: cache.snapshot().pods and cache.snapshot().placements)
         (seen,) = cache.snapshot().pods
         assert seen.ref.uid == pod["metadata"]["uid"]
@@ -86,7 +88,7 @@ def test_the_largest_report_is_taken(cluster: Cluster, server: Server) -> None:
         PlacementReport(uid=f"u{i}", namespace=f"ns{i % 7}", name=f"mp{i}", message="x" * 1024)
         for i in range(2000)
     )
-    with agent(server, cluster.node) as (cache, publisher, _):
+    with agent(server, cluster) as (cache, publisher, _):
         publisher.publish(NodeMemoryStatus(placements=many))
         eventually(lambda: cache.own_uid)
         path = f"{API}/nodememories/{cluster.node}"
@@ -103,7 +105,7 @@ def test_a_list_of_many_pages_is_whole(cluster: Cluster, server: Server) -> None
     watcher = Watcher(server, Cache(), collections("n")[0])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("memplace_agent.cluster.watch.PAGE", 5)
-        objects, version = watcher._pages({})
+        objects, version = watcher._pages({}, lambda: None)
     names = {
         o["metadata"]["name"] for o in objects if o["metadata"]["namespace"] == cluster.namespace
     }
@@ -112,7 +114,7 @@ def test_a_list_of_many_pages_is_whole(cluster: Cluster, server: Server) -> None
 
 
 def test_events_are_seen_as_they_come(cluster: Cluster, server: Server) -> None:
-    with agent(server, cluster.node) as (cache, _, _beat):
+    with agent(server, cluster) as (cache, _, _beat):
         cluster.run_pod("redis-0")
         eventually(lambda: cache.snapshot().pods)
         cache.changed.clear()
