@@ -4,7 +4,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,3 +138,69 @@ def test_all_collections_are_served(kind: Kind, server: Server) -> None:
     (found,) = [each for each in collections("n") if each.kind is kind]
     query = {"fieldSelector": found.fields} if found.fields else {}
     assert b'"items"' in ApiClient(server).get(found.path, query)
+
+
+RUN = """
+import pathlib, sys
+from memplace_agent import __main__, app
+from memplace_agent.cluster.client import in_cluster
+account = pathlib.Path(sys.argv[1])
+app.in_cluster = lambda env: in_cluster(env, account)
+sys.exit(__main__.main(["run"]))
+"""
+
+
+def environment(server: Server, node: str, place: Path, port: int) -> dict[str, str]:
+    (place / "account").mkdir()
+    (place / "account/token").write_text(ADMIN)
+    (place / "account/namespace").write_text("default")
+    for name in ("cgroup", "run", "seccomp"):
+        (place / name).mkdir()
+    return os.environ | {
+        "KUBERNETES_SERVICE_HOST": server.host,
+        "KUBERNETES_SERVICE_PORT": str(server.port),
+        "NODE_NAME": node,
+        "MEMPLACE_HTTP_PORT": str(port),
+        "MEMPLACE_CGROUP_ROOT": str(place / "cgroup"),
+        "MEMPLACE_JOURNAL_DIR": str(place / "run"),
+        "MEMPLACE_SECCOMP_DIR": str(place / "seccomp"),
+    }
+
+
+def answer(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as found:
+            return found.status, found.read().decode()
+    except urllib.error.HTTPError as err:
+        return err.code, err.read().decode()
+    except OSError as err:
+        return 0, str(err)
+
+
+def test_the_whole_agent_as_a_process(
+    cluster: Cluster, server: Server, api: ApiServer, tmp_path: Path
+) -> None:
+    """On a machine without the call, which is as good for this as any."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cluster.made(f"{API}/nodememories/{cluster.node}", f"{LEASES}/{cluster.node}")
+    env = environment(server, cluster.node, tmp_path, port)
+    (tmp_path / "account/ca.crt").write_bytes(api.ca.read_bytes())
+    command = [sys.executable, "-c", RUN, str(tmp_path / "account")]
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+    try:
+        eventually(lambda: answer(port, "/readyz") == (200, "ok\n"))
+        assert answer(port, "/healthz") == (200, "ok\n")
+        path = f"{API}/nodememories/{cluster.node}"
+        eventually(lambda: cluster.api.call("GET", path).body.get("status", {}).get("numaNodes"))
+        eventually(lambda: cluster.api.call("GET", f"{LEASES}/{cluster.node}").ok)
+        text = answer(port, "/metrics")[1]
+        for kind in Kind:
+            assert f'memplace_agent_watch_age_seconds{{kind="{kind}"}}' in text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 0
+    finally:
+        process.kill()
+        _, log = process.communicate()
+    assert b"Traceback" not in log, log.decode()
