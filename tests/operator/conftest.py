@@ -154,6 +154,10 @@ class Cluster:
         self._made.append(f"{path}/{body['metadata']['name']}")
         return answer.body
 
+    def made(self, *paths: str) -> None:
+        """Have what somebody else makes deleted in the end, too."""
+        self._made += paths
+
     def clean(self) -> None:
         for path in reversed(self._made):
             self.api.call("DELETE", path, gracePeriodSeconds="0")

@@ -13,7 +13,7 @@ __all__ = ["Pulse", "Run", "Threads"]
 log = logging.getLogger(__name__)
 
 # What a thread runs: until the event is set, calling the function as it goes on.
-Run = Callable[[threading.Event, Callable[[], None]], None]
+Run = Callable[[threading.Event, Callable[[], None]], object]
 
 # A thread that ended by an error begins anew after a pause; one that does so again and again,
 # without having gone well for as long as it may be silent, is for the kubelet to restart.

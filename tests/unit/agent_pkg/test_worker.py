@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from memplace_agent import hostfs
 from memplace_agent.app import Parts, Worker
 from memplace_agent.cluster.world import Cache, Kind
 from memplace_agent.containers import processes
@@ -58,10 +59,13 @@ def test_a_placement_of_a_newer_version_is_kept_and_said(at_work, started, kit) 
 def test_events_that_concern_nobody_read_no_page_tables(at_work, monkeypatch) -> None:
     worker, parts = at_work
     reads = []
-    real = processes.read_proc
-    monkeypatch.setattr(
-        processes, "read_proc", lambda path: (reads.append(path.name), real(path))[1]
-    )
+    real = hostfs.read_proc
+
+    def read(path):
+        reads.append(path.name)
+        return real(path)
+
+    monkeypatch.setattr(processes, "read_proc", read)
     for generation in range(20):
         other = placement("other", namespace="elsewhere", app=str(generation))
         parts.cache.event(Kind.PLACEMENT, "MODIFIED", other)

@@ -145,27 +145,27 @@ class Watcher:
         while not stop.is_set():
             tick()
             try:
-                self._list_if_needed(stop)
+                self._list_if_needed(stop, tick)
                 self._watch(stop, tick)
                 self._worked()
             except Exception as err:  # whatever it is, the watch goes on
                 stop.wait(self._failed(err))
 
-    def _list_if_needed(self, stop: threading.Event) -> None:
+    def _list_if_needed(self, stop: threading.Event, tick: Callable[[], None]) -> None:
         if self._listed and self._version:
             return
         if self._failures >= _OUTAGE_FAILURES:
             stop.wait(random.uniform(0, SPREAD_S))
-        self._list(stop)
+        self._list(stop, tick)
 
-    def _list(self, stop: threading.Event) -> None:
+    def _list(self, stop: threading.Event, tick: Callable[[], None]) -> None:
         try:
-            objects, version = self._pages(self._from_cache())
+            objects, version = self._pages(self._from_cache(), tick)
         except (ApiError, BadAnswer) as err:
             if isinstance(err, ApiError) and err.status not in (_EXPIRED, _BEHIND):
                 raise
             # From etcd, which is dear and never behind, and in pages for certain.
-            objects, version = self._pages({})
+            objects, version = self._pages({}, tick)
         if stop.is_set():
             return
         self._cache.replace(self.kind, objects)
@@ -178,12 +178,15 @@ class Watcher:
             return {"resourceVersion": "0"}
         return {"resourceVersion": self._version, "resourceVersionMatch": "NotOlderThan"}
 
-    def _pages(self, first: Mapping[str, str]) -> tuple[list[Mapping[str, Any]], str]:
+    def _pages(
+        self, first: Mapping[str, str], tick: Callable[[], None]
+    ) -> tuple[list[Mapping[str, Any]], str]:
         query = {**self._selector(), "limit": str(PAGE), **first}
         objects: list[Mapping[str, Any]] = []
         while True:
             page = msgspec.json.decode(self._client.get(self._what.path, query), type=_List)
-            objects += (_trimmed(item) for item in page.items or ())
+            objects += (_decoded(item) for item in page.items or ())
+            tick()
             if not page.metadata.continue_:
                 return objects, page.metadata.resource_version
             query = {**self._selector(), "limit": str(PAGE), "continue": page.metadata.continue_}
@@ -220,7 +223,7 @@ class Watcher:
             raise ApiError(status.code, status.message)
         version = msgspec.json.decode(event.object, type=_Object).metadata.resource_version
         if event.type != "BOOKMARK":
-            self._cache.event(self.kind, event.type, _trimmed(event.object))
+            self._cache.event(self.kind, event.type, _decoded(event.object))
         self._version = version or self._version
         self._heard = time.monotonic()
 
@@ -256,7 +259,7 @@ def retry_delay(failures: int) -> float:
     return random.uniform(0.1, most)
 
 
-def _trimmed(raw: msgspec.Raw) -> Mapping[str, Any]:
+def _decoded(raw: msgspec.Raw) -> Mapping[str, Any]:
     obj: Any = msgspec.json.decode(raw)
     if not isinstance(obj, dict):
         raise BadAnswer("an object is no JSON object")
