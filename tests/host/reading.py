@@ -160,7 +160,7 @@ def policies_of_many_mappings_are_those_of_numa_maps():
     same = 0
     for vma in found.vmas:
         if vma.start in expected:
-            text = format_policy(vma.of.policy)
+            text = format_policy(vma.of.policy)  # type: ignore[arg-type]
             assert expected[vma.start].split(" ", 1)[1].startswith(text), (text, vma)
             same += 1
     assert same > 300, same

@@ -177,7 +177,7 @@ def _said_ready(process: subprocess.Popen[str]) -> str:
     for line in process.stdout:
         if line.startswith("ready"):
             # the programs of bench/heap grow when they are told to
-            if "grow-go" in process.args[0] or "Grow" in process.args:  # type: ignore[operator]
+            if "grow-go" in process.args[0] or "Grow" in process.args:  # type: ignore[index,operator]
                 process.stdin.write("grow\n")
                 process.stdin.flush()
                 process.stdout.readline()

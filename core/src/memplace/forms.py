@@ -16,6 +16,7 @@ from memplace.claims import DEFAULT, Footprint, Kept, Ours
 from memplace.errors import MemplaceError
 from memplace.kinds import Policy
 from memplace.nodes import NodeSet
+from memplace.reasons import Reason
 from memplace.rebind import STATIC
 
 __all__ = ["MAX_KEPT", "MAX_OURS", "Forms", "NoForm", "form_class"]
@@ -32,7 +33,7 @@ class NoForm(MemplaceError):  # noqa: N818  says what happened
         why: The reason of a `ledger.Refused`.
     """
 
-    reason = "NoForm"
+    reason = Reason.NO_FORM
     HELP = "Leave out `override: true` for these regions, or let the program set fewer policies."
 
     def __init__(self, why: str) -> None:

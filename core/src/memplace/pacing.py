@@ -23,9 +23,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from memplace.calls import CUT_ALIGNMENT, MAX_MOVE_BYTES
 from memplace.kinds import Mode
 from memplace.nodes import NodeSet, format_nodes
-from memplace.calls import CUT_ALIGNMENT, MAX_MOVE_BYTES
 from memplace.quantity import format_quantity
 
 __all__ = [

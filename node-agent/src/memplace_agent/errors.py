@@ -18,6 +18,7 @@ __all__ = [
     "NoAddressSpace",
     "ProcessGone",
     "TryAgain",
+    "errno_name",
     "raise_errno",
 ]
 
@@ -49,14 +50,14 @@ class TryAgain(CallFailed):
 class NoAddressSpace(CallFailed):
     """The process lives, but has no memory: its first thread has ended, or it is in execve()."""
 
-    reason = "NoAddressSpace"
+    reason = Reason.NO_ADDRESS_SPACE
     HELP = "The threads that are left can't be placed; a program that is just starting passes."
 
 
 class DeadlinePassed(CallFailed):
     """It was not done when its deadline passed (ETIMEDOUT)."""
 
-    reason = "Deadline"
+    reason = Reason.DEADLINE
     HELP = "The process is asked again later; it, or the node, may be busy."
 
 
@@ -81,3 +82,8 @@ def raise_errno(number: int, call: str) -> NoReturn:
     if number in (errno.EPERM, errno.EACCES):
         raise MissingCapability(number, text)
     raise CallFailed(number, text)
+
+
+def errno_name(err: OSError) -> str:
+    """Return the name of an errno, as a metric's label."""
+    return errno.errorcode.get(err.errno or 0, "none")

@@ -40,7 +40,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 from memplace.claims import Claim
-from memplace.errors import MemplaceError
+from memplace.errors import FeatureUnavailable
+from memplace.reasons import Reason
 
 __all__ = ["VERSION", "AnotherAgent", "LedgerStore", "Unread"]
 
@@ -56,10 +57,10 @@ _LEFTOVER = re.compile(r"\..*\.v\d+\.json\.tmp", re.ASCII)
 _LARGEST = 64 << 20
 
 
-class AnotherAgent(MemplaceError, BlockingIOError):  # noqa: N818  says what happened
+class AnotherAgent(FeatureUnavailable, BlockingIOError):  # noqa: N818  says what happened
     """Another agent keeps the ledger of this node (EWOULDBLOCK)."""
 
-    reason = "AnotherAgent"
+    reason = Reason.ANOTHER_AGENT
     HELP = (
         "One node agent per node: look for a second release of the chart, or a pod that is "
         "still terminating. This agent goes on by itself once that one has ended."
@@ -175,6 +176,19 @@ class LedgerStore:
         self._unwritten.discard(container)
         self._remove(_file(container))
 
+    def read_unread(self, file: str) -> bytes:
+        """Return what is in a file that was left alone, for an importer.
+
+        Raises:
+            OSError: It can't be read.
+        """
+        return self._read(file)
+
+    def drop_unread(self, file: str) -> None:
+        """Remove a file that was left alone: what it says is in claims now, or void."""
+        self._unread = [unread for unread in self._unread if unread.file != file]
+        self._remove(file)
+
     def _load(self) -> None:
         for name in _names(self._directory):
             match = _NAME.fullmatch(name)
@@ -196,10 +210,10 @@ class LedgerStore:
             self._leave(name, errno.errorcode.get(err.errno or 0, "OSError"))
             return
         except (msgspec.DecodeError, LookupError, TypeError, RecursionError):
-            self._leave(name, "NotUnderstood")
+            self._leave(name, Reason.NOT_UNDERSTOOD)
             return
         if raw["version"] != VERSION or claim.container != container:
-            self._leave(name, "NotUnderstood")
+            self._leave(name, Reason.NOT_UNDERSTOOD)
             return
         self._claims[container] = claim
         if raw != _record(claim, self._boot_id):

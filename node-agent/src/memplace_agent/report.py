@@ -79,15 +79,18 @@ class Reports:
         short = msgspec.structs.replace(report, message=shorten(report.message))
         self._containers[key] = (subject, short)
 
-    def undoing(self, placement: tuple[str, str, str]) -> None:
-        """Say that a placement is not wholly undone; given as uid, namespace and name."""
+    def undoing(self, placement: tuple[str, str, str], why: str = "") -> None:
+        """Say that a placement is not wholly undone, and what is in the way.
+
+        Given as uid, namespace and name.
+        """
         uid, namespace, name = placement
         self._undoing[uid] = PlacementReport(
             uid=uid,
             namespace=namespace,
             name=name,
             reason=Reason.UNDOING,
-            message="policies are being given back",
+            message=shorten(f"policies are being given back{': ' if why else ''}{why}"),
         )
 
     def placements(self) -> tuple[PlacementReport, ...]:

@@ -2,8 +2,8 @@
 """Why a container that runs has no process on the node, and when that is said."""
 
 import pytest
+from memplace.reasons import Reason
 from memplace_agent.containers.absence import (
-    AbsenceReason,
     Absences,
     Sighting,
     sandbox_pids,
@@ -71,7 +71,7 @@ def test_cgroup_v1_is_said_at_once(look, extra):
     for controller in ("cpuset", "memory", *extra):
         look.group(f"{controller}/{POD}/cri-containerd-{APP}.scope", 100)
     absence = look.absence(0)
-    assert absence.reason is AbsenceReason.UNSUPPORTED_CGROUP
+    assert absence.reason is Reason.UNSUPPORTED_CGROUP
     assert "cgroup v2" in absence.message
 
 
@@ -92,7 +92,7 @@ def test_a_sandbox_in_the_pods_other_groups_is_said_at_once(look, process, app_h
         look.group(f"{POD}/cri-containerd-{APP}.scope")
     look.process(100, **process)
     absence = look.absence(0, runtime_class="kata")
-    assert absence.reason is AbsenceReason.SANDBOXED_RUNTIME
+    assert absence.reason is Reason.SANDBOXED_RUNTIME
     assert "runtimeClassName kata" in absence.message
 
 
@@ -101,40 +101,40 @@ def test_a_virtual_machine_that_a_container_runs_is_the_users_own(look):
     look.group(f"{POD}/cri-containerd-{SECOND}.scope", 100)
     look.process(99, comm="pause")
     look.process(100, comm="qemu-system-x86")
-    assert look.reason(0, app_ids=(APP, SECOND)) is AbsenceReason.PENDING
+    assert look.reason(0, app_ids=(APP, SECOND)) is Reason.PENDING
 
 
 def test_an_unknown_sandbox_is_said_after_a_while(look):
     look.group(f"{POD}/cri-containerd-{PAUSE}.scope", 100)
     look.process(100, comm="pause")
     assert [look.reason(now) for now in (0, 29, 30)] == [
-        AbsenceReason.PENDING,
-        AbsenceReason.PENDING,
-        AbsenceReason.SANDBOXED_RUNTIME,
+        Reason.PENDING,
+        Reason.PENDING,
+        Reason.SANDBOXED_RUNTIME,
     ]
 
 
 def test_a_pod_without_a_group_is_said_after_a_while(look):
     assert [look.reason(now) for now in (0, 29, 30)] == [
-        AbsenceReason.PENDING,
-        AbsenceReason.PENDING,
-        AbsenceReason.CGROUP_NOT_FOUND,
+        Reason.PENDING,
+        Reason.PENDING,
+        Reason.CGROUP_NOT_FOUND,
     ]
 
 
 def test_the_time_starts_anew_once_there_were_processes(look):
-    assert look.reason(0) is AbsenceReason.PENDING
+    assert look.reason(0) is Reason.PENDING
     look.group(f"{POD}/cri-containerd-{APP}.scope", 100)
     assert look.reason(20) is None
     look.group(f"{POD}/cri-containerd-{APP}.scope")
-    assert look.reason(40) is AbsenceReason.PENDING
-    assert look.reason(70) is AbsenceReason.SANDBOXED_RUNTIME
+    assert look.reason(40) is Reason.PENDING
+    assert look.reason(70) is Reason.SANDBOXED_RUNTIME
 
 
 def test_a_process_that_ends_while_it_is_asked_is_skipped(look):
     look.group(f"{POD}/cri-containerd-{PAUSE}.scope", 100, 101)
     look.process(101, comm="firecracker")
-    assert look.reason(0) is AbsenceReason.SANDBOXED_RUNTIME
+    assert look.reason(0) is Reason.SANDBOXED_RUNTIME
 
 
 def test_only_those_kept_are_remembered():
@@ -142,4 +142,4 @@ def test_only_those_kept_are_remembered():
     absences.judge("a", seen, 0)
     absences.keep({"b"})
     absence = absences.judge("a", seen, 100)
-    assert absence is not None and absence.reason is AbsenceReason.PENDING
+    assert absence is not None and absence.reason is Reason.PENDING

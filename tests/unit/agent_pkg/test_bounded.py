@@ -18,7 +18,7 @@ from memplace.api.v1alpha1 import (
     Truncated,
 )
 from memplace_agent.cluster.bounded import BUDGET, PLACEMENTS_MAX, bounded, fair_shares
-from memplace_agent.report import node_status
+from memplace_agent.report import Retirement, node_status
 from memplace_agent.syscalls.features import Features
 
 
@@ -66,10 +66,10 @@ def test_the_reports_of_a_tenant_with_600_placements_fit_the_crd(started, kit) -
 
 
 def test_a_long_message_fits_the_crd(started, kit, monkeypatch) -> None:
-    def fail(self, cgroup):
+    def fail(_ref):
         raise OSError(13, "Permission denied", "/host/sys/fs/cgroup/" + "x/" * 1500)
 
-    monkeypatch.setattr(type(started.reconciler._cgroups), "pids", fail)
+    monkeypatch.setattr("memplace_agent.engine.look.read_members", fail)
     found = started.full(kit.placement())["mp", "p", "c0"]
     assert found.state == "Failed" and len(found.message) <= 1024
 
@@ -77,12 +77,12 @@ def test_a_long_message_fits_the_crd(started, kit, monkeypatch) -> None:
 def status_of(node) -> NodeMemoryStatus:
     from datetime import UTC, datetime
 
-    from memplace_agent.app import _ACTIVE
+    from memplace.reasons import Reason
 
     return node_status(
         node.reconciler.reports,
         Features(473, 2),
-        _ACTIVE,
+        Retirement(False, Reason.ACTIVE),
         before=(),
         version="0",
         now=datetime.now(UTC),

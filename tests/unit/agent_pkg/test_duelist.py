@@ -2,15 +2,12 @@
 """When containers are due: on a clock that the tests turn."""
 
 import itertools
-import threading
-import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memplace_agent.engine.backoff import Backoffs
-from memplace_agent.engine.duelist import DueList, Look, Outcome, Pace
-from memplace_agent.engine.schedule import Schedule
+from memplace_agent.engine.duelist import DueList, Outcome, Pace
 
 PACE = Pace()
 
@@ -167,6 +164,7 @@ def test_a_namespace_with_a_thousand_changes_delays_another_by_one_look():
 def test_what_is_gone_is_forgotten_even_while_it_is_looked_at():
     planner = Planner(a="ns", b="ns")
     look = planner.due.take(1.0)
+    assert look
     planner.due.update({}, 1.0)
     assert planner.due.take(10) is None
     planner.due.update({"a": "ns", "b": "ns"}, 11)
@@ -273,56 +271,3 @@ def test_backoffs_forget_who_is_gone():
     assert (len(backoffs), backoffs.times(7), backoffs.times(8)) == (1, 1, 0)
     backoffs.succeeded(7)
     assert len(backoffs) == 0
-
-
-# --- for threads ------------------------------------------------------------------------------
-
-
-def test_a_planner_that_waits_gets_what_changes():
-    schedule = Schedule(DueList(Pace(coalesce_s=0.01)))
-    found = []
-    thread = threading.Thread(target=lambda: found.append(schedule.wait(20)))
-    thread.start()
-    schedule.update({"a": "ns"})
-    thread.join(20)
-    assert found == [Look("a", "ns")]
-    schedule.changed(["a"])  # while it is out
-    assert schedule.wait(0.05) is None
-    schedule.done(found[0], Outcome.QUIET, took_s=0)
-    assert schedule.wait(20) == found[0]
-
-
-def test_a_wait_ends_in_time_and_at_the_end():
-    schedule = Schedule(DueList())
-    start = time.monotonic()
-    assert schedule.wait(0.05) is None
-    assert time.monotonic() - start < 10
-    thread = threading.Thread(target=schedule.wait, args=(60,))
-    thread.start()
-    schedule.close()
-    thread.join(20)
-    assert not thread.is_alive()
-
-
-def test_planners_never_have_the_same_container():
-    schedule = Schedule(DueList(Pace(coalesce_s=0, fast_s=0.001, audit_rest=0, change_rest=0)))
-    schedule.update({f"c{i}": f"n{i % 2}" for i in range(3)})
-    held, clashes, looks = set(), [], []
-
-    def plan():
-        while (look := schedule.wait(5)) is not None:
-            if look in held:
-                clashes.append(look)
-            held.add(look)
-            looks.append(look)
-            held.discard(look)
-            schedule.done(look, Outcome.CHANGED, took_s=0)
-            if len(looks) > 300:
-                schedule.close()
-
-    threads = [threading.Thread(target=plan) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not clashes and len(looks) > 300

@@ -24,7 +24,7 @@ def mapped(start: int, size: int, permissions: str = "rw-", **rest: object) -> R
 def stack(guard: int = 4 * KIB, size: int = 8 * MIB, flags: str = AS_STACK, **rest: object):
     return [
         mapped(BASE, guard, "---", flags=flags.replace("rd wr", "")),
-        mapped(BASE + guard, size, flags=flags, **rest),
+        mapped(BASE + guard, size, flags=flags, **rest),  # type: ignore[arg-type]
     ]
 
 

@@ -10,7 +10,6 @@ from memplace_agent.procfs.mapped import regions_of, task_policy_of
 from memplace_agent.procfs.numa_maps import parse_numa_maps
 from memplace_agent.procfs.process import ProcessView
 from memplace_agent.procfs.query import Way
-from memplace_agent.procfs.regions import join
 from memplace_agent.procfs.vmas import MAX_VMAS, vmas_of
 from memplace_agent.syscalls.views import Ended, RawClass, RawView, parse_maps
 
@@ -24,15 +23,6 @@ def view_of_text(numa=None, stacks=()):
     vmas = vmas_of(parse_maps(MAPS.encode(), MAX_VMAS))
     mappings = None if numa is None else {one.start: one for one in parse_numa_maps(numa)}
     return ProcessView(pid=1, way=Way.MAPS, vmas=vmas, numa=mappings, stacks=frozenset(stacks))
-
-
-def test_with_numa_maps_regions_are_what_the_join_of_texts_says():
-    old = join(MAPS, NUMA, MAPS).regions
-    new = regions_of(view_of_text(NUMA))
-    assert [(r.start, r.end, r.shared, r.path, r.name, r.policy, r.pages) for r in new] == [
-        (r.start, r.end, r.shared, r.path, r.name, r.policy, r.pages) for r in old
-    ]
-    assert [(r.page_size, r.special) for r in new] == [(r.page_size, r.special) for r in old]
 
 
 def test_own_is_what_differs_from_the_tasks():

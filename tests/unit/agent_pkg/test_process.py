@@ -14,9 +14,7 @@ import pytest
 from memplace.errors import ParseError
 from memplace.kinds import Mode, Policy
 from memplace_agent.containers.identity import Identities, probe_identities
-from memplace_agent.errors import DeadlinePassed
 from memplace_agent.hostfs import HostFs
-from memplace_agent.procfs.abandon import Pool
 from memplace_agent.procfs.audit import next_audit
 from memplace_agent.procfs.process import Reader, Reason, Request
 from memplace_agent.procfs.query import ReadVmas, Way, best_way
@@ -70,12 +68,14 @@ def test_a_stack_of_a_thread_is_found_by_its_pointer(reader):
     thread.start()
     ready.wait()
     try:
+        syscall = Path(f"/proc/self/task/{here[0]}/syscall")
+        until = time.monotonic() + 10
+        while (pointer := parse_stack_pointer(syscall.read_text())) is None:
+            assert time.monotonic() < until
         view = read(reader, os.getpid())
-        text = Path(f"/proc/self/task/{here[0]}/syscall").read_text()
     finally:
         end.set()
         thread.join()
-    pointer = parse_stack_pointer(text)
     index = view.vmas.at(pointer)
     assert view.vmas.starts[index] in view.stacks
     assert view.vmas[index - 1].permissions == "---"
@@ -126,7 +126,7 @@ def test_a_pid_of_another_process_than_the_pidfds_is_not_read(reader):
 class Ends(RunningKernel):
     """A kernel on which a process ends right after the first look at whether it lives."""
 
-    child: subprocess.Popen | None = None
+    child: subprocess.Popen[bytes] | None = None
 
     def is_alive(self, pidfd):
         lives = RunningKernel.is_alive(self, pidfd)
@@ -147,10 +147,10 @@ def test_a_process_that_ends_while_the_rest_is_read_is_gone(reader):
     assert len(view.vmas) == 0
 
 
-def test_an_address_space_without_mappings_is_not_complete(reader, monkeypatch):
+def test_an_address_space_without_mappings_is_not_complete(reader):
     """As the kernel shows it between two programs of an execve(), too short to be met here."""
     nothing = ReadVmas(EMPTY, Ended.COMPLETE)
-    monkeypatch.setattr("memplace_agent.procfs.process.read_vmas", lambda *_: nothing)
+    reader = Reader(HOST, KERNEL, reader.way, ask=lambda *_: nothing)
     assert read(reader, os.getpid()).incomplete.reason is Reason.CUT
 
 
@@ -163,7 +163,7 @@ def test_what_another_user_may_not_read_is_denied(reader):
     def other():
         pidfd = KERNEL.pidfd_open(os.getppid())
         ctypes.CDLL(None).syscall(117, 65534, 65534, 65534)  # setresuid(2), x86_64
-        views.append(reader.read_here(os.getppid(), pidfd, FAR))
+        views.append(reader.read(os.getppid(), pidfd, FAR))
         os.close(pidfd)
 
     thread = threading.Thread(target=other)
@@ -182,61 +182,6 @@ def test_a_thread_of_the_kernel_is_never_a_complete_view(reader):
         pytest.skip("no thread of the kernel is to be seen here")
     view = read(reader, 2)
     assert view.incomplete.reason in (Reason.CUT, Reason.DENIED)
-
-
-@pytest.fixture
-def hanging(tmp_path):
-    """A /proc whose maps never answer, until the fixture lets them."""
-    directory = tmp_path / str(os.getpid())
-    directory.mkdir()
-    (directory / "status").write_bytes(Path("/proc/self/status").read_bytes())
-    os.mkfifo(directory / "maps")
-    yield HostFs(proc=tmp_path), directory / "maps"
-
-
-def open_fds():
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def test_a_read_that_hangs_is_given_up_at_the_deadline_and_leaves_nothing_in_the_end(hanging):
-    host, fifo = hanging
-    reader = Reader(host, KERNEL, Way.MAPS, Pool(most=2))
-    pidfd = KERNEL.pidfd_open(os.getpid())
-    before = open_fds()
-    for expected in (1, 2, 2):
-        begin = time.monotonic()
-        view = reader.read(os.getpid(), pidfd, time.monotonic() + 0.2)
-        assert view.incomplete.reason is Reason.DEADLINE
-        assert time.monotonic() - begin < 2
-        assert reader.pool.abandoned == expected
-    os.close(pidfd)
-    # The target's lock is free again: the threads come back, and are used again.
-    os.close(os.open(fifo, os.O_WRONLY))
-    until = time.monotonic() + 10
-    while reader.pool.abandoned and time.monotonic() < until:
-        time.sleep(0.01)
-    assert reader.pool.abandoned == 0
-    assert open_fds() == before - 1
-    assert reader.pool.run(lambda: 7, time.monotonic() + 5) == 7
-
-
-def test_what_the_work_raises_is_raised_to_who_waits():
-    pool = Pool(most=1)
-    for _ in range(3):
-        with pytest.raises(ParseError):
-            pool.run(lambda: parse_status(""), time.monotonic() + 5)
-    assert pool.abandoned == 0
-
-
-def test_a_pool_of_hanging_threads_refuses_at_once():
-    pool, free = Pool(most=1), threading.Event()
-    with pytest.raises(DeadlinePassed):
-        pool.run(free.wait, time.monotonic() + 0.05)
-    begin = time.monotonic()
-    with pytest.raises(DeadlinePassed):
-        pool.run(free.wait, time.monotonic() + 60)
-    assert time.monotonic() - begin < 5
-    free.set()
 
 
 STATUS = (
@@ -336,6 +281,7 @@ def test_inodes_that_all_pidfds_share_are_found_out(machine):
     """Before Linux 6.9 all pidfds had one inode; here they are all /dev/null."""
     for pid in (os.getpid(), 1):
         machine.start(pid, "a" * 64)
+    machine.pidfd_open = lambda _: os.open(os.devnull, os.O_RDONLY)
     assert not probe_identities(machine.host, machine).unique_inodes
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memplace.calls import CUT_ALIGNMENT, MAX_MOVE_BYTES
 from memplace.kinds import Mode
 from memplace.pacing import (
     PROBE_BYTES,
@@ -19,7 +20,6 @@ from memplace.pacing import (
     WaitReason,
     speed_under,
 )
-from memplace.policy import CUT_ALIGNMENT, MAX_MOVE_BYTES
 
 MIB, GIB = 1 << 20, 1 << 30
 ROOMY = Room(total=1 << 50, free=1 << 49)

@@ -53,7 +53,7 @@ def test_a_heap_goes_to_the_tier():
     (step,), (move,) = result.policies, result.moves
     assert step.policy == move.policy == Policy(Mode.PREFERRED_MANY, frozenset({1, 2}))
     assert (step.previous, step.own) == (Policy(Mode.DEFAULT), False)
-    assert (move.nodes, move.bytes, move.move_all) == ({1, 2}, 4096, True)
+    assert (move.nodes, move.bytes, move.move_all) == (frozenset({1, 2}), 4096, True)
     assert not result.is_done
 
 

@@ -10,15 +10,20 @@ import msgspec.inspect as msi
 import pytest
 import yaml
 from memplace.api.v1alpha1 import (
+    LabelSelector,
     NodeMemorySpec,
     NodeMemoryStatus,
     PlacementSpec,
     PlacementStatus,
+    PolicySpec,
     RegionEntry,
+    Rule,
     TierSpec,
 )
-from memplace.kinds import RegionKind
-from memplace.regions import Region, covers, matches
+from memplace.kinds import Mode, RegionKind
+from memplace.matching import Matcher, ProcessName
+from memplace.regions import Region
+from memplace.validation import problems
 
 CRDS = Path(__file__).parents[3] / "crds"
 STRUCTS = [
@@ -70,6 +75,8 @@ def _of_scalar(schema: dict[str, Any], scalar: msi.Type, path: str) -> Iterator[
             yield from _of_limit(schema, "maxLength", limit, path)
         case msi.IntType(le=limit):
             yield from _of_limit(schema, "maximum", limit, path)
+        case msi.BoolType():
+            yield from _unequal(schema.get("type"), "boolean", f"{path} type")
         case msi.DateTimeType():
             yield from _unequal(schema.get("format"), "date-time", f"{path} format")
         case _:
@@ -106,7 +113,7 @@ def test_the_schema_and_the_struct_are_one(plural: str, part: str, struct: type)
 def test_a_difference_is_found_at_any_depth() -> None:
     schema = schema_of("memoryplacements", "spec")
     entry = schema["properties"]["rules"]["items"]["properties"]["regions"]["items"]
-    entry["properties"]["permissions"] = {"type": "string"}
+    entry["properties"]["colour"] = {"type": "string"}
     entry["properties"]["type"]["enum"] = ["Heap"]
     entry["properties"]["path"]["maxLength"] = 9
     entry["required"] = []
@@ -142,11 +149,28 @@ NARROWED = {
     "path": "/one",
     "min_size": "2Mi",
     "max_size": "4Ki",
+    "permissions": "r-x",
+    "process": "one",
 }
 WIDE = RegionEntry(RegionKind.SHARED)
 REGION = Region(
     start=0, end=1 << 20, kind=RegionKind.SHARED, shared=True, name="other", path="/other"
 )
+
+
+def rule(name: str, entry: RegionEntry) -> Rule:
+    return Rule(name=name, regions=(entry,), policy=PolicySpec(mode=Mode.BIND, tiers=("cxl",)))
+
+
+def matches(entry: RegionEntry) -> bool:
+    (match,) = Matcher([rule("r", entry)]).match([REGION], ProcessName("other", "/other"))
+    return match.rule is not None
+
+
+def covers(wider: RegionEntry, entry: RegionEntry) -> bool:
+    selector = LabelSelector(match_labels={"app": "x"})
+    rules = (rule("wide", wider), rule("narrow", entry))
+    return bool(problems(PlacementSpec(selector=selector, rules=rules)))
 
 
 def test_each_key_of_an_entry_is_tried_here() -> None:
@@ -156,6 +180,6 @@ def test_each_key_of_an_entry_is_tried_here() -> None:
 @pytest.mark.parametrize("key", NARROWED)
 def test_matches_and_covers_read_each_key_of_an_entry(key: str) -> None:
     narrow = msgspec.structs.replace(WIDE, **{key: NARROWED[key]})
-    assert matches(WIDE, REGION) and not matches(narrow, REGION)
+    assert matches(WIDE) and not matches(narrow)
     assert not covers(narrow, WIDE)
     assert covers(WIDE, narrow) is (key != "type")

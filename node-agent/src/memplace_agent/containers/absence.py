@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
+
+from memplace.reasons import Reason
 
 from memplace_agent.containers.index import Hierarchy
 from memplace_agent.containers.members import read_pids
@@ -19,7 +20,7 @@ from memplace_agent.containers.names import container_of
 from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
 
-__all__ = ["Absence", "AbsenceReason", "Absences", "Sighting", "sandbox_pids", "sandbox_program"]
+__all__ = ["Absence", "Absences", "Sighting", "sandbox_pids", "sandbox_program"]
 
 # A runtime makes the cgroup within a second; kubelet writes the status after that.
 GRACE_S = 30.0
@@ -44,20 +45,11 @@ _MAPPINGS = {
 }
 
 
-class AbsenceReason(StrEnum):
-    """Why; all but PENDING stay as they are until somebody changes the node or the pod."""
-
-    PENDING = "Pending"
-    UNSUPPORTED_CGROUP = "UnsupportedCgroup"
-    SANDBOXED_RUNTIME = "SandboxedRuntime"
-    CGROUP_NOT_FOUND = "CgroupNotFound"
-
-
 @dataclass(frozen=True, slots=True)
 class Absence:
     """The reason for a report, and its message, one line that says what can be done."""
 
-    reason: AbsenceReason
+    reason: Reason
     message: str
 
 
@@ -87,9 +79,9 @@ class Absences:
         >>> absences = Absences()
         >>> seen = Sighting(hierarchy=Hierarchy.UNIFIED, has_processes=False)
         >>> absences.judge("c0ffee", seen, now=0.0).reason
-        <AbsenceReason.PENDING: 'Pending'>
+        <Reason.PENDING: 'Pending'>
         >>> absences.judge("c0ffee", seen, now=30.0).reason
-        <AbsenceReason.CGROUP_NOT_FOUND: 'CgroupNotFound'>
+        <Reason.CGROUP_NOT_FOUND: 'CgroupNotFound'>
     """
 
     def __init__(self, *, grace_s: float = GRACE_S) -> None:
@@ -118,18 +110,18 @@ class Absences:
 def _judge(seen: Sighting, *, is_late: bool) -> Absence:
     if seen.hierarchy is not Hierarchy.UNIFIED:
         return Absence(
-            AbsenceReason.UNSUPPORTED_CGROUP,
+            Reason.UNSUPPORTED_CGROUP,
             f"the node uses cgroup {seen.hierarchy.value}: boot it with cgroup v2 "
             "(systemd.unified_cgroup_hierarchy=1)",
         )
     if seen.sandbox:
         return _sandboxed(seen, f"the pod runs in {seen.sandbox}")
     if not is_late:
-        return Absence(AbsenceReason.PENDING, "the container has no process on this node yet")
+        return Absence(Reason.PENDING, "the container has no process on this node yet")
     if seen.pod_has_cgroup:
         return _sandboxed(seen, "none of the container's processes is in its cgroup on this node")
     return Absence(
-        AbsenceReason.CGROUP_NOT_FOUND,
+        Reason.CGROUP_NOT_FOUND,
         "the pod has no cgroup of its own on this node: kubelet needs --cgroups-per-qos, and "
         "the agent the whole tree of /sys/fs/cgroup",
     )
@@ -138,7 +130,7 @@ def _judge(seen: Sighting, *, is_late: bool) -> Absence:
 def _sandboxed(seen: Sighting, what: str) -> Absence:
     runtime = f" (runtimeClassName {seen.runtime_class})" if seen.runtime_class else ""
     text = f"{what}{runtime}: its memory can't be placed from outside"
-    return Absence(AbsenceReason.SANDBOXED_RUNTIME, text)
+    return Absence(Reason.SANDBOXED_RUNTIME, text)
 
 
 def sandbox_pids(pods: Iterable[Path], app_ids: Collection[str]) -> frozenset[int]:

@@ -135,6 +135,13 @@ class CgroupIndex:
         refs = self._found.containers.get(container_id, ())
         return next((ref for ref in refs if ref.pod_uid in uids), None)
 
+    def refs(self, container_id: str) -> tuple[CgroupRef, ...]:
+        """Return the cgroups of a container, whatever pod they are in; usually one or none.
+
+        For giving back what was done: the pod may be gone from the API by then.
+        """
+        return self._found.containers.get(container_id, ())
+
     def pod_directories(self, pod_uids: Collection[str]) -> tuple[Path, ...]:
         """Return the cgroups of a pod, usually one; none when it has none (yet)."""
         uids = [normal_uid(uid) for uid in pod_uids]

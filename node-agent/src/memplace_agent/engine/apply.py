@@ -15,8 +15,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from memplace.calls import MAX_CALL_RANGES
 from memplace.kinds import Policy
-from memplace.policy import MAX_CALL_RANGES
+from memplace.reasons import Reason
 from memplace.setbacks import Setbacks
 
 from memplace_agent.engine.answers import Answer, answer_of
@@ -86,24 +87,26 @@ class PolicyReport:
 class PolicySetter:
     """Sets policies, and remembers the ranges that failed. For one thread."""
 
-    def __init__(
-        self, kernel: Kernel, *, supported_flags: int, tick: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, kernel: Kernel, *, supported_flags: int) -> None:
         """Make one.
 
         Args:
             kernel: Makes the calls.
             supported_flags: The mask of flags that the kernel announces.
-            tick: Called before each call, for a watchdog.
         """
         self._kernel = kernel
         self._private = supported_flags & MPOL_MF_PRIVATE_ANON
-        self._tick = tick
         # Apart, so that what could not be set is no reason to wait with giving it back.
         self._setbacks = {undo: Setbacks[int]() for undo in (True, False)}
 
     def apply(
-        self, pidfd: PidFd, identity: int, steps: Iterable[SetPolicy], *, now: float
+        self,
+        pidfd: PidFd,
+        identity: int,
+        steps: Iterable[SetPolicy],
+        *,
+        now: float,
+        check: Callable[[], None] = lambda: None,
     ) -> PolicyReport:
         """Set the policies of one process.
 
@@ -112,6 +115,7 @@ class PolicySetter:
             identity: What tells it from all others; for the memory of what failed.
             steps: What to set; ranges should not overlap.
             now: The time, of a clock that never runs backwards.
+            check: Called before each call; what it raises ends the rest.
 
         Raises:
             ProcessGone: It ended; what was done is gone with it.
@@ -119,7 +123,7 @@ class PolicySetter:
         report = PolicyReport()
         groups = self._groups(identity, steps, report, now)
         for index, group in enumerate(groups):
-            if not self._group(pidfd, identity, group, report, now):
+            if not self._group(pidfd, identity, group, report, now, check):
                 report.left += sum(map(len, groups[index + 1 :]))
                 break
         return report
@@ -150,6 +154,7 @@ class PolicySetter:
         group: list[SetPolicy],
         report: PolicyReport,
         now: float,
+        check: Callable[[], None],
     ) -> bool:
         # Returns whether the process takes more.
         flags = self._private if group[0].private_anonymous else 0
@@ -158,7 +163,7 @@ class PolicySetter:
             if report.failed >= _MOST_FAILURES:
                 report.left += len(group) - at
                 return False
-            self._tick()
+            check()
             report.calls += 1
             some = group[at : at + MAX_CALL_RANGES]
             try:
@@ -210,7 +215,7 @@ class PolicySetter:
         if answer is Answer.REFUSED:
             return False
         report.failed += 1
-        self._setbacks[step.undo].add(identity, step.start, step.end, why="Failed", now=now)
+        self._setbacks[step.undo].add(identity, step.start, step.end, why=Reason.FAILED, now=now)
         return True
 
 

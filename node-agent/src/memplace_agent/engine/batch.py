@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from memplace_agent.engine.apply import finished
@@ -51,8 +51,14 @@ class Batch:
     error: Exception | None = None
 
 
-def carry_out(batch: Batch, kernel: Kernel, look: Look, pidfd: PidFd) -> None:
-    """Look, move what is to be moved, and look again.
+def carry_out(
+    batch: Batch,
+    kernel: Kernel,
+    look: Look,
+    pidfd: PidFd,
+    check: Callable[[], None] = lambda: None,
+) -> None:
+    """Look, move what is to be moved, and look again; `check` is asked before the move.
 
     Raises:
         ProcessGone: The process ended.
@@ -63,6 +69,7 @@ def carry_out(batch: Batch, kernel: Kernel, look: Look, pidfd: PidFd) -> None:
     if not parts or order.cancel.is_set() or batch.job.dropped:
         batch.untried[:0] = parts
         return
+    check()
     try:
         size = kernel.process_mbind(pidfd, _ranges(parts), order.policy, _flags(batch))
         done = finished(_ranges(parts), size)

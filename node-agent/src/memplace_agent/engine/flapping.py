@@ -21,11 +21,9 @@ from typing import Generic, TypeVar
 from memplace.kinds import Mode, Policy
 from memplace.setbacks import next_delay
 
-__all__ = ["CONTENDED_AFTER", "REASON", "Cause", "Flapping", "Verdict"]
+__all__ = ["CONTENDED_AFTER", "Cause", "Flapping", "Verdict"]
 
 Key = TypeVar("Key", bound=Hashable)
-
-REASON = "Contended"
 
 CONTENDED_AFTER = 3
 

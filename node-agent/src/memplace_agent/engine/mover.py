@@ -21,19 +21,30 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
+from memplace.calls import CUT_ALIGNMENT
 from memplace.pacing import Grant, Pacer, Request, Wait, WaitReason
-from memplace.policy import CUT_ALIGNMENT
+from memplace.reasons import Reason
 from memplace.setbacks import Setbacks, next_delay
 from memplace.shares import Shares
 
 from memplace_agent.engine.answers import Answer, answer_of
 from memplace_agent.engine.batch import Batch, carry_out
-from memplace_agent.engine.orders import Job, JobKey, Look, MoveOrder, Part, Progress
+from memplace_agent.engine.orders import (
+    Guard,
+    Job,
+    JobKey,
+    Look,
+    MoveOrder,
+    Part,
+    Progress,
+    unguarded,
+)
 from memplace_agent.errors import ProcessGone
 from memplace_agent.node.senses import SensesLike
-from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON, Kernel
+from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON, Kernel, PidFd
 
 __all__ = ["Mover"]
 
@@ -90,6 +101,8 @@ class Mover:
         supported_flags: int,
         clock: Callable[[], float] = time.monotonic,
         tick: Callable[[], None] = lambda: None,
+        guard: Guard = unguarded,
+        moved: Callable[[MoveOrder, int], None] = lambda _order, _size: None,
     ) -> None:
         """Make one; `run` starts it.
 
@@ -101,6 +114,8 @@ class Mover:
             supported_flags: The mask of flags that the kernel announces.
             clock: Seconds; never runs backwards.
             tick: Called at each turn, for a watchdog.
+            guard: Makes a batch's calls so that they may be given up.
+            moved: Told of bytes that arrived.
         """
         self._kernel = kernel
         self._look = look
@@ -109,6 +124,8 @@ class Mover:
         self._private = supported_flags & MPOL_MF_PRIVATE_ANON
         self._clock = clock
         self._tick = tick
+        self._guard = guard
+        self._moved = moved
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._jobs: dict[int, dict[JobKey, Job]] = {}
@@ -291,13 +308,18 @@ class Mover:
         batch = Batch(job, parts, grant.bytes, self._private)
         try:
             with job.order.pin() as pidfd:
-                carry_out(batch, self._kernel, self._look, pidfd)
+                self._guard(job.order, pidfd, partial(self._carry_out, batch))
         except ProcessGone:
             self.forget(job.order.identity)
             return
         except Exception as error:  # a look or a file failed: it is about this process
-            batch.error, batch.untried = error, parts
+            # A call that was given up may still be at work on the batch.
+            batch = Batch(job, [], grant.bytes, self._private)
+            batch.error, batch.untried = error, [Part(p.start, p.end, p.bytes) for p in parts]
         self._book(job, batch, request, grant)
+
+    def _carry_out(self, batch: Batch, pidfd: PidFd, check: Callable[[], None]) -> None:
+        carry_out(batch, self._kernel, self._look, pidfd, check)
 
     def _book(self, job: Job, batch: Batch, request: Request, grant: Grant) -> None:
         now = self._clock()
@@ -305,6 +327,8 @@ class Mover:
             self._pacer.spend(request, batch.cost, now, trickle=grant.trickle)
             self._charge(job, batch.cost)
         order = job.order
+        if batch.moved:
+            self._moved(order, batch.moved)
         room = batch.stayed and self._pacer.room(request, self._senses.node(now, fresh=True))
         with self._lock:
             tally = (order.container, order.rule)
@@ -355,7 +379,7 @@ class Mover:
             job.error = str(error)
             job.put_back(batch.failed, last=True)
             for part in batch.failed:
-                self._set_back(job, part, "Failed", now)
+                self._set_back(job, part, Reason.FAILED, now)
             return
         job.put_back(batch.failed)
         process = self._of(job)

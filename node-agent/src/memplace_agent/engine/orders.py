@@ -11,15 +11,27 @@ from pathlib import Path
 from threading import Event
 from typing import Protocol
 
+from memplace.calls import CUT_ALIGNMENT, MAX_CALL_RANGES
 from memplace.kinds import Policy
 from memplace.nodes import NodeSet
 from memplace.pacing import Wait, WaitReason
-from memplace.policy import CUT_ALIGNMENT, MAX_CALL_RANGES
 from memplace.setbacks import Setbacks
 
 from memplace_agent.syscalls import PidFd, Ranges
 
-__all__ = ["Job", "JobKey", "Look", "MoveOrder", "MoveRange", "Part", "Progress", "label"]
+__all__ = [
+    "Guard",
+    "Job",
+    "JobKey",
+    "Look",
+    "MoveOrder",
+    "MoveRange",
+    "Part",
+    "Progress",
+    "Work",
+    "label",
+    "unguarded",
+]
 
 # A process, a rule, and what else has to be the same for pages to go into one call.
 JobKey = tuple[int, str, Policy, int, bool, bool]
@@ -45,7 +57,8 @@ class MoveOrder:
 
     Attributes:
         identity: What tells the process from all others: the inode of its pidfd.
-        pin: Pins the process for one call, as `containers.processes.pin` does; raises
+        pid: Its id, as long as it is pinned.
+        pin: Pins the process for one call, as `containers.pinning.Pinner` does; raises
             ProcessGone.
         namespace: Of the placement; namespaces have equal shares of the bandwidth.
         container: The container's id; containers of a namespace have equal shares of its.
@@ -63,6 +76,7 @@ class MoveOrder:
     """
 
     identity: int
+    pid: int
     pin: Callable[[], AbstractContextManager[PidFd]]
     namespace: str
     container: str
@@ -107,6 +121,16 @@ class Look(Protocol):
         Raises:
             ProcessGone: The process ended.
         """
+
+
+# Runs something with a pidfd of the order's process, and a check before each change.
+Work = Callable[[PidFd, Callable[[], None]], None]
+Guard = Callable[[MoveOrder, PidFd, Work], None]
+
+
+def unguarded(_order: MoveOrder, pidfd: PidFd, work: Work) -> None:
+    """Do some work in the calling thread."""
+    work(pidfd, lambda: None)
 
 
 @dataclass(slots=True)

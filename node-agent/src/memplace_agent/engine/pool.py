@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from memplace.errors import MemplaceError
+from memplace.reasons import Reason
 
 from memplace_agent.engine.quarantine import Quarantine
 
@@ -32,7 +33,7 @@ T = TypeVar("T")
 class Stuck(MemplaceError, TimeoutError):  # noqa: N818  says what happened
     """A process did not let a call finish in time, or did not lately."""
 
-    reason = "Stuck"
+    reason = Reason.STUCK
     HELP = (
         "The process waits while it holds its address space, for dead network storage perhaps: "
         "see its stack in /proc/PID/stack. It is tried again by itself."
@@ -42,7 +43,7 @@ class Stuck(MemplaceError, TimeoutError):  # noqa: N818  says what happened
 class PoolBusy(MemplaceError, TimeoutError):  # noqa: N818  says what happened
     """No thread was free before the deadline; says nothing about the process."""
 
-    reason = "TryAgain"
+    reason = Reason.TRY_AGAIN
     HELP = "Nothing to do: it is tried again."
 
 

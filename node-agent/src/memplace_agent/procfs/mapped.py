@@ -107,7 +107,7 @@ def _with_numa(region: Region, numa: NumaMapping, task: Policy) -> Region:
         # What is like the task's may be the mapping's own all the same; numa_maps can't tell.
         own=numa.policy != task,
         pages=numa.pages,
-        special=region.special or not numa.policy_is_whole,
+        policy_is_whole=numa.policy_is_whole,
         page_size=numa.page_size,
     )
 

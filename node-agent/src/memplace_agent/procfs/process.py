@@ -7,15 +7,15 @@ import errno
 import os
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
+from pathlib import Path
 
 from memplace.errors import ParseError
 
-from memplace_agent.errors import DeadlinePassed, ProcessGone
+from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
-from memplace_agent.procfs.abandon import Pool
 from memplace_agent.procfs.kinds import thread_stacks
 from memplace_agent.procfs.numa_maps import NumaMapping, parse_numa_maps
 from memplace_agent.procfs.query import ReadVmas, Way, read_vmas
@@ -112,57 +112,31 @@ class Reader:
         host: Where /proc is.
         kernel: Tells whether a process lives.
         way: What `best_way` found on this node.
-        pool: Threads that can be given up, one for all readers.
         limit: More mappings than this are too many.
+        ask: Reads mappings; `query.read_vmas`, where the kernel is real.
     """
 
     host: HostFs
     kernel: Kernel
     way: Way
-    pool: Pool = field(default_factory=Pool)
     limit: int = MAX_VMAS
+    ask: Callable[[Path, Way, float, int], ReadVmas] = read_vmas
 
     def read(
         self, pid: int, pidfd: PidFd, deadline: float, request: Request = Request()
     ) -> ProcessView:
-        """Read a process; returns by the deadline, whatever the kernel or the process do.
-
-        The read is done by a thread of the pool with a pidfd of its own. If the target's
-        mmap_lock is held for longer, the thread stays behind (`memplace_agent.procfs.abandon`
-        says with what), and the view is incomplete, for DEADLINE.
+        """Read a process, as long as that takes: see `memplace_agent.engine.pool`.
 
         Args:
             pid: The process's id.
             pidfd: The process; what is read is of this one, or PROCESS_GONE.
-            deadline: As of `time.monotonic`.
+            deadline: As of `time.monotonic`. It ends the read between two parts of it; the
+                kernel may keep one part waiting for as long as the target's mmap_lock is held.
             request: What to read.
 
         Returns:
             A view; no process makes this raise.
         """
-        own = PidFd(os.dup(pidfd))
-        try:
-            return self.pool.run(
-                partial(self._read_and_close, pid, own, deadline, request), deadline
-            )
-        except DeadlinePassed as err:
-            if err.errno == errno.EAGAIN:  # no thread took it
-                os.close(own)
-            late = Incomplete(Reason.DEADLINE, err.errno or 0)
-            return ProcessView(pid=pid, way=self.way, incomplete=late)
-
-    def _read_and_close(
-        self, pid: int, pidfd: PidFd, deadline: float, request: Request
-    ) -> ProcessView:
-        try:
-            return self.read_here(pid, pidfd, deadline, request)
-        finally:
-            os.close(pidfd)
-
-    def read_here(
-        self, pid: int, pidfd: PidFd, deadline: float, request: Request = Request()
-    ) -> ProcessView:
-        """As `read`, in the calling thread: it may hang as long as the target does."""
         view = partial(ProcessView, pid=pid, way=self.way)
         begin = time.monotonic()
         alive = partial(self.kernel.is_alive, pidfd)
@@ -188,7 +162,7 @@ class Reader:
         )
 
     def _vmas(self, pid: int, deadline: float) -> ReadVmas:
-        return read_vmas(self.host.pid(pid), self.way, deadline, self.limit)
+        return self.ask(self.host.pid(pid), self.way, deadline, self.limit)
 
     def _pointers(self, pid: int, deadline: float, request: Request) -> StackPointers:
         if not request.stacks:

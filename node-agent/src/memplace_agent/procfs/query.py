@@ -66,7 +66,7 @@ def read_vmas(directory: Path, way: Way, deadline: float, limit: int = MAX_VMAS)
         way: What `best_way` found.
         deadline: As of `time.monotonic`. It ends the read between two parts of it; the kernel
             may keep one part waiting for as long as a thread of the process holds its
-            mmap_lock: see `memplace_agent.procfs.abandon`.
+            mmap_lock: see `memplace_agent.engine.pool`.
         limit: How many mappings at most.
 
     Returns:

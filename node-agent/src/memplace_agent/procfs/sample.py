@@ -55,7 +55,7 @@ def sample(
         pid: The process.
         spans: The ranges, with the page size of hugetlb.
         deadline: As of `time.monotonic`. One call that the kernel keeps waiting for the
-            target's mmap_lock does not end by it: see `memplace_agent.procfs.abandon`.
+            target's mmap_lock does not end by it: see `memplace_agent.engine.pool`.
         is_alive: Asks the pidfd, after the last call: if the process still lives, the pid
             has been this process's all the time.
         draw: Where chance comes from.

@@ -7,13 +7,14 @@ import contextlib
 import os
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from memplace.kinds import Mode, Policy
 from memplace.pacing import Limits, NodeState, Pacer, Room
-from memplace_agent.containers.processes import Pinned, read_address_space
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, MoveRange
+from memplace_agent.errors import ProcessGone
 
 MIB = 1 << 20
 CXL = Policy(Mode.PREFERRED_MANY, frozenset({1}))
@@ -26,7 +27,7 @@ class Senses:
     room: Room = Room(total=1 << 50, free=1 << 49)  # noqa: RUF009  frozen
     node_pressure: float | None = 0.0
     pod_pressure: float | None = 0.0
-    agent_allowed: frozenset | None = None
+    agent_allowed: frozenset[int] | None = None
 
     def node(self, now, *, fresh=False):  # noqa: ARG002
         return NodeState(
@@ -54,7 +55,7 @@ class Clock:
 class Bench:
     """A machine and a mover on it."""
 
-    machine: object
+    machine: Any
     bandwidth: int = 1 << 45
     flags: int = 0xF7
     senses: Senses = field(default_factory=Senses)
@@ -72,16 +73,17 @@ class Bench:
         )
 
     def look(self, pidfd, order, ranges):
-        """As the real one: what files say; nothing of a region under another policy."""
         self.looks += 1
-        process = Pinned(order.identity, 1000, 1, pidfd)
-        space = read_address_space(self.machine.host, self.machine, process)
-        regions = [r for r in space.regions if r.policy == order.policy]
+        if not self.machine.is_alive(pidfd):
+            raise ProcessGone(3, "gone")
+        vmas = [v for v in self.machine.processes[order.pid].vmas if v.policy == order.policy]
         return [
             sum(
-                r.bytes_outside(order.nodes) * (min(end, r.end) - max(start, r.start)) // r.size
-                for r in regions
-                if r.start < end and start < r.end
+                count << 12
+                for v in vmas
+                if v.start < end and start < v.end
+                for node, count in v.part(max(start, v.start), min(end, v.end)).pages.items()
+                if node not in order.nodes
             )
             for start, end in ranges
         ]
@@ -105,6 +107,7 @@ class Bench:
         }
         return MoveOrder(
             identity=pid,
+            pid=pid,
             pin=pin,
             container=container,
             ranges=tuple(

@@ -155,7 +155,7 @@ def test_a_region_the_program_bound_itself_meanwhile_is_left_alone(bench, region
     bench.queue(100, region(BASE, 64 * MIB), region(GIB * 8, 64 * MIB))
     process = bench.machine.processes[100]
     process.vmas[0] = replace(process.vmas[0], policy=kit.BIND)
-    bench.machine._write(100)
+    bench.machine.write(100)
     bench.run(5)
     assert {start >= 8 * GIB for _, start, _ in bench.moved} == {True}
     assert bench.machine.policies(100)[hex(BASE)] == kit.BIND
