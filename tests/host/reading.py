@@ -160,7 +160,8 @@ def policies_of_many_mappings_are_those_of_numa_maps():
     same = 0
     for vma in found.vmas:
         if vma.start in expected:
-            text = format_policy(vma.of.policy)  # type: ignore[arg-type]
+            assert vma.of.policy is not None, vma
+            text = format_policy(vma.of.policy)
             assert expected[vma.start].split(" ", 1)[1].startswith(text), (text, vma)
             same += 1
     assert same > 300, same

@@ -78,6 +78,10 @@ def overriding():
     }
 
 
+def rule(entry, mode, *tiers):
+    return {"name": "r", "regions": [entry], "policy": {"mode": mode, "tiers": list(tiers)}}
+
+
 def interleave():
     return {
         "name": "i",
@@ -186,6 +190,7 @@ class Kit:
     heap = staticmethod(heap)
     anon = staticmethod(anon)
     interleave = staticmethod(interleave)
+    rule = staticmethod(rule)
     overriding = staticmethod(overriding)
 
 

@@ -174,3 +174,12 @@ def test_a_node_that_lost_the_call_says_that_it_cannot_undo(with_root, node) -> 
     condition = fresh.condition("Retired")
     assert (condition.status, condition.reason) == ("False", "CannotUndo")
     assert "seccomp" in condition.message
+
+
+def test_what_the_kernel_moves_by_itself_is_told(at_work, node) -> None:
+    demotion = node.machine.host.sysfs / "kernel/mm/numa/demotion_enabled"
+    demotion.parent.mkdir(parents=True)
+    demotion.write_text("true\n")
+    at_work.cache.changed.set()
+    at_work.run(5)
+    assert "demotes cold pages" in at_work.condition("Supported").message

@@ -103,8 +103,11 @@ def judge(
         _of_processes(outcomes, unseen)
         or _of_rules(results, moves, was_placed=was_placed, free=free)
         or _of_changes(outcomes, unseen)
-        or (Verdict(ContainerState.FAILED, Reason.CONTENDED, contended) if contended else _PLACED)
+        or _PLACED
     )
+    if contended and verdict.state is not ContainerState.FAILED:
+        # What is left to do is left on purpose, and what is in place will not stay there.
+        verdict = Verdict(ContainerState.FAILED, Reason.CONTENDED, contended)
     message = verdict.message or explain_own(results)
     return ContainerReport(
         name=name,

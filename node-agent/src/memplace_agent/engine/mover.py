@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -40,6 +39,7 @@ from memplace_agent.engine.orders import (
     MoveOrder,
     Part,
     Progress,
+    progress_of,
     unguarded,
 )
 from memplace_agent.errors import ProcessGone
@@ -139,7 +139,7 @@ class Mover:
 
         Ranges that were tried in vain stay put off; whatever else there is counts anew.
         """
-        new = {order.key: _job(order) for order in orders}
+        new = {order.key: Job.of(order) for order in orders}
         with self._lock:
             for key, old in self._jobs.pop(identity, {}).items():
                 old.dropped = True
@@ -171,7 +171,10 @@ class Mover:
             for job in self._all():
                 if not job.order.cancel.is_set():
                     groups.setdefault((job.order.container, job.order.rule), []).append(job)
-            return tuple(self._sum(key, jobs) for key, jobs in sorted(groups.items()))
+            return tuple(
+                progress_of(jobs, self._done.get(key, 0), sum(map(self._stuck, jobs)))
+                for key, jobs in sorted(groups.items())
+            )
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; no error ends it."""
@@ -259,23 +262,6 @@ class Mover:
 
     def _all(self) -> list[Job]:
         return [job for jobs in self._jobs.values() for job in jobs.values()]
-
-    def _sum(self, key: tuple[str, str], jobs: list[Job]) -> Progress:
-        order, done = jobs[0].order, self._done.get(key, 0)
-        waits = [job.wait for job in jobs]
-        wait = None if None in waits else next(iter(waits))
-        error = next((job.error for job in jobs if job.error), "")
-        return Progress(
-            namespace=order.namespace,
-            container=order.container,
-            placement=order.placement,
-            rule=order.rule,
-            done=done,
-            total=done + sum(job.left for job in jobs),
-            stuck=sum(map(self._stuck, jobs)),
-            wait=wait.reason if wait else None,
-            message=error or (wait.message if wait else ""),
-        )
 
     def _stuck(self, job: Job) -> int:
         known = self._of(job).setbacks.of(job.order.key)
@@ -411,8 +397,3 @@ class Mover:
 
 def _ranks(names: list[Key]) -> dict[Key, int]:
     return {name: rank for rank, name in enumerate(names)}
-
-
-def _job(order: MoveOrder) -> Job:
-    parts = (Part(move.start, move.end, move.bytes) for move in order.ranges)
-    return Job(order, deque(part for part in parts if part.bytes > 0 and part.start < part.end))

@@ -30,6 +30,7 @@ __all__ = [
     "Progress",
     "Work",
     "label",
+    "progress_of",
     "unguarded",
 ]
 
@@ -211,6 +212,12 @@ class Job:
     dropped: bool = False
     error: str = ""
 
+    @classmethod
+    def of(cls, order: MoveOrder) -> Job:
+        """Begin with an order."""
+        parts = (Part(move.start, move.end, move.bytes) for move in order.ranges)
+        return cls(order, deque(part for part in parts if part.bytes > 0 and part.start < part.end))
+
     @property
     def left(self) -> int:
         """Bytes that are still to be moved."""
@@ -298,3 +305,21 @@ class Job:
     def _align(self, address: int) -> int:
         step = max(CUT_ALIGNMENT, self.order.page_size)
         return address // step * step
+
+
+def progress_of(jobs: Sequence[Job], done: int, stuck: int) -> Progress:
+    """Sum up the jobs for one rule in one container, with what is known of them besides."""
+    order, waits = jobs[0].order, [job.wait for job in jobs]
+    wait = None if None in waits else next(iter(waits))
+    error = next((job.error for job in jobs if job.error), "")
+    return Progress(
+        namespace=order.namespace,
+        container=order.container,
+        placement=order.placement,
+        rule=order.rule,
+        done=done,
+        total=done + sum(job.left for job in jobs),
+        stuck=stuck,
+        wait=wait.reason if wait else None,
+        message=error or (wait.message if wait else ""),
+    )

@@ -23,10 +23,10 @@ from memplace.nodes import NodeSet
 from memplace.pods import PodState
 from memplace.reasons import Reason
 
-from memplace_agent.containers.absence import Absence
 from memplace_agent.containers.finder import Finder
 from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import is_populated
+from memplace_agent.engine import said
 from memplace_agent.engine.duelist import DueList, Look, Outcome
 from memplace_agent.engine.judge import judge
 from memplace_agent.engine.look import Container, Looker
@@ -219,12 +219,8 @@ class Reconciler:
             return
         followed = self._followed(look.container_id, listed, listed.assignment)
         followed.placed = None
-        followed.report = _report(
-            _subject(look.container_id, listed, listed.assignment),
-            ContainerState.FAILED,
-            reason,
-            text,
-        )
+        subject = _subject(look.container_id, listed, listed.assignment)
+        followed.report = said.failed(subject, reason, text)
 
     # --- a container that follows a placement ---
 
@@ -232,9 +228,7 @@ class Reconciler:
         wanted = self._wanted_of(container_id, assignment)
         known = self._state.followed.get(container_id)
         if known is None:
-            subject = _subject(container_id, listed, assignment)
-            text = "the agent has not looked at it yet"
-            report = _report(subject, ContainerState.PENDING, Reason.PENDING, text)
+            report = said.not_yet(_subject(container_id, listed, assignment))
             known = self._state.followed[container_id] = _Followed(Container(wanted), report)
         elif known.container.follow(wanted):
             self._parts.looker.mover.wake()
@@ -265,7 +259,7 @@ class Reconciler:
         ref = self._finder.find(container_id, listed.pod)
         if ref is None or not is_populated(ref.path):
             absence = self._finder.absence(container_id, listed.pod, ref)
-            followed.report = _absent(subject, absence)
+            followed.report = said.absent(subject, absence)
             followed.placed = None
             return Outcome.CHANGED if absence.reason is Reason.PENDING else Outcome.QUIET
         seen = self._parts.looker.look(followed.container, ref)
@@ -357,7 +351,7 @@ class Reconciler:
             reports.put(subject, self._report_of(container_id, subject))
             for loser in assignment.losers:
                 lost = Subject(loser, listed.pod.ref, listed.name, container_id)
-                reports.put(lost, _conflict(lost, assignment))
+                reports.put(lost, said.conflict(lost, assignment))
         for container_id, message in state.undoing.items():
             claim = self._parts.store.get(container_id)
             if claim is not None:
@@ -367,43 +361,11 @@ class Reconciler:
         return reports
 
     def _report_of(self, container_id: str, subject: Subject) -> ContainerReport:
-        unsupported = self._parts.unsupported
-        if unsupported is not None:
-            text = f"{unsupported} {unsupported.HELP}"
-            return _report(subject, ContainerState.UNSUPPORTED, unsupported.reason, text)
+        if self._parts.unsupported is not None:
+            return said.unsupported(subject, self._parts.unsupported)
         followed = self._state.followed.get(container_id)
-        if followed is not None:
-            return followed.report
-        text = "the agent has not looked at it yet"
-        return _report(subject, ContainerState.PENDING, Reason.PENDING, text)
+        return followed.report if followed is not None else said.not_yet(subject)
 
 
 def _subject(container_id: str, listed: _Listed, assignment: Assignment) -> Subject:
     return Subject(assignment.winner, listed.pod.ref, listed.name, container_id)
-
-
-def _absent(subject: Subject, absence: Absence) -> ContainerReport:
-    states = {
-        Reason.PENDING: ContainerState.PENDING,
-        Reason.CGROUP_NOT_FOUND: ContainerState.FAILED,
-    }
-    state = states.get(absence.reason, ContainerState.UNSUPPORTED)
-    return _report(subject, state, absence.reason, absence.message)
-
-
-def _conflict(lost: Subject, assignment: Assignment) -> ContainerReport:
-    winner = assignment.winner
-    message = f"follows the older placement {winner.namespace}/{winner.name}"
-    return _report(lost, ContainerState.CONFLICT, Reason.CONFLICT, message)
-
-
-def _report(
-    subject: Subject, state: ContainerState, reason: Reason, message: str
-) -> ContainerReport:
-    return ContainerReport(
-        name=subject.container,
-        state=state,
-        container_id=subject.container_id,
-        reason=reason,
-        message=message,
-    )

@@ -20,6 +20,7 @@ from memplace_agent.engine.reconcile import Reconciler
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
+from memplace_agent.node.memory import read_kernel_moves
 from memplace_agent.report import Reports, Retirement, node_status
 from memplace_agent.retire import remove_host_files
 from memplace_agent.syscalls.features import Features
@@ -251,7 +252,7 @@ class Worker:
         reconciler, world = self._reconciler, self._world
         status = node_status(
             reconciler.reports if reconciler else Reports(),
-            self._features,
+            self._warned(),
             self._retirement,
             before=self._conditions,
             version=self._parts.version,
@@ -260,3 +261,8 @@ class Worker:
         )
         self._conditions = status.conditions
         self._parts.sink.publish(status)
+
+    def _warned(self) -> Features:
+        # What the kernel moves by itself, an admin can turn off; placements can't.
+        warnings = (self._features.warning, read_kernel_moves(self._parts.host).message)
+        return replace(self._features, warning="; ".join(filter(None, warnings)))
