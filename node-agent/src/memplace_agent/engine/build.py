@@ -22,6 +22,7 @@ from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, Work
 from memplace_agent.engine.placer import Placer
 from memplace_agent.engine.pool import Pool
+from memplace_agent.engine.pulse import Pulse
 from memplace_agent.engine.reconcile import Parts, Reconciler
 from memplace_agent.engine.survey import Surveyor
 from memplace_agent.engine.undo import Undoer
@@ -156,6 +157,7 @@ class Engine:
                 ),
                 undoer=Undoer(pinner, hands, store, self.tick),
                 due=DueList(Pace(slow_s=settings.audit_s)),
+                pulse=Pulse(host, system.clock, system.cost),
                 metrics=self.metrics,
                 unsupported=self.features.error,
                 clock=system.clock,

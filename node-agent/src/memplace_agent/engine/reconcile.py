@@ -31,6 +31,7 @@ from memplace_agent.engine.duelist import DueList, Look, Outcome
 from memplace_agent.engine.judge import judge
 from memplace_agent.engine.look import Container, Looker
 from memplace_agent.engine.placer import Wanted
+from memplace_agent.engine.pulse import Pulse
 from memplace_agent.engine.undo import Undoer
 from memplace_agent.engine.undoing import Decision, Standing, Undoing
 from memplace_agent.hostfs import HostFs
@@ -59,6 +60,7 @@ class Parts:
     looker: Looker
     undoer: Undoer
     due: DueList
+    pulse: Pulse
     metrics: Metrics
     unsupported: FeatureUnavailable | None
     clock: Callable[[], float] = time.monotonic
@@ -79,6 +81,7 @@ class _Followed:
     # A container that follows a placement, and what the last look made of it.
     container: Container
     report: ContainerReport
+    ref: CgroupRef | None = None
     # The spec, as uid and generation of its placement, that it was last called Placed under.
     placed: tuple[str, int] | None = None
 
@@ -178,8 +181,10 @@ class Reconciler:
         return self._parts.due.next_at()
 
     def audit(self) -> None:
-        """Do what no event asks for: read the node again, forget who is gone."""
+        """Do what no event asks for: feel who has changed, read the node, forget who is gone."""
         parts, state = self._parts, self._state
+        refs = {id_: each.ref for id_, each in state.followed.items() if each.ref}
+        parts.due.changed(parts.pulse.beat(refs), parts.clock())
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
         tiers = state.machine.tiers
@@ -256,7 +261,7 @@ class Reconciler:
     def _follow(self, container_id: str, listed: _Listed, assignment: Assignment) -> Outcome:
         followed = self._followed(container_id, listed, assignment)
         subject = _subject(container_id, listed, assignment)
-        ref = self._finder.find(container_id, listed.pod)
+        ref = followed.ref = self._finder.find(container_id, listed.pod)
         if ref is None or not is_populated(ref.path):
             absence = self._finder.absence(container_id, listed.pod, ref)
             followed.report = said.absent(subject, absence)
