@@ -138,12 +138,18 @@ class Agent:
         assert features.error is None, features.message
         system = running_system(host, RunningKernel(features.nr, features.version), features)
         settings = Settings(node_name="guest", host=host, move_bandwidth=1 << 40)
-        if Agent._store is not None:
-            Agent._store.close()
+        self.leave()
         Agent._store = open_ledger(host)
         self.engine = Engine(settings, system, features, Metrics())
         self.reconciler = self.engine.reconciler(Agent._store)
         self.way = system.reader.way
+
+    @staticmethod
+    def leave():
+        """End the last one: its ledger is free for another process."""
+        if Agent._store is not None:
+            Agent._store.close()
+        Agent._store = None
 
     def until(self, wanted, done, seconds=30):
         """Work on a world until something is so."""
@@ -267,6 +273,7 @@ def a_child_that_no_look_has_seen_is_undone_too():
 def a_killed_agent_is_continued():
     target = Target()
     start = target.hello["anon"]
+    Agent.leave()
     runner = subprocess.Popen([sys.executable, str(HERE / "guest.py"), "once"])
     while not list(Path("/run/memplace").glob("*.json")) and runner.poll() is None:
         time.sleep(0.001)

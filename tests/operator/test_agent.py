@@ -193,6 +193,7 @@ def test_the_whole_agent_as_a_process(
         eventually(lambda: answer(port, "/readyz") == (200, "ok\n"))
         assert answer(port, "/healthz") == (200, "ok\n")
         path = f"{API}/nodememories/{cluster.node}"
+        eventually(lambda: cluster.api.call("GET", path).ok)
         eventually(lambda: cluster.api.call("GET", path).body.get("status", {}).get("numaNodes"))
         eventually(lambda: cluster.api.call("GET", f"{LEASES}/{cluster.node}").ok)
         text = answer(port, "/metrics")[1]

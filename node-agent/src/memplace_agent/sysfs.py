@@ -12,7 +12,7 @@ from memplace.topology import NumaNode
 
 from memplace_agent.hostfs import HostFs
 
-__all__ = ["free_bytes", "read_numa_nodes"]
+__all__ = ["read_numa_nodes"]
 
 # A file that went between the listing of its directory and its opening, or its reading.
 _GONE = (errno.ENOENT, errno.ENODEV)
@@ -40,18 +40,6 @@ def _read_node(number: int, path: Path, kernel_tier: int | None) -> NumaNode | N
             return None
         raise
     return NumaNode(id=number, cpus=cpus, total_bytes=total, kernel_tier=kernel_tier)
-
-
-def free_bytes(host: HostFs) -> dict[int, int]:
-    """Return MemFree of each NUMA node, in bytes; without one that goes while it is read."""
-    free: dict[int, int] = {}
-    for number, path in _numbered(host.numa_nodes, "node"):
-        try:
-            free[number] = _meminfo(path).get("MemFree", 0)
-        except OSError as err:
-            if err.errno not in _GONE:
-                raise
-    return free
 
 
 def parse_cpus(text: str) -> frozenset[int]:

@@ -140,10 +140,10 @@ class Machine:
         tiers.mkdir(parents=True)
         (tiers / "nodelist").write_text(f"{number}\n")
 
-    def set_free(self, number, free_kb):
-        (self.host.numa_nodes / f"node{number}/meminfo").write_text(
-            f"Node {number} MemTotal: 16777216 kB\nNode {number} MemFree: {free_kb} kB\n"
-        )
+    def set_free(self, number, free_kb, *, cache_kb=0):
+        lines = (("MemTotal", 16777216), ("MemFree", free_kb), ("Inactive(file)", cache_kb))
+        text = "".join(f"Node {number} {name}: {kb} kB\n" for name, kb in lines)
+        (self.host.numa_nodes / f"node{number}/meminfo").write_text(text)
 
     def cgroup(self, container_id, pod="uid_p"):
         name = f"cri-containerd-{container_id}.scope"
@@ -221,6 +221,7 @@ class Machine:
             f"Name:\t{process.comm}",
             f"State:\t{process.state} (sleeping)",
             f"VmSize:\t{sum(v.end - v.start for v in process.vmas) >> 10} kB",
+            f"VmRSS:\t{sum(sum(v.pages.values()) for v in process.vmas) << 2} kB",
             f"Threads:\t{process.threads}",
             f"Mems_allowed_list:\t{format_nodes(allowed)}",
         ]

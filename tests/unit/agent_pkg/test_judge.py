@@ -51,7 +51,6 @@ def reason(
     progress: tuple[Progress, ...] = (),
     contended: str = "",
     was_placed: bool = True,
-    free: int = 1 << 30,
 ) -> str:
     report = judge(
         "app",
@@ -61,7 +60,6 @@ def reason(
         progress=progress,
         contended=contended,
         was_placed=was_placed,
-        free={CXL: free},
     )
     return report.reason
 
@@ -90,13 +88,13 @@ def test_every_rule_has_to_be_all_but_placed() -> None:
 
 def test_what_stays_misplaced_is_said_however_little_it_is() -> None:
     assert reason(outcome(4096), progress=(stuck(),)) == "Failed"
-    assert reason(outcome(4096), progress=(stuck(),), free=4096) == "TierFull"
+    assert reason(outcome(4096), progress=(stuck(WaitReason.TIER_FULL),)) == "TierFull"
     assert reason(outcome(4096), progress=(stuck(rule="other"),)) == "Placed"
 
 
 @pytest.mark.parametrize("wait", [WaitReason.BANDWIDTH, WaitReason.PRESSURE])
 def test_a_move_that_waits_for_its_turn_goes_on(wait: WaitReason) -> None:
-    moving = judge("app", "id", [outcome(20 << 20)], progress=(stuck(wait),), free={CXL: 0})
+    moving = judge("app", "id", [outcome(20 << 20)], progress=(stuck(wait),))
     assert moving.reason == "Moving" and "0 of 4 KiB" in moving.message
 
 
@@ -127,7 +125,7 @@ def test_who_takes_turns_with_the_agent_is_said() -> None:
 
 
 def test_the_bytes_are_told_as_measured() -> None:
-    report = judge("app", "id", [outcome(4096)], was_placed=True, free={})
+    report = judge("app", "id", [outcome(4096)], was_placed=True)
     assert [rule.misplaced_bytes for rule in report.rules] == [4096]
 
 

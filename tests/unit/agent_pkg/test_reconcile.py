@@ -323,3 +323,39 @@ def test_memory_that_others_may_map_is_refused(node, kit):
     report = node.full(kit.placement(rules=[rule]))[ONE]
     assert (report.state, report.reason) == ("Failed", "SharedNotSupported")
     assert not node.machine.calls
+
+
+def test_page_cache_on_the_tier_is_room_and_pinned_pages_are_not_its_fault(node, kit):
+    free, pinned = kit.anon(0x20000000, 4 * kit.MIB), kit.anon(0x30000000, stuck=True)
+    node.machine.set_free(1, 16 << 10, cache_kb=8 << 20)
+    node.machine.start(100, A, free, pinned)
+    report = node.full(kit.placement(), seconds=600)[ONE]
+    assert node.machine.pages(100, 0x20000000) == {1: 1024}
+    assert (report.reason, "pinned" in report.message) == ("Failed", True)
+
+
+def test_a_node_with_cgroup_v1_is_said(started, kit):
+    import shutil
+
+    root = started.machine.host.cgroup
+    shutil.rmtree(root / "kubepods.slice")
+    for controller in ("cpuset", "memory"):
+        (root / controller).mkdir()
+    report = started.full(kit.placement())[ONE]
+    assert (report.state, report.reason) == ("Unsupported", "UnsupportedCgroup")
+
+
+def test_a_container_behind_a_kernel_of_its_own_is_said_after_a_while(node, kit):
+    node.machine.cgroup("f" * 64)  # the pod is there, the container is not
+    assert node.full(kit.placement())[ONE].state == "Pending"
+    report = node.run(60)[ONE]
+    assert (report.state, report.reason) == ("Unsupported", "SandboxedRuntime")
+
+
+def test_a_vast_reservation_costs_no_more_calls_than_its_memory(node, kit):
+    node.machine.start(100, A, kit.anon(1 << 40, 14 << 40, pages={0: 16384}))
+    report = node.full(kit.placement(), seconds=600)[ONE]
+    assert node.machine.policies(100)[hex(1 << 40)] == kit.CXL
+    assert len(node.machine.calls) <= 64
+    assert (report.state, report.rules[0].bytes) == ("Placed", 16384 << 12)
+    assert node.machine.pages(100, 1 << 40) == {1: 16384}

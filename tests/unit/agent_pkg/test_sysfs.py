@@ -2,7 +2,7 @@
 """Nodes and tiers that go while they are read."""
 
 import pytest
-from memplace_agent.sysfs import free_bytes, read_numa_nodes
+from memplace_agent.sysfs import read_numa_nodes
 
 
 @pytest.mark.parametrize("file", ["cpulist", "meminfo"])
@@ -10,11 +10,6 @@ def test_a_node_that_goes_while_it_is_read_is_left_out(machine, file):
     machine.add_node(2, cpus="", tier=6)
     (machine.host.numa_nodes / "node2" / file).unlink()
     assert [node.id for node in read_numa_nodes(machine.host)] == [0, 1]
-
-
-def test_its_free_memory_is_left_out_too(machine):
-    (machine.host.numa_nodes / "node1/meminfo").unlink()
-    assert list(free_bytes(machine.host)) == [0]
 
 
 def test_a_tier_that_goes_is_as_if_it_had_not_been(machine):

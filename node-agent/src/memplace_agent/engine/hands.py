@@ -44,9 +44,11 @@ class Hands:
         """As `Surveyor.read`."""
         return self.surveyor.read(pinned, group, audit=audit)
 
-    def measure(self, pinned: Pinned, group: str, regions: Sequence[Region]) -> Measured:
+    def measure(
+        self, pinned: Pinned, group: str, regions: Sequence[Region], resident: int
+    ) -> Measured:
         """As `Sampler.measure`."""
-        return self.sampler.measure(pinned, group, regions)
+        return self.sampler.measure(pinned, group, regions, resident)
 
     def set(
         self,

@@ -34,6 +34,9 @@ __all__ = ["Verdict", "judge", "problem_of"]
 _NEWLY_ALLOCATED_BYTES = 1 << 20
 _NEWLY_ALLOCATED_SHARE = 0.01
 
+# What a sample of pages reaches, unless too few of them are resident.
+_PROMISED_ERROR = 0.0201
+
 _PASSES = frozenset({Reason.TRY_AGAIN, Reason.PROCESS_GONE})
 
 _INCOMPLETE = {
@@ -83,7 +86,6 @@ def judge(
     progress: Iterable[Progress] = (),
     contended: str = "",
     was_placed: bool = False,
-    free: Mapping[int, int],
 ) -> ContainerReport:
     """Sum up the processes of a container.
 
@@ -95,20 +97,19 @@ def judge(
         progress: Of the mover, for this container.
         contended: Who takes turns with memplace over which region; empty if nobody does.
         was_placed: Whether the last report, under the same spec, called it Placed.
-        free: Free bytes per NUMA node.
     """
     results = merge_results(outcome.results for outcome in outcomes)
     moves = {each.rule: each for each in progress}
     verdict = (
         _of_processes(outcomes, unseen)
-        or _of_rules(results, moves, was_placed=was_placed, free=free)
+        or _of_rules(results, moves, was_placed=was_placed)
         or _of_changes(outcomes, unseen)
         or _PLACED
     )
     if contended and verdict.state is not ContainerState.FAILED:
         # What is left to do is left on purpose, and what is in place will not stay there.
         verdict = Verdict(ContainerState.FAILED, Reason.CONTENDED, contended)
-    message = verdict.message or explain_own(results)
+    message = verdict.message or explain_own(results) or _sampled(outcomes)
     return ContainerReport(
         name=name,
         state=verdict.state,
@@ -117,6 +118,14 @@ def judge(
         message=shorten(message),
         rules=tuple(rule_report(result) for result in results),
     )
+
+
+def _sampled(outcomes: Sequence[Outcome]) -> str:
+    # Up to two points is what is promised.
+    worst = max((outcome.error for outcome in outcomes if outcome.results), default=0.0)
+    if worst <= _PROMISED_ERROR or not any(r.bytes for o in outcomes for r in o.results):
+        return ""
+    return f"where bytes are is known to within {worst:.0%}: so little of the memory is resident"
 
 
 def _of_processes(outcomes: Sequence[Outcome], unseen: Sequence[Problem]) -> Verdict | None:
@@ -139,12 +148,11 @@ def _of_rules(
     moves: Mapping[str, Progress],
     *,
     was_placed: bool,
-    free: Mapping[int, int],
 ) -> Verdict | None:
     is_stuck = any(_is_stuck(moves.get(result.rule)) for result in results)
     if was_placed and not is_stuck and all(map(_newly_allocated, results)):
         return None
-    found = (_of_rule(result, moves.get(result.rule), free) for result in results)
+    found = (_of_rule(result, moves.get(result.rule)) for result in results)
     return min(
         (verdict for verdict in found if verdict),
         key=lambda verdict: verdict.reason.rank,
@@ -152,11 +160,17 @@ def _of_rules(
     )
 
 
-def _of_rule(result: RuleResult, move: Progress | None, free: Mapping[int, int]) -> Verdict | None:
+def _of_rule(result: RuleResult, move: Progress | None) -> Verdict | None:
     if result.misplaced_bytes and move and move.wait is WaitReason.AGENT_CPUSET:
         message = f"rule {result.rule}: {move.message}: remove cpuset.mems of the agent's pod"
         return Verdict(ContainerState.FAILED, Reason.AGENT_CPUSET_EXCLUDES_TIER, message)
-    why = explain_misplaced(result, free, moved=_is_stuck(move))
+    if result.misplaced_bytes and move and move.wait is WaitReason.TIER_FULL:
+        # Free memory alone does not tell: page cache is room, huge pages come from a pool.
+        message = f"rule {result.rule}: {move.message or 'the tier is full'}"
+        return Verdict(ContainerState.FAILED, Reason.TIER_FULL, message)
+    # What stayed although the mover had room for it did not stay for want of room.
+    room = dict.fromkeys(result.nodes, 1 << 62)
+    why = explain_misplaced(result, room, moved=_is_stuck(move))
     if why is None:
         return None
     if why.reason is not Reason.MOVING:

@@ -185,7 +185,9 @@ class Placer:
         seen = self._set(work, seen, self._plan(wanted, seen))
         if seen.survey.incomplete:
             return Outcome(identity=pinned.identity, survey=seen.survey, changed=True)
-        measured = self._hands.measure(pinned, wanted.group, seen.following(wanted))
+        status = seen.survey.view.status
+        resident = status.resident if status else 0
+        measured = self._hands.measure(pinned, wanted.group, seen.following(wanted), resident)
         pages = {region.start: region.pages for region in measured.regions}
         planned = self._plan(wanted, seen, pages)
         # Mappings that show the wanted policy without having it: only a look at their pages
@@ -204,7 +206,7 @@ class Placer:
             changed=work.changed,
             carried=len(seen.carried),
             own=tuple(r for r in seen.regions if r.own and not seen.ours(r)),
-            error=measured.residency.error if measured.residency else 0.0,
+            error=measured.error,
         )
 
     def _seen(self, survey: Survey, wanted: Wanted) -> _Seen:

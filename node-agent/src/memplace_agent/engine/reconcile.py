@@ -39,7 +39,6 @@ from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.machine import Machine, read_machine
 from memplace_agent.report import Reports, Subject
-from memplace_agent.sysfs import free_bytes
 from memplace_agent.world import World
 
 __all__ = ["Parts", "Reconciler"]
@@ -278,7 +277,6 @@ class Reconciler:
             progress=(p for p in mover.progress() if p.container == container_id),
             contended=followed.container.contention.message,
             was_placed=followed.placed == spec,
-            free=free_bytes(self._parts.host),
         )
         state = followed.report.state
         followed.placed = spec if state is ContainerState.PLACED else None
