@@ -103,6 +103,8 @@ class Reconciler:
         self._finder = Finder(parts.host, parts.clock)
         self._undoing = Undoing()
         self._wanted: dict[str, Wanted] = {}
+        # Containers with processes that are left to the next look.
+        self._unfinished: set[str] = set()
 
     @property
     def tiers(self) -> Mapping[str, NodeSet]:
@@ -170,6 +172,9 @@ class Reconciler:
         finally:
             took = parts.cost() - begin
             parts.due.done(look, outcome, took_s=took, now=parts.clock())
+        if look.container_id in self._unfinished:
+            parts.due.changed((look.container_id,), parts.clock())
+        self._unfinished.clear()
         return True
 
     def next_at(self) -> float | None:
@@ -273,6 +278,8 @@ class Reconciler:
             contended=followed.container.contention.message,
             was_placed=followed.placed == spec,
         )
+        if not seen.is_whole:
+            self._unfinished.add(container_id)
         state = followed.report.state
         followed.placed = spec if state is ContainerState.PLACED else None
         if seen.changed or state is ContainerState.MOVING:
