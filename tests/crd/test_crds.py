@@ -133,6 +133,7 @@ def full_node_status() -> v1.NodeMemoryStatus:
         bytes=2**33,
         numa_nodes=(v1.NodeBytes(id=0, bytes=5), v1.NodeBytes(id=1, bytes=2**33 - 5)),
         misplaced_bytes=5,
+        own_regions=1,
     )
     container = v1.ContainerReport(
         name="redis",

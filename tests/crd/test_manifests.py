@@ -136,6 +136,37 @@ AGAINST_A_RULE: dict[str, tuple[Json, str, str]] = {
         "spec.rules[0].exclude[0]",
         checks.PATH_NEEDS_TYPE,
     ),
+    "path of brk": (
+        entry(type="Brk", path="/x"),
+        "spec.rules[0].regions[0]",
+        checks.PATH_NEEDS_TYPE,
+    ),
+    "executable heap": (
+        entry(type="Heap", permissions="rwx"),
+        "spec.rules[0].regions[0]",
+        checks.NEVER_EXECUTABLE,
+    ),
+    **{
+        f"nine stars in {key}": (
+            entry(type="Shared", **{key: "/*" * 9}),
+            f"spec.rules[0].regions[0].{key}",
+            checks.TOO_MANY_STARS,
+        )
+        for key in ("name", "path", "process")
+    },
+    **{
+        f"maxBandwidth {text}": (
+            one() | {"migration": {"maxBandwidth": text}},
+            "spec.migration.maxBandwidth",
+            words,
+        )
+        for text, words in (
+            ("1048575", checks.BANDWIDTH_BOUNDS),
+            ("1.000000001Ti", checks.BANDWIDTH_BOUNDS),
+            ("200m", checks.NOT_A_SIZE),
+            ("200MB/s", checks.NOT_A_SIZE),
+        )
+    },
     "path that can't match": (
         entry(type="File", path="model.bin"),
         "spec.rules[0].regions[0].path",
@@ -185,7 +216,7 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
     "unknown type": (
         entry(type="Stacks"),
         "spec.rules[0].regions[0].type",
-        'supported values: "Heap", "Stack", "Anonymous", "File", "Shared", "HugeTLB"',
+        'supported values: "Heap", "Brk", "Anonymous", "Stack", "File", "Shared", "HugeTLB"',
     ),
     "unknown existingPages": (
         one(existingPages="Keep"),
@@ -197,7 +228,27 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
         "spec.selector.matchExpressions[0].operator",
         'supported values: "In"',
     ),
-    "unknown field": (one() | {"migration": {}}, "spec.migration", "unknown field"),
+    "unknown field": (one() | {"rollout": {}}, "spec.rollout", "unknown field"),
+    "unknown field of migration": (
+        one() | {"migration": {"bandwidth": "1Gi"}},
+        "spec.migration.bandwidth",
+        "unknown field",
+    ),
+    "override in quotes": (
+        one(override="true"),
+        "spec.rules[0].override",
+        "must be of type boolean",
+    ),
+    "permissions with the fourth letter": (
+        entry(type="Heap", permissions="rw-p"),
+        "spec.rules[0].regions[0].permissions",
+        "may not be more than 3",
+    ),
+    "permissions out of order": (
+        entry(type="Heap", permissions="wr-"),
+        "spec.rules[0].regions[0].permissions",
+        "should match",
+    ),
     "unknown field of an entry": (
         entry(type="Heap", size="1Gi"),
         "spec.rules[0].regions[0].size",
@@ -271,14 +322,26 @@ ACCEPTED: dict[str, Json] = {
                     {"type": "Shared", "name": "[x", "path": "/dev/shm/*"},
                     {"type": "File", "path": "*.so", "minSize": "1Ki", "maxSize": "1024"},
                 ],
-                exclude=[{"type": "HugeTLB", "minSize": "0"}],
+                exclude=[{"type": "HugeTLB", "minSize": "0", "path": "/mnt/*"}],
                 existingPages="Leave",
+                override=True,
+            ),
+            rule(
+                name="code",
+                regions=[
+                    {"type": "Anonymous", "permissions": "r-x", "process": "*j*a*v*a*1*2*3*"},
+                    {"type": "Heap", "permissions": "rw-"},
+                ],
+                override=False,
             ),
             rule(name="second", exclude=[], policy=policy("Preferred", "dram")),
             rule(name="third", policy=policy("Default"), existingPages="Leave"),
             rule(name="fourth", policy={"mode": "Local", "tiers": []}),
         ],
+        "migration": {"maxBandwidth": "1Ti"},
     },
+    "empty migration": one() | {"migration": {}},
+    "slowest migration": one() | {"migration": {"maxBandwidth": "1048576"}},
     "16 rules": {"selector": {}, "rules": [rule(name=f"r{i}") for i in range(16)]},
     "largest size": entry(type="Heap", minSize="1", maxSize="1152921504606846975"),
     "fractions of bytes": entry(type="Heap", minSize="0.4", maxSize="0.500000001"),

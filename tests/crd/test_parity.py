@@ -37,12 +37,16 @@ def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
 
 
 sizes = st.sampled_from(["", "0", "1Ki", "1024", "1025", "1.5Ki", "1k", "1Q", "1023Pi", "9999P"])
-words = st.sampled_from(["", "a", "/a", "*", "a*", "[x", "ä", "x" * 253, "/" * 254])
+words = st.sampled_from(
+    ["", "a", "/a", "*", "a*", "[x", "ä", "x" * 253, "/" * 254, "/a*" * 8, "*\n" * 9]
+)
 labels = st.sampled_from(["a", "b-c", "B", "a.b", "a" * 63, "a" * 64, "", "-"])
 entries = some(
-    type=st.sampled_from(["Heap", "Stack", "Anonymous", "File", "Shared", "HugeTLB"]),
+    type=st.sampled_from(["Heap", "Brk", "Stack", "Anonymous", "File", "Shared", "HugeTLB"]),
     name=words,
     path=words,
+    process=words,
+    permissions=st.sampled_from(["rw-", "r-x", "---", "rw", "rwxp", "RW-", "wr-", "", "rw-\n"]),
     minSize=sizes,
     maxSize=sizes,
 )
@@ -55,6 +59,7 @@ rules = st.fixed_dictionaries(
     optional={
         "exclude": st.lists(entries, max_size=1),
         "existingPages": st.sampled_from(["Move", "Leave", "Stay"]),
+        "override": st.sampled_from([True, False, "true", 1]),
     },
 )
 terms = some(
@@ -66,12 +71,17 @@ selectors = some(
     matchLabels=st.dictionaries(st.sampled_from(["app", "b"]), labels),
     matchExpressions=st.lists(terms, max_size=2),
 )
+rates = sizes | st.sampled_from(["1048575", "1Mi", "200Mi", "1Ti", "1024.1Gi", "1099511627777"])
 # Most have one part that may be wrong, so that it is the one that decides.
 specs = st.one_of(
     st.builds(lambda e: spec_of(rule_of(regions=[e])), entries),
     st.builds(lambda p: spec_of(rule_of(policy=p)), policies),
     st.builds(lambda s: spec_of(rule_of()) | {"selector": s}, selectors),
     st.builds(lambda c: spec_of(rule_of()) | {"containers": c}, st.lists(labels, max_size=2)),
+    st.builds(
+        lambda m: spec_of(rule_of()) | {"migration": m},
+        some(maxBandwidth=rates) | st.just({"rate": "1Mi"}),
+    ),
     st.fixed_dictionaries({"selector": selectors, "rules": st.lists(rules, max_size=2)}),
 )
 

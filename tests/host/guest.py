@@ -149,8 +149,9 @@ def world(*, placed=True, mode="PreferredMany"):
     tier = parse_tier({"metadata": {**meta, "name": "cxl"}, "spec": {"numaNodes": [1]}})
     rule = {
         "name": "r",
-        "regions": [{"type": "Heap"}, {"type": "Anonymous", "minSize": "2Mi"}],
+        "regions": [{"type": "Brk"}, {"type": "Anonymous", "minSize": "2Mi"}],
         "policy": {"mode": mode, "tiers": ["cxl"]},
+        "override": True,
     }
     placement = parse_placement(
         {

@@ -15,6 +15,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 SYS_MBIND = 237  # x86_64
 MPOL_BIND = 2
 PAGE = 4096
+READ_EXEC = mmap.PROT_READ | mmap.PROT_EXEC
 READ_WRITE = mmap.PROT_READ | mmap.PROT_WRITE
 PRIVATE_ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 PATTERN = b"memplace" * (MIB // 8)
@@ -22,9 +23,13 @@ KEPT: list[tuple[int, int]] = []
 
 
 def anonymous(size):
-    """Map and fill memory; returns its address. Guard pages keep it a mapping of its own."""
+    """Map and fill memory; returns its address.
+
+    Pages of code keep it an extent of its own. Inaccessible ones would make it look like a
+    thread's stack.
+    """
     LIBC.mmap.restype = ctypes.c_void_p
-    whole = LIBC.mmap(None, ctypes.c_size_t(size + 2 * PAGE), 0, PRIVATE_ANONYMOUS, -1, 0)
+    whole = LIBC.mmap(None, ctypes.c_size_t(size + 2 * PAGE), READ_EXEC, PRIVATE_ANONYMOUS, -1, 0)
     start = whole + PAGE
     if LIBC.mprotect(ctypes.c_void_p(start), ctypes.c_size_t(size), READ_WRITE) != 0:
         raise OSError(ctypes.get_errno(), "mprotect")

@@ -28,11 +28,15 @@ class Mode(StrEnum):
 
 
 class RegionKind(StrEnum):
-    """What a region of an address space is; the API's ``type``."""
+    """What memory is: the API's ``type``, and of a mapping all but HEAP.
 
-    HEAP = "Heap"
-    STACK = "Stack"
+    HEAP is what people call the heap, not a kind of mapping: see `matching.Matcher`.
+    """
+
+    HEAP = "Heap"  # only in rules: BRK and ANONYMOUS together
+    BRK = "Brk"
     ANONYMOUS = "Anonymous"
+    STACK = "Stack"
     FILE = "File"
     SHARED = "Shared"
     HUGETLB = "HugeTLB"

@@ -1,91 +1,102 @@
 # SPDX-License-Identifier: Apache-2.0
 """The plan: what to do to which region, decided without touching the world.
 
-`plan` compares what the rules want with what the regions have and names the
-difference; applying it and planning again gives nothing to do. `calls` cuts a plan
-into system calls that do not stop the process for long.
+`plan` compares what the rules want with what the regions have and names the difference, in
+two halves: policies, which are set at once and cost the process next to nothing, and moves
+of pages, which take their time. Applying both and planning again gives nothing to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import Rule
-from memplace.kinds import ExistingPages, Mode, Policy
+from memplace.kinds import ExistingPages, Mode, Policy, RegionKind
+from memplace.matching import Matcher, ProcessName
 from memplace.nodes import NodeSet, format_nodes
 from memplace.reasons import Reason
-from memplace.regions import Region, winner
+from memplace.regions import Region
 from memplace.topology import BUILTIN_TIERS
 
 __all__ = [
-    "MAX_CALL_BYTES",
-    "MAX_CALL_RANGES",
-    "MAX_MOVE_BYTES",
-    "Action",
-    "Call",
     "ExistingPages",
     "Mode",
+    "Move",
     "Plan",
     "Policy",
     "Problem",
     "RuleResult",
-    "calls",
+    "Step",
     "plan",
 ]
 
-# UIO_MAXIOV, the kernel's limit of one vector (linux include/uapi/linux/uio.h).
-MAX_CALL_RANGES = 1024
-
-# A call that sets policies only.
-MAX_CALL_BYTES = 1 << 30
-
-# A call that moves pages as well takes a while, and ends early for nothing but a signal.
-MAX_MOVE_BYTES = 64 << 20
-
-# A cut inside a transparent huge page would split its mapping. It is also the longest range
-# that version 1 of process_mbind() may get for a move: that one walks a range as a whole
-# with the target's mmap_lock held for writing, and page faults of the process wait as long.
-CUT_ALIGNMENT = 2 << 20
+_DEFAULT = Policy(Mode.DEFAULT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Action:
-    """Set a policy on one region ``[start, end)`` and, with Move, move its pages.
+class Step:
+    """Set a policy on one region ``[start, end)``; no page moves.
 
     Attributes:
         rule: Name of the rule that wants it.
         start: First address.
         end: First address after it.
         policy: The policy to set.
-        existing: Move or Leave the pages that are there.
-        move_all: Move pages that other processes map as well (MPOL_MF_MOVE_ALL).
-        previous: The policy before, for undo.
-        page_size: Bytes of one page of the mapping; cuts keep to it.
+        previous: The mapping's own policy before, for undo; Default when it has none.
+        own: Whether the mapping had a policy of its own before.
+        page_size: Bytes of one page of the mapping.
     """
 
     rule: str
     start: int
     end: int
     policy: Policy
-    existing: ExistingPages
-    move_all: bool
     previous: Policy
+    own: bool = False
+    page_size: int = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """Move pages of one region ``[start, end)`` that are on other nodes than these.
+
+    Attributes:
+        rule: Name of the rule that wants it.
+        start: First address.
+        end: First address after it.
+        nodes: The NUMA nodes that its pages may be on, those of `policy`; never empty.
+        policy: The policy that the region has by then: the call that moves sets it again.
+        move_all: Move pages that other processes map as well (MPOL_MF_MOVE_ALL).
+        bytes: How many bytes are on other nodes.
+        page_size: Bytes of one page of the mapping; cuts keep to it.
+    """
+
+    rule: str
+    start: int
+    end: int
+    nodes: NodeSet
+    policy: Policy
+    move_all: bool
+    bytes: int
     page_size: int = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuleResult:
-    """What a rule holds, measured from the regions it won.
+    """What a rule holds, measured from the regions that follow it.
 
     Attributes:
         rule: Its name.
-        regions: How many regions it won.
+        regions: How many regions follow it.
         bytes: Their resident bytes.
         numa_bytes: Those bytes per NUMA node.
         misplaced_bytes: Those of them that should be moved to another node: outside `nodes`
             under existingPages Move; 0 under Leave and for Default and Local.
         nodes: The NUMA nodes the rule wants; empty for Default, Local and rules with a problem.
+        weights: How the bytes should be spread over these nodes, for modes that interleave;
+            empty for other modes, under Leave and for weights that nobody told.
+        own_regions: How many regions it leaves alone, for their policy is the program's own.
     """
 
     rule: str
@@ -94,11 +105,18 @@ class RuleResult:
     numa_bytes: Mapping[int, int] = field(default_factory=dict)
     misplaced_bytes: int = 0
     nodes: NodeSet = frozenset()
+    weights: Mapping[int, int] = field(default_factory=dict)
+    own_regions: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a rule can't be followed here: TierUnknown, TierNotOnNode or NotAllowedByCpuset."""
+    """Why a rule can't be followed here.
+
+    TierUnknown, TierNotOnNode and NotAllowedByCpuset are about the whole rule.
+    SharedNotSupported is about memory that other processes may map; private memory that the
+    rule means is placed all the same.
+    """
 
     rule: str
     reason: Reason
@@ -107,59 +125,96 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do (ascending by address), what is there, and what can't be done."""
+    """What to do, what is there, and what can't be done.
 
-    actions: tuple[Action, ...] = ()
+    Attributes:
+        policies: Policies to set, ascending by address.
+        moves: Pages to move, ascending by address.
+        rules: What each rule holds, in the order of the rules.
+        problems: At most one per rule, in their order.
+        released: Regions with a policy of memplace's that no rule means (any more),
+            ascending by address; the ledger knows what to give back.
+    """
+
+    policies: tuple[Step, ...] = ()
+    moves: tuple[Move, ...] = ()
     rules: tuple[RuleResult, ...] = ()
     problems: tuple[Problem, ...] = ()
+    released: tuple[Region, ...] = ()
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing to do."""
+        return not self.policies and not self.moves and not self.released
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """The arguments of one process_mbind(): ranges are half-open ``(start, end)``."""
-
-    policy: Policy
-    existing: ExistingPages
-    move_all: bool
-    ranges: tuple[tuple[int, int], ...]
+@dataclass(slots=True)
+class _Won:
+    # What a rule won: regions that follow it, and those it has to leave alone.
+    follow: list[Region] = field(default_factory=list)
+    own: int = 0
+    shared: int = 0
 
 
 def plan(
-    rules: Sequence[Rule],
+    matcher: Matcher,
     *,
     tiers: Mapping[str, NodeSet],
     allowed: NodeSet,
     regions: Iterable[Region],
     known_tiers: Collection[str] = BUILTIN_TIERS,
+    process: ProcessName | None = None,
+    ours: Callable[[Region], bool] = lambda _: False,
+    weights: Mapping[int, int] | None = None,
 ) -> Plan:
     """Compare what the rules want with what the regions of a process have.
 
     Args:
-        rules: In order; per region the first that means it wins.
+        matcher: The rules, in order; per region the first that means it wins.
         tiers: Tier name to NUMA nodes of this Kubernetes node (`topology.resolve_tiers`).
-        allowed: The container's cpuset.mems.effective; no action ever names another node.
-        regions: The process's regions, in any order.
+        allowed: The container's cpuset.mems.effective; nothing ever names another node.
+        regions: All of the process's regions, in any order.
         known_tiers: Names that are tiers somewhere, if not here: tells TierNotOnNode from
             TierUnknown. The built-in tiers and the names of all MemoryTier objects.
+        process: What the process is called, where the matcher needs it.
+        ours: Whether memplace set the policy that a region has of its own. Another's is the
+            program's: such a region is left alone unless its rule says ``override``.
+        weights: By NUMA node, those of WeightedInterleave, or None when they are not known.
 
     Returns:
-        Actions for regions whose policy differs, or that have misplaced bytes; one result
-        per rule, in order, of rules that hold nothing too; one problem per rule that names
-        no usable node, and no action for that rule.
+        A step for each region whose policy differs and a move for each with misplaced
+        bytes; one result per rule, of rules that hold nothing too. A rule that names no
+        usable node does nothing.
     """
+    rules = matcher.rules
     wanted, problems = _wanted(rules, tiers, allowed, known_tiers)
-    won = _won(tuple(rules), regions)
-    actions = [
-        _action(rule, wanted[rule.name], region)
-        for rule in rules
-        if rule.name in wanted
-        for region in won[rule.name]
-        if not _is_settled(rule, wanted[rule.name], region)
-    ]
+    won, released = _won(matcher, wanted, tuple(regions), process, ours)
+    problems |= {rule.name: found for rule in rules if (found := _shared(rule, won, problems))}
+    following = sorted(
+        (
+            (region, rule)
+            for rule in rules
+            if rule.name in wanted
+            for region in won[rule.name].follow
+        ),
+        key=lambda pair: pair[0].start,
+    )
     return Plan(
-        actions=tuple(sorted(actions, key=lambda action: action.start)),
-        rules=tuple(_result(rule, wanted.get(rule.name), won[rule.name]) for rule in rules),
-        problems=tuple(problems),
+        policies=tuple(
+            _step(rule, wanted[rule.name], region)
+            for region, rule in following
+            if not _has_policy(rule, wanted[rule.name], region)
+        ),
+        moves=tuple(
+            _move(rule, wanted[rule.name], region)
+            for region, rule in following
+            if _misplaced(rule, wanted[rule.name].nodes, region)
+        ),
+        rules=tuple(
+            _result(rule, wanted.get(rule.name), won[rule.name], weights) for rule in rules
+        ),
+        problems=tuple(problems[rule.name] for rule in rules if rule.name in problems),
+        released=tuple(sorted(released, key=lambda region: region.start)),
     )
 
 
@@ -168,15 +223,15 @@ def _wanted(
     tiers: Mapping[str, NodeSet],
     allowed: NodeSet,
     known_tiers: Collection[str],
-) -> tuple[dict[str, Policy], list[Problem]]:
+) -> tuple[dict[str, Policy], dict[str, Problem]]:
     wanted: dict[str, Policy] = {}
-    problems: list[Problem] = []
+    problems: dict[str, Problem] = {}
     for rule in rules:
         outcome = _policy(rule, tiers, allowed, known_tiers)
         if isinstance(outcome, Policy):
             wanted[rule.name] = outcome
         else:
-            problems.append(outcome)
+            problems[rule.name] = outcome
     return wanted, problems
 
 
@@ -208,13 +263,54 @@ def _policy(
     return Problem(rule.name, Reason.TIER_UNKNOWN, message)
 
 
-def _won(rules: tuple[Rule, ...], regions: Iterable[Region]) -> dict[str, list[Region]]:
-    won: dict[str, list[Region]] = {rule.name: [] for rule in rules}
-    for region in regions:
-        rule = winner(rules, region)
-        if rule is not None:
-            won[rule.name].append(region)
-    return won
+def _won(
+    matcher: Matcher,
+    wanted: Mapping[str, Policy],
+    regions: Sequence[Region],
+    process: ProcessName | None,
+    ours: Callable[[Region], bool],
+) -> tuple[dict[str, _Won], list[Region]]:
+    # What each rule won, and what carries a policy of ours though no rule may touch it.
+    def held(rule: Rule, region: Region) -> bool:
+        return region.policy == wanted.get(rule.name) and ours(region)
+
+    won = {rule.name: _Won() for rule in matcher.rules}
+    released: list[Region] = []
+    for region, match in zip(regions, matcher.match(regions, process, held), strict=True):
+        if (match.rule is None or region.shared) and ours(region):
+            released.append(region)
+        if match.rule is None:
+            continue
+        mine = won[match.rule.name]
+        if region.shared:
+            mine.shared += 1
+        elif region.own and not match.rule.override and not ours(region):
+            mine.own += 1
+        else:
+            mine.follow.append(region)
+    return won, released
+
+
+def _shared(rule: Rule, won: Mapping[str, _Won], problems: Mapping[str, Problem]) -> Problem | None:
+    # The policy of a shared mapping is in the inode, for everybody who maps it: binding it
+    # for one pod binds it for all.
+    found = won[rule.name].shared
+    asked = any(entry.type is RegionKind.SHARED for entry in rule.regions)
+    if rule.name in problems or not (found or asked):
+        return None
+    message = (
+        f"memory that other processes may map is not placed yet; {found} regions are left "
+        "alone: remove type Shared, or narrow path to files that are mapped privately"
+    )
+    return Problem(rule.name, Reason.SHARED_NOT_SUPPORTED, message)
+
+
+def _has_policy(rule: Rule, policy: Policy, region: Region) -> bool:
+    if not region.own and policy == _DEFAULT:
+        return True
+    # A move sets the policy on the mapping itself; that is a step, to be given back.
+    borrowed = not region.own and bool(_misplaced(rule, policy.nodes, region))
+    return region.policy == policy and not borrowed
 
 
 def _misplaced(rule: Rule, nodes: NodeSet, region: Region) -> int:
@@ -223,91 +319,58 @@ def _misplaced(rule: Rule, nodes: NodeSet, region: Region) -> int:
     return region.bytes_outside(nodes)
 
 
-def _is_settled(rule: Rule, policy: Policy, region: Region) -> bool:
-    return region.policy == policy and not _misplaced(rule, policy.nodes, region)
-
-
-def _action(rule: Rule, policy: Policy, region: Region) -> Action:
-    return Action(
+def _step(rule: Rule, policy: Policy, region: Region) -> Step:
+    return Step(
         rule=rule.name,
         start=region.start,
         end=region.end,
         policy=policy,
-        existing=rule.existing,
-        # Pages shared with forked children are mapped more than once; plain MOVE skips them.
-        move_all=region.private_anonymous,
-        previous=region.policy,
+        # A copy of the task's policy would outlive a later set_mempolicy() of the process.
+        previous=region.policy if region.own else _DEFAULT,
+        own=region.own,
         page_size=region.page_size,
     )
 
 
-def _result(rule: Rule, policy: Policy | None, won: Sequence[Region]) -> RuleResult:
+def _move(rule: Rule, policy: Policy, region: Region) -> Move:
+    return Move(
+        rule=rule.name,
+        start=region.start,
+        end=region.end,
+        nodes=policy.nodes,
+        policy=policy,
+        # Pages shared with forked children are mapped more than once; plain MOVE skips them.
+        move_all=region.private_anonymous,
+        bytes=_misplaced(rule, policy.nodes, region),
+        page_size=region.page_size,
+    )
+
+
+def _result(
+    rule: Rule, policy: Policy | None, won: _Won, weights: Mapping[int, int] | None
+) -> RuleResult:
     nodes: NodeSet = policy.nodes if policy else frozenset()
     on_node: dict[int, int] = {}
-    for region in won:
+    for region in won.follow:
         for node, size in region.pages.items():
             on_node[node] = on_node.get(node, 0) + size
     return RuleResult(
         rule=rule.name,
-        regions=len(won),
+        regions=len(won.follow),
         bytes=sum(on_node.values()),
         numa_bytes=dict(sorted(on_node.items())),
-        misplaced_bytes=sum(_misplaced(rule, nodes, region) for region in won),
+        misplaced_bytes=sum(_misplaced(rule, nodes, region) for region in won.follow),
         nodes=nodes,
+        weights=_spread(rule, nodes, weights),
+        own_regions=won.own,
     )
 
 
-def calls(actions: Iterable[Action], *, cut_moves: bool = False) -> Iterator[Call]:
-    """Cut actions into calls: one policy and one set of flags each.
-
-    Args:
-        actions: What to do.
-        cut_moves: Cut the ranges whose pages move to 2 MiB: the kernel walks a range as a
-            whole. Later kernels go in steps of their own.
-
-    Yields:
-        Calls of at most MAX_CALL_RANGES ranges and MAX_CALL_BYTES in total, MAX_MOVE_BYTES
-        where pages move, together exactly the actions' ranges. A range is cut only at a
-        multiple of 2 MiB (or of its page size, if that is larger; a single page larger than
-        a call may be goes alone).
-    """
-    groups: dict[tuple[Policy, ExistingPages, bool], list[Action]] = {}
-    for action in actions:
-        key = (action.policy, action.existing, action.move_all)
-        groups.setdefault(key, []).append(action)
-    for (policy, existing, move_all), group in groups.items():
-        moves = existing is ExistingPages.MOVE and bool(policy.nodes)
-        most = MAX_MOVE_BYTES if moves else MAX_CALL_BYTES
-        longest = CUT_ALIGNMENT if moves and cut_moves else most
-        for ranges in _batches(group, most, longest):
-            yield Call(policy=policy, existing=existing, move_all=move_all, ranges=ranges)
-
-
-def _batches(
-    actions: Iterable[Action], most: int, longest: int
-) -> Iterator[tuple[tuple[int, int], ...]]:
-    batch: list[tuple[int, int]] = []
-    room = most
-    for action in actions:
-        alignment = max(CUT_ALIGNMENT, action.page_size)
-        start = action.start
-        while start < action.end:
-            stop = _cut(start, action.end, min(room, max(longest, alignment)), alignment)
-            if stop == start and not batch:  # a page larger than a call may be
-                stop = min(action.end, start + action.page_size)
-            if stop > start:
-                batch.append((start, stop))
-                room -= stop - start
-            if stop == start or len(batch) == MAX_CALL_RANGES or room <= 0:
-                yield tuple(batch)
-                batch, room = [], most
-            start = stop
-    if batch:
-        yield tuple(batch)
-
-
-def _cut(start: int, end: int, room: int, alignment: int) -> int:
-    # The furthest address to go to with that much room; start when a cut would not align.
-    if end - start <= room:
-        return end
-    return max(start, (start + room) // alignment * alignment)
+def _spread(rule: Rule, nodes: NodeSet, weights: Mapping[int, int] | None) -> dict[int, int]:
+    if rule.existing is ExistingPages.LEAVE:
+        return {}
+    if rule.policy.mode is Mode.INTERLEAVE:
+        return dict.fromkeys(sorted(nodes), 1)
+    if rule.policy.mode is Mode.WEIGHTED_INTERLEAVE and weights and nodes <= weights.keys():
+        return {node: weights[node] for node in sorted(nodes)}
+    return {}

@@ -78,10 +78,20 @@ class Reason(StrEnum):
         "The cpuset of the container excludes all NUMA nodes of the tiers that a rule names.",
         Trait.FAILURE | Trait.ABOUT_TIERS,
     )
+    SHARED_NOT_SUPPORTED = (
+        "SharedNotSupported",
+        "A rule means memory that other processes may map; that memory is left alone.",
+        Trait.FAILURE,
+    )
     TIER_FULL = (
         "TierFull",
         "The tier has no room for the pages that remain elsewhere.",
         Trait.FAILURE | Trait.ABOUT_TIERS,
+    )
+    UNEVEN = (
+        "Uneven",
+        "Memory that is to interleave lies unevenly; pages that exist are not spread.",
+        Trait.FAILURE,
     )
     FAILED = "Failed", "An error that has no reason of its own; the message has it.", Trait.FAILURE
     AGENT_NOT_REPORTING = (

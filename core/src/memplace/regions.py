@@ -1,20 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Regions of an address space, and which of them an entry of a rule means."""
+"""Regions of an address space."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 
-from memplace.api.v1alpha1 import RegionEntry, Rule
 from memplace.kinds import Mode, Policy, RegionKind
 
-__all__ = ["Region", "RegionKind", "covers", "matches", "winner"]
-
-# Shared mappings (MAP_SHARED) keep their policy in the inode, for every process that maps
-# it; only these types may mean one.
-_MAY_BE_SHARED = frozenset({RegionKind.SHARED, RegionKind.FILE, RegionKind.HUGETLB})
+__all__ = ["Region", "RegionKind"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,7 +18,7 @@ class Region:
     Attributes:
         start: First address; page aligned.
         end: First address after it: ``[start, end)``.
-        kind: What it is.
+        kind: What it is; never Heap, which is BRK and ANONYMOUS together.
         shared: MAP_SHARED (``s`` in /proc/PID/maps).
         name: NAME of ``[anon:NAME]`` or ``[anon_shmem:NAME]`` (PR_SET_VMA_ANON_NAME), or empty.
         path: The file's path as the process sees it, without `` (deleted)``, or empty.
@@ -32,6 +26,8 @@ class Region:
         pages: Resident bytes per NUMA node, each more than 0.
         special: Never to be touched: [vdso], [vvar], [vsyscall], VM_PFNMAP and VM_IO mappings.
         page_size: Bytes of one page of the mapping (numa_maps ``kernelpagesize_kB``).
+        permissions: As in /proc/PID/maps without the last letter, such as ``rw-``.
+        own: The policy is the mapping's own, not the task's.
     """
 
     start: int
@@ -44,6 +40,13 @@ class Region:
     pages: Mapping[int, int] = field(default_factory=dict)
     special: bool = False
     page_size: int = 4096
+    permissions: str = "rw-"
+    own: bool = False
+
+    @property
+    def executable(self) -> bool:
+        """Whether the process may run what is in it."""
+        return self.permissions.endswith("x")
 
     @property
     def size(self) -> int:
@@ -51,69 +54,11 @@ class Region:
         return self.end - self.start
 
     @property
-    def touchable(self) -> bool:
-        """Whether any rule may ever touch it."""
-        return not self.special and (not self.shared or self.kind in _MAY_BE_SHARED)
-
-    @property
     def private_anonymous(self) -> bool:
         """Whether its pages belong to the process alone, or to it and forked children."""
-        anonymous = self.kind in (RegionKind.HEAP, RegionKind.STACK, RegionKind.ANONYMOUS)
+        anonymous = self.kind in (RegionKind.BRK, RegionKind.STACK, RegionKind.ANONYMOUS)
         return anonymous and not self.shared
 
     def bytes_outside(self, nodes: frozenset[int]) -> int:
         """Return the resident bytes on other nodes than these."""
         return sum(size for node, size in self.pages.items() if node not in nodes)
-
-
-def matches(entry: RegionEntry, region: Region) -> bool:
-    """Return whether every key of the entry holds for the region.
-
-    ``name`` and ``path`` are shell patterns; ``*`` also matches slashes. ``minSize`` and
-    ``maxSize`` are inclusive bounds of the region's address space.
-    """
-    return (
-        entry.type is region.kind
-        and (not entry.name or fnmatchcase(region.name, entry.name))
-        and (not entry.path or fnmatchcase(region.path, entry.path))
-        and entry.min_bytes <= region.size
-        and (entry.max_bytes is None or region.size <= entry.max_bytes)
-    )
-
-
-def covers(wider: RegionEntry, entry: RegionEntry) -> bool:
-    """Return whether `wider` certainly matches each region that `entry` matches.
-
-    A pattern covers another when it is the same or ``*``; nothing cleverer is tried.
-    """
-    return (
-        wider.type is entry.type
-        and _pattern_covers(wider.name, entry.name)
-        and _pattern_covers(wider.path, entry.path)
-        and wider.min_bytes <= entry.min_bytes
-        and (
-            wider.max_bytes is None
-            or (entry.max_bytes is not None and entry.max_bytes <= wider.max_bytes)
-        )
-    )
-
-
-def _pattern_covers(wider: str, pattern: str) -> bool:
-    return wider in ("", "*", pattern)
-
-
-def winner(rules: tuple[Rule, ...], region: Region) -> Rule | None:
-    """Return the first rule that means the region, or None.
-
-    A rule means a region when one of its ``regions`` matches and none of its ``exclude``;
-    no rule means a region that is not touchable.
-    """
-    if not region.touchable:
-        return None
-    return next((rule for rule in rules if _means(rule, region)), None)
-
-
-def _means(rule: Rule, region: Region) -> bool:
-    return any(matches(entry, region) for entry in rule.regions) and not any(
-        matches(entry, region) for entry in rule.exclude
-    )

@@ -17,10 +17,15 @@ from memplace.topology import tier_by_node
 # the node's real ones (/proc/zoneinfo).
 RESERVE_BYTES = 32 << 20
 
+# How unevenly pages of an interleaving rule may lie: small mappings all begin somewhere,
+# and a huge page goes as a whole.
+UNEVEN_SHARE = 0.1
+_HUGE_PAGE = 2 << 20
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why bytes are still misplaced: Moving, TierFull or Failed."""
+    """Why bytes are still misplaced: Moving, TierFull, Failed or Uneven."""
 
     reason: Reason
     message: str
@@ -46,6 +51,8 @@ def _add(a: RuleResult, b: RuleResult) -> RuleResult:
         numa_bytes=_sum_bytes(a.numa_bytes, b.numa_bytes),
         misplaced_bytes=a.misplaced_bytes + b.misplaced_bytes,
         nodes=a.nodes | b.nodes,
+        weights={**a.weights, **b.weights},
+        own_regions=a.own_regions + b.own_regions,
     )
 
 
@@ -61,6 +68,7 @@ def rule_report(result: RuleResult) -> RuleReport:
         bytes=result.bytes,
         numa_nodes=tuple(NodeBytes(id=n, bytes=b) for n, b in sorted(result.numa_bytes.items())),
         misplaced_bytes=result.misplaced_bytes,
+        own_regions=result.own_regions,
     )
 
 
@@ -104,11 +112,12 @@ def explain_misplaced(
 
     Returns:
         None when nothing is misplaced; Moving before a move was tried; after it TierFull
-        when the wanted nodes have no room for the rest, otherwise Failed.
+        when the wanted nodes have no room for the rest, otherwise Failed. Uneven when all
+        is on the wanted nodes, but not spread over them as the mode would have done.
     """
     left = result.misplaced_bytes
     if left == 0:
-        return None
+        return _explain_uneven(result)
     size, nodes = format_quantity(left), format_nodes(result.nodes)
     if not moved:
         return Explanation(Reason.MOVING, f"rule {result.rule}: {size} still to move to {nodes}")
@@ -124,3 +133,44 @@ def explain_misplaced(
         "(pinned, or mapped by other processes as well)"
     )
     return Explanation(Reason.FAILED, message)
+
+
+def uneven_bytes(result: RuleResult) -> int:
+    """Return how many bytes of a rule that interleaves would have to change nodes.
+
+    Returns:
+        0 up to UNEVEN_SHARE of the bytes on the wanted nodes, or a huge page for each of
+        these nodes; 0 for rules that do not interleave.
+    """
+    on_node = {node: result.numa_bytes.get(node, 0) for node in result.weights}
+    whole, parts = sum(on_node.values()), sum(result.weights.values())
+    over = sum(
+        max(0, size - whole * result.weights[node] // parts) for node, size in on_node.items()
+    )
+    tolerated = max(UNEVEN_SHARE * whole, _HUGE_PAGE * len(on_node))
+    return over if over > tolerated else 0
+
+
+def _explain_uneven(result: RuleResult) -> Explanation | None:
+    over = uneven_bytes(result)
+    if over == 0:
+        return None
+    there = ", ".join(
+        f"{format_quantity(result.numa_bytes.get(node, 0))} on {node}" for node in result.weights
+    )
+    message = (
+        f"rule {result.rule}: {format_quantity(over)} would have to change NUMA nodes to lie "
+        f"evenly ({there}); pages that were there before are not spread, those to come are. "
+        "Restart the pod, or write existingPages: Leave"
+    )
+    return Explanation(Reason.UNEVEN, message)
+
+
+def explain_own(results: Iterable[RuleResult]) -> str:
+    """Say which rules leave memory alone since its policy is the program's own; or nothing."""
+    return "; ".join(
+        f"rule {result.rule} leaves {result.own_regions} regions alone, their policy is the "
+        "program's own: override: true would take them (OwnPolicy)"
+        for result in results
+        if result.own_regions
+    )

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 from memplace.api import checks
 from memplace.api.v1alpha1 import PlacementSpec, RegionEntry, Rule
-from memplace.regions import covers
+from memplace.entries import compile_entry
+from memplace.kinds import RegionKind
 
 
 def problems(spec: PlacementSpec) -> tuple[str, ...]:
@@ -48,4 +50,45 @@ def _pointless(rules: tuple[Rule, ...]) -> Iterator[str]:
 
 
 def _covered(entry: RegionEntry, by: tuple[RegionEntry, ...]) -> bool:
-    return any(covers(wider, entry) for wider in by)
+    return any(_covers(wider, entry) for wider in by)
+
+
+def _covers(wider: RegionEntry, entry: RegionEntry) -> bool:
+    return (
+        _permissions(wider) >= _permissions(entry)
+        and _pattern_covers(wider.name, entry.name)
+        and _pattern_covers(wider.path, entry.path)
+        and _pattern_covers(wider.process, entry.process)
+        and _sizes_cover(wider, entry)
+    )
+
+
+def _permissions(entry: RegionEntry) -> set[tuple[RegionKind, str]]:
+    # The kinds of mappings, each with the permissions, that the entry may mean.
+    compiled = compile_entry(entry, 0)
+    all_of_them = ("".join(letters) for letters in product("r-", "w-", "x-"))
+    return {
+        (kind, permissions)
+        for permissions in all_of_them
+        for kind in compiled.kinds
+        if compiled.may_mean(kind, permissions)
+    }
+
+
+def _sizes_cover(wider: RegionEntry, entry: RegionEntry) -> bool:
+    if wider.min_bytes == 0 and wider.max_bytes is None:
+        return True
+    # Sizes are of what the other keys mean: with other keys they are of something else.
+    same = (entry.type, entry.name, entry.path, entry.permissions, entry.process)
+    return (
+        same == (wider.type, wider.name, wider.path, wider.permissions, wider.process)
+        and wider.min_bytes <= entry.min_bytes
+        and (
+            wider.max_bytes is None
+            or (entry.max_bytes is not None and entry.max_bytes <= wider.max_bytes)
+        )
+    )
+
+
+def _pattern_covers(wider: str, pattern: str) -> bool:
+    return wider in ("", "*", pattern)

@@ -16,6 +16,7 @@ from memplace_lab.witness import Bytes
 
 NODES = {DRAM: "dram", CXL: "cxl"}
 OUT = store.REPO / "out"
+SHARE = 0.99  # of Redis's anonymous memory; stacks stay
 TOLERANCE = MIB // 4  # Redis allocates a little while it answers
 TITLE = "Running pods, moved to the CXL tier by kubectl apply"
 
@@ -36,6 +37,7 @@ def demo() -> None:
     with step(f"kubectl apply -f {scenario.EXAMPLE.relative_to(store.REPO)}; kubectl wait"):
         scenario.apply_example(cluster)
         scenario.wait_ready(cluster)
+    share = wait_share(pods["redis"])
     grown = scenario.grow(pods["workload"])
     after = observe(pods)
     forked = scenario.fork(pods["workload"])
@@ -43,6 +45,7 @@ def demo() -> None:
     again = RedisLoad(cluster, pods["redis"].address)
     same = again.digest(scenario.REDIS_KEYS) == checksum
     facts = [
+        f"{share:.1%} of Redis's anonymous memory is on the tier",
         f"same containers, {sum(p.restarts() for p in pods.values())} restarts; Redis answered "
         f"{answers.count} questions meanwhile, {answers.errors} errors, median "
         f"{answers.median_ms:.1f} ms, longest {answers.longest_ms:.0f} ms; "
@@ -61,6 +64,22 @@ def demo() -> None:
 def observe(pods: dict[str, Pod]) -> dict[str, Bytes]:
     """Return the rows of the table for each pod."""
     return {name: pod.observe().rows() for name, pod in pods.items()}
+
+
+def wait_share(pod: Pod) -> float:
+    """Wait until SHARE of the pod's anonymous memory is on the tier; return how much is.
+
+    Raises:
+        LabError: It does not get there in a minute.
+    """
+    found = [0.0]
+
+    def enough() -> bool:
+        found[:] = [scenario.anonymous_share(pod.observe())]
+        return found[0] >= SHARE
+
+    wait_for("Redis's anonymous memory on the tier", enough, timeout_s=60, hint=lambda: str(found))
+    return found[0]
 
 
 def check_unharmed(cluster: Cluster, pods: dict[str, Pod], *, errors: int, same: bool) -> None:

@@ -16,8 +16,8 @@ from memplace_lab.witness import Observation, Vma
 
 NAMESPACE = "cache"
 PODS = ("redis", "workload")
-EXAMPLE = store.REPO / "examples" / "heap-and-large-anonymous.yaml"
-PLACEMENT = "heap-and-large-anonymous"
+EXAMPLE = store.REPO / "examples" / "heap-on-cxl.yaml"
+PLACEMENT = "heap-on-cxl"
 REDIS_KEYS = 12_000  # of 4 KiB: 47 MiB of values
 DRAM, CXL = 0, 1  # NUMA nodes of a worker
 
@@ -123,6 +123,15 @@ def placed_bytes(observation: Observation) -> dict[int, int]:
 def on_tier(nodes: Mapping[int, int]) -> bool:
     """Return whether there are bytes and all of them are on the CXL node."""
     return nodes.get(CXL, 0) > 0 and nodes.get(DRAM, 0) == 0
+
+
+def anonymous_share(observation: Observation) -> float:
+    """Return which part of the anonymous memory is on the CXL node, from 0 to 1.
+
+    Thread stacks count: to this reader they look like any other anonymous memory.
+    """
+    nodes = observation.where(lambda m: m.label in ("heap", "anonymous"))
+    return nodes.get(CXL, 0) / max(1, sum(nodes.values()))
 
 
 def grow(pod: Pod) -> float:

@@ -17,8 +17,7 @@ from memplace_lab.cluster import Cluster
 
 OBSERVER = store.REPO / "tests" / "e2e" / "observer.py"
 # Mappings of libraries and the like are too small to have a row each.
-_NAMED_ROWS = ("heap", "stack", "file /data")
-LARGE = 16 << 20  # bytes of address space, as the example says
+_NAMED_ROWS = ("heap", "stack", "anonymous", "file /data")
 
 Bytes = Mapping[str, Mapping[int, int]]  # row -> NUMA node -> bytes
 
@@ -84,8 +83,6 @@ def _row(mapping: Vma) -> str:
     label = mapping.label
     if label.startswith(("anon:", *_NAMED_ROWS)):
         return label
-    if label == "anonymous":
-        return "anonymous ≥ 16 MiB" if mapping.length >= LARGE else "anonymous < 16 MiB"
     return "everything else"
 
 

@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from memplace.calls import Action, Call, calls
 from memplace.kinds import ExistingPages
-from memplace.policy import Action, Call, calls
 
 from memplace_agent.errors import CallFailed, HoleInRange, MissingCapability, TryAgain
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, Kernel, PidFd

@@ -7,9 +7,16 @@ from collections.abc import Mapping, Sequence
 
 from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
+from memplace.calls import actions
 from memplace.policy import RuleResult
 from memplace.reasons import Reason
-from memplace.results import explain_misplaced, merge_results, rule_report
+from memplace.results import (
+    explain_misplaced,
+    explain_own,
+    merge_results,
+    rule_report,
+    uneven_bytes,
+)
 
 from memplace_agent.place import Outcome
 
@@ -72,19 +79,19 @@ def _verdict(
         return ContainerState.FAILED, Reason.FAILED, errors[0]
     moved = tries >= SETTLING_TRIES
     if was_placed and not moved and all(map(_newly_allocated, results)):
-        return ContainerState.PLACED, Reason.PLACED, ""
+        return ContainerState.PLACED, Reason.PLACED, explain_own(results)
     found = [explain_misplaced(result, free, moved=moved) for result in results]
     why = next((explanation for explanation in found if explanation), None)
     if why:
         state = ContainerState.MOVING if why.reason is Reason.MOVING else ContainerState.FAILED
         return state, why.reason, why.message
-    left = sum(len(outcome.plan.actions) for outcome in outcomes)
+    left = sum(len(actions(outcome.plan)) for outcome in outcomes)
     if left:
         return ContainerState.MOVING, Reason.MOVING, f"{left} mappings changed meanwhile"
-    return ContainerState.PLACED, Reason.PLACED, ""
+    return ContainerState.PLACED, Reason.PLACED, explain_own(results)
 
 
 def _newly_allocated(result: RuleResult) -> bool:
-    return result.misplaced_bytes <= max(
+    return not uneven_bytes(result) and result.misplaced_bytes <= max(
         _NEWLY_ALLOCATED_BYTES, _NEWLY_ALLOCATED_SHARE * result.bytes
     )

@@ -6,22 +6,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 import msgspec
 from memplace.api.v1alpha1 import Placement, Rule
-from memplace.kinds import Mode
+from memplace.calls import Action, actions
+from memplace.matching import Matcher, ProcessName
 from memplace.nodes import NodeSet, format_nodes
-from memplace.policy import Action, Plan, RuleResult, plan
-from memplace.regions import Region, winner
+from memplace.policy import Plan, RuleResult, plan
 from memplace.results import bytes_per_tier, merge_results
 
 from memplace_agent import records
 from memplace_agent.apply import ApplyReport, apply, errno_name
 from memplace_agent.containers.processes import Pinned, may_move_all, read_address_space
 from memplace_agent.errors import ProcessGone
-from memplace_agent.hostfs import HostFs
+from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.journal import Entry, Journal, Key
 from memplace_agent.metrics import Metrics
 from memplace_agent.procfs.regions import AddressSpace
@@ -114,15 +114,17 @@ class Placer:
         space = read_address_space(self._host, self._kernel, process)
         entry = self._entry(process, wanted, relatives)
         entry = records.settle(entry, space, wanted.allowed)
-        before = _plan(wanted, space)
-        ours = (region for region in space.regions if winner(tuple(wanted.rules), region) is None)
-        undone = records.release(entry, space, ours, wanted.allowed)
-        if not before.actions and not undone:
+        matcher = Matcher(wanted.rules)
+        name = _process_name(self._host, process.pid) if matcher.needs_process else None
+        before = _plan(matcher, name, wanted, space, entry)
+        if before.is_done:
             self._journal.put(entry)
             return Outcome(plan=before, layout=space.layout)
-        entry = records.record(entry, before.actions, space, wanted.allowed)
-        report, space = self._change(process, entry, [*before.actions, *undone])
-        after = _plan(wanted, space)
+        todo = actions(before)
+        undone = records.release(entry, space, before.released, wanted.allowed)
+        entry = records.record(entry, todo, space, wanted.allowed)
+        report, space = self._change(process, entry, [*todo, *undone])
+        after = _plan(matcher, name, wanted, space, records.settle(entry, space, wanted.allowed))
         self._count_bytes(before, after, wanted.tiers)
         errors = tuple(str(error) for error in report.errors)
         return Outcome(plan=after, layout=space.layout, errors=errors)
@@ -145,8 +147,8 @@ class Placer:
         entry = records.settle(known, space, allowed)
         if not entry.records:
             return Undone.NOTHING
-        actions = records.release(entry, space, space.regions, allowed)
-        _, space = self._change(process, entry, actions)
+        undone = records.release(entry, space, space.regions, allowed)
+        _, space = self._change(process, entry, undone)
         left = records.settle(entry, space, allowed).records
         return Undone.PARTLY if left else Undone.WHOLLY
 
@@ -166,7 +168,7 @@ class Placer:
         )
 
     def _change(
-        self, process: Pinned, entry: Entry, actions: Iterable[Action]
+        self, process: Pinned, entry: Entry, todo: Iterable[Action]
     ) -> tuple[ApplyReport, AddressSpace]:
         with self._timed():
             # Before the calls: whoever comes after a crash has to know what they may have done.
@@ -176,7 +178,7 @@ class Placer:
             report = apply(
                 self._kernel,
                 process.pidfd,
-                sorted(actions, key=lambda action: action.start),
+                sorted(todo, key=lambda action: action.start),
                 move_all=may_move_all(self._host, process),
                 progress=self._progress,
             )
@@ -211,24 +213,32 @@ def _inherited(process: Pinned, fresh: Entry, relatives: Iterable[Entry]) -> Ent
     return records.inherit(entry, sorted(relatives, key=lambda e: e.key.pid != process.ppid))
 
 
-def _plan(wanted: Wanted, space: AddressSpace) -> Plan:
+def _process_name(host: HostFs, pid: int) -> ProcessName:
+    # A kernel thread has no executable, and nobody's rule means it.
+    directory = host.pid(pid)
+    try:
+        exe = str((directory / "exe").readlink())
+    except OSError:
+        exe = ""
+    return ProcessName(read_proc(directory / "comm").removesuffix("\n"), exe)
+
+
+def _plan(
+    matcher: Matcher,
+    name: ProcessName | None,
+    wanted: Wanted,
+    space: AddressSpace,
+    entry: Entry,
+) -> Plan:
     return plan(
-        wanted.rules,
+        matcher,
         tiers=wanted.tiers,
         allowed=wanted.allowed,
-        regions=[_as_wanted(wanted.rules, region, space) for region in space.regions],
+        regions=space.regions,
         known_tiers=wanted.known_tiers,
+        process=name,
+        ours=lambda region: records.carried(entry, region),
     )
-
-
-def _as_wanted(rules: Sequence[Rule], region: Region, space: AddressSpace) -> Region:
-    # Under a rule that wants Default a mapping that shows the task's policy has what it should.
-    if region.policy != space.task_policy:
-        return region
-    rule = winner(tuple(rules), region)
-    if rule is None or rule.policy.mode is not Mode.DEFAULT:
-        return region
-    return replace(region, policy=space.own_policy(region.policy))
 
 
 def _tier_bytes(plan_: Plan, tiers: Mapping[str, NodeSet]) -> dict[str, int]:

@@ -178,7 +178,7 @@ class Reconciler:
         relatives = self._journal.of_container(subject.container_id)
         outcomes = {pid: self._process(pid, wanted, relatives) for pid in pids}
         alive = {pid: outcome for pid, outcome in outcomes.items() if outcome is not None}
-        done = bool(alive) and not any(o.plan.actions or o.errors for o in alive.values())
+        done = bool(alive) and not any(not o.plan.is_done or o.errors for o in alive.values())
         watched.layouts = {pid: o.layout if o else None for pid, o in outcomes.items()}
         watched.settled = done
         watched.tries = 0 if done else watched.tries + 1

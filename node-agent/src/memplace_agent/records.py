@@ -15,16 +15,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import msgspec
+from memplace.calls import Action
 from memplace.kinds import ExistingPages, Policy
 from memplace.nodes import format_nodes
-from memplace.policy import Action
 from memplace.regions import Region
 
 from memplace_agent.journal import Entry, Record
 from memplace_agent.procfs.numa_maps import format_policy, parse_policy
 from memplace_agent.procfs.regions import AddressSpace
 
-__all__ = ["UNDO", "inherit", "record", "release", "settle"]
+__all__ = ["UNDO", "carried", "inherit", "record", "release", "settle"]
 
 # The rule name of actions that give something back; no rule of the API is called so.
 UNDO = ""
@@ -67,6 +67,11 @@ def settle(entry: Entry, space: AddressSpace, allowed: frozenset[int]) -> Entry:
         record for start, end in space.unknown for record in _within(entry.records, start, end)
     ]
     return msgspec.structs.replace(entry, records=_merge([*kept, *adopted, *unseen]))
+
+
+def carried(entry: Entry, region: Region) -> bool:
+    """Return whether a region carries a policy that memplace set, by a settled entry."""
+    return any(True for _ in _within(entry.records, region.start, region.end))
 
 
 def inherit(entry: Entry, relatives: Iterable[Entry]) -> Entry:

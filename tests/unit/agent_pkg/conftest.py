@@ -11,7 +11,9 @@ from dataclasses import dataclass, field, replace
 import pytest
 from memplace.api.objects import parse_placement
 from memplace.assignment import PodRef
+from memplace.calls import actions
 from memplace.kinds import Mode, Policy
+from memplace.matching import Matcher
 from memplace.pods import PodState
 from memplace.policy import plan
 from memplace_agent.containers.processes import Pinned, read_address_space
@@ -151,6 +153,8 @@ class Machine:
         process, directory = self.processes[pid], self.host.pid(pid)
         directory.mkdir(parents=True, exist_ok=True)
         fields = ["S", str(process.ppid), *["0"] * 17, str(process.start_time), "0"]
+        if not (directory / "comm").exists():
+            (directory / "comm").write_text("a b) c\n")
         (directory / "stat").write_text(f"{pid} (a b) c) {' '.join(fields)}\n")
         (directory / "maps").write_text("".join(map(_maps_line, process.vmas)))
         (directory / "numa_maps").write_text(
@@ -222,7 +226,7 @@ def _numa_line(vma, task_policy):
 def placement(name="mp", *, rules=None, uid=None, created="2026-01-01T00:00:00Z", **spec):
     rule = {
         "name": "heap",
-        "regions": [{"type": "Heap"}, {"type": "Anonymous", "minSize": "1Mi"}],
+        "regions": [{"type": "Brk"}, {"type": "Anonymous", "minSize": "1Mi"}],
         "policy": {"mode": "PreferredMany", "tiers": ["cxl"]},
     }
     return parse_placement(
@@ -255,10 +259,19 @@ def anon(start=0x20000000, size=MIB, **kwargs):
     return Vma(start, start + size, **({"pages": {0: size >> 12}} | kwargs))
 
 
+def overriding():
+    return {
+        "name": "heap",
+        "regions": [{"type": "Heap"}],
+        "policy": {"mode": "PreferredMany", "tiers": ["cxl"]},
+        "override": True,
+    }
+
+
 def interleave():
     return {
         "name": "i",
-        "regions": [{"type": "Heap"}],
+        "regions": [{"type": "Brk"}],
         "policy": {"mode": "Interleave", "tiers": ["cxl", "dram"]},
     }
 
@@ -294,9 +307,14 @@ class Node:
         """What a placement wants done to a process."""
         host, pidfd = self.machine.host, self.machine.pidfd_open(pid)
         space = read_address_space(host, self.machine, Pinned(pid, 1000, 1, pidfd))
-        return plan(
-            wanted.rules, tiers=wanted.tiers, allowed=wanted.allowed, regions=space.regions
-        ).actions
+        return actions(
+            plan(
+                Matcher(wanted.rules),
+                tiers=wanted.tiers,
+                allowed=wanted.allowed,
+                regions=space.regions,
+            )
+        )
 
     def scan(self):
         """What the worker does between full passes."""
@@ -325,6 +343,7 @@ class Kit:
     heap = staticmethod(heap)
     anon = staticmethod(anon)
     interleave = staticmethod(interleave)
+    overriding = staticmethod(overriding)
 
 
 @pytest.fixture

@@ -69,3 +69,14 @@ def test_an_error_is_not_overlooked() -> None:
 
 def test_a_container_without_a_process_waits() -> None:
     assert reason() == "Pending"
+
+
+def test_pages_that_do_not_interleave_are_not_placed() -> None:
+    result = RuleResult(
+        rule="i",
+        bytes=64 * MIB,
+        numa_bytes={0: 64 * MIB},
+        nodes=frozenset({0, CXL}),
+        weights={0: 1, CXL: 1},
+    )
+    assert reason(Outcome(plan=Plan(rules=(result,)), layout=0)) == "Uneven"

@@ -7,7 +7,7 @@ import errno
 import os
 
 import pytest
-from memplace.policy import CUT_ALIGNMENT
+from memplace.calls import CUT_ALIGNMENT
 from memplace_agent import syscalls
 from memplace_agent.apply import apply
 from memplace_agent.errors import CallFailed, ProcessGone, TryAgain

@@ -33,7 +33,7 @@ def test_every_line_but_vsyscall_becomes_a_region(regions):
 @pytest.mark.parametrize(
     ("start", "kind", "shared", "path"),
     [
-        (0x55FBE1C6E000, RegionKind.HEAP, False, ""),
+        (0x55FBE1C6E000, RegionKind.BRK, False, ""),
         (0x7FFDBD4C5000, RegionKind.STACK, False, ""),
         (0x7F5118966000, RegionKind.ANONYMOUS, False, ""),
         (0x7F511883D000, RegionKind.ANONYMOUS, False, "/dev/zero"),
@@ -141,6 +141,65 @@ def test_names_of_anonymous_memory():
     one, two = join(maps, "00001000 default\n00002000 default\n", maps).regions
     assert (one.kind, one.name) == (RegionKind.ANONYMOUS, "io: [ring] 1")
     assert (two.kind, two.name) == (RegionKind.SHARED, "x")
+
+
+def space_of(maps, **kwargs):
+    numa = "".join(f"{line.split('-')[0]} default\n" for line in maps.splitlines())
+    return join(maps, numa, maps, **kwargs).regions
+
+
+@pytest.mark.parametrize(
+    ("guard", "size", "pointer", "kind"),
+    [
+        (0x1000, 8 << 20, None, RegionKind.STACK),  # glibc
+        (0x2000, 0x20000, None, RegionKind.STACK),  # musl
+        (0x4000, (1 << 20) - 0x4000, None, RegionKind.STACK),  # a JVM
+        (0x10000, 16 << 20, None, RegionKind.STACK),
+        (0x1000, 0x4000, None, RegionKind.STACK),
+        (0x1000, 0x3000, None, RegionKind.ANONYMOUS),  # musl's malloc keeps its books there
+        (0x11000, 8 << 20, None, RegionKind.ANONYMOUS),
+        (0x1000, (16 << 20) + 0x1000, None, RegionKind.ANONYMOUS),
+        (0x1000, 64 << 20, 64 << 20, RegionKind.STACK),
+        (0x1000, 64 << 20, 1, RegionKind.STACK),
+        (0x1000, 64 << 20, 0, RegionKind.ANONYMOUS),
+        (0x1000, 64 << 20, (64 << 20) + 1, RegionKind.ANONYMOUS),
+        (0x4000000, 64 << 20, 4096, RegionKind.ANONYMOUS),  # a goroutine's, in the heap
+    ],
+)
+def test_thread_stacks_lie_above_a_guard(guard, size, pointer, kind):
+    start = 0x7F0010000000
+    maps = (
+        f"{start - guard:x}-{start:x} ---p 00000000 00:00 0 \n"
+        f"{start:x}-{start + size:x} rw-p 00000000 00:00 0 \n"
+    )
+    pointers = () if pointer is None else (start + pointer, 1)
+    below, above = space_of(maps, stack_pointers=pointers)
+    assert (below.kind, above.kind) == (RegionKind.ANONYMOUS, kind)
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        "1000-2000 ---p 00000000 00:00 0 \n3000-4000 rw-p 00000000 00:00 0 \n",
+        "1000-2000 r--p 00000000 00:00 0 \n2000-4000 rw-p 00000000 00:00 0 \n",
+        "1000-2000 ---p 00000000 00:00 0 \n2000-4000 rwxp 00000000 00:00 0 \n",
+        "1000-2000 ---p 00000000 00:00 0 \n2000-4000 rw-p 00000000 00:00 0 [anon:x]\n",
+        "1000-2000 ---p 00000000 00:01 7 /lib/x\n2000-4000 rw-p 00000000 00:00 0 \n",
+    ],
+)
+def test_what_is_not_right_above_an_inaccessible_page_is_no_stack(maps):
+    assert RegionKind.STACK not in {region.kind for region in space_of(maps)}
+
+
+def test_permissions_and_own_policies_are_read():
+    maps = (
+        "1000-2000 r-xp 00000000 00:00 0 \n2000-3000 rw-p 00000000 00:00 0 \n"
+        "3000-4000 r-xp 00000000 00:00 0 [vdso]\n"
+    )
+    numa = "00001000 bind:0\n00002000 bind:1\n00003000 bind:0\n"
+    code, data, _ = join(maps, numa, maps).regions
+    assert (code.permissions, data.permissions) == ("r-x", "rw-")
+    assert (code.own, data.own) == (False, True)
 
 
 def test_a_mapping_that_changed_while_it_was_read_is_unknown_and_looks_changed_later():

@@ -102,6 +102,7 @@ def test_the_journal_is_written_before_the_first_call(started, kit):
 def test_killed_in_the_middle_the_next_agent_goes_on_and_undoes_right(node, kit, crash_at):
     # More than 1 GiB, so that it takes several calls.
     big = kit.anon(0x100000000, 3 << 30, policy=kit.BIND)
+    wanted = kit.placement(rules=[kit.overriding()])
     node.machine.start(100, A, kit.heap(), big)
 
     def crash():
@@ -110,10 +111,10 @@ def test_killed_in_the_middle_the_next_agent_goes_on_and_undoes_right(node, kit,
 
     node.machine.on_call = crash
     with pytest.raises(KeyboardInterrupt):
-        node.full(kit.placement())
+        node.full(wanted)
     node.machine.on_call = None
     node.restart()
-    assert node.full(kit.placement())[ONE].state == "Placed"
+    assert node.full(wanted)[ONE].state == "Placed"
     node.restart()
     node.full()
     assert set(node.machine.policies(100).values()) == {None, kit.BIND}
@@ -220,7 +221,12 @@ def test_bytes_brought_to_a_tier_are_counted(started, kit):
 
 def test_a_rule_for_the_default_policy_settles_under_a_task_policy(node, kit):
     node.machine.start(100, A, kit.heap(policy=kit.CXL), task_policy=kit.BIND)
-    rule = {"name": "d", "regions": [{"type": "Heap"}], "policy": {"mode": "Default"}}
+    rule = {
+        "name": "d",
+        "regions": [{"type": "Heap"}],
+        "policy": {"mode": "Default"},
+        "override": True,
+    }
     assert node.full(kit.placement(rules=[rule]))[ONE].state == "Placed"
     assert node.machine.policies(100)["[heap]"] is None
     made = len(node.machine.calls)
@@ -228,3 +234,63 @@ def test_a_rule_for_the_default_policy_settles_under_a_task_policy(node, kit):
     assert len(node.machine.calls) == made
     node.full()
     assert node.machine.policies(100)["[heap]"] == kit.CXL
+
+
+def test_redis_needs_one_rule(node, kit):
+    # What jemalloc maps, small as it is; threads' stacks stay.
+    jemalloc = [kit.anon(0x20000000 + i * 0x100000, 0x8000) for i in range(4)]
+    guard = kit.Vma(0x3FFFF000, 0x40000000, perms="---p")
+    stack = kit.Vma(0x40000000, 0x40800000, pages={0: 9})
+    code = kit.Vma(0x50000000, 0x50010000, perms="r-xp", pages={0: 9})
+    node.machine.start(100, A, kit.heap(), *jemalloc, guard, stack, code)
+    rule = kit.overriding() | {"override": False}
+    report = node.full(kit.placement(rules=[rule]))[ONE]
+    assert report.state == "Placed"
+    left = {v.start for v in node.machine.processes[100].vmas if v.pages.get(0)}
+    assert left == {stack.start, code.start}
+    assert node.machine.policies(100)[hex(stack.start)] is None
+
+
+def test_growth_next_to_a_placed_region_is_placed(node, kit):
+    rule = {
+        "name": "large",
+        "regions": [{"type": "Anonymous", "minSize": "4Mi"}],
+        "policy": {"mode": "PreferredMany", "tiers": ["cxl"]},
+    }
+    node.machine.start(100, A, kit.anon(0x20000000, 4 * kit.MIB))
+    node.full(kit.placement(rules=[rule]))
+    node.machine.map(100, kit.anon(0x20400000, kit.MIB))
+    node.full(kit.placement(rules=[rule]))
+    assert node.machine.policies(100)["0x20400000"] == kit.CXL
+    node.full()
+    assert set(node.machine.policies(100).values()) == {None}
+
+
+def test_the_programs_own_policy_wins_and_that_is_said(node, kit):
+    node.machine.start(100, A, kit.heap(policy=kit.BIND), kit.anon())
+    report = node.full(kit.placement())[ONE]
+    assert node.machine.policies(100) == {"[heap]": kit.BIND, "0x20000000": kit.CXL}
+    assert report.state == "Placed"
+    assert (report.rules[0].regions, report.rules[0].own_regions) == (1, 1)
+    assert "override: true" in report.message
+
+
+def test_a_rule_may_be_about_some_processes_only(node, kit):
+    node.machine.start(100, A, kit.heap())
+    node.machine.start(101, A, kit.heap())
+    (node.machine.host.pid(101) / "comm").write_text("worker-1\n")
+    (node.machine.host.pid(100) / "exe").symlink_to("/usr/bin/main")
+    for pattern, placed in (("worker-*", 101), ("/usr/bin/*", 100)):
+        rule = kit.overriding() | {"regions": [{"type": "Heap", "process": pattern}]}
+        assert node.full(kit.placement(rules=[rule]))[ONE].state == "Placed"
+        policies = {pid: node.machine.policies(pid)["[heap]"] for pid in (100, 101)}
+        assert policies == {100: None, 101: None} | {placed: kit.CXL}
+
+
+def test_memory_that_others_may_map_is_refused(node, kit):
+    shared = kit.Vma(0x40000000, 0x40200000, "/memfd:x", "rw-s", 7, pages={0: 512})
+    node.machine.start(100, A, kit.heap(), shared)
+    rule = kit.overriding() | {"regions": [{"type": "Shared"}]}
+    report = node.full(kit.placement(rules=[rule]))[ONE]
+    assert (report.state, report.reason) == ("Failed", "SharedNotSupported")
+    assert not node.machine.calls

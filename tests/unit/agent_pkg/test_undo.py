@@ -12,7 +12,7 @@ ONE = ("mp", "p", "c0")
 
 def test_deleting_the_placement_gives_everything_back_and_leaves_pages(node, kit):
     node.machine.start(100, A, kit.heap(policy=kit.BIND), kit.anon())
-    node.full(kit.placement())
+    node.full(kit.placement(rules=[kit.overriding()]))
     assert set(node.machine.policies(100).values()) == {kit.CXL}
     node.full()
     assert node.machine.policies(100) == {"[heap]": kit.BIND, "0x20000000": None}

@@ -6,15 +6,17 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memplace.kinds import ExistingPages, Mode, Policy
-from memplace.policy import (
+from memplace.calls import (
     CUT_ALIGNMENT,
     MAX_CALL_BYTES,
     MAX_CALL_RANGES,
     MAX_MOVE_BYTES,
     Action,
+    actions,
     calls,
 )
+from memplace.kinds import ExistingPages, Mode, Policy
+from memplace.policy import Move, Plan, Step
 
 GIB, MIB, KIB = 1 << 30, 1 << 20, 1 << 10
 CXL = Policy(Mode.PREFERRED_MANY, frozenset({1}))
@@ -213,3 +215,31 @@ def test_different_policies_and_flags_never_share_a_call():
 
 def test_no_actions_no_calls():
     assert list(calls([])) == []
+
+
+def step(start, previous=DRAM):
+    return Step(rule="r", start=start, end=start + MIB, policy=CXL, previous=previous, own=True)
+
+
+def move(start):
+    return Move(
+        rule="r",
+        start=start,
+        end=start + MIB,
+        nodes=CXL.nodes,
+        policy=CXL,
+        move_all=True,
+        bytes=4096,
+    )
+
+
+def test_policy_and_move_of_one_region_are_one_action():
+    plan = Plan(policies=(step(0), step(8 * MIB)), moves=(move(0), move(4 * MIB)))
+    made = actions(plan)
+    assert [(a.start, a.existing, a.move_all) for a in made] == [
+        (0, "Move", True),
+        (4 * MIB, "Move", True),
+        (8 * MIB, "Leave", False),
+    ]
+    assert [a.previous for a in made] == [DRAM, CXL, DRAM]
+    assert {a.policy for a in made} == {CXL}

@@ -7,8 +7,10 @@ from memplace.results import (
     RESERVE_BYTES,
     bytes_per_tier,
     explain_misplaced,
+    explain_own,
     merge_results,
     rule_report,
+    uneven_bytes,
 )
 
 MIB = 1 << 20
@@ -22,6 +24,7 @@ results = st.builds(
     numa_bytes=numa_bytes,
     misplaced_bytes=st.integers(0, 99),
     nodes=st.frozensets(st.integers(0, 3)),
+    own_regions=st.integers(0, 5),
 )
 
 
@@ -52,7 +55,7 @@ def test_merging_adds_everything_up(plans):
     flat = [result for results in plans for result in results]
     assert {r.rule for r in merged} == {r.rule for r in flat}
     assert len(merged) == len({r.rule for r in flat})
-    for field in ("regions", "bytes", "misplaced_bytes"):
+    for field in ("regions", "bytes", "misplaced_bytes", "own_regions"):
         assert sum(getattr(r, field) for r in merged) == sum(getattr(r, field) for r in flat)
     for result in merged:
         parts = [r for r in flat if r.rule == result.rule]
@@ -61,9 +64,12 @@ def test_merging_adds_everything_up(plans):
 
 
 def test_a_report_lists_numa_nodes_in_order():
-    report = rule_report(RuleResult(rule="r", regions=1, bytes=3, numa_bytes={2: 1, 0: 2}))
+    report = rule_report(
+        RuleResult(rule="r", regions=1, bytes=3, numa_bytes={2: 1, 0: 2}, own_regions=4)
+    )
     assert report.numa_nodes == (NodeBytes(id=0, bytes=2), NodeBytes(id=2, bytes=1))
     assert (report.name, report.regions, report.bytes, report.misplaced_bytes) == ("r", 1, 3, 0)
+    assert report.own_regions == 4
 
 
 def test_nothing_misplaced_needs_no_explanation():
@@ -96,3 +102,44 @@ def test_room_is_counted_over_all_wanted_nodes_and_unknown_ones_are_full():
     assert some_room is not None
     assert too_little is not None
     assert (some_room.reason, too_little.reason) == ("Failed", "TierFull")
+
+
+def spread(weights, **on_node):
+    numa_bytes = {int(node[1:]): size for node, size in on_node.items()}
+    return RuleResult(rule="i", numa_bytes=numa_bytes, nodes=frozenset(weights), weights=weights)
+
+
+def test_all_pages_on_one_of_the_nodes_are_not_interleaved():
+    explained = explain_misplaced(spread({0: 1, 1: 1}, n0=100 * MIB), {}, moved=True)
+    assert explained is not None
+    assert explained.reason == "Uneven"
+    assert "50Mi would have to change NUMA nodes" in explained.message
+    assert "100Mi on 0, 0 on 1" in explained.message
+
+
+def test_a_tenth_may_lie_elsewhere():
+    even = {0: 1, 1: 1}
+    assert uneven_bytes(spread(even, n0=60 * MIB, n1=40 * MIB)) == 0
+    assert uneven_bytes(spread(even, n0=61 * MIB, n1=39 * MIB)) == 11 * MIB
+
+
+def test_weights_are_what_it_is_measured_by():
+    weighted = {0: 3, 1: 1}
+    assert uneven_bytes(spread(weighted, n0=75 * MIB, n1=25 * MIB)) == 0
+    assert uneven_bytes(spread(weighted, n0=50 * MIB, n1=50 * MIB)) == 25 * MIB
+
+
+def test_what_lies_outside_of_the_nodes_is_misplaced_and_not_uneven():
+    assert uneven_bytes(spread({0: 1, 1: 1}, n0=50 * MIB, n1=50 * MIB, n2=99 * MIB)) == 0
+
+
+def test_a_few_huge_pages_are_never_even():
+    assert uneven_bytes(spread({0: 1, 1: 1, 2: 1}, n0=2 * MIB)) == 0
+    assert uneven_bytes(spread({}, n0=200 * MIB)) == 0
+
+
+def test_what_the_program_placed_itself_is_said():
+    told = explain_own([RuleResult(rule="a"), RuleResult(rule="b", own_regions=3)])
+    assert "rule b leaves 3 regions alone" in told
+    assert "override: true" in told
+    assert explain_own([RuleResult(rule="a")]) == ""

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from memplace.api import checks
 from memplace.api.v1alpha1 import LabelSelector, PlacementSpec, PolicySpec, RegionEntry, Rule
 from memplace.kinds import Mode, RegionKind
-from memplace.regions import Region, winner
+from memplace.matching import Matcher
+from memplace.regions import Region
 from memplace.validation import problems
 
 CXL = PolicySpec(mode=Mode.BIND, tiers=("cxl",))
@@ -25,34 +26,47 @@ def spec(*rules):
 
 entries = st.builds(
     RegionEntry,
-    type=st.sampled_from([RegionKind.ANONYMOUS, RegionKind.SHARED]),
+    type=st.sampled_from([RegionKind.HEAP, RegionKind.ANONYMOUS, RegionKind.SHARED]),
     name=st.sampled_from(["", "*", "a*", "ab"]),
     min_size=st.sampled_from(["", "1Ki", "2Ki"]),
     max_size=st.sampled_from(["", "2Ki", "4Ki"]),
-)
+    permissions=st.sampled_from(["", "", "rw-", "rwx"]),
+).filter(lambda e: e.type is not RegionKind.HEAP or not (e.name or e.permissions == "rwx"))
 rule_lists = st.lists(
     st.tuples(st.lists(entries, min_size=1, max_size=2), st.lists(entries, max_size=1)),
     min_size=1,
     max_size=3,
 ).map(lambda parts: [rule(f"r{i}", *e, exclude=tuple(x)) for i, (e, x) in enumerate(parts)])
-regions = st.builds(
-    lambda kind, size, name: Region(start=0, end=size, kind=kind, name=name),
-    st.sampled_from([RegionKind.ANONYMOUS, RegionKind.SHARED]),
-    st.sampled_from([512, 1024, 2048, 4096, 8192]),
-    st.sampled_from(["", "a", "ab", "b"]),
-)
 
 
-@given(rule_lists, st.lists(regions, max_size=8))
+@st.composite
+def address_spaces(draw):
+    address, found = 0, []
+    for _ in range(draw(st.integers(0, 8))):
+        start = address + draw(st.sampled_from([0, 512]))
+        address = start + draw(st.sampled_from([512, 1024, 2048, 4096, 8192]))
+        found.append(
+            Region(
+                start=start,
+                end=address,
+                kind=draw(st.sampled_from([RegionKind.ANONYMOUS, RegionKind.SHARED])),
+                name=draw(st.sampled_from(["", "a", "ab", "b"])),
+                permissions=draw(st.sampled_from(["rw-", "rwx", "---"])),
+            )
+        )
+    return found
+
+
+@given(rule_lists, address_spaces())
 def test_a_rule_that_is_called_pointless_never_wins(rules, regions):
     named = problems(spec(*rules))
-    for region in regions:
-        won = winner(tuple(rules), region)
+    for match in Matcher(rules).match(regions):
+        won = match.rule
         assert won is None or not any(f"spec.rules[{won.name[1:]}]" in text for text in named)
 
 
 def test_a_sensible_spec_has_no_problems():
-    assert problems(spec(rule("a", entry("Heap")), rule("b", entry(min_size="64Mi")))) == ()
+    assert problems(spec(rule("a", entry("Brk")), rule("b", entry(min_size="64Mi")))) == ()
 
 
 @pytest.mark.parametrize(
@@ -64,6 +78,11 @@ def test_a_sensible_spec_has_no_problems():
         (entry(min_size="1Mi"), entry(min_size="1Mi")),
         (entry(min_size="1Mi"), entry(min_size="2Mi", max_size="4Mi")),
         (entry(max_size="4Mi"), entry(max_size="4096Ki")),
+        (entry("Heap"), entry("Brk")),
+        (entry("Heap"), entry(name="io")),
+        (entry("Heap"), entry(permissions="rw-")),
+        (entry("File"), entry("File", permissions="r-x")),
+        (entry(process="a"), entry(process="a", min_size="1Mi")),
     ],
 )
 def test_a_rule_that_can_never_win_is_named_with_the_one_before_it(earlier, later):
@@ -76,7 +95,17 @@ def test_a_rule_that_can_never_win_is_named_with_the_one_before_it(earlier, late
 @pytest.mark.parametrize(
     ("earlier", "later"),
     [
-        (entry("Heap"), entry()),
+        (entry("Brk"), entry()),
+        (entry(), entry("Heap")),
+        (entry("Heap"), entry("Stack")),
+        (entry("Heap"), entry(permissions="rwx")),
+        (entry(), entry(permissions="r-x")),
+        (entry(permissions="rw-"), entry(permissions="r--")),
+        (entry(process="a"), entry(process="b")),
+        (entry(process="a"), entry()),
+        # The extent of what is called io is smaller than that of all.
+        (entry(max_size="4Mi"), entry(name="io", max_size="4Mi")),
+        (entry("Heap", min_size="4Mi"), entry(permissions="rw-", min_size="4Mi")),
         (entry(name="a"), entry()),
         (entry(name="a*"), entry(name="b")),
         (entry(min_size="2Mi"), entry(min_size="1Mi")),
@@ -96,7 +125,7 @@ def test_an_earlier_rule_with_an_exclude_takes_nothing_for_sure():
 
 def test_several_earlier_rules_may_take_it_all_together():
     found = problems(
-        spec(rule("a", entry("Heap")), rule("b", entry()), rule("c", entry("Heap"), entry()))
+        spec(rule("a", entry("Stack")), rule("b", entry()), rule("c", entry("Stack"), entry()))
     )
     assert len(found) == 1
     assert "a, b before" in found[0]

@@ -14,6 +14,7 @@ from msgspec import UNSET
 
 from memplace.api.v1alpha1 import (
     LabelSelector,
+    Migration,
     Operator,
     PlacementSpec,
     PolicySpec,
@@ -25,6 +26,10 @@ from memplace.kinds import ExistingPages, Mode, RegionKind
 from memplace.quantity import exact_bytes, is_size
 
 Finding = tuple[str, str]  # field, problem
+
+# What matching costs grows with each star, and a tenant writes the pattern.
+MAX_STARS = 8
+_MIN_BANDWIDTH, _MAX_BANDWIDTH = 1 << 20, 1 << 40
 
 NO_RULES = (
     "rules is empty: write at least one rule, for example "
@@ -55,10 +60,18 @@ NAME_NEEDS_TYPE = (
     "files are named by path"
 )
 PATH_NEEDS_TYPE = (
-    "path goes only with type File or Shared: remove path, or change type; "
+    "path goes only with type File, Shared or HugeTLB: remove path, or change type; "
     "anonymous memory is named by name"
 )
 PATH_START = "path is compared with the whole path: begin it with / or *, for example */model.bin"
+NEVER_EXECUTABLE = (
+    "memory of type Heap is never executable, so nothing can match: "
+    "change permissions, or write type Anonymous"
+)
+TOO_MANY_STARS = "a pattern may have at most 8 *: write it with fewer"
+BANDWIDTH_BOUNDS = (
+    "maxBandwidth is bytes per second: write at least 1Mi and at most 1Ti, for example 200Mi"
+)
 NOT_A_SIZE = (
     "write a size in bytes with an optional suffix k, M, G, T, P, Ki, Mi, Gi, Ti or Pi, "
     "for example 64Mi; less than 1024Pi"
@@ -86,6 +99,8 @@ def placement_errors(spec: PlacementSpec) -> Iterator[Finding]:
         yield "spec.rules", SAME_RULE_NAME
     for i, rule in enumerate(spec.rules):
         yield from _rule(f"spec.rules[{i}]", rule)
+    if spec.migration is not UNSET:
+        yield from _migration("spec.migration.maxBandwidth", spec.migration)
 
 
 def tier_errors(name: str, spec: TierSpec) -> Iterator[Finding]:
@@ -125,10 +140,15 @@ def _rule(field: str, rule: Rule) -> Iterator[Finding]:
 def _entry(field: str, entry: RegionEntry) -> Iterator[Finding]:
     if entry.name and entry.type not in (RegionKind.ANONYMOUS, RegionKind.SHARED):
         yield field, NAME_NEEDS_TYPE
-    if entry.path and entry.type not in (RegionKind.FILE, RegionKind.SHARED):
+    if entry.path and entry.type not in (
+        RegionKind.FILE,
+        RegionKind.SHARED,
+        RegionKind.HUGETLB,
+    ):
         yield field, PATH_NEEDS_TYPE
-    if entry.path and entry.path[0] not in "/*?[":
-        yield f"{field}.path", PATH_START
+    if entry.type is RegionKind.HEAP and entry.permissions.endswith("x"):
+        yield field, NEVER_EXECUTABLE
+    yield from _patterns(field, entry)
     sizes = dict(_sizes(entry))
     bad = [key for key, size in sizes.items() if not is_size(size)]
     yield from ((f"{field}.{key}", NOT_A_SIZE) for key in bad)
@@ -138,6 +158,22 @@ def _entry(field: str, entry: RegionEntry) -> Iterator[Finding]:
         and exact_bytes(sizes["minSize"]) > exact_bytes(sizes["maxSize"])
     ):
         yield field, MIN_ABOVE_MAX
+
+
+def _patterns(field: str, entry: RegionEntry) -> Iterator[Finding]:
+    if entry.path and entry.path[0] not in "/*?[":
+        yield f"{field}.path", PATH_START
+    for key in ("name", "path", "process"):
+        if getattr(entry, key).count("*") > MAX_STARS:
+            yield f"{field}.{key}", TOO_MANY_STARS
+
+
+def _migration(field: str, migration: Migration) -> Iterator[Finding]:
+    text = migration.max_bandwidth
+    if text and not is_size(text):
+        yield field, NOT_A_SIZE
+    elif text and not _MIN_BANDWIDTH <= exact_bytes(text) <= _MAX_BANDWIDTH:
+        yield field, BANDWIDTH_BOUNDS
 
 
 def _sizes(entry: RegionEntry) -> Iterator[tuple[str, str]]:

@@ -38,6 +38,7 @@ LabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=_LABEL_KEY)
 LabelValue = Annotated[str, Meta(max_length=63, pattern=_LABEL_VALUE)]
 Glob = Annotated[str, Meta(min_length=1, max_length=253)]
 PathGlob = Annotated[str, Meta(min_length=1, max_length=1024)]
+Permissions = Annotated[str, Meta(min_length=3, max_length=3, pattern=r"^[-r][-w][-x]\Z")]
 Size = Annotated[str, Meta(min_length=1, max_length=32)]
 NumaId = Annotated[int, Meta(ge=0, le=1023)]
 
@@ -87,6 +88,8 @@ class RegionEntry(_Spec, frozen=True):
     path: PathGlob = ""
     min_size: Size = ""
     max_size: Size = ""
+    permissions: Permissions = ""
+    process: PathGlob = ""
 
     @property
     def min_bytes(self) -> int:
@@ -114,6 +117,7 @@ class Rule(_Spec, frozen=True):
     policy: PolicySpec
     exclude: Annotated[tuple[RegionEntry, ...], Meta(max_length=16)] = ()
     existing_pages: ExistingPages | UnsetType = UNSET
+    override: bool = False
 
     @property
     def existing(self) -> ExistingPages:
@@ -123,12 +127,24 @@ class Rule(_Spec, frozen=True):
         return ExistingPages.MOVE if self.policy.mode.takes_nodes else ExistingPages.LEAVE
 
 
+class Migration(_Spec, frozen=True):
+    """How fast pages move."""
+
+    max_bandwidth: Size = ""
+
+    @property
+    def max_bytes_per_second(self) -> int | None:
+        """The most bytes to move in a second on one node; None when not given."""
+        return parse_quantity(self.max_bandwidth) if self.max_bandwidth else None
+
+
 class PlacementSpec(_Spec, frozen=True):
     """The spec of a MemoryPlacement."""
 
     selector: LabelSelector
     rules: Annotated[tuple[Rule, ...], Meta(max_length=16)]
     containers: Annotated[tuple[DnsLabel, ...], Meta(max_length=64)] | UnsetType = UNSET
+    migration: Migration | UnsetType = UNSET
 
     def selects_container(self, name: str) -> bool:
         """Return whether the container of that name is meant; by default each is."""
@@ -271,6 +287,7 @@ class RuleReport(_Status, frozen=True):
     bytes: int = 0
     numa_nodes: tuple[NodeBytes, ...] = ()
     misplaced_bytes: int = 0
+    own_regions: int = 0
 
 
 class ContainerReport(_Status, frozen=True):

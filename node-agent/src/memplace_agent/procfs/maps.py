@@ -23,6 +23,7 @@ class Mapping:
     Attributes:
         start: First address.
         end: First address after it.
+        permissions: Such as ``rw-``.
         shared: MAP_SHARED.
         inode: 0 for memory without a file.
         path: The last column: a path, a name in brackets, or empty; newlines unescaped.
@@ -30,6 +31,7 @@ class Mapping:
 
     start: int
     end: int
+    permissions: str
     shared: bool
     inode: int
     path: str
@@ -60,6 +62,7 @@ def _mapping(line: str, number: int) -> Mapping:
     return Mapping(
         start=int(match["start"], 16),
         end=int(match["end"], 16),
+        permissions=match["perms"][:3],
         shared=match["perms"][3] == "s",
         inode=int(match["inode"]),
         path=_unescape(match["path"] or ""),
