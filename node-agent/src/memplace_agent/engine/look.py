@@ -190,6 +190,7 @@ class Looker:
         for identity in gone:
             del container._processes[identity]
             self.mover.forget(identity)
+            self.hands.setter.forget(identity)
         for pid in container._looked.keys() - members:
             del container._looked[pid]
         container.contention.keep(container._processes.keys())

@@ -130,6 +130,8 @@ class Reconciler:
             state.listed[container_id].assignment = assignment
         for container_id in state.followed.keys() - state.view.assignments.keys():
             self._drop(container_id)
+        winners = {assignment.winner.uid for assignment in state.view.assignments.values()}
+        self._wanted = {uid: known for uid, known in self._wanted.items() if uid in winners}
         self._set_due()
         parts.due.changed(delta(before, state.view), parts.clock())
         supported = parts.unsupported is None
