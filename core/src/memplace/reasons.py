@@ -81,7 +81,7 @@ class Reason(StrEnum):
     )
     SHARED_NOT_SUPPORTED = (
         "SharedNotSupported",
-        "A rule means memory that other processes may map; that is not placed yet.",
+        "A rule means memory that other processes may map; that memory is left alone.",
         Trait.FAILURE,
     )
     TIER_FULL = (
@@ -96,7 +96,7 @@ class Reason(StrEnum):
     )
     UNEVEN = (
         "Uneven",
-        "Pages of a rule that interleaves are on its NUMA nodes, but not spread over them.",
+        "Memory that is to interleave lies unevenly; pages that exist are not spread.",
         Trait.FAILURE,
     )
     CONTENDED = (

@@ -401,3 +401,18 @@ def test_a_policy_whose_text_is_cut_off_is_given_back(node, kit):
     assert node.full(kit.placement())[ONE].state == "Placed"
     node.full()
     assert node.machine.policies(100)["[heap]"] is None
+
+
+def test_thousands_of_processes_keep_no_other_container_waiting(node, kit):
+    for number in range(30):
+        node.machine.start(100 + number, A, kit.heap(pages=1))
+    node.machine.start(900, B, kit.heap())
+    looker = node.reconciler._parts.looker
+    ticks = iter(range(1 << 30))
+    looker.cost = lambda: next(ticks) * 0.1  # each process takes a tenth of a second
+    reports = node.full(kit.placement(), pods=[kit.pod(ids="ab")], seconds=0.3)
+    assert node.machine.policies(900)["[heap]"] == kit.CXL
+    assert reports[ONE].state == "Moving"
+    assert node.machine.policies(129)["[heap]"] is None
+    assert node.run(60)[ONE].state == "Placed"
+    assert node.machine.policies(129)["[heap]"] == kit.CXL

@@ -354,7 +354,7 @@ def test_a_container_behind_a_kernel_of_its_own_is_said_after_a_while(node, kit)
 
 def test_a_vast_reservation_costs_no_more_calls_than_its_memory(node, kit):
     node.machine.start(100, A, kit.anon(1 << 40, 14 << 40, pages={0: 16384}))
-    report = node.full(kit.placement(), seconds=600)[ONE]
+    report = node.full(kit.placement(), seconds=240)[ONE]
     assert node.machine.policies(100)[hex(1 << 40)] == kit.CXL
     assert len(node.machine.calls) <= 64
     assert (report.state, report.rules[0].bytes) == ("Placed", 16384 << 12)

@@ -113,7 +113,7 @@ def test_the_schema_and_the_struct_are_one(plural: str, part: str, struct: type)
 def test_a_difference_is_found_at_any_depth() -> None:
     schema = schema_of("memoryplacements", "spec")
     entry = schema["properties"]["rules"]["items"]["properties"]["regions"]["items"]
-    entry["properties"]["colour"] = {"type": "string"}
+    entry["properties"]["nice"] = {"type": "string"}
     entry["properties"]["type"]["enum"] = ["Heap"]
     entry["properties"]["path"]["maxLength"] = 9
     entry["required"] = []
@@ -141,36 +141,17 @@ def _parts(path: Path) -> set[str]:
     return set(properties) & {"spec", "status"}
 
 
-# Per key of a region entry a value that says no to REGION, which an entry with nothing but
-# a type says yes to.
+# Per key of a region entry a value that says no to the region below, which an entry with
+# nothing but a type says yes to.
 NARROWED = {
-    "type": RegionKind.FILE,
+    "type": RegionKind.STACK,
     "name": "one",
     "path": "/one",
     "min_size": "2Mi",
     "max_size": "4Ki",
-    "permissions": "r-x",
+    "permissions": "r--",
     "process": "one",
 }
-WIDE = RegionEntry(RegionKind.SHARED)
-REGION = Region(
-    start=0, end=1 << 20, kind=RegionKind.SHARED, shared=True, name="other", path="/other"
-)
-
-
-def rule(name: str, entry: RegionEntry) -> Rule:
-    return Rule(name=name, regions=(entry,), policy=PolicySpec(mode=Mode.BIND, tiers=("cxl",)))
-
-
-def matches(entry: RegionEntry) -> bool:
-    (match,) = Matcher([rule("r", entry)]).match([REGION], ProcessName("other", "/other"))
-    return match.rule is not None
-
-
-def covers(wider: RegionEntry, entry: RegionEntry) -> bool:
-    selector = LabelSelector(match_labels={"app": "x"})
-    rules = (rule("wide", wider), rule("narrow", entry))
-    return bool(problems(PlacementSpec(selector=selector, rules=rules)))
 
 
 def test_each_key_of_an_entry_is_tried_here() -> None:
@@ -178,8 +159,26 @@ def test_each_key_of_an_entry_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("key", NARROWED)
-def test_matches_and_covers_read_each_key_of_an_entry(key: str) -> None:
-    narrow = msgspec.structs.replace(WIDE, **{key: NARROWED[key]})
-    assert matches(WIDE) and not matches(narrow)
-    assert not covers(narrow, WIDE)
-    assert covers(WIDE, narrow) is (key != "type")
+def test_matching_and_validation_read_each_key_of_an_entry(key: str) -> None:
+    # Only files have a path, and only anonymous memory has a name.
+    wide = RegionEntry(RegionKind.FILE if key == "path" else RegionKind.ANONYMOUS)
+    narrow = msgspec.structs.replace(wide, **{key: NARROWED[key]})
+    assert means(wide, wide.type) and not means(narrow, wide.type)
+    assert not covers(narrow, wide)
+    assert covers(wide, narrow) is (key != "type")
+
+
+def means(entry: RegionEntry, kind: RegionKind) -> bool:
+    region = Region(start=0, end=1 << 20, kind=kind, permissions="rw-", name="other", path="/other")
+    (match,) = Matcher((a_rule("a", entry),)).match([region], ProcessName("other", "/other"))
+    return match.rule is not None
+
+
+def covers(wider: RegionEntry, entry: RegionEntry) -> bool:
+    """Whether a rule with `entry` is pointless behind one with `wider`."""
+    rules = (a_rule("a", wider), a_rule("b", entry))
+    return bool(problems(PlacementSpec(selector=LabelSelector(), rules=rules)))
+
+
+def a_rule(name: str, entry: RegionEntry) -> Rule:
+    return Rule(name=name, regions=(entry,), policy=PolicySpec(Mode.BIND, ("cxl",)))

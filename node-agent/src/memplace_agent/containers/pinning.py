@@ -68,3 +68,9 @@ class Pinner:
             yield Pinned(pid, known, pidfd)
         finally:
             os.close(pidfd)
+
+    @contextlib.contextmanager
+    def pidfd(self, pid: int, is_member: IsMember, identity: int) -> Iterator[PidFd]:
+        """As `pin`, for those who need nothing but the descriptor."""
+        with self.pin(pid, is_member, identity) as pinned:
+            yield pinned.pidfd

@@ -152,6 +152,7 @@ class Engine:
                     mover=self.mover,
                     metrics=self.metrics,
                     clock=system.clock,
+                    cost=system.cost,
                     merges_pages=partial(merges_pages, host),
                     tick=self.tick,
                 ),

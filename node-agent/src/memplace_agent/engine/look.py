@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -35,11 +35,13 @@ from memplace_agent.engine.survey import Survey
 from memplace_agent.errors import ProcessGone
 from memplace_agent.metrics import Metrics
 from memplace_agent.procfs.process import Reason as Why
-from memplace_agent.syscalls import PidFd
 
 __all__ = ["Container", "Looker", "Seen"]
 
 log = logging.getLogger(__name__)
+
+# Who has thousands of processes does not keep others waiting: the next look goes on.
+_BUDGET_S = 1.0
 
 # Pages of a process whose mappings stay as they are are looked at this often.
 _SAMPLE_AGAIN_S = 60.0
@@ -48,6 +50,7 @@ _SAMPLE_AGAIN_S = 60.0
 @dataclass(slots=True)
 class _Process:
     # What the last look found in a process.
+    pid: int
     outcome: Outcome | None = None
     problem: Problem | None = None
     wanted: Wanted | None = None
@@ -69,6 +72,8 @@ class Container:
     cancel: threading.Event = field(default_factory=threading.Event)
     contention: Contention = field(default_factory=Contention)
     _processes: dict[int, _Process] = field(default_factory=dict)
+    # By pid, when it was looked at last.
+    _looked: dict[int, float] = field(default_factory=dict)
 
     def follow(self, wanted: Wanted) -> bool:
         """Take what it is to have from now on; returns whether that is something else.
@@ -105,12 +110,14 @@ class Seen:
         unseen: Why others could not be, one each.
         changed: Something was changed.
         failed: Something failed.
+        is_whole: No process is left to the next look.
     """
 
     outcomes: tuple[Outcome, ...]
     unseen: tuple[Problem, ...]
     changed: bool
     failed: bool
+    is_whole: bool
 
 
 @dataclass(slots=True)
@@ -123,6 +130,7 @@ class Looker:
     mover: Mover
     metrics: Metrics
     clock: Callable[[], float]
+    cost: Callable[[], float]
     merges_pages: Callable[[], bool]
     tick: Callable[[], None] = lambda: None
     _backoffs: Backoffs[int] = field(
@@ -136,24 +144,57 @@ class Looker:
             OSError: They can't be listed.
         """
         is_member = member_test(self.pinner.host, ref)
+        members = read_members(ref)
         found: dict[int, _Process] = {}
-        changed = False
-        for pid in sorted(read_members(ref)):
+        looked_at: set[int] = set()
+        changed, until = False, self.cost() + _BUDGET_S
+        # Those that were looked at longest ago come first.
+        for pid in sorted(members, key=lambda pid: (container._looked.get(pid, 0.0), pid)):
+            if looked_at and self.cost() > until:
+                break
             self.tick()
+            looked_at.add(pid)
+            container._looked[pid] = self.clock()
             with contextlib.suppress(ProcessGone), self.pinner.pin(pid, is_member) as pinned:
-                known = container._processes.get(pinned.identity) or _Process()
+                known = container._processes.get(pinned.identity) or _Process(pid)
                 changed |= pinned.identity not in container._processes
                 found[pinned.identity] = known
                 container._processes[pinned.identity] = known
                 changed |= self._process(container, pinned, known, ref, is_member)
                 continue
             self.metrics.processes_gone.inc()
-        gone = container._processes.keys() - found.keys()
-        for identity in gone | {i for i, each in found.items() if _is_gone(each)}:
-            container._processes.pop(identity, None)
+        changed |= self._forget_gone(container, members, looked_at, found)
+        new = len(members - container._looked.keys())
+        return _sum(
+            tuple(container._processes.values()),
+            changed=changed,
+            new=new,
+            is_whole=len(looked_at) == len(members),
+        )
+
+    def _forget_gone(
+        self,
+        container: Container,
+        members: frozenset[int],
+        looked_at: set[int],
+        found: dict[int, _Process],
+    ) -> bool:
+        # Returns whether any is gone.
+        gone = [
+            identity
+            for identity, each in container._processes.items()
+            if each.pid not in members
+            or _is_gone(each)
+            or (each.pid in looked_at and identity not in found)
+        ]
+        for identity in gone:
+            del container._processes[identity]
             self.mover.forget(identity)
+            self.hands.setter.forget(identity)
+        for pid in container._looked.keys() - members:
+            del container._looked[pid]
         container.contention.keep(container._processes.keys())
-        return _sum(tuple(container._processes.values()), changed=changed or bool(gone))
+        return bool(gone)
 
     def keep(self, identities: frozenset[int]) -> None:
         """Forget all processes but these."""
@@ -290,7 +331,7 @@ class Looker:
         return MoveOrder(
             identity=identity,
             pid=pid,
-            pin=partial(_pidfd, self.pinner, pid, is_member, identity),
+            pin=partial(self.pinner.pidfd, pid, is_member, identity),
             namespace=placement.namespace,
             container=container.wanted.container_id,
             placement=placement.uid,
@@ -304,12 +345,6 @@ class Looker:
             cgroup=ref.path,
             limit=migration.max_bytes_per_second if migration else None,
         )
-
-
-@contextlib.contextmanager
-def _pidfd(pinner: Pinner, pid: int, is_member: IsMember, identity: int) -> Iterator[PidFd]:
-    with pinner.pin(pid, is_member, identity) as pinned:
-        yield pinned.pidfd
 
 
 def _grouped(
@@ -350,8 +385,11 @@ def _is_gone(process: _Process) -> bool:
     return process.problem is not None and process.problem.reason is Reason.PROCESS_GONE
 
 
-def _sum(processes: Sequence[_Process], *, changed: bool) -> Seen:
+def _sum(processes: Sequence[_Process], *, changed: bool, new: int, is_whole: bool) -> Seen:
     outcomes = tuple(each.outcome for each in processes if each.outcome)
     unseen = tuple(each.problem for each in processes if each.problem)
+    if new:
+        text = f"{new} processes have not been looked at yet"
+        unseen = (*unseen, Problem(Reason.TRY_AGAIN, text))
     failed = bool(unseen) or any(outcome.problems for outcome in outcomes)
-    return Seen(outcomes, unseen, changed, failed)
+    return Seen(outcomes, unseen, changed, failed, is_whole)

@@ -106,6 +106,8 @@ class Reconciler:
         self._finder = Finder(parts.host, parts.clock)
         self._undoing = Undoing()
         self._wanted: dict[str, Wanted] = {}
+        # Containers with processes that are left to the next look.
+        self._unfinished: set[str] = set()
 
     @property
     def tiers(self) -> Mapping[str, NodeSet]:
@@ -131,6 +133,8 @@ class Reconciler:
             state.listed[container_id].assignment = assignment
         for container_id in state.followed.keys() - state.view.assignments.keys():
             self._drop(container_id)
+        winners = {assignment.winner.uid for assignment in state.view.assignments.values()}
+        self._wanted = {uid: known for uid, known in self._wanted.items() if uid in winners}
         self._set_due()
         parts.due.changed(delta(before, state.view), parts.clock())
         supported = parts.unsupported is None
@@ -173,6 +177,9 @@ class Reconciler:
         finally:
             took = parts.cost() - begin
             parts.due.done(look, outcome, took_s=took, now=parts.clock())
+        if look.container_id in self._unfinished:
+            parts.due.changed((look.container_id,), parts.clock())
+        self._unfinished.clear()
         return True
 
     def next_at(self) -> float | None:
@@ -278,6 +285,8 @@ class Reconciler:
             contended=followed.container.contention.message,
             was_placed=followed.placed == spec,
         )
+        if not seen.is_whole:
+            self._unfinished.add(container_id)
         state = followed.report.state
         followed.placed = spec if state is ContainerState.PLACED else None
         if seen.changed or state is ContainerState.MOVING:
