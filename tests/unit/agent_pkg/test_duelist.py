@@ -54,6 +54,15 @@ def test_what_is_new_is_looked_at_once_in_the_time_it_takes_to_gather_changes():
     assert planner.run(0.21) == ["a"]
 
 
+def test_what_changes_is_looked_at_again_soon_however_long_a_look_takes():
+    planner = Planner(a="ns")
+    planner.took_s = 0.2
+    planner.outcome = lambda _: Outcome.CHANGED
+    planner.run(30)
+    gaps = [later - sooner for (sooner, _), (later, _) in itertools.pairwise(planner.looks)]
+    assert max(gaps) < 1.2 * PACE.fast_s + planner.took_s
+
+
 def test_changes_that_come_together_are_one_look():
     planner = Planner(a="ns")
     planner.run(100)
@@ -131,11 +140,12 @@ def test_the_last_backoff_is_the_longest():
     assert times[-1] - times[-2] == pytest.approx(300, abs=1)
 
 
-def test_a_container_that_is_costly_to_look_at_is_left_alone_in_proportion():
+@pytest.mark.parametrize(("outcome", "share"), [(Outcome.QUIET, 0.01), (Outcome.CHANGED, 0.1)])
+def test_a_container_that_is_costly_to_look_at_is_left_alone_in_proportion(outcome, share):
     planner = Planner(big="ns")
     planner.took_s = 1.0
-    planner.outcome = lambda _: Outcome.CHANGED
-    assert len(planner.run(1000)) <= 11  # 1 % of the time
+    planner.outcome = lambda _: outcome
+    assert len(planner.run(1000)) <= share * 1000 + 1
 
 
 def test_edits_without_end_cost_a_bounded_share():

@@ -192,3 +192,18 @@ def test_those_that_are_gone_are_forgotten_but_not_what_holds_a_thread():
     quarantine.keep(set())
     assert quarantine.refusal("back", "g", 1) is None
     assert quarantine.refusal("held", "g", 1e6)
+
+
+def test_it_tells_what_calls_have_cost_that_count() -> None:
+    def work(_turn: object) -> None:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    pool = Pool()
+    pool.run(work, target=1, group="ns", deadline_s=5)
+    assert 0.02 <= pool.spent_s < 0.2
+    before = pool.spent_s
+    pool.run(work, target=1, group="ns", deadline_s=5, counts=False)
+    pool.run(lambda _turn: time.sleep(0.05), target=1, group="ns", deadline_s=5)
+    assert pool.spent_s - before < 0.02

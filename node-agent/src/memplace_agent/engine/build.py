@@ -58,7 +58,7 @@ class System:
         ask: Tells where pages are.
         senses: Reads pressure and room.
         clock: Seconds, only forward.
-        cost: Seconds that work takes, of any clock.
+        cost: Seconds that work takes, of any clock; None for processor time.
     """
 
     kernel: Kernel
@@ -67,7 +67,7 @@ class System:
     senses: SensesLike
     ask: PageNodes = page_nodes
     clock: Callable[[], float] = time.monotonic
-    cost: Callable[[], float] = time.perf_counter
+    cost: Callable[[], float] | None = None
 
 
 def running_system(host: HostFs, kernel: Kernel, features: Features) -> System:
@@ -108,6 +108,7 @@ class Engine:
             tick=self.move_tick,
             guard=self._guard,
             moved=self._moved,
+            finished=self._finished,
         )
 
     def _guard(self, order: MoveOrder, pidfd: PidFd, work: Work) -> None:
@@ -117,7 +118,16 @@ class Engine:
             group=order.namespace,
             deadline_s=_MOVE_DEADLINE_S,
             pidfd=pidfd,
+            counts=False,
         )
+
+    def _finished(self, order: MoveOrder) -> None:
+        if self._reconciler is not None:
+            self._reconciler.moved(order.container)
+
+    def _cost(self) -> float:
+        # Not what the wall says: a node that is busy with others makes no look dearer.
+        return time.thread_time() + self.pool.spent_s
 
     def _moved(self, order: MoveOrder, size: int) -> None:
         # A policy of several nodes is of one tier nearly always; the bytes of others are
@@ -152,17 +162,17 @@ class Engine:
                     mover=self.mover,
                     metrics=self.metrics,
                     clock=system.clock,
-                    cost=system.cost,
+                    cost=system.cost or time.perf_counter,
                     merges_pages=partial(merges_pages, host),
                     tick=self.tick,
                 ),
                 undoer=Undoer(pinner, hands, store, self.tick),
                 due=DueList(Pace(slow_s=settings.audit_s)),
-                pulse=Pulse(host, system.clock, system.cost),
+                pulse=Pulse(host, system.clock, system.cost or self._cost),
                 metrics=self.metrics,
                 unsupported=self.features.error,
                 clock=system.clock,
-                cost=system.cost,
+                cost=system.cost or self._cost,
                 tick=self.tick,
             )
         )

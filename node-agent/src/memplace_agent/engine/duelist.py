@@ -48,7 +48,7 @@ class Pace:
         first_backoff_s: After a failure; doubled by each one more.
         last_backoff_s: At most this long after a failure.
         audit_rest: A look that nothing asked for waits this many times what the last one took.
-        change_rest: The same, of one that a change asked for.
+        change_rest: The same, of one that a change asked for, or that follows a change.
     """
 
     coalesce_s: float = 0.2
@@ -213,11 +213,12 @@ class DueList:
         if outcome is Outcome.FAILED:
             return max(self._backoffs.failed(container_id, now), entry.rested_at)
         self._backoffs.succeeded(container_id)
+        rested_at = entry.rested_at
         if outcome is Outcome.CHANGED:
-            entry.interval_s = self._pace.fast_s
+            entry.interval_s, rested_at = self._pace.fast_s, entry.rested_for_change_at
         wait = entry.interval_s * _spread(container_id)
         entry.interval_s = min(self._pace.slow_s, entry.interval_s * self._pace.growth)
-        return max(now + wait, entry.rested_at)
+        return max(now + wait, rested_at)
 
     def _set_due(self, entry: _Entry, at: float) -> None:
         if at == entry.due_at:

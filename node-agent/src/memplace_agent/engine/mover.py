@@ -103,6 +103,7 @@ class Mover:
         tick: Callable[[], None] = lambda: None,
         guard: Guard = unguarded,
         moved: Callable[[MoveOrder, int], None] = lambda _order, _size: None,
+        finished: Callable[[MoveOrder], None] = lambda _order: None,
     ) -> None:
         """Make one; `run` starts it.
 
@@ -116,6 +117,7 @@ class Mover:
             tick: Called at each turn, for a watchdog.
             guard: Makes a batch's calls so that they may be given up.
             moved: Told of bytes that arrived.
+            finished: Told of orders with nothing left to move.
         """
         self._kernel = kernel
         self._look = look
@@ -126,6 +128,7 @@ class Mover:
         self._tick = tick
         self._guard = guard
         self._moved = moved
+        self._finished = finished
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._jobs: dict[int, dict[JobKey, Job]] = {}
@@ -331,6 +334,9 @@ class Mover:
             elif batch.cost:
                 job.error = ""
                 self._of(job).delay = 0.0
+            is_finished = not job.parts and not job.dropped
+        if is_finished:
+            self._finished(order)
 
     def _stayed(self, job: Job, batch: Batch, room: Grant, now: float) -> None:
         # What stays for want of room is no failure of its region. Without room the next

@@ -73,6 +73,7 @@ class _Task:
     target: Hashable
     started_at: float | None = None
     is_done: bool = False
+    counts: bool = True
     result: Any = None
     error: BaseException | None = None
 
@@ -107,6 +108,7 @@ class Pool:
         self._size = size
         self._working = 0
         self._made = 0
+        self._spent_s = 0.0
         for _ in range(size):
             self._start()
 
@@ -122,6 +124,12 @@ class Pool:
         with self._changed:
             return self._working > 0
 
+    @property
+    def spent_s(self) -> float:
+        """Processor time, in seconds, of all calls so far that count."""
+        with self._changed:
+            return self._spent_s
+
     def run(
         self,
         call: Callable[[Turn], T],
@@ -130,6 +138,7 @@ class Pool:
         group: str,
         deadline_s: float,
         pidfd: int = -1,
+        counts: bool = True,
     ) -> T:
         """Make a call and return what it returns, or raise what it raises.
 
@@ -139,6 +148,7 @@ class Pool:
             group: The namespace, whose share of lost threads it counts against.
             deadline_s: Seconds for a thread to be free, and again for the call itself.
             pidfd: The call gets a duplicate of it.
+            counts: Whether the time it takes adds to `spent_s`.
 
         Raises:
             Stuck: It missed the deadline; or it, or too many of its group, did before.
@@ -149,6 +159,7 @@ class Pool:
             if refusal:
                 raise Stuck(refusal)
             task = _Task(call, Turn(os.dup(pidfd) if pidfd >= 0 else -1), target)
+            task.counts = counts
             self._tasks.append(task)
             self._changed.notify_all()
             self._wait(task, deadline_s)
@@ -201,8 +212,11 @@ class Pool:
                 task = self._tasks.popleft()
                 task.started_at = self._clock()
                 self._changed.notify_all()
+            begin = time.thread_time()
             result, error = _carry_out(task)
+            spent = time.thread_time() - begin
             with self._changed:
+                self._spent_s += spent * task.counts
                 if task.turn.is_given_up:
                     self._quarantine.returned(task.target)
                     if self._working >= self._size:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -106,6 +107,8 @@ class Reconciler:
         self._finder = Finder(parts.host, parts.clock)
         self._undoing = Undoing()
         self._wanted: dict[str, Wanted] = {}
+        # Filled by another thread.
+        self._moved: deque[str] = deque()
         # Containers with processes that are left to the next look.
         self._unfinished: set[str] = set()
 
@@ -182,6 +185,10 @@ class Reconciler:
         self._unfinished.clear()
         return True
 
+    def moved(self, container_id: str) -> None:
+        """Take the news that moves in a container have ended; from any thread."""
+        self._moved.append(container_id)
+
     def next_at(self) -> float | None:
         """Return when a container is due next; None if none will be."""
         return self._parts.due.next_at()
@@ -190,7 +197,8 @@ class Reconciler:
         """Do what no event asks for: feel who has changed, read the node, forget who is gone."""
         parts, state = self._parts, self._state
         refs = {id_: each.ref for id_, each in state.followed.items() if each.ref}
-        parts.due.changed(parts.pulse.beat(refs), parts.clock())
+        moved = {self._moved.popleft() for _ in range(len(self._moved))}
+        parts.due.changed(moved | parts.pulse.beat(refs), parts.clock())
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
         tiers = state.machine.tiers

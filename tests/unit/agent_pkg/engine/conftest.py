@@ -63,6 +63,7 @@ class Bench:
 
     def __post_init__(self):
         self.looks = 0
+        self.finished = []
         self.mover = Mover(
             self.machine,
             self.look,
@@ -70,6 +71,7 @@ class Bench:
             Pacer(Limits(bandwidth=self.bandwidth), self.clock.now),
             supported_flags=self.flags,
             clock=self.clock,
+            finished=self.finished.append,
         )
 
     def look(self, pidfd, order, ranges):

@@ -25,6 +25,14 @@ def test_a_probe_goes_first_then_batches_of_64_mib(bench, region):
     assert bench.mover.progress() == ()
 
 
+def test_an_order_is_called_finished_once_and_not_before(bench, region):
+    bench.queue(100, region(BASE, 512 * MIB))
+    bench.mover.step()
+    assert bench.finished == []
+    bench.run(5)
+    assert [order.identity for order in bench.finished] == [100]
+
+
 def test_nothing_is_moved_faster_than_the_bandwidth(make, region):
     bench = make(bandwidth=100 * MIB)
     bench.queue(100, region(BASE, 4 * GIB))
