@@ -51,6 +51,7 @@ def reason(
     progress: tuple[Progress, ...] = (),
     contended: str = "",
     was_placed: bool = True,
+    is_fresh: bool = False,
 ) -> str:
     report = judge(
         "app",
@@ -60,6 +61,7 @@ def reason(
         progress=progress,
         contended=contended,
         was_placed=was_placed,
+        is_fresh=is_fresh,
     )
     return report.reason
 
@@ -147,3 +149,20 @@ def test_pages_that_do_not_interleave_are_not_placed() -> None:
         weights={0: 1, CXL: 1},
     )
     assert reason(seen(Plan(rules=(result,)))) == "Uneven"
+
+
+@pytest.mark.parametrize(
+    ("was_placed", "is_fresh", "expected"),
+    [(True, True, "Placed"), (True, False, "Moving"), (False, True, "Moving")],
+)
+def test_new_memory_on_its_way_makes_no_placement_unplaced_at_once(
+    was_placed: bool, is_fresh: bool, expected: str
+) -> None:
+    new = outcome(32 * MIB)
+    assert reason(new, was_placed=was_placed, is_fresh=is_fresh) == expected
+
+
+def test_new_memory_that_does_not_fit_is_told_at_once() -> None:
+    full = [stuck(WaitReason.TIER_FULL)]
+    report = judge("app", "id", [outcome(32 * MIB)], progress=full, was_placed=True, is_fresh=True)
+    assert report.reason == Reason.TIER_FULL

@@ -86,6 +86,7 @@ def judge(
     progress: Iterable[Progress] = (),
     contended: str = "",
     was_placed: bool = False,
+    is_fresh: bool = False,
 ) -> ContainerReport:
     """Sum up the processes of a container.
 
@@ -97,13 +98,15 @@ def judge(
         progress: Of the mover, for this container.
         contended: Who takes turns with memplace over which region; empty if nobody does.
         was_placed: Whether the last report, under the same spec, called it Placed.
+        is_fresh: Whether all was in place a moment ago, so that what is not is new memory
+            on its way, however much: that is no reason to call the placement unplaced.
     """
     results = merge_results(outcome.results for outcome in outcomes)
     moves = {each.rule: each for each in progress}
     verdict = (
         _of_processes(outcomes, unseen)
-        or _of_rules(results, moves, was_placed=was_placed)
-        or _of_changes(outcomes, unseen)
+        or _of_rules(results, moves, was_placed=was_placed, is_fresh=is_fresh)
+        or _of_changes(outcomes, unseen, is_fresh=was_placed and is_fresh)
         or _PLACED
     )
     if contended and verdict.state is not ContainerState.FAILED:
@@ -148,9 +151,11 @@ def _of_rules(
     moves: Mapping[str, Progress],
     *,
     was_placed: bool,
+    is_fresh: bool,
 ) -> Verdict | None:
     is_stuck = any(_is_stuck(moves.get(result.rule)) for result in results)
-    if was_placed and not is_stuck and all(map(_newly_allocated, results)):
+    is_new = is_fresh or all(map(_newly_allocated, results))
+    if was_placed and not is_stuck and is_new and not any(map(uneven_bytes, results)):
         return None
     found = (_of_rule(result, moves.get(result.rule)) for result in results)
     return min(
@@ -187,7 +192,11 @@ def _is_stuck(move: Progress | None) -> bool:
     return move is not None and move.wait in (WaitReason.BACKOFF, WaitReason.TIER_FULL)
 
 
-def _of_changes(outcomes: Sequence[Outcome], unseen: Sequence[Problem]) -> Verdict | None:
+def _of_changes(
+    outcomes: Sequence[Outcome], unseen: Sequence[Problem], *, is_fresh: bool
+) -> Verdict | None:
+    if is_fresh:
+        return None
     left = sum(len(o.plan.policies) + len(o.plan.released) for o in outcomes if o.plan is not None)
     passing = [p for p in unseen if p.reason in _PASSES]
     passing += [p for o in outcomes for p in o.problems if p.reason in _PASSES]
@@ -200,6 +209,6 @@ def _of_changes(outcomes: Sequence[Outcome], unseen: Sequence[Problem]) -> Verdi
 
 
 def _newly_allocated(result: RuleResult) -> bool:
-    return not uneven_bytes(result) and result.misplaced_bytes <= max(
+    return result.misplaced_bytes <= max(
         _NEWLY_ALLOCATED_BYTES, _NEWLY_ALLOCATED_SHARE * result.bytes
     )

@@ -49,6 +49,9 @@ log = logging.getLogger(__name__)
 # NUMA nodes and their tiers may change without an event.
 _MACHINE_AGAIN_S = 30.0
 
+# New memory has this long to get to its place before a placement is called unplaced again.
+_FRESH_S = 15.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
@@ -84,6 +87,8 @@ class _Followed:
     ref: CgroupRef | None = None
     # The spec, as uid and generation of its placement, that it was last called Placed under.
     placed: tuple[str, int] | None = None
+    # When nothing was misplaced last.
+    calm_at: float = float("-inf")
 
 
 @dataclass(slots=True)
@@ -283,6 +288,7 @@ class Reconciler:
             return Outcome.CHANGED if absence.reason is Reason.PENDING else Outcome.QUIET
         seen = self._parts.looker.look(followed.container, ref)
         spec = (assignment.winner.uid, assignment.winner.generation)
+        now = self._parts.clock()
         mover = self._parts.looker.mover
         followed.report = judge(
             subject.container,
@@ -292,12 +298,18 @@ class Reconciler:
             progress=(p for p in mover.progress() if p.container == container_id),
             contended=followed.container.contention.message,
             was_placed=followed.placed == spec,
+            is_fresh=now - followed.calm_at <= _FRESH_S,
         )
+        misplaced = any(rule.misplaced_bytes for rule in followed.report.rules)
+        if seen.is_whole and not seen.unseen and not misplaced:
+            followed.calm_at = now
         if not seen.is_whole:
             self._unfinished.add(container_id)
         state = followed.report.state
         followed.placed = spec if state is ContainerState.PLACED else None
-        if seen.changed or state is ContainerState.MOVING:
+        if seen.changed or (misplaced and state is not ContainerState.FAILED):
+            return Outcome.CHANGED
+        if state is ContainerState.MOVING:
             return Outcome.CHANGED
         return Outcome.FAILED if seen.failed else Outcome.QUIET
 
