@@ -41,6 +41,7 @@ RUN finish-app memplace_operator
 
 FROM agent-deps AS agent-app
 COPY node-agent/build_ffi.py ./
+COPY node-agent/sys ./sys
 COPY lab/images/compile-ffi /usr/local/bin/
 RUN PYTHONPATH=/opt/memplace/deps compile-ffi build_ffi.py /opt/memplace/app
 COPY core/src/memplace /opt/memplace/app/memplace

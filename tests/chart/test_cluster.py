@@ -270,6 +270,28 @@ def test_an_agent_writes_for_its_own_node_only(agents: tuple[Any, dict[str, str]
     assert spec.status == 403 and "cannot patch resource" in spec.message
 
 
+def test_an_agent_renews_the_lease_of_its_own_node_only(
+    agents: tuple[Any, dict[str, str]],
+) -> None:
+    cluster, tokens = agents
+    wait_for_refusal(cluster, tokens["one"], "two")
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{NAMESPACE}/leases"
+
+    def lease(name: str) -> Any:
+        return {"metadata": {"name": name}, "spec": {"holderIdentity": name}}
+
+    other = cluster.call("POST", leases, lease("two"), token=tokens["one"])
+    assert other.status == 403 and "not two" in other.message
+    assert cluster.call("POST", leases, lease("two"), token=tokens["two"]).ok
+    body = {"spec": {"leaseDurationSeconds": 90}}
+    stolen = cluster.call("PATCH", f"{leases}/two", body, token=tokens["one"])
+    assert stolen.status == 403 and "not two" in stolen.message
+    assert cluster.call("PATCH", f"{leases}/two", body, token=tokens["two"]).ok
+    elsewhere = leases.replace(NAMESPACE, "kube-system")
+    assert cluster.call("POST", elsewhere, lease("one"), token=tokens["one"]).status == 403
+    assert cluster.call("DELETE", f"{leases}/two").ok
+
+
 def test_a_token_that_names_no_node_writes_nothing(agents: tuple[Any, dict[str, str]]) -> None:
     cluster, tokens = agents
     wait_for_refusal(cluster, tokens["one"], "two")

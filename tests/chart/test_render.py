@@ -28,18 +28,24 @@ RULES = {
         ("memplace.dev", ["memoryplacements/status"], ["patch"]),
         ("", ["pods"], ["list", "watch"]),
         ("", ["events"], ["create"]),
+        ("coordination.k8s.io", ["leases"], ["list"]),
     ],
     "agent": [
         ("", ["pods"], ["list", "watch"]),
         ("memplace.dev", ["memoryplacements", "memorytiers"], ["list", "watch"]),
         ("memplace.dev", ["nodememories"], [*READ, "create"]),
         ("memplace.dev", ["nodememories/status"], ["patch"]),
+        ("coordination.k8s.io", ["leases"], ["create", "patch"]),
     ],
     "retire": [
         ("memplace.dev", ["memoryplacements"], ["list", "delete"]),
         ("memplace.dev", ["nodememories"], ["list", "patch"]),
+        ("coordination.k8s.io", ["leases"], ["list"]),
     ],
-    "selftest": [("memplace.dev", ["nodememories"], ["list"])],
+    "selftest": [
+        ("memplace.dev", ["nodememories"], ["list"]),
+        ("coordination.k8s.io", ["leases"], ["list"]),
+    ],
     "view": [("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], READ)],
     "edit": [
         (
@@ -67,14 +73,19 @@ def test_helm_finds_nothing_to_complain_about(chart: Any) -> None:
 
 
 def test_the_accounts_may_do_exactly_this(objects: list[Json]) -> None:
-    found = {
-        o["metadata"]["name"].removeprefix("memplace-"): [
-            (*rule["apiGroups"], rule["resources"], rule["verbs"]) for rule in o["rules"]
-        ]
-        for o in objects
-        if o["kind"] in {"Role", "ClusterRole"}
-    }
+    found: dict[str, list[tuple[str, list[str], list[str]]]] = {}
+    for role in sorted(objects, key=lambda o: o["kind"] == "Role"):
+        if role["kind"] in {"Role", "ClusterRole"}:
+            name = role["metadata"]["name"].removeprefix("memplace-")
+            found.setdefault(name, []).extend(
+                (*rule["apiGroups"], rule["resources"], rule["verbs"]) for rule in role["rules"]
+            )
     assert found == RULES
+
+
+def test_leases_are_those_of_the_own_namespace_only(objects: list[Json]) -> None:
+    roles = [o for o in objects if o["kind"] in {"Role", "ClusterRole"} and "leases" in str(o)]
+    assert [o["kind"] for o in roles] == ["Role"] * 4
 
 
 def test_no_rule_has_a_wildcard_or_more_than_the_snapshot_shows(objects: list[Json]) -> None:
@@ -94,7 +105,8 @@ def test_each_role_is_bound_to_the_account_of_its_name_only(objects: list[Json])
         name = binding["metadata"]["name"]
         subject = {"kind": "ServiceAccount", "name": name, "namespace": "memplace-system"}
         assert binding["subjects"] == [subject]
-        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("ClusterRole", name)
+        kind = binding["kind"].removesuffix("Binding")
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == (kind, name)
 
 
 def test_everything_but_the_agent_is_restricted(objects: list[Json]) -> None:
@@ -161,8 +173,8 @@ def test_the_agent_is_told_what_the_contract_names(one: One) -> None:
         "MEMPLACE_SECCOMP_DIR": "/var/lib/kubelet/seccomp/memplace",
         "MEMPLACE_SYSFS": "/sys",
         "MEMPLACE_PROC": "/proc",
-        "MEMPLACE_RESYNC_S": "30",
-        "MEMPLACE_SCAN_S": "2",
+        "MEMPLACE_AUDIT_S": "10",
+        "MEMPLACE_MOVE_BANDWIDTH": "256Mi",
         "MEMPLACE_HTTP_PORT": "8080",
         "MEMPLACE_LOG_LEVEL": "info",
     }

@@ -16,6 +16,7 @@ from memplace.api.convert import to_builtins
 from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
 from memplace.kinds import Mode
 from memplace.validation import problems
+from memplace_agent.cluster import bounded
 
 BASE = "/apis/memplace.dev/v1alpha1"
 PLACEMENTS = f"{BASE}/namespaces/default/memoryplacements"
@@ -185,6 +186,19 @@ def test_the_states_of_the_core_are_those_of_the_crd(crds: dict[str, Json]) -> N
         assert re.search(
             r"enum:\n" + "".join(rf" *- '?{each.value}'?\n" for each in enum) + " *[a-z]", text
         )
+
+
+def test_a_bounded_report_has_no_more_entries_than_the_crd_allows(crds: dict[str, Json]) -> None:
+    version = crds["NodeMemory"]["spec"]["versions"][0]
+    status = version["schema"]["openAPIV3Schema"]["properties"]["status"]
+    placements = status["properties"]["placements"]
+    pods = placements["items"]["properties"]["pods"]
+    containers = pods["items"]["properties"]["containers"]
+    assert [found["maxItems"] for found in (placements, pods, containers)] == [
+        bounded.PLACEMENTS_MAX,
+        bounded.PODS_MAX,
+        bounded.CONTAINERS_MAX,
+    ]
 
 
 def test_columns_of_a_placement(api: Any, placed: Json) -> None:

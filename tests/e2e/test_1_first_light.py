@@ -48,7 +48,7 @@ def test_all_memory_with_data_is_on_the_tier(placed: None, pods: dict[str, Pod])
     workload = pods["workload"].observe()
     for label in ("heap", "anon:values"):
         assert scenario.on_tier(workload.labelled(label)), (label, workload.labelled(label))
-        assert workload.policies(label) == {"prefer (many):1"}
+        assert workload.policies(label) == {"prefer (many)=static:1"}
     wait_for(
         "Redis's memory on the tier",
         lambda: scenario.anonymous_share(pods["redis"].observe()) >= 0.99,

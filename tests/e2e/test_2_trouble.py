@@ -201,7 +201,7 @@ def test_the_agent_killed_in_the_middle_of_a_move(
     pod = start("moved-twice", app="moved-twice")
     killer = (
         "for i in $(seq 600); do "
-        f"grep -q 'prefer (many):1' /proc/{min(pod.observe().pids)}/numa_maps"
+        rf"grep -qE 'prefer \(many\)(=static)?:1' /proc/{min(pod.observe().pids)}/numa_maps"
         f" && kill -9 $({AGENT}) && echo killed && exit; sleep 0.01; done"
     )
     cluster.ssh("worker-1", f"nohup sh -c {_quoted(killer)} > /run/killer 2>&1 &")

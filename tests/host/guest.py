@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Process 1 of a guest with two NUMA nodes and a kernel that has process_mbind().
 
-Runs the agent's passes on real processes in a real cgroup. Each step prints one line,
+Runs the agent on real processes in a real cgroup. Each step prints one line,
 ``STEP <name> ok`` or ``STEP <name> failed`` after a traceback; test_guest.py reads them.
 Where bytes are is read from /proc here, by code that is not the agent's.
 """
@@ -19,6 +19,16 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from typing import Any
+
+from reading import (
+    a_default_for_mappings_to_come_is_read_back,
+    a_process_is_read_in_one_go,
+    identities_of_processes_are_unique,
+    policies_are_read_back_with_their_source,
+    policies_of_many_mappings_are_those_of_numa_maps,
+    sampling_finds_the_pages_where_they_are,
+)
 
 CONTAINER = "a" * 64
 MIB = 1 << 20
@@ -56,15 +66,16 @@ def prepare():
     for kind, target in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run")):
         mount(kind, target)
     mount("cgroup2", "/sys/fs/cgroup")
-    pods = Path("/sys/fs/cgroup/kubepods.slice")
-    pods.mkdir()
-    for directory in (pods.parent, pods):
+    pod = scope().parent
+    pod.mkdir(parents=True)
+    for directory in (pod.parent.parent, pod.parent, pod):
         (directory / "cgroup.subtree_control").write_text("+cpuset")
     scope().mkdir()
 
 
 def scope():
-    return Path(f"/sys/fs/cgroup/kubepods.slice/cri-containerd-{CONTAINER}.scope")
+    pod = Path("/sys/fs/cgroup/kubepods.slice/kubepods-podpu.slice")
+    return pod / f"cri-containerd-{CONTAINER}.scope"
 
 
 class Target:
@@ -109,34 +120,57 @@ def pages_of(pid, start):
     return {int(n): int(p) for n, p in re.findall(r" N(\d+)=(\d+)", line_of(pid, start))}
 
 
-def agent():
-    """A fresh agent on the journal of the last one."""
-    from memplace_agent.hostfs import HostFs
-    from memplace_agent.journal import Journal
-    from memplace_agent.metrics import Metrics
-    from memplace_agent.place import Placer
-    from memplace_agent.reconcile import Reconciler
-    from memplace_agent.syscalls import RunningKernel
-    from memplace_agent.syscalls.features import probe
+class Agent:
+    """An agent on the ledger of the last one."""
 
-    host = HostFs()
-    features = probe(host)
-    assert features.error is None, features.message
-    kernel, journal, metrics = (
-        RunningKernel(features.nr, features.version),
-        Journal(host.journal),
-        Metrics(),
-    )
-    journal.open(host.journal)
-    return Reconciler(
-        node_name="guest",
-        host=host,
-        kernel=kernel,
-        journal=journal,
-        placer=Placer(host, kernel, journal, metrics),
-        metrics=metrics,
-        unsupported=None,
-    )
+    _store: Any = None
+
+    def __init__(self):
+        from memplace_agent.engine.build import Engine, open_ledger, running_system
+        from memplace_agent.hostfs import HostFs
+        from memplace_agent.metrics import Metrics
+        from memplace_agent.settings import Settings
+        from memplace_agent.syscalls import RunningKernel
+        from memplace_agent.syscalls.features import probe
+
+        host = HostFs()
+        features = probe(host)
+        assert features.error is None, features.message
+        system = running_system(host, RunningKernel(features.nr, features.version), features)
+        settings = Settings(node_name="guest", host=host, move_bandwidth=1 << 40)
+        self.leave()
+        Agent._store = open_ledger(host)
+        self.engine = Engine(settings, system, features, Metrics())
+        self.reconciler = self.engine.reconciler(Agent._store)
+        self.way = system.reader.way
+
+    @staticmethod
+    def leave():
+        """End the last one: its ledger is free for another process."""
+        if Agent._store is not None:
+            Agent._store.close()
+        Agent._store = None
+
+    def until(self, wanted, done, seconds=30):
+        """Work on a world until something is so."""
+        self.reconciler.take(wanted)
+        end = time.monotonic() + seconds
+        while not done() and time.monotonic() < end:
+            if not self.reconciler.step() and self.engine.mover.step():
+                time.sleep(0.01)
+        return done()
+
+    @property
+    def report(self):
+        return self.reconciler.reports.placements()[0].pods[0].containers[0]
+
+    def settle(self, wanted):
+        self.until(wanted, lambda: self.report.state == "Placed")
+        return self.report
+
+    def undo(self):
+        """Work on a world without the placement until nothing of it is left."""
+        return self.until(world(placed=False), lambda: not tuple(Agent._store))
 
 
 def world(*, placed=True, mode="PreferredMany"):
@@ -167,42 +201,35 @@ def world(*, placed=True, mode="PreferredMany"):
     )
 
 
-def report(reconciler):
-    return reconciler.reports.placements()[0].pods[0].containers[0]
-
-
-def settle(reconciler, wanted, tries=10):
-    reconciler.full_pass(wanted)
-    for _ in range(tries):
-        if report(reconciler).state == "Placed":
-            return report(reconciler)
-        reconciler.partial_pass(wanted, reconciler.scan())
-    return report(reconciler)
+def is_on_cxl(line):
+    return re.search(r" prefer \(many\)(=static)?:1 ", line) is not None
 
 
 # --- the steps, in order; each leaves the guest as it found it ----------------------------
 
 
 def probe_finds_the_call():
-    agent()
+    from memplace_agent.procfs.query import Way
+
+    assert Agent().way is Way.POLICY
 
 
 def memory_moves_and_comes_back():
     target = Target()
     start, bound = target.hello["anon"], target.hello["bound"]
     assert set(pages_of(target.pid, start)) == {0}, line_of(target.pid, start)
-    reconciler = agent()
-    found = settle(reconciler, world())
+    agent = Agent()
+    found = agent.settle(world())
     assert found.state == "Placed", found
     for address in (start, bound, target.hello["heap"]):
         line = line_of(target.pid, address)
-        assert "prefer (many):1" in line, line
+        assert is_on_cxl(line), line
         assert set(pages_of(target.pid, address)) == {1}, line
     measured = {node.id: node.bytes for node in found.rules[0].numa_nodes}
     assert set(measured) == {1} and measured[1] >= 8 * MIB, measured
     assert target.do("check")["intact"]
     assert "prefer" not in line_of(target.pid, target.hello["small"])
-    reconciler.full_pass(world(placed=False))
+    assert agent.undo()
     assert line_of(target.pid, start).split()[1] == "default", line_of(target.pid, start)
     assert line_of(target.pid, bound).split()[1] == "bind:0", line_of(target.pid, bound)
     assert set(pages_of(target.pid, start)) == {1}
@@ -210,33 +237,32 @@ def memory_moves_and_comes_back():
     target.end()
 
 
-def new_mappings_and_children_are_placed_by_the_scan():
+def new_mappings_and_children_are_placed_without_an_event():
     target = Target()
-    reconciler = agent()
-    settle(reconciler, world())
-    assert not reconciler.scan()
+    agent = Agent()
+    agent.settle(world())
     later = target.do("map")["start"]
     child = target.do("fork")["pid"]
-    reconciler.partial_pass(world(), reconciler.scan())
-    assert set(pages_of(target.pid, later)) == {1}, line_of(target.pid, later)
+    moved = agent.until(world(), lambda: set(pages_of(target.pid, later)) == {1})
+    assert moved, line_of(target.pid, later)
     own = target.do("child-map")["start"]
-    reconciler.partial_pass(world(), reconciler.scan())
-    assert set(pages_of(child, own)) == {1}, line_of(child, own)
+    moved = agent.until(world(), lambda: set(pages_of(child, own)) == {1})
+    assert moved, line_of(child, own)
     assert set(pages_of(child, target.hello["anon"])) == {1}
-    reconciler.full_pass(world(placed=False))
+    assert agent.undo()
     for pid, address in ((target.pid, later), (child, own), (child, target.hello["anon"])):
         assert line_of(pid, address).split()[1] == "default", line_of(pid, address)
     target.end()
 
 
-def a_child_that_no_pass_has_seen_is_undone_too():
+def a_child_that_no_look_has_seen_is_undone_too():
     target = Target()
     start = target.hello["anon"]
-    reconciler = agent()
-    settle(reconciler, world())
+    agent = Agent()
+    agent.settle(world())
     child = target.do("fork")["pid"]
     assert line_of(child, start).split()[1] == "prefer", line_of(child, start)
-    reconciler.full_pass(world(placed=False))
+    assert agent.undo()
     for pid, address in itertools.product((target.pid, child), (start, target.hello["heap"])):
         assert line_of(pid, address).split()[1] == "default", line_of(pid, address)
     assert line_of(child, target.hello["bound"]).split()[1] == "bind:0"
@@ -247,15 +273,16 @@ def a_child_that_no_pass_has_seen_is_undone_too():
 def a_killed_agent_is_continued():
     target = Target()
     start = target.hello["anon"]
+    Agent.leave()
     runner = subprocess.Popen([sys.executable, str(HERE / "guest.py"), "once"])
     while not list(Path("/run/memplace").glob("*.json")) and runner.poll() is None:
         time.sleep(0.001)
     runner.send_signal(signal.SIGKILL)
     runner.wait()
     assert list(Path("/run/memplace").glob("*.json"))
-    assert settle(agent(), world()).state == "Placed"
+    assert Agent().settle(world()).state == "Placed"
     assert set(pages_of(target.pid, start)) == {1}
-    agent().full_pass(world(placed=False))
+    assert Agent().undo()
     assert line_of(target.pid, start).split()[1] == "default"
     assert line_of(target.pid, target.hello["bound"]).split()[1] == "bind:0"
     assert target.do("check")["intact"]
@@ -266,7 +293,9 @@ def the_cpuset_of_the_container_bounds_the_plan():
     target = Target()
     (scope() / "cpuset.mems").write_text("0")
     try:
-        found = settle(agent(), world(), tries=0)
+        agent = Agent()
+        agent.until(world(), lambda: agent.report.state == "Failed")
+        found = agent.report
         assert (found.state, found.reason) == ("Failed", "NotAllowedByCpuset"), found
         assert line_of(target.pid, target.hello["anon"]).split()[1] == "default"
     finally:
@@ -276,14 +305,14 @@ def the_cpuset_of_the_container_bounds_the_plan():
 
 def a_changed_cpuset_does_not_hide_our_policy_from_undo():
     target = Target()
-    reconciler = agent()
-    assert settle(reconciler, world(mode="Bind")).state == "Placed"
+    agent = Agent()
+    assert agent.settle(world(mode="Bind")).state == "Placed"
     (scope() / "cpuset.mems").write_text("0")
     try:
         # The kernel has remapped our policy to node 0 by now.
         line = line_of(target.pid, target.hello["anon"])
-        assert line.split()[1] == "bind:0", line
-        reconciler.full_pass(world(placed=False))
+        assert line.split()[1] == "bind=static:0", line
+        assert agent.undo()
         line = line_of(target.pid, target.hello["anon"])
         assert line.split()[1] == "default", line
     finally:
@@ -297,11 +326,11 @@ def retiring_leaves_nothing_on_the_host():
     from memplace_agent.seccomp import install
 
     target = Target()
-    reconciler = agent()
-    settle(reconciler, world())
+    agent = Agent()
+    agent.settle(world())
     host = HostFs(seccomp=Path("/run/kubelet/seccomp/memplace"))
     install(host.seccomp)
-    assert reconciler.undo_all()
+    assert agent.reconciler.undo_all() == (True, "")
     remove_host_files(host)
     assert not host.journal.exists() and not host.seccomp.exists()
     assert host.seccomp.parent.is_dir()
@@ -311,12 +340,18 @@ def retiring_leaves_nothing_on_the_host():
 STEPS = (
     probe_finds_the_call,
     memory_moves_and_comes_back,
-    new_mappings_and_children_are_placed_by_the_scan,
-    a_child_that_no_pass_has_seen_is_undone_too,
+    new_mappings_and_children_are_placed_without_an_event,
+    a_child_that_no_look_has_seen_is_undone_too,
     a_killed_agent_is_continued,
     the_cpuset_of_the_container_bounds_the_plan,
     a_changed_cpuset_does_not_hide_our_policy_from_undo,
     retiring_leaves_nothing_on_the_host,
+    policies_are_read_back_with_their_source,
+    policies_of_many_mappings_are_those_of_numa_maps,
+    a_process_is_read_in_one_go,
+    sampling_finds_the_pages_where_they_are,
+    a_default_for_mappings_to_come_is_read_back,
+    identities_of_processes_are_unique,
 )
 
 
@@ -342,6 +377,6 @@ def main():
 if __name__ == "__main__":
     if sys.argv[1:] == ["once"]:
         keep_capabilities(*AGENT)
-        agent().full_pass(world())
+        Agent().settle(world())
     else:
         main()

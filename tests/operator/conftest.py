@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from memplace.api.liveness import LEASE_LABELS
 
 from tests.apiserver import ApiServer
 
@@ -39,6 +40,7 @@ RETIRE_RULES = [
     {"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list", "patch"]},
 ]
 SELFTEST_RULES = [{"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list"]}]
+LEASE_RULES = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}]
 USERS = {"operator": RULES, "retire": RETIRE_RULES, "selftest": SELFTEST_RULES}
 
 
@@ -62,7 +64,15 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
                 "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
             }
             assert server.call("POST", f"{RBAC}/clusterrolebindings", binding).ok
+            _may_read_leases(server, meta, binding)
         yield server
+
+
+def _may_read_leases(server: ApiServer, meta: dict[str, Any], binding: dict[str, Any]) -> None:
+    path = f"{RBAC}/namespaces/default"
+    assert server.call("POST", f"{path}/roles", {"metadata": meta, "rules": LEASE_RULES}).ok
+    role = {**binding, "roleRef": {**binding["roleRef"], "kind": "Role"}}
+    assert server.call("POST", f"{path}/rolebindings", role).ok
 
 
 class Operator:
@@ -143,6 +153,10 @@ class Cluster:
         assert answer.ok, answer.message
         self._made.append(f"{path}/{body['metadata']['name']}")
         return answer.body
+
+    def made(self, *paths: str) -> None:
+        """Have what somebody else makes deleted in the end, too."""
+        self._made += paths
 
     def clean(self) -> None:
         for path in reversed(self._made):
@@ -254,6 +268,15 @@ class Cluster:
         path = f"{API}/nodememories/{name}/status"
         answer = self.api.call("PATCH", path, {"status": status}, fieldValidation="Strict")
         assert answer.ok, answer.message
+
+    def renew(self, *, age_s: float = 0) -> None:
+        """Be the agent: renew the node's Lease."""
+        renewed = datetime.now(UTC) - timedelta(seconds=age_s)
+        spec = {"holderIdentity": self.node, "renewTime": f"{renewed:%Y-%m-%dT%H:%M:%S.%fZ}"}
+        path = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+        if not self.api.call("PATCH", f"{path}/{self.node}", {"spec": spec}).ok:
+            meta = {"name": self.node, "labels": LEASE_LABELS}
+            self._create(path, {"metadata": meta, "spec": spec})
 
 
 @pytest.fixture

@@ -112,6 +112,19 @@ helm.sh/hook-weight: {{ index . 1 | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end -}}
 
+{{/* Role of a component that reads the agents' Leases. Call with (list . "component"). */}}
+{{- define "memplace.readLeases" -}}
+rules:
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [list]
+{{- end -}}
+
+{{/* RoleBinding of a component's account to its role. Call with (list . "component"). */}}
+{{- define "memplace.namespacedBinding" -}}
+{{ include "memplace.binding" . | replace "kind: ClusterRole" "kind: Role" }}
+{{- end -}}
+
 {{/* ClusterRoleBinding of a component's account to its role. Call with (list . "component"). */}}
 {{- define "memplace.binding" -}}
 roleRef:

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which placement a container follows when several select it.
+"""Which placement a container follows when several select it, and what a change changes.
 
-The agent acts on the winners, the operator explains the losers; both call this, so
-that they can't disagree.
+The agent acts on the winners, the operator explains the losers; both ask here, so that
+they can't disagree. A node asks for its few pods out of all placements of the cluster, again
+at each change: so placements are looked up by namespace and label, not one by one, and two
+views are compared to name the containers that a change is about. An edit that is about none
+of them costs this comparison and nothing else.
 """
 
 from __future__ import annotations
@@ -13,6 +16,19 @@ from datetime import datetime
 
 from memplace import selectors
 from memplace.api.v1alpha1 import Placement
+from memplace.nodes import NodeSet
+
+__all__ = [
+    "Assignment",
+    "PlacementIndex",
+    "PodRef",
+    "Target",
+    "View",
+    "assign",
+    "delta",
+    "precedence",
+    "selects_pod",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +62,134 @@ def selects_pod(placement: Placement, pod: PodRef) -> bool:
     )
 
 
+# A namespace, and a label that a placement's selector asks for, or None when it asks for none.
+_Key = tuple[str, tuple[str, str] | None]
+
+
+class PlacementIndex:
+    """All placements, by namespace and by one label that the selector asks for.
+
+    A pod is compared with the placements that ask for one of its labels and those that ask
+    for none. Immutable once made; threads may share it.
+
+    Example:
+        >>> index = PlacementIndex([])
+        >>> index.assign(PodRef(namespace="cache", name="redis-0", uid="u", containers=("c",)))
+        {}
+    """
+
+    def __init__(self, placements: Iterable[Placement]) -> None:
+        self._by_key: dict[_Key, list[Placement]] = {}
+        self._size = 0
+        for placement in placements:
+            self._by_key.setdefault(_key(placement), []).append(placement)
+            self._size += 1
+
+    def __len__(self) -> int:
+        return self._size
+
+    def of_pod(self, pod: PodRef) -> list[Placement]:
+        """Return the placements that select a pod, those that win first."""
+        keys: list[_Key] = [(pod.namespace, None)]
+        keys += [(pod.namespace, label) for label in pod.labels.items()]
+        found = (p for key in keys for p in self._by_key.get(key, ()) if selects_pod(p, pod))
+        return sorted(found, key=precedence)
+
+    def assign(self, pod: PodRef) -> dict[str, Assignment]:
+        """Give each container of a pod the oldest of the placements that select it.
+
+        Returns:
+            One entry per container that at least one placement selects, in the pod's order.
+        """
+        ranked = self.of_pod(pod)
+        per_container = {
+            name: [p for p in ranked if p.spec.selects_container(name)] for name in pod.containers
+        }
+        return {name: Assignment(ps[0], tuple(ps[1:])) for name, ps in per_container.items() if ps}
+
+
+def _key(placement: Placement) -> _Key:
+    # Any one of the labels would do, since a pod must have them all.
+    return placement.namespace, next(iter(placement.spec.selector.match_labels.items()), None)
+
+
 def assign(placements: Iterable[Placement], pod: PodRef) -> dict[str, Assignment]:
-    """Give each container of a pod the oldest of the placements that select it.
+    """Give each container of one pod its placement; for many pods make a `PlacementIndex`.
 
     Args:
         placements: In any order; of other namespaces too.
         pod: The pod.
 
     Returns:
-        One entry per container that at least one placement selects, in the pod's order.
+        As of `PlacementIndex.assign`.
     """
-    ranked = sorted((p for p in placements if selects_pod(p, pod)), key=precedence)
-    per_container = {
-        name: [p for p in ranked if p.spec.selects_container(name)] for name in pod.containers
-    }
-    return {name: Assignment(ps[0], tuple(ps[1:])) for name, ps in per_container.items() if ps}
+    return PlacementIndex(p for p in placements if p.namespace == pod.namespace).assign(pod)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A container that runs on this node: its id, its pod and its name in the pod."""
+
+    container_id: str
+    pod: PodRef
+    container: str
+
+
+class View:
+    """What the cluster wants of the containers of a node, at one moment.
+
+    Args:
+        placements: All placements.
+        targets: The containers that run on the node.
+        tiers: Its tiers, name to NUMA nodes: a tier that gains a node changes what a spec
+            that names it means.
+
+    Attributes:
+        assignments: Container id to its assignment, for those that have one.
+        tiers: As given.
+    """
+
+    def __init__(
+        self, placements: PlacementIndex, targets: Iterable[Target], tiers: Mapping[str, NodeSet]
+    ) -> None:
+        self.tiers = dict(tiers)
+        self.assignments: dict[str, Assignment] = {}
+        of_pod: dict[str, dict[str, Assignment]] = {}
+        for target in targets:
+            if target.pod.uid not in of_pod:
+                of_pod[target.pod.uid] = placements.assign(target.pod)
+            assignment = of_pod[target.pod.uid].get(target.container)
+            if assignment is not None:
+                self.assignments[target.container_id] = assignment
+
+    def tiers_of(self, placement: Placement) -> dict[str, NodeSet | None]:
+        """Return the NUMA nodes of the tiers a spec names; None for one this node lacks."""
+        names = {name for rule in placement.spec.rules for name in rule.policy.tiers}
+        return {name: self.tiers.get(name) for name in names}
+
+
+def delta(old: View, new: View) -> frozenset[str]:
+    """Return the ids of the containers for which something else is wanted now.
+
+    That is: it has a placement now or none any more, another one, one whose spec differs, or
+    one of the tiers the spec names has other NUMA nodes. Which placements lost to it, and
+    what has no bearing on the spec (generation, status, labels), is not counted.
+
+    Example:
+        >>> due = delta(before, now)
+        >>> schedule.changed(due)
+    """
+    ids = old.assignments.keys() | new.assignments.keys()
+    same_tiers = old.tiers == new.tiers
+    return frozenset(id_ for id_ in ids if _differs(id_, old, new, same_tiers=same_tiers))
+
+
+def _differs(container_id: str, old: View, new: View, *, same_tiers: bool) -> bool:
+    before, now = old.assignments.get(container_id), new.assignments.get(container_id)
+    if before is None or now is None:
+        return True
+    if before.winner is now.winner and same_tiers:
+        return False
+    if before.winner.uid != now.winner.uid or before.winner.spec != now.winner.spec:
+        return True
+    return not same_tiers and old.tiers_of(before.winner) != new.tiers_of(now.winner)

@@ -57,8 +57,11 @@ class Policy:
         mode: The mode.
         nodes: Its NUMA nodes; empty exactly for the modes that take none.
         flags: Mode flags as numa_maps spells them: ``static``, ``relative``, ``balancing``.
+        home_node: The node to begin with, see set_mempolicy_home_node(2), or None. numa_maps
+            does not show it, PROCMAP_QUERY does.
     """
 
     mode: Mode
     nodes: frozenset[int] = frozenset()
     flags: frozenset[str] = frozenset()
+    home_node: int | None = None

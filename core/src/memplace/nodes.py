@@ -68,6 +68,49 @@ def format_nodes(nodes: Iterable[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
+def parse_cut_nodes(text: str) -> NodeSet:
+    """Parse a list of nodes whose end the kernel cut off, as numa_maps does.
+
+    Returns:
+        The nodes of the entries before the last comma: the last entry may lack digits. All
+        other nodes of the whole list are larger than these.
+
+    Raises:
+        ParseError: As `parse_nodes`.
+
+    Source: linux ``fs/proc/task_mmu.c:show_numa_map()``, a buffer of 64 bytes.
+    """
+    return parse_nodes(text.rpartition(",")[0])
+
+
+def remap(nodes: NodeSet, old: NodeSet, new: NodeSet) -> NodeSet:
+    """Map nodes from their places in one set to the same places in another.
+
+    Args:
+        nodes: What to map; nodes outside of `old` stay as they are.
+        old: Where the places are counted.
+        new: Where they lead: the n-th of `old` becomes the n-th of `new`, and counting starts
+            again at its end. If it is empty, nothing is mapped.
+
+    Source: linux ``lib/bitmap.c:bitmap_remap()``, alias nodes_remap().
+    """
+    if not new:
+        return nodes
+    place = {node: number for number, node in enumerate(sorted(old))}
+    targets = sorted(new)
+    return frozenset(
+        targets[place[node] % len(targets)] if node in place else node for node in nodes
+    )
+
+
+def places(nodes: NodeSet, allowed: NodeSet) -> NodeSet:
+    """Return which places nodes have in a set, from 0; those outside of it have none.
+
+    What MPOL_F_RELATIVE_NODES takes instead of node ids, see set_mempolicy(2).
+    """
+    return frozenset(place for place, node in enumerate(sorted(allowed)) if node in nodes)
+
+
 def to_words(nodes: Iterable[int]) -> tuple[int, ...]:
     """Turn nodes into a nodemask of 64-bit words, least significant word first.
 

@@ -19,6 +19,9 @@ import msgspec
 from memplace.api.convert import from_builtins
 from memplace.assignment import PodRef
 
+# kubernetes pkg/kubelet/types: ConfigHashAnnotationKey.
+_CONFIG_HASH = "kubernetes.io/config.hash"
+
 Life = Literal["Waiting", "Running", "Ended"]
 
 _CONTAINER_ID = re.compile(r"[a-z][a-z0-9.+-]*://([0-9a-f]{64})", re.ASCII)
@@ -29,11 +32,14 @@ class PodState:
     """A pod and its running containers.
 
     Attributes:
-        ref: Who it is; ``ref.containers`` are the running ones, sidecars included.
+        ref: Who it is; ``ref.containers`` are the running ones, sidecars and ephemeral
+            containers included.
         container_ids: Per running container the runtime's id: 64 hex digits.
         node: The Kubernetes node; empty before it is scheduled.
         life: Waiting before phase Running, Ended from the moment it is being deleted.
         started: When the kubelet took it; None before.
+        config_hash: Of a static pod, what its cgroup is named for instead of its UID; or "".
+        runtime_class: Its runtimeClassName; "" for none.
     """
 
     ref: PodRef
@@ -41,6 +47,13 @@ class PodState:
     node: str = ""
     life: Life = "Running"
     started: datetime | None = None
+    config_hash: str = ""
+    runtime_class: str = ""
+
+    @property
+    def cgroup_uids(self) -> frozenset[str]:
+        """What the pod's cgroup may be named for."""
+        return frozenset({self.ref.uid, self.config_hash} - {""})
 
 
 class _Phase(StrEnum):
@@ -63,11 +76,13 @@ class _Meta(_Raw, frozen=True):
     namespace: str
     uid: str
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
     deletion_timestamp: str | None = None
 
 
 class _Spec(_Raw, frozen=True):
     node_name: str = ""
+    runtime_class_name: str | None = None
 
 
 class _ContainerStatus(_Raw, frozen=True):
@@ -81,6 +96,7 @@ class _Status(_Raw, frozen=True):
     start_time: datetime | None = None
     container_statuses: tuple[_ContainerStatus, ...] = ()
     init_container_statuses: tuple[_ContainerStatus, ...] = ()
+    ephemeral_container_statuses: tuple[_ContainerStatus, ...] = ()
 
 
 class _Pod(_Raw, frozen=True):
@@ -113,7 +129,11 @@ def parse_pod(obj: Mapping[str, Any]) -> PodState:
     """
     raw = from_builtins(obj, _Pod, "")
     status = raw.status or _Status()
-    listed = (*status.init_container_statuses, *status.container_statuses)
+    listed = (
+        *status.init_container_statuses,
+        *status.container_statuses,
+        *status.ephemeral_container_statuses,
+    )
     running = {c.name: c.container_id for c in listed if "running" in (c.state or {})}
     ids = {name: parse_container_id(text) for name, text in running.items()}
     known = {name: id_ for name, id_ in ids.items() if id_ is not None}
@@ -125,7 +145,15 @@ def parse_pod(obj: Mapping[str, Any]) -> PodState:
         containers=tuple(known),
     )
     life = _life(status.phase, is_deleted=raw.metadata.deletion_timestamp is not None)
-    return PodState(ref, known, raw.spec.node_name, life, status.start_time)
+    return PodState(
+        ref,
+        known,
+        raw.spec.node_name,
+        life,
+        status.start_time,
+        config_hash=(raw.metadata.annotations or {}).get(_CONFIG_HASH, ""),
+        runtime_class=raw.spec.runtime_class_name or "",
+    )
 
 
 def _life(phase: str, *, is_deleted: bool) -> Life:

@@ -20,6 +20,7 @@ class ConditionType(StrEnum):
     UNSUPPORTED = "Unsupported", "MemoryPlacement: a pod runs on a node that cannot place memory."
     SUPPORTED = "Supported", "NodeMemory: the node can place memory."
     RETIRED = "Retired", "NodeMemory: the agent has undone everything and cleaned the host."
+    COMPLETE = "Complete", "NodeMemory: the report has all there is to say, nothing was left out."
 
     def __new__(cls, value: str, sentence: str = "") -> ConditionType:
         """Make a member; a lookup by value does not come here."""
@@ -88,18 +89,54 @@ class Reason(StrEnum):
         "The tier has no room for the pages that remain elsewhere.",
         Trait.FAILURE | Trait.ABOUT_TIERS,
     )
+    AGENT_CPUSET_EXCLUDES_TIER = (
+        "AgentCpusetExcludesTier",
+        "The agent's own cpuset excludes the tier, so the kernel moves nothing there for it.",
+        Trait.FAILURE | Trait.ABOUT_TIERS,
+    )
     UNEVEN = (
         "Uneven",
         "Memory that is to interleave lies unevenly; pages that exist are not spread.",
         Trait.FAILURE,
     )
+    CONTENDED = (
+        "Contended",
+        "Somebody else changes policies or moves pages again and again; it is not fought.",
+        Trait.FAILURE,
+    )
+    TOO_MANY_MAPPINGS = (
+        "TooManyMappings",
+        "A policy would bring the process near the number of mappings it may have.",
+        Trait.FAILURE,
+    )
+    LEADER_EXITED = (
+        "LeaderExited",
+        "The first thread of a process has ended; the kernel does not let the rest be placed.",
+        Trait.FAILURE,
+    )
+    STUCK = "Stuck", "A process does not let itself be looked at in time.", Trait.FAILURE
+    CGROUP_NOT_FOUND = (
+        "CgroupNotFound",
+        "The pod has no cgroup of its own where the agent looks.",
+        Trait.FAILURE,
+    )
     FAILED = "Failed", "An error that has no reason of its own; the message has it.", Trait.FAILURE
+    NOT_UNDERSTOOD = (
+        "NotUnderstood",
+        "The agent's version does not understand the spec; what it did before stays as it is.",
+        Trait.FAILURE,
+    )
     AGENT_NOT_REPORTING = (
         "AgentNotReporting",
         "The agent of the pod's node is silent, retired or was never there.",
         Trait.FAILURE,
     )
     UNSUPPORTED = "Unsupported", "The node of the pod cannot place memory; the pod is left alone."
+    UNSUPPORTED_CGROUP = "UnsupportedCgroup", "The node does not use cgroup v2."
+    SANDBOXED_RUNTIME = (
+        "SandboxedRuntime",
+        "The container runs in a virtual machine or behind a kernel of its own.",
+    )
     MOVING = "Moving", "Pages are being moved.", Trait.PATIENT
     PENDING = "Pending", "The pod or the agent is not ready to be looked at yet.", Trait.PATIENT
     NO_PODS = "NoPods", "No running container is selected.", Trait.PATIENT
@@ -120,15 +157,26 @@ class Reason(StrEnum):
         "MissingCapability",
         "The agent lacks SYS_NICE or SYS_PTRACE, or may not read the process.",
     )
+    ANOTHER_AGENT = "AnotherAgent", "Another agent keeps the ledger of the node."
     FEATURE_UNAVAILABLE = "FeatureUnavailable", "The node cannot do what was asked."
+
+    # The condition Complete of a node.
+    REPORT_TOO_LARGE = "ReportTooLarge", "The report has no room for all pods of the node."
 
     # The condition Retired, and placements that are gone.
     ACTIVE = "Active", "The agent is at work."
     UNDOING = "Undoing", "Policies are being given back."
+    CANNOT_UNDO = (
+        "CannotUndo",
+        "Something may be left that this agent can't give back; the message says what.",
+    )
     RETIRED = "Retired", "Everything is undone and the host is clean."
 
     # Errors that reach logs and metric labels only.
     PARSE_ERROR = "ParseError", "A text does not have the form it should have."
+    NO_FORM = "NoForm", "A policy could not be given back later, so it is not set."
+    NO_ADDRESS_SPACE = "NoAddressSpace", "The process lives, but has no memory."
+    DEADLINE = "Deadline", "It was not done when its deadline passed."
     PROCESS_GONE = "ProcessGone", "The process ended while it was looked at: normal."
     TRY_AGAIN = "TryAgain", "The process was busy; the next pass tries again."
     API_ERROR = "ApiError", "The API server refused a request."

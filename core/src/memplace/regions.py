@@ -28,6 +28,8 @@ class Region:
         page_size: Bytes of one page of the mapping (numa_maps ``kernelpagesize_kB``).
         permissions: As in /proc/PID/maps without the last letter, such as ``rw-``.
         own: The policy is the mapping's own, not the task's.
+        policy_is_whole: The kernel's text of the policy was not cut off; otherwise it has the
+            nodes that are sure.
     """
 
     start: int
@@ -42,6 +44,7 @@ class Region:
     page_size: int = 4096
     permissions: str = "rw-"
     own: bool = False
+    policy_is_whole: bool = True
 
     @property
     def executable(self) -> bool:

@@ -28,18 +28,18 @@ def main(args: Sequence[str]) -> int:
 
 
 def _run() -> int:
-    from memplace.errors import ValidationError
+    from memplace.errors import MemplaceError
 
     from memplace_agent import app, log
     from memplace_agent.settings import settings_from_env
 
     try:
         settings = settings_from_env(os.environ)
-    except ValidationError as err:
-        print(err, file=sys.stderr)
+        log.configure(settings.log_level)
+        app.run(settings)
+    except MemplaceError as err:
+        print(err, err.HELP, file=sys.stderr)
         return 2
-    log.configure(settings.log_level)
-    app.run(settings)
     return 0
 
 

@@ -12,10 +12,13 @@ from memplace.reasons import Reason
 
 __all__ = [
     "CallFailed",
+    "DeadlinePassed",
     "HoleInRange",
     "MissingCapability",
+    "NoAddressSpace",
     "ProcessGone",
     "TryAgain",
+    "errno_name",
     "raise_errno",
 ]
 
@@ -44,6 +47,20 @@ class TryAgain(CallFailed):
     HELP = "Nothing to do: the next pass tries again."
 
 
+class NoAddressSpace(CallFailed):
+    """The process lives, but has no memory: its first thread has ended, or it is in execve()."""
+
+    reason = Reason.NO_ADDRESS_SPACE
+    HELP = "The threads that are left can't be placed; a program that is just starting passes."
+
+
+class DeadlinePassed(CallFailed):
+    """It was not done when its deadline passed (ETIMEDOUT)."""
+
+    reason = Reason.DEADLINE
+    HELP = "The process is asked again later; it, or the node, may be busy."
+
+
 def raise_errno(number: int, call: str) -> NoReturn:
     """Raise the error that an errno of a call on a process means.
 
@@ -65,3 +82,8 @@ def raise_errno(number: int, call: str) -> NoReturn:
     if number in (errno.EPERM, errno.EACCES):
         raise MissingCapability(number, text)
     raise CallFailed(number, text)
+
+
+def errno_name(err: OSError) -> str:
+    """Return the name of an errno, as a metric's label."""
+    return errno.errorcode.get(err.errno or 0, "none")

@@ -47,6 +47,16 @@ class HostFs:
         return self.sysfs / "devices/virtual/memory_tiering"
 
     @property
+    def interleave_weights(self) -> Path:
+        """The directory with a nodeN for the weight of each NUMA node; absent before 6.9."""
+        return self.sysfs / "kernel/mm/mempolicy/weighted_interleave"
+
+    @property
+    def boot_id(self) -> Path:
+        """A file that is another one after each boot."""
+        return self.proc / "sys/kernel/random/boot_id"
+
+    @property
     def ksm(self) -> Path:
         """The directory of kernel samepage merging; absent without it."""
         return self.sysfs / "kernel/mm/ksm"

@@ -1,38 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one small HTTP server: /healthz, /readyz and /metrics."""
+"""The one small HTTP server: /healthz, /readyz and /metrics.
+
+On the pod's address, since the kubelet's probes and Prometheus come from outside of the pod;
+nothing else may be served here. Others in the cluster can reach it as well, so each connection
+has a deadline, and nobody can take all the threads.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
-from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
 
 __all__ = ["HttpServer"]
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+_THREADS = 8
+# From one address at a time; the kubelet makes one connection per probe.
+_PER_ADDRESS = 3
+# From the connection to the end of the answer.
+_DEADLINE_S = 5.0
+
+Problems = Callable[[], Sequence[str]]
 
 
 class HttpServer:
     """Answers in threads of its own until the process ends."""
 
     def __init__(
-        self,
-        port: int,
-        *,
-        healthy: Callable[[], bool],
-        ready: Callable[[], bool],
-        metrics: Callable[[], bytes],
+        self, port: int, *, health: Problems, readiness: Problems, metrics: Callable[[], bytes]
     ) -> None:
+        """Open the port.
+
+        Args:
+            port: 0 takes a free one.
+            health: What is wrong so that only a restart helps, as sentences; nothing is well.
+            readiness: What keeps the agent from being ready.
+            metrics: All metrics as text.
+        """
         pages: dict[str, Callable[[], tuple[int, bytes]]] = {
-            "/healthz": lambda: _answer(healthy()),
-            "/readyz": lambda: _answer(ready()),
+            "/healthz": lambda: _answer(health()),
+            "/readyz": lambda: _answer(readiness()),
             "/metrics": lambda: (200, metrics()),
         }
 
         class Handler(BaseHTTPRequestHandler):
             # A client that says nothing must not hold a thread.
-            timeout = 10
+            timeout = _DEADLINE_S
 
             def do_GET(self) -> None:
                 page = pages.get(self.path.partition("?")[0])
@@ -64,16 +85,58 @@ class HttpServer:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _Server(HTTPServer):
+    """A bounded pool of threads; whoever comes too often is turned away at once."""
+
     # Pods of IPv6 clusters have no IPv4 address; a dual-stack socket serves both.
     address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
-    daemon_threads = True
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="http")
+        self._lock = threading.Lock()
+        self._open: dict[socket.socket, tuple[str, float]] = {}
+        super().__init__(address, handler)
 
     def server_bind(self) -> None:
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        peer = str(client_address[0])
+        with self._lock:
+            full = Counter(peer for peer, _ in self._open.values())[peer] >= _PER_ADDRESS
+            if not full:
+                self._open[request] = (peer, time.monotonic())
+        if full:
+            self.shutdown_request(request)
+        else:
+            self._pool.submit(self._serve, request, client_address)
 
-def _answer(good: bool) -> tuple[int, bytes]:
-    return (200, b"ok\n") if good else (503, b"not ok\n")
+    def _serve(self, request: socket.socket, client_address: Any) -> None:
+        with contextlib.suppress(Exception):  # a client that goes away, or says nonsense
+            self.finish_request(request, client_address)
+        with self._lock:
+            self._open.pop(request, None)
+        self.shutdown_request(request)
+
+    def service_actions(self) -> None:
+        # Called twice a second. A client that sends a byte now and then never times out.
+        with self._lock:
+            overdue = [
+                request
+                for request, (_, since) in self._open.items()
+                if time.monotonic() - since > _DEADLINE_S
+            ]
+        for request in overdue:
+            with contextlib.suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
+    def server_close(self) -> None:
+        super().server_close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _answer(problems: Sequence[str]) -> tuple[int, bytes]:
+    text = "\n".join(problems) or "ok"
+    return (503 if problems else 200), f"{text}\n".encode()

@@ -21,13 +21,13 @@ class Metrics:
         )
         self.apply_duration = Histogram(
             "memplace_agent_apply_duration_seconds",
-            "Time to change one process and read it back.",
+            "Time to set the policies of one process.",
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
             registry=registry,
         )
         self.apply_bytes = Counter(
             "memplace_agent_apply_bytes_total",
-            "Bytes that changes brought to a tier, measured.",
+            "Bytes that moves brought to a tier, measured.",
             ["tier"],
             registry=registry,
         )
@@ -38,7 +38,7 @@ class Metrics:
         )
         self.region_policies = Gauge(
             "memplace_agent_region_policies",
-            "Ranges with a policy of memplace's.",
+            "Mappings with a policy of memplace's.",
             registry=registry,
         )
         self.syscall_errors = Counter(
@@ -60,7 +60,18 @@ class Metrics:
         )
         self.last_success = Gauge(
             "memplace_agent_last_success_timestamp_seconds",
-            "End of the last full pass.",
+            "When nothing was overdue.",
+            registry=registry,
+        )
+        self.lost_threads = Gauge(
+            "memplace_agent_lost_threads",
+            "Threads in calls on processes that have not come back.",
+            registry=registry,
+        )
+        self.watch_age = Gauge(
+            "memplace_agent_watch_age_seconds",
+            "Since the API server last said something about a kind.",
+            ["kind"],
             registry=registry,
         )
         self._build = Gauge(

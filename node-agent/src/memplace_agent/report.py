@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
 
-from memplace.api.conditions import Condition, set_condition
+import msgspec
+from memplace.api.conditions import Condition, set_condition, shorten
 from memplace.api.v1alpha1 import (
     Backend,
     BackendName,
     ContainerReport,
+    ContainerState,
     NodeMemoryStatus,
     NumaNodeStatus,
     Placement,
@@ -26,6 +28,7 @@ from memplace.reasons import ConditionType, Reason
 from memplace.topology import NumaNode, tier_by_node
 
 from memplace_agent.syscalls.features import Features
+from memplace_agent.world import NotUnderstood
 
 __all__ = ["Reports", "Retirement", "Subject", "node_status"]
 
@@ -71,19 +74,23 @@ class Reports:
     _undoing: dict[str, PlacementReport] = field(default_factory=dict)
 
     def put(self, subject: Subject, report: ContainerReport) -> None:
-        """Set the report of a container under a placement."""
+        """Set the report of a container under a placement; a long message is cut."""
         key = (subject.placement.uid, subject.pod.uid, subject.container)
-        self._containers[key] = (subject, report)
+        short = msgspec.structs.replace(report, message=shorten(report.message))
+        self._containers[key] = (subject, short)
 
-    def undoing(self, placement: tuple[str, str, str]) -> None:
-        """Say that a placement is not wholly undone; given as uid, namespace and name."""
+    def undoing(self, placement: tuple[str, str, str], why: str = "") -> None:
+        """Say that a placement is not wholly undone, and what is in the way.
+
+        Given as uid, namespace and name.
+        """
         uid, namespace, name = placement
         self._undoing[uid] = PlacementReport(
             uid=uid,
             namespace=namespace,
             name=name,
             reason=Reason.UNDOING,
-            message="policies are being given back",
+            message=shorten(f"policies are being given back{': ' if why else ''}{why}"),
         )
 
     def placements(self) -> tuple[PlacementReport, ...]:
@@ -94,19 +101,67 @@ class Reports:
         return tuple((self._undoing | found).values())
 
 
-def _placement(pairs: list[tuple[Subject, ContainerReport]]) -> PlacementReport:
+_Pairs = list[tuple[Subject, ContainerReport]]
+
+
+def _placement(pairs: _Pairs) -> PlacementReport:
+    # Whoever makes many placements for the same containers pays a line for each, no more.
     placement = pairs[0][0].placement
-    by_pod = groupby(pairs, key=lambda pair: pair[0].pod.uid)
+    lost = [report for _, report in pairs if report.state is ContainerState.CONFLICT]
+    won = [pair for pair in pairs if pair[1].state is not ContainerState.CONFLICT]
+    by_pod = groupby(won, key=lambda pair: pair[0].pod.uid)
+    only_lost = bool(lost) and not won
     return PlacementReport(
         uid=placement.uid,
         namespace=placement.namespace,
         name=placement.name,
         observed_generation=placement.generation,
+        reason=Reason.CONFLICT if only_lost else "",
+        message=_conflicts(lost) if only_lost else "",
+        conflicts=len(lost),
         pods=tuple(_pod(list(of_pod)) for _, of_pod in by_pod),
     )
 
 
-def _pod(pairs: list[tuple[Subject, ContainerReport]]) -> PodReport:
+def _conflicts(lost: list[ContainerReport]) -> str:
+    if len(lost) == 1:
+        return lost[0].message
+    return shorten(f"{len(lost)} containers; the first one: {lost[0].message}")
+
+
+def with_not_understood(
+    placements: Iterable[PlacementReport], odd: Iterable[NotUnderstood], version: str
+) -> tuple[PlacementReport, ...]:
+    """Return the reports with what the agent can't parse said in them.
+
+    Args:
+        placements: The reports.
+        odd: Those placements.
+        version: The agent's: an upgrade helps.
+    """
+    found = {report.uid: report for report in placements}
+    for each in odd:
+        before = found.get(each.uid) or PlacementReport(
+            uid=each.uid, namespace=each.namespace, name=each.name
+        )
+        found[each.uid] = msgspec.structs.replace(
+            before, reason=Reason.NOT_UNDERSTOOD, message=_not_understood(each, version)
+        )
+    return tuple(found.values())
+
+
+def _not_understood(odd: NotUnderstood, version: str) -> str:
+    meanwhile = (
+        "the agent goes on with the last spec that it understood"
+        if odd.kept
+        else "nothing is placed and nothing undone for it"
+    )
+    return shorten(
+        f"version {version} of the agent can't understand it ({odd.problem}): {meanwhile}"
+    )
+
+
+def _pod(pairs: _Pairs) -> PodReport:
     pod = pairs[0][0].pod
     return PodReport(uid=pod.uid, name=pod.name, containers=tuple(report for _, report in pairs))
 
@@ -119,6 +174,7 @@ def node_status(
     before: Iterable[Condition],
     version: str,
     now: datetime,
+    not_understood: Iterable[NotUnderstood] = (),
 ) -> NodeMemoryStatus:
     """Put the status of the NodeMemory together, but for the heartbeat.
 
@@ -129,6 +185,7 @@ def node_status(
         before: The conditions so far; a condition keeps its time while it stays the same.
         version: The agent's.
         now: The time of conditions that change.
+        not_understood: Placements that the agent can't parse.
     """
     supported = features.error is None
     conditions = set_condition(
@@ -171,5 +228,5 @@ def node_status(
             TierNodes(name=name, numa_nodes=tuple(sorted(nodes)))
             for name, nodes in reports.tiers.items()
         ),
-        placements=reports.placements(),
+        placements=with_not_understood(reports.placements(), not_understood, version),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from memplace.errors import ValidationError
+from memplace.quantity import exact_bytes
 
 from memplace_agent.hostfs import HostFs
 
@@ -23,16 +24,16 @@ class Settings:
     Attributes:
         node_name: The Kubernetes node.
         host: Where the host's file systems are.
-        resync_s: Seconds between full passes when nothing happens.
-        scan_s: Seconds between looks at what placed containers have mapped.
+        audit_s: Seconds between looks at a container where nothing changes.
+        move_bandwidth: Bytes per second that all moves on the node together may take.
         http_port: Of /healthz, /readyz and /metrics; 0 takes a free one.
         log_level: DEBUG, INFO, WARNING or ERROR; addresses appear only in DEBUG.
     """
 
     node_name: str
     host: HostFs
-    resync_s: float = 30
-    scan_s: float = 2
+    audit_s: float = 10
+    move_bandwidth: int = 256 << 20
     http_port: int = 8080
     log_level: str = "INFO"
 
@@ -57,11 +58,22 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
             journal=Path(env.get("MEMPLACE_JOURNAL_DIR", "/run/memplace")),
             seccomp=Path(env.get("MEMPLACE_SECCOMP_DIR", "/var/lib/kubelet/seccomp/memplace")),
         ),
-        resync_s=_number(env, "MEMPLACE_RESYNC_S", "30", minimum=1),
-        scan_s=_number(env, "MEMPLACE_SCAN_S", "2", minimum=0.05),
+        audit_s=_number(env, "MEMPLACE_AUDIT_S", "10", minimum=1),
+        move_bandwidth=_bandwidth(env),
         http_port=int(_number(env, "MEMPLACE_HTTP_PORT", "8080", minimum=0)),
         log_level=level,
     )
+
+
+def _bandwidth(env: Mapping[str, str]) -> int:
+    text = env.get("MEMPLACE_MOVE_BANDWIDTH", "256Mi")
+    try:
+        value = exact_bytes(text)
+    except ValueError as err:
+        raise ValidationError("MEMPLACE_MOVE_BANDWIDTH", f"write a size, not {text!r}") from err
+    if value < 1 << 20:
+        raise ValidationError("MEMPLACE_MOVE_BANDWIDTH", "write 1Mi or more")
+    return int(value)
 
 
 def _number(env: Mapping[str, str], name: str, default: str, *, minimum: float) -> float:

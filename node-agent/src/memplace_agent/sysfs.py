@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from pathlib import Path
 
@@ -11,31 +12,34 @@ from memplace.topology import NumaNode
 
 from memplace_agent.hostfs import HostFs
 
-__all__ = ["free_bytes", "read_numa_nodes"]
+__all__ = ["read_numa_nodes"]
+
+# A file that went between the listing of its directory and its opening, or its reading.
+_GONE = (errno.ENOENT, errno.ENODEV)
 
 _MEMINFO = re.compile(r"Node \d+ (\w+):\s+(\d+) kB", re.ASCII)
 
 
 def read_numa_nodes(host: HostFs) -> tuple[NumaNode, ...]:
-    """Return all NUMA nodes by id; memory can be added and removed while the node runs."""
+    """Return all NUMA nodes by id.
+
+    Memory can be added and removed while the node runs: one that goes while it is read is
+    left out, and the others are as they were.
+    """
     tiers = _kernel_tiers(host.memory_tiers)
-    return tuple(
-        NumaNode(
-            id=number,
-            cpus=parse_cpus((path / "cpulist").read_text()),
-            total_bytes=_meminfo(path).get("MemTotal", 0),
-            kernel_tier=tiers.get(number),
-        )
-        for number, path in _numbered(host.numa_nodes, "node")
-    )
+    found = (_read_node(n, path, tiers.get(n)) for n, path in _numbered(host.numa_nodes, "node"))
+    return tuple(node for node in found if node is not None)
 
 
-def free_bytes(host: HostFs) -> dict[int, int]:
-    """Return MemFree of each NUMA node, in bytes."""
-    return {
-        number: _meminfo(path).get("MemFree", 0)
-        for number, path in _numbered(host.numa_nodes, "node")
-    }
+def _read_node(number: int, path: Path, kernel_tier: int | None) -> NumaNode | None:
+    try:
+        cpus = parse_cpus((path / "cpulist").read_text())
+        total = _meminfo(path).get("MemTotal", 0)
+    except OSError as err:
+        if err.errno in _GONE:
+            return None
+        raise
+    return NumaNode(id=number, cpus=cpus, total_bytes=total, kernel_tier=kernel_tier)
 
 
 def parse_cpus(text: str) -> frozenset[int]:
@@ -49,11 +53,16 @@ def parse_cpus(text: str) -> frozenset[int]:
 
 def _kernel_tiers(directory: Path) -> dict[int, int]:
     # Source: Linux Documentation/ABI/testing/sysfs-kernel-mm-memory-tiers.
-    return {
-        node: tier
-        for tier, path in _numbered(directory, "memory_tier")
-        for node in parse_nodes((path / "nodelist").read_text())
-    }
+    tiers: dict[int, int] = {}
+    for tier, path in _numbered(directory, "memory_tier"):
+        try:
+            nodes = parse_nodes((path / "nodelist").read_text())
+        except OSError as err:
+            if err.errno not in _GONE:
+                raise
+            continue
+        tiers |= dict.fromkeys(nodes, tier)
+    return tiers
 
 
 def _meminfo(path: Path) -> dict[str, int]:

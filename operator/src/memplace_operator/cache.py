@@ -17,6 +17,7 @@ from typing import Any
 
 import msgspec
 from memplace.api.convert import from_builtins
+from memplace.api.liveness import with_renewal
 from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
 from memplace.api.v1alpha1 import MemoryTier, NodeMemory, Placement, PlacementStatus
 from memplace.errors import ValidationError
@@ -70,6 +71,11 @@ class Cache:
     def __init__(self) -> None:
         self.changed = asyncio.Event()
         self._entries: dict[Kind, dict[str, _Entry]] = {kind: {} for kind in Kind}
+        self._renewed: Mapping[str, datetime] = {}
+
+    def heard(self, renewed: Mapping[str, datetime]) -> None:
+        """Take when which node's agent renewed its Lease, of all of them."""
+        self._renewed = renewed
 
     def put(self, kind: Kind, obj: Mapping[str, Any], *, only_known: bool = False) -> None:
         """Take an object unless a newer one is there.
@@ -110,8 +116,8 @@ class Cache:
             self.drop(kind, uid)
 
     def nodes(self) -> tuple[NodeMemory, ...]:
-        """Return the NodeMemories."""
-        return self._all(Kind.NODE)
+        """Return the NodeMemories, each as last heard of: by its report or its Lease."""
+        return tuple(with_renewal(node, self._renewed) for node in self._all(Kind.NODE))
 
     def placements(self) -> tuple[Placement | Unreadable, ...]:
         """Return the placements, those that can't be parsed included."""

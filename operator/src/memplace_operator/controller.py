@@ -16,6 +16,7 @@ from memplace.api.convert import to_builtins
 from memplace.api.v1alpha1 import GROUP, VERSION, Placement, PlacementStatus
 from memplace.reasons import ConditionType
 
+from memplace_operator.agents import renewed
 from memplace_operator.cache import Cache
 from memplace_operator.events import COMPONENT, make_event
 from memplace_operator.kinds import Kind
@@ -53,6 +54,7 @@ class Controller:
         self._silent: frozenset[str] = frozenset()
         self._written: dict[str, float] = {}  # uid: time.monotonic()
         self._audited = 0.0
+        self._leases_read = float("-inf")
 
     def tick(self) -> None:
         """Show a sign of life."""
@@ -96,6 +98,9 @@ class Controller:
         if not self._is_connected:
             self._is_connected, self._listening_since = True, datetime.now(UTC)
             self._audited = 0.0
+        if time.monotonic() - self._leases_read >= TICK_S:
+            self._cache.heard(await renewed(self._api))
+            self._leases_read = time.monotonic()
         if time.monotonic() - self._audited > AUDIT_S:
             await self._audit()
             self._audited = time.monotonic()

@@ -137,12 +137,17 @@ class KubeApi:
                 return await _answer(response)
         raise AssertionError("unreachable")
 
+    @property
+    def namespace(self) -> str:
+        """The namespace that the operator runs in, which is the agents' too."""
+        return self._info.default_namespace or "default"
+
     async def objects(
-        self, path: str, *, metadata_only: bool = False
+        self, path: str, *, metadata_only: bool = False, **first: str
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """Yield all objects of a collection, listed in chunks."""
+        """Yield all objects of a collection, listed in chunks; `first` is for the first one."""
         accept = _METADATA_ONLY if metadata_only else "application/json"
-        query = {"limit": str(CHUNK)}
+        query = {"limit": str(CHUNK), **first}
         while True:
             page = await self.request("GET", path, accept=accept, **query)
             # An empty list of metadata only has "items": null.
@@ -152,6 +157,8 @@ class KubeApi:
             if not token:
                 return
             query["continue"] = token
+            # It stands in the token, and may not be given beside it.
+            query.pop("resourceVersion", None)
 
 
 async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from memplace.api.conditions import is_true
 from memplace.api.convert import to_builtins
 from memplace.api.liveness import is_alive
-from memplace.api.objects import parse_node_memory
-from memplace.api.v1alpha1 import API_VERSION, AgentMode, NodeMemory, NodeMemorySpec
+from memplace.api.v1alpha1 import API_VERSION, AgentMode, NodeMemorySpec
 from memplace.reasons import ConditionType
 
+from memplace_operator.agents import reports
 from memplace_operator.kinds import Kind, served_kinds
 from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
 
@@ -69,7 +69,7 @@ async def _delete_placements(api: KubeApi, say: Callable[[str], None]) -> None:
 
 
 async def _tell(api: KubeApi, told: frozenset[str], say: Callable[[str], None]) -> frozenset[str]:
-    names = {node.name for node in await _nodes(api) if node.spec.agent is AgentMode.ACTIVE}
+    names = {node.name for node in await reports(api) if node.spec.agent is AgentMode.ACTIVE}
     for name in sorted(names):
         if (
             await _unless_gone(api, "PATCH", f"{Kind.NODE.path}/{name}", _RETIRE)
@@ -83,13 +83,9 @@ async def _waiting(api: KubeApi) -> frozenset[str]:
     now = datetime.now(UTC)
     return frozenset(
         node.name
-        for node in await _nodes(api)
+        for node in await reports(api)
         if is_alive(node, now) and not is_true(node.status.conditions, ConditionType.RETIRED)
     )
-
-
-async def _nodes(api: KubeApi) -> list[NodeMemory]:
-    return [parse_node_memory(obj) async for obj in api.objects(Kind.NODE.path)]
 
 
 async def _unless_gone(api: KubeApi, method: str, path: str, body: object = None) -> bool:

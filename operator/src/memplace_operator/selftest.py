@@ -12,11 +12,11 @@ from datetime import UTC, datetime
 import aiohttp
 from memplace.api.conditions import find_condition
 from memplace.api.liveness import STALE_AFTER, is_alive
-from memplace.api.objects import parse_node_memory
 from memplace.api.v1alpha1 import NodeMemory
 from memplace.reasons import ConditionType
 
-from memplace_operator.kinds import OUR_PLURALS, Kind, served_kinds
+from memplace_operator.agents import reports
+from memplace_operator.kinds import OUR_PLURALS, served_kinds
 from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
 
 POLL_S = 2.0
@@ -74,8 +74,7 @@ async def _checks(api: KubeApi, service: str) -> AsyncIterator[Check]:
         detail = f"missing: {', '.join(sorted(missing))}" if missing else "all served"
         yield Check("CRDs", not missing, detail)
         if not missing:
-            nodes = [parse_node_memory(obj) async for obj in api.objects(Kind.NODE.path)]
-            for check in _nodes(nodes, datetime.now(UTC)):
+            for check in _nodes(await reports(api), datetime.now(UTC)):
                 yield check
     except (*UNREACHABLE, ApiError) as err:
         yield Check("API server", False, f"{err or type(err).__name__}")

@@ -64,6 +64,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.watching.server_timeout = 600
     settings.watching.client_timeout = 660
     settings.watching.chunk_size = 500
+    # A live watch has a bookmark each minute. Load balancers drop what is idle without a word.
+    settings.watching.inactivity_timeout = 70.0
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 60
     settings.networking.error_backoffs = Backoffs()

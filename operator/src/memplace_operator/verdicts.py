@@ -96,6 +96,11 @@ def _on_node(placement: Placement, pod: PodState, won: list[str], world: World) 
         detail = f"{message}: {supported.message}" if supported.message else message
         return Verdict(Reason.UNSUPPORTED, detail, supported.reason)
     report = node.reports.get(placement.uid)
+    if report is not None and report.reason == Reason.NOT_UNDERSTOOD:
+        # About an older generation, or none: the agent could not read this one.
+        return Verdict(Reason.NOT_UNDERSTOOD, _located(report.message, f"node {pod.node}"))
+    if report is None and node.memory.status.truncated.placements:
+        return Verdict(Reason.PENDING, _no_room(pod.node, "it"))
     if report is None or report.observed_generation != placement.generation:
         return Verdict(Reason.PENDING, f"the agent of node {pod.node} has not looked at it yet")
     return _from_report(report, pod, won, node)
@@ -133,6 +138,8 @@ def _from_report(report: PlacementReport, pod: PodState, won: list[str], node: N
         for c in (found.containers if found else ())
         if c.container_id and bare_id(c.container_id) == pod.container_ids.get(c.name)
     }
+    if found is None and node.memory.status.truncated.pods:
+        return Verdict(Reason.PENDING, _no_room(pod.node, f"pod {pod.ref.name}"))
     verdicts = [_container(current.get(name), name, pod) for name in won]
     tiers = tuple(node.tiers.items())
     measured = tuple(Measured(current[name], tiers) for name in won if name in current)
@@ -161,6 +168,13 @@ def _container(report: ContainerReport | None, name: str, pod: PodState) -> Verd
     # Each state is a reason too; a report may have a more exact one.
     reason = Reason(report.reason if report.reason in FAILURES else report.state)
     return Verdict(reason, _located(report.message, where))
+
+
+def _no_room(node: str, what: str) -> str:
+    return (
+        f"the report of node {node} has no room for {what}: this namespace has many placements "
+        "or pods there; the agent's metrics and log have the rest"
+    )
 
 
 def _located(message: str, where: str) -> str:

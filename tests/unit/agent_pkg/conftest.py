@@ -1,226 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine of text files: /proc, /sys and cgroups below a directory, and a kernel that
-does to them what process_mbind() does to a process. Only the system calls are not real."""
+"""A node with an agent on a machine of text files, and what tests of this folder build with."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from dataclasses import dataclass, field, replace
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
 
 import pytest
 from memplace.api.objects import parse_placement
 from memplace.assignment import PodRef
-from memplace.calls import actions
-from memplace.kinds import Mode, Policy
-from memplace.matching import Matcher
 from memplace.pods import PodState
-from memplace.policy import plan
-from memplace_agent.containers.processes import Pinned, read_address_space
-from memplace_agent.errors import CallFailed, HoleInRange, ProcessGone
-from memplace_agent.hostfs import HostFs
-from memplace_agent.journal import Journal
+from memplace_agent.containers.identity import Identities
+from memplace_agent.engine.build import Engine, System, open_ledger
+from memplace_agent.engine.pool import Pool
+from memplace_agent.errors import CallFailed
 from memplace_agent.metrics import Metrics
-from memplace_agent.place import Placer
-from memplace_agent.procfs.numa_maps import format_policy
-from memplace_agent.reconcile import Reconciler
-from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
+from memplace_agent.node.senses import Senses
+from memplace_agent.procfs.process import Reader
+from memplace_agent.procfs.query import Way
+from memplace_agent.settings import Settings
+from memplace_agent.syscalls.features import Features
 from memplace_agent.world import World
 
-MIB = 1 << 20
-HEAP, VDSO = 0x10000000, 0x7F0000000000
-CXL = Policy(Mode.PREFERRED_MANY, frozenset({1}))
-BIND = Policy(Mode.BIND, frozenset({0}))
-DEFAULT = Policy(Mode.DEFAULT)
+from tests.unit.agent_pkg.machine import BIND, CXL, HEAP, MIB, Machine, Vma
 
+FLAGS = 0xF7  # all that version 2 has
 
-@dataclass(frozen=True)
-class Vma:
-    """One mapping; ``pages`` are 4 KiB pages per NUMA node, ``stuck`` of them do not move."""
-
-    start: int
-    end: int
-    path: str = ""
-    perms: str = "rw-p"
-    inode: int = 0
-    policy: Policy | None = None
-    pages: dict[int, int] = field(default_factory=dict)
-    stuck: bool = False
-
-    def part(self, start, end):
-        share = (end - start) / (self.end - self.start)
-        return replace(
-            self, start=start, end=end, pages={n: int(p * share) for n, p in self.pages.items()}
-        )
-
-
-@dataclass
-class Process:
-    vmas: list[Vma]
-    start_time: int = 1000
-    ppid: int = 1
-    task_policy: Policy = DEFAULT
-
-
-class Machine:
-    """The files, and the calls on them. ``calls`` has every process_mbind()."""
-
-    def __init__(self, root):
-        self.host = HostFs(
-            proc=root / "proc",
-            sysfs=root / "sys",
-            cgroup=root / "cgroup",
-            journal=root / "journal",
-            own_cgroup=root / "own-cgroup",
-        )
-        self.version = 2
-        self.processes = {}
-        self.calls = []
-        self.on_call = None
-        self._pidfds = {}
-        self.add_node(0, cpus="0-1", tier=4)
-        self.add_node(1, cpus="", tier=5)
-        self.host.cgroup.mkdir(parents=True)
-        self.host.own_cgroup.mkdir()
-        (self.host.cgroup / "cpuset.mems.effective").write_text("0-1\n")
-
-    def add_node(self, number, *, cpus, tier, free_kb=8 << 20):
-        node = self.host.numa_nodes / f"node{number}"
-        node.mkdir(parents=True)
-        (node / "cpulist").write_text(f"{cpus}\n")
-        self.set_free(number, free_kb)
-        tiers = self.host.memory_tiers / f"memory_tier{tier}"
-        tiers.mkdir(parents=True)
-        (tiers / "nodelist").write_text(f"{number}\n")
-
-    def set_free(self, number, free_kb):
-        (self.host.numa_nodes / f"node{number}/meminfo").write_text(
-            f"Node {number} MemTotal: 16777216 kB\nNode {number} MemFree: {free_kb} kB\n"
-        )
-
-    def cgroup(self, container_id):
-        name = f"cri-containerd-{container_id}.scope"
-        path = self.host.cgroup / "kubepods.slice/kubepods-podx.slice" / name
-        path.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def start(self, pid, container_id, *vmas, **kwargs):
-        vdso = Vma(VDSO, VDSO + 0x2000, "[vdso]", "r-xp")
-        self.processes[pid] = Process([*vmas, vdso], **kwargs)
-        self._write(pid)
-        self._members(container_id, pid)
-
-    def fork(self, pid, child, container_id, **kwargs):
-        parent = self.processes[pid]
-        self.processes[child] = Process(
-            list(parent.vmas), ppid=pid, task_policy=parent.task_policy, **kwargs
-        )
-        self._write(child)
-        self._members(container_id, child)
-
-    def _members(self, container_id, pid):
-        procs = self.cgroup(container_id) / "cgroup.procs"
-        with procs.open("a") as file:
-            file.write(f"{pid}\n")
-
-    def end(self, pid):
-        del self.processes[pid]
-        shutil.rmtree(self.host.pid(pid))
-        for procs in self.host.cgroup.rglob("cgroup.procs"):
-            procs.write_text(procs.read_text().replace(f"{pid}\n", ""))
-
-    def map(self, pid, vma):
-        process = self.processes[pid]
-        process.vmas = sorted([*process.vmas, vma], key=lambda v: v.start)
-        self._write(pid)
-
-    def unmap(self, pid, start):
-        process = self.processes[pid]
-        process.vmas = [v for v in process.vmas if v.start != start]
-        self._write(pid)
-
-    def policies(self, pid):
-        return {
-            vma.path or hex(vma.start): vma.policy
-            for vma in self.processes[pid].vmas
-            if vma.path != "[vdso]"
-        }
-
-    def pages(self, pid, start):
-        return next(v.pages for v in self.processes[pid].vmas if v.start == start)
-
-    def _write(self, pid):
-        process, directory = self.processes[pid], self.host.pid(pid)
-        directory.mkdir(parents=True, exist_ok=True)
-        fields = ["S", str(process.ppid), *["0"] * 17, str(process.start_time), "0"]
-        if not (directory / "comm").exists():
-            (directory / "comm").write_text("a b) c\n")
-        (directory / "stat").write_text(f"{pid} (a b) c) {' '.join(fields)}\n")
-        (directory / "maps").write_text("".join(map(_maps_line, process.vmas)))
-        (directory / "numa_maps").write_text(
-            "".join(_numa_line(v, process.task_policy) for v in process.vmas)
-        )
-
-    # --- the Kernel protocol ---
-
-    def pidfd_open(self, pid):
-        if pid not in self.processes:
-            raise ProcessGone(3, "gone")
-        pidfd = os.open(os.devnull, os.O_RDONLY)
-        self._pidfds[pidfd] = (pid, self.processes[pid])
-        return pidfd
-
-    def is_alive(self, pidfd):
-        pid, process = self._pidfds[pidfd]
-        return self.processes.get(pid) is process
-
-    def process_mbind(self, pidfd, ranges, policy, flags):
-        if self.on_call:
-            self.on_call()
-        if not self.is_alive(pidfd):
-            raise ProcessGone(3, "gone")
-        pid, process = self._pidfds[pidfd]
-        self.calls.append((pid, tuple(ranges), policy, flags))
-        done = 0
-        for start, end in ranges:
-            if not _covered(process.vmas, start, end):
-                if done:
-                    break
-                raise HoleInRange(14, "hole")
-            process.vmas = [
-                new for v in process.vmas for new in _bind(v, start, end, policy, flags)
-            ]
-            done += end - start
-        self._write(pid)
-        return done
-
-
-def _covered(vmas, start, end):
-    for vma in vmas:
-        if vma.start <= start < vma.end:
-            start = vma.end
-    return start >= end
-
-
-def _bind(vma, start, end, policy, flags):
-    low, high = max(vma.start, start), min(vma.end, end)
-    if low >= high:
-        return [vma]
-    middle = replace(vma.part(low, high), policy=None if policy == DEFAULT else policy)
-    if flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL) and not vma.stuck:
-        middle = replace(middle, pages={min(policy.nodes): sum(middle.pages.values())})
-    parts = [vma.part(vma.start, low), middle, vma.part(high, vma.end)]
-    return [part for part in parts if part.start < part.end]
-
-
-def _maps_line(vma):
-    return f"{vma.start:08x}-{vma.end:08x} {vma.perms} 00000000 00:00 {vma.inode} {vma.path}\n"
-
-
-def _numa_line(vma, task_policy):
-    words = [f"{vma.start:08x}", format_policy(vma.policy or task_policy)]
-    words += [f"N{node}={pages}" for node, pages in vma.pages.items() if pages]
-    return " ".join([*words, "kernelpagesize_kB=4"] if any(vma.pages.values()) else words) + "\n"
+# Threads that wait for work do no harm, but a few per test add up.
+POOL = Pool()
 
 
 def placement(name="mp", *, rules=None, uid=None, created="2026-01-01T00:00:00Z", **spec):
@@ -268,6 +78,10 @@ def overriding():
     }
 
 
+def rule(entry, mode, *tiers):
+    return {"name": "r", "regions": [entry], "policy": {"mode": mode, "tiers": list(tiers)}}
+
+
 def interleave():
     return {
         "name": "i",
@@ -276,61 +90,94 @@ def interleave():
     }
 
 
+class Clock:
+    """Time is what the test says it is."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
 class Node:
-    """A machine with an agent on it; `restart` starts another agent on the same journal."""
+    """A machine with an agent on it; `restart` starts another agent on the same ledger."""
 
     def __init__(self, root):
         self.machine = Machine(root)
+        self.clock = Clock()
         self.unsupported = None
+        self.way = Way.POLICY
+        self.pool = POOL
+        self.bandwidth = 1 << 45
+        self.world = World()
+        self.store: Any = None
         self.restart()
 
     def restart(self):
+        if self.store is not None:
+            self.store.close()
+        self.store = open_ledger(self.machine.host)
+        self.start()
+
+    def start(self):
+        """Make an agent that has the ledger."""
+        machine, host = self.machine, self.machine.host
         self.metrics = Metrics()
-        self.journal = Journal(self.machine.host.journal)
-        self.journal.open(self.machine.host.journal)
-        self.placer = Placer(self.machine.host, self.machine, self.journal, self.metrics)
-        self.reconciler = Reconciler(
-            node_name="n1",
-            host=self.machine.host,
-            kernel=self.machine,
-            journal=self.journal,
-            placer=self.placer,
-            metrics=self.metrics,
-            unsupported=self.unsupported,
+        self.engine = Engine(
+            Settings(node_name="n1", host=host, move_bandwidth=self.bandwidth),
+            System(
+                kernel=machine,
+                reader=Reader(host, machine, self.way, ask=machine.read_vmas),
+                identities=Identities(unique_inodes=True),
+                senses=Senses(host),
+                ask=machine.page_nodes,
+                clock=self.clock,
+                cost=lambda: 0.0,
+            ),
+            Features(473, machine.version, flags=FLAGS, error=self.unsupported),
+            self.metrics,
+            pool=self.pool,
         )
+        self.mover = self.engine.mover
+        self.reconciler = self.engine.reconciler(self.store)
 
-    def full(self, *placements, pods=None):
-        self.world = World(placements=placements, pods=tuple(pods or [pod()]))
-        return self.reports(self.reconciler.full_pass(self.world))
+    def full(self, *placements, pods=None, seconds=15.0, **world):
+        """Let the agent work on this world for a while; returns how all of it fares."""
+        pods = [pod()] if pods is None else pods
+        self.world = World(placements=placements, pods=tuple(pods), **world)
+        self.reconciler.take(self.world)
+        return self.run(seconds)
 
-    def actions(self, pid, wanted):
-        """What a placement wants done to a process."""
-        host, pidfd = self.machine.host, self.machine.pidfd_open(pid)
-        space = read_address_space(host, self.machine, Pinned(pid, 1000, 1, pidfd))
-        return actions(
-            plan(
-                Matcher(wanted.rules),
-                tiers=wanted.tiers,
-                allowed=wanted.allowed,
-                regions=space.regions,
-            )
-        )
+    def run(self, seconds):
+        """Let time pass, with all that is done in it."""
+        end = self.clock.now + seconds
+        while self.clock.now < end:
+            if self.reconciler.step():
+                continue
+            pause = self.mover.step()
+            due_at = self.reconciler.next_at()
+            due_in = end - self.clock.now if due_at is None else due_at - self.clock.now
+            self.clock.now = min(end, self.clock.now + max(0.0, min(pause, due_in)))
+            self.reconciler.audit()
+        return self.reports()
 
-    def scan(self):
-        """What the worker does between full passes."""
-        found = self.reconciler.scan()
-        if found:
-            self.reconciler.partial_pass(self.world, found)
-        return found
-
-    @staticmethod
-    def reports(reports):
+    def reports(self):
         return {
             (placement.name, pod.name, container.name): container
-            for placement in reports.placements()
+            for placement in self.reconciler.reports.placements()
             for pod in placement.pods
             for container in pod.containers
         }
+
+    @property
+    def said(self):
+        """What is said of placements, by name."""
+        return {report.name: report for report in self.reconciler.reports.placements()}
+
+    @property
+    def claims(self):
+        return tuple(self.store)
 
 
 class Kit:
@@ -343,6 +190,7 @@ class Kit:
     heap = staticmethod(heap)
     anon = staticmethod(anon)
     interleave = staticmethod(interleave)
+    rule = staticmethod(rule)
     overriding = staticmethod(overriding)
 
 
@@ -365,3 +213,26 @@ def machine(node):
 def started(node, kit):
     node.machine.start(100, "a" * 64, kit.heap(), kit.anon())
     return node
+
+
+_LEADERLESS = """
+import ctypes, sys, threading
+threading.Thread(target=sys.stdin.read).start()
+print(flush=True)
+ctypes.CDLL(None).syscall(60, 0)  # exit(2) of this thread alone, x86_64
+"""
+
+
+@pytest.fixture
+def leaderless():
+    """A process whose first thread has ended, and another runs on."""
+    child = subprocess.Popen(
+        [sys.executable, "-S", "-c", _LEADERLESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    child.stdout.readline()
+    deadline = time.monotonic() + 10
+    while "Z" not in Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2][:3]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    yield child
+    child.communicate()

@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import pytest
-from memplace_agent.app import Health, build_worker
+from memplace_agent.cluster.world import Cache, Kind
+from memplace_agent.engine.build import Engine, open_ledger, running_system
+from memplace_agent.engine.worker import Worker, WorkerParts
 from memplace_agent.hostfs import HostFs
 from memplace_agent.metrics import Metrics
 from memplace_agent.settings import Settings
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.features import Features
-from memplace_agent.world import Cache, Kind
+
+from tests.unit.agent_pkg.conftest import POOL
 
 META = {
     "name": "n",
@@ -32,6 +35,9 @@ class Sink:
 def host(tmp_path):
     (tmp_path / "proc" / "1").mkdir(parents=True)
     (tmp_path / "proc" / "1" / "root").symlink_to("/")
+    boot_id = tmp_path / "proc/sys/kernel/random/boot_id"
+    boot_id.parent.mkdir(parents=True)
+    boot_id.write_text("boot\n")
     for directory in ("sys/devices/system/node", "cgroup"):
         (tmp_path / directory).mkdir(parents=True)
     return HostFs(
@@ -46,14 +52,21 @@ def host(tmp_path):
 def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host):
     """An uninstall deletes it before it ends the agent; nothing may be left on the host."""
     cache, sink = Cache(), Sink()
-    worker = build_worker(
-        Settings(node_name="n", host=host),
-        kernel=RunningKernel(None),
-        features=Features(900, 2),
-        cache=cache,
-        sink=sink,
-        health=Health(),
-        metrics=Metrics(),
+    features, metrics = Features(900, 2), Metrics()
+    system = running_system(host, RunningKernel(None), features)
+    engine = Engine(Settings(node_name="n", host=host), system, features, metrics, pool=POOL)
+    worker = Worker(
+        WorkerParts(
+            host=host,
+            features=features,
+            open_ledger=lambda: open_ledger(host),
+            make_reconciler=engine.reconciler,
+            metrics=metrics,
+            source=cache,
+            sink=sink,
+            tick=lambda: None,
+            version="0.9",
+        )
     )
     for kind in Kind:
         cache.replace(kind, [])

@@ -9,25 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memplace.errors import ParseError
 from memplace.kinds import Mode, Policy, RegionKind
+from memplace_agent.procfs.mapped import regions_of
 from memplace_agent.procfs.maps import parse_maps
 from memplace_agent.procfs.numa_maps import format_policy, parse_numa_maps, parse_policy
-from memplace_agent.procfs.regions import join
+from memplace_agent.procfs.process import ProcessView
+from memplace_agent.procfs.query import Way
 from memplace_agent.procfs.stat import parse_stat
+from memplace_agent.procfs.vmas import MAX_VMAS, vmas_of
+from memplace_agent.syscalls.views import parse_maps as parse_maps_in_c
 
 DATA = Path(__file__).parent / "data"
 MAPS = (DATA / "kinds.maps").read_text()
 NUMA = (DATA / "kinds.numa_maps").read_text()
 
 
+def read(maps, numa):
+    """The regions of a process with these texts."""
+    vmas = vmas_of(parse_maps_in_c(maps.encode("utf-8", "surrogateescape"), MAX_VMAS))
+    by_start = {one.start: one for one in parse_numa_maps(numa)}
+    return regions_of(ProcessView(pid=1, way=Way.MAPS, vmas=vmas, numa=by_start))
+
+
 @pytest.fixture(scope="module")
 def regions():
-    space = join(MAPS, NUMA, MAPS)
-    assert space.task_policy == Policy(Mode.DEFAULT)
-    return {region.start: region for region in space.regions}
-
-
-def test_every_line_but_vsyscall_becomes_a_region(regions):
-    assert len(regions) == len(MAPS.splitlines()) - 1
+    return {region.start: region for region in read(MAPS, NUMA)}
 
 
 @pytest.mark.parametrize(
@@ -105,12 +110,12 @@ def test_what_is_no_policy_is_refused(text):
         parse_policy(text)
 
 
-def test_a_policy_text_that_may_be_cut_off_makes_a_region_untouchable():
+def test_a_policy_that_may_be_cut_off_is_not_taken_for_the_whole():
     nodes = ",".join(str(n) for n in range(0, 60, 2))
     text = f"weighted interleave:{nodes}"[:63].rstrip(",")
     text += "9" * (63 - len(text))
-    maps = "1000-2000 rw-p 00000000 00:00 0 \n"
-    assert join(maps, f"00001000 {text}\n", maps).regions[0].special
+    (region,) = read("1000-2000 rw-p 00000000 00:00 0 \n", f"00001000 {text}\n")
+    assert not region.policy_is_whole
 
 
 @pytest.mark.parametrize(
@@ -130,7 +135,7 @@ def test_a_policy_text_that_may_be_cut_off_makes_a_region_untouchable():
 )
 def test_devices_and_objects_of_the_kernel_are_special(path, special):
     maps = f"1000-2000 rw-s 00000000 00:05 7                          {path}\n"
-    assert join(maps, "00001000 default\n", maps).regions[0].special is special
+    assert read(maps, "00001000 default\n")[0].special is special
 
 
 def test_names_of_anonymous_memory():
@@ -138,57 +143,9 @@ def test_names_of_anonymous_memory():
         "1000-2000 rw-p 00000000 00:00 0                          [anon:io: [ring] 1]\n"
         "2000-3000 rw-s 00000000 00:01 9                          [anon_shmem:x]\n"
     )
-    one, two = join(maps, "00001000 default\n00002000 default\n", maps).regions
+    one, two = read(maps, "00001000 default\n00002000 default\n")
     assert (one.kind, one.name) == (RegionKind.ANONYMOUS, "io: [ring] 1")
     assert (two.kind, two.name) == (RegionKind.SHARED, "x")
-
-
-def space_of(maps, **kwargs):
-    numa = "".join(f"{line.split('-')[0]} default\n" for line in maps.splitlines())
-    return join(maps, numa, maps, **kwargs).regions
-
-
-@pytest.mark.parametrize(
-    ("guard", "size", "pointer", "kind"),
-    [
-        (0x1000, 8 << 20, None, RegionKind.STACK),  # glibc
-        (0x2000, 0x20000, None, RegionKind.STACK),  # musl
-        (0x4000, (1 << 20) - 0x4000, None, RegionKind.STACK),  # a JVM
-        (0x10000, 16 << 20, None, RegionKind.STACK),
-        (0x1000, 0x4000, None, RegionKind.STACK),
-        (0x1000, 0x3000, None, RegionKind.ANONYMOUS),  # musl's malloc keeps its books there
-        (0x11000, 8 << 20, None, RegionKind.ANONYMOUS),
-        (0x1000, (16 << 20) + 0x1000, None, RegionKind.ANONYMOUS),
-        (0x1000, 64 << 20, 64 << 20, RegionKind.STACK),
-        (0x1000, 64 << 20, 1, RegionKind.STACK),
-        (0x1000, 64 << 20, 0, RegionKind.ANONYMOUS),
-        (0x1000, 64 << 20, (64 << 20) + 1, RegionKind.ANONYMOUS),
-        (0x4000000, 64 << 20, 4096, RegionKind.ANONYMOUS),  # a goroutine's, in the heap
-    ],
-)
-def test_thread_stacks_lie_above_a_guard(guard, size, pointer, kind):
-    start = 0x7F0010000000
-    maps = (
-        f"{start - guard:x}-{start:x} ---p 00000000 00:00 0 \n"
-        f"{start:x}-{start + size:x} rw-p 00000000 00:00 0 \n"
-    )
-    pointers = () if pointer is None else (start + pointer, 1)
-    below, above = space_of(maps, stack_pointers=pointers)
-    assert (below.kind, above.kind) == (RegionKind.ANONYMOUS, kind)
-
-
-@pytest.mark.parametrize(
-    "maps",
-    [
-        "1000-2000 ---p 00000000 00:00 0 \n3000-4000 rw-p 00000000 00:00 0 \n",
-        "1000-2000 r--p 00000000 00:00 0 \n2000-4000 rw-p 00000000 00:00 0 \n",
-        "1000-2000 ---p 00000000 00:00 0 \n2000-4000 rwxp 00000000 00:00 0 \n",
-        "1000-2000 ---p 00000000 00:00 0 \n2000-4000 rw-p 00000000 00:00 0 [anon:x]\n",
-        "1000-2000 ---p 00000000 00:01 7 /lib/x\n2000-4000 rw-p 00000000 00:00 0 \n",
-    ],
-)
-def test_what_is_not_right_above_an_inaccessible_page_is_no_stack(maps):
-    assert RegionKind.STACK not in {region.kind for region in space_of(maps)}
 
 
 def test_permissions_and_own_policies_are_read():
@@ -197,29 +154,14 @@ def test_permissions_and_own_policies_are_read():
         "3000-4000 r-xp 00000000 00:00 0 [vdso]\n"
     )
     numa = "00001000 bind:0\n00002000 bind:1\n00003000 bind:0\n"
-    code, data, _ = join(maps, numa, maps).regions
+    code, data, _ = read(maps, numa)
     assert (code.permissions, data.permissions) == ("r-x", "rw-")
     assert (code.own, data.own) == (False, True)
 
 
-def test_a_mapping_that_changed_while_it_was_read_is_unknown_and_looks_changed_later():
-    maps = "1000-2000 rw-p 00000000 00:00 0 \n3000-4000 rw-p 00000000 00:00 0 \n"
-    after = "1000-2000 rw-p 00000000 00:00 0 \n3000-5000 rw-p 00000000 00:00 0 \n"
-    space = join(maps, "00001000 default\n00003000 bind:0\n", after)
-    assert [region.start for region in space.regions] == [0x1000]
-    assert space.unknown == ((0x3000, 0x5000),)
-    assert space.layout != join(after, "00001000 default\n", after).layout
-
-
-def test_the_task_policy_is_read_at_the_vdso():
-    maps = "1000-2000 rw-p 00000000 00:00 0 \n3000-4000 r-xp 00000000 00:00 0 [vdso]\n"
-    space = join(maps, "00001000 bind:0\n00003000 bind:0\n", maps)
-    assert space.own_policy(space.regions[0].policy) == Policy(Mode.DEFAULT)
-
-
 def test_pages_of_a_hugetlb_mapping_without_any_are_taken_for_the_largest():
     maps = "40000000-80000000 rw-p 00000000 00:11 1 /anon_hugepage (deleted)\n"
-    assert join(maps, "40000000 default file=/x huge\n", maps).regions[0].page_size == 1 << 30
+    assert read(maps, "40000000 default file=/x huge\n")[0].page_size == 1 << 30
 
 
 def test_stat_of_a_process_whose_name_looks_like_fields():
@@ -252,3 +194,17 @@ def test_parsers_are_total_on_torn_texts(parse, good, seed):
         parse(good[: cut[0]] + good[cut[1] :])
     except ParseError as err:
         assert err.line_no > 0
+
+
+def test_a_policy_that_is_cut_off_in_a_range_spoils_no_other_mapping():
+    """The kernel writes 63 characters of it, wherever that ends: here 36-37 in front of the 7."""
+    nodes = "0-1,4-5,8-9,12-13,16-17,20-21,24-25,28-29,32-33,36-3"
+    first, second = parse_numa_maps(f"7f0000000000 interleave:{nodes} N0=4\n7f0020000000 default\n")
+    assert not first.policy_is_whole
+    assert (
+        first.policy.nodes
+        == parse_numa_maps(f"7f0000000000 interleave:{nodes.removesuffix(',36-3')}\n")[
+            0
+        ].policy.nodes
+    )
+    assert (second.policy, second.policy_is_whole) == (Policy(Mode.DEFAULT), True)

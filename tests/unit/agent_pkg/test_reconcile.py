@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Passes over a machine of text files: what is done, recorded, undone and reported."""
+"""What the agent does on a machine of text files: set, moved, recorded and reported."""
+
+import errno
 
 import pytest
 from memplace.errors import KernelWithoutProcessMbind
+from memplace_agent.procfs.query import Way
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
 
 A = "a" * 64
@@ -35,27 +38,44 @@ def test_a_second_pass_makes_no_call(started, kit):
     assert made and len(started.machine.calls) == made
 
 
+def moving(flags):
+    return flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL)
+
+
+def moves(machine):
+    return [call for call in machine.calls if moving(call[3])]
+
+
+def test_policies_come_first_and_in_as_few_calls_as_possible(started, kit):
+    started.full(kit.placement())
+    first, *rest = started.machine.calls
+    assert [end - start for start, end in first[1]] == [kit.MIB, kit.MIB]
+    assert not moving(first[3]) and all(moving(flags) for *_, flags in rest)
+
+
 def test_private_anonymous_memory_moves_with_what_children_share(started, kit):
     started.full(kit.placement())
-    assert {flags for *_, flags in started.machine.calls} == {MPOL_MF_MOVE_ALL}
+    assert {moving(flags) for *_, flags in moves(started.machine)} == {MPOL_MF_MOVE_ALL}
 
 
 @pytest.mark.parametrize(
-    ("sharing", "rollup", "flags"),
+    ("sharing", "flags", "way", "expected"),
     [
-        (7, "Pss: 8 kB\nKSM:                  12 kB\n", MPOL_MF_MOVE),
-        (7, "Pss: 8 kB\nKSM:                   0 kB\n", MPOL_MF_MOVE_ALL),
-        (7, "Pss: 8 kB\n", MPOL_MF_MOVE),
-        (0, "Pss: 8 kB\n", MPOL_MF_MOVE_ALL),
+        (7, "rd wr mg", Way.POLICY, MPOL_MF_MOVE),
+        (7, "rd wr", Way.POLICY, MPOL_MF_MOVE_ALL),
+        (7, "", Way.MAPS, MPOL_MF_MOVE),
+        (0, "rd wr mg", Way.POLICY, MPOL_MF_MOVE_ALL),
     ],
 )
-def test_merged_pages_of_others_are_not_moved_along(started, kit, sharing, rollup, flags):
-    host = started.machine.host
+def test_merged_pages_of_others_are_not_moved_along(node, kit, sharing, flags, way, expected):
+    host = node.machine.host
     host.ksm.mkdir(parents=True)
     (host.ksm / "pages_sharing").write_text(f"{sharing}\n")
-    (host.pid(100) / "smaps_rollup").write_text(rollup)
-    started.full(kit.placement())
-    assert {found for *_, found in started.machine.calls} == {flags}
+    node.way = way
+    node.start()
+    node.machine.start(100, A, kit.heap(flags=flags))
+    node.full(kit.placement())
+    assert {moving(found) for *_, found in moves(node.machine)} == {expected}
 
 
 def test_leave_moves_nothing(started, kit):
@@ -70,17 +90,14 @@ def test_leave_moves_nothing(started, kit):
     assert started.machine.policies(100)["[heap]"] == kit.CXL
 
 
-def test_a_new_mapping_and_a_new_process_are_seen_by_the_scan(started, kit):
+def test_a_new_mapping_and_a_new_process_are_seen_without_an_event(started, kit):
     started.full(kit.placement())
-    assert not started.scan()
     started.machine.map(100, kit.anon(0x60000000))
-    assert started.scan() == {A}
+    started.run(15)
     assert started.machine.policies(100)["0x60000000"] == kit.CXL
-    assert not started.scan()
     started.machine.start(101, A, kit.heap())
-    assert started.scan() == {A}
+    assert started.run(15)[ONE].state == "Placed"
     assert started.machine.policies(101)["[heap]"] == kit.CXL
-    assert not started.scan()
 
 
 def test_a_task_policy_is_not_turned_into_one_of_the_mapping(node, kit):
@@ -90,23 +107,22 @@ def test_a_task_policy_is_not_turned_into_one_of_the_mapping(node, kit):
     assert node.machine.policies(100)["[heap]"] is None
 
 
-def test_the_journal_is_written_before_the_first_call(started, kit):
-    path = started.machine.host.journal / "100-1000.json"
+def test_the_claim_is_on_disk_before_the_first_call(started, kit):
+    path = started.machine.host.journal / f"{A}.v1.json"
     seen = []
     started.machine.on_call = lambda: seen.append(path.exists())
     started.full(kit.placement())
     assert seen and all(seen)
 
 
-@pytest.mark.parametrize("crash_at", [0, 1])
+@pytest.mark.parametrize("crash_at", [0, 1, 7])
 def test_killed_in_the_middle_the_next_agent_goes_on_and_undoes_right(node, kit, crash_at):
-    # More than 1 GiB, so that it takes several calls.
-    big = kit.anon(0x100000000, 3 << 30, policy=kit.BIND)
+    big = kit.anon(0x100000000, 1 << 30, policy=kit.BIND)
     wanted = kit.placement(rules=[kit.overriding()])
     node.machine.start(100, A, kit.heap(), big)
 
     def crash():
-        if len(node.machine.calls) > crash_at:
+        if len(node.machine.calls) >= crash_at:
             raise KeyboardInterrupt
 
     node.machine.on_call = crash
@@ -117,8 +133,8 @@ def test_killed_in_the_middle_the_next_agent_goes_on_and_undoes_right(node, kit,
     assert node.full(wanted)[ONE].state == "Placed"
     node.restart()
     node.full()
-    assert set(node.machine.policies(100).values()) == {None, kit.BIND}
-    assert node.machine.policies(100)["[heap]"] is None
+    assert node.machine.policies(100) == {"[heap]": None, "0x100000000": kit.BIND}
+    assert not node.claims
 
 
 def test_after_a_restart_our_own_policy_is_not_taken_for_theirs(started, kit):
@@ -132,22 +148,32 @@ def test_after_a_restart_our_own_policy_is_not_taken_for_theirs(started, kit):
 
 
 def test_the_cpuset_bounds_the_plan(started, kit):
-    (started.machine.cgroup(A) / "cpuset.mems.effective").write_text("0\n")
+    started.machine.processes[100].allowed = frozenset({0})
+    started.machine.write(100)
     report = started.full(kit.placement())[ONE]
     assert (report.state, report.reason) == ("Failed", "NotAllowedByCpuset")
     assert not started.machine.calls
 
 
-def test_a_full_tier_is_reported_after_some_tries(node, kit):
-    node.machine.start(100, A, kit.heap(stuck=True))
+def test_a_full_tier_is_said_and_not_tried(node, kit):
+    node.machine.start(100, A, kit.heap())
     node.machine.set_free(1, 100)
     report = node.full(kit.placement())[ONE]
-    assert (report.state, report.reason) == ("Moving", "Moving")
-    while node.scan():
-        pass
-    report = node.reports(node.reconciler.reports)[ONE]
     assert (report.state, report.reason) == ("Failed", "TierFull")
     assert report.rules[0].misplaced_bytes == 256 * 4096
+    assert not moves(node.machine)
+    node.machine.set_free(1, 8 << 20)
+    assert node.run(60)[ONE].state == "Placed"
+
+
+def test_pages_that_do_not_move_are_said_and_tried_ever_more_rarely(node, kit):
+    node.machine.start(100, A, kit.heap(stuck=True))
+    report = node.full(kit.placement(), seconds=600)[ONE]
+    assert (report.state, report.reason) == ("Failed", "Failed")
+    assert "pinned" in report.message
+    made = len(moves(node.machine))
+    node.run(3600)
+    assert made <= 6 and len(moves(node.machine)) <= made + 3
 
 
 def test_a_tier_that_no_node_has(started, kit):
@@ -156,13 +182,18 @@ def test_a_tier_that_no_node_has(started, kit):
     assert not started.machine.calls
 
 
-def test_a_bad_container_does_not_stop_the_others(node, kit):
+def test_a_bad_process_stops_neither_its_container_nor_another(node, kit):
     node.machine.start(100, A, kit.heap())
     node.machine.start(101, A, kit.heap())
     node.machine.start(200, "b" * 64, kit.heap())
-    (node.machine.host.pid(100) / "numa_maps").write_text("nonsense\n")
+
+    def denied(directory):
+        if directory.name == "100":
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    node.machine.on_read = denied
     reports = node.full(kit.placement(), pods=[kit.pod(ids="ab")])
-    assert reports[ONE].state == "Failed"
+    assert (reports[ONE].state, reports[ONE].reason) == ("Failed", "MissingCapability")
     assert reports["mp", "p", "c1"].state == "Placed"
     assert node.machine.policies(101)["[heap]"] == kit.CXL
 
@@ -171,7 +202,6 @@ def test_a_process_that_ends_before_its_call_is_normal(started, kit):
     started.machine.start(101, A, kit.heap())
     started.machine.on_call = lambda: 101 in started.machine.processes and started.machine.end(101)
     assert started.full(kit.placement())[ONE].state == "Placed"
-    assert [entry.key.pid for entry in started.journal] == [100]
 
 
 def test_a_mapping_that_vanished_before_its_call_is_skipped(started, kit):
@@ -184,10 +214,10 @@ def test_the_pid_of_another_process_is_not_touched(started, kit):
     started.full(kit.placement())
     started.machine.end(100)
     # The same number, another process, in no container; its heap carries the same policy.
-    started.machine.start(100, "f" * 64, kit.heap(policy=kit.CXL), start_time=2000)
+    started.machine.start(100, "f" * 64, kit.heap(policy=kit.CXL))
     started.full()
     assert started.machine.policies(100)["[heap]"] == kit.CXL
-    assert not tuple(started.journal)
+    assert not started.claims
 
 
 def test_a_node_without_the_kernel_touches_nothing(started, kit):
@@ -196,16 +226,16 @@ def test_a_node_without_the_kernel_touches_nothing(started, kit):
     report = started.full(kit.placement())[ONE]
     assert (report.state, report.reason) == ("Unsupported", "KernelWithoutProcessMbind")
     assert "Boot a kernel" in report.message
-    assert not started.machine.calls and not started.scan()
+    assert not started.machine.calls and not started.claims
 
 
 def test_the_newer_of_two_placements_learns_that_it_lost(started, kit):
     older = kit.placement("old")
     newer = kit.placement("new", created="2026-02-01T00:00:00Z")
-    reports = started.full(newer, older)
-    assert reports["old", "p", "c0"].state == "Placed"
-    assert reports["new", "p", "c0"].state == "Conflict"
-    assert "ns/old" in reports["new", "p", "c0"].message
+    assert started.full(newer, older)["old", "p", "c0"].state == "Placed"
+    lost = started.said["new"]
+    assert (lost.reason, lost.conflicts, lost.pods) == ("Conflict", 1, ())
+    assert "ns/old" in lost.message
 
 
 def test_a_container_without_processes_is_pending(node, kit):
@@ -239,8 +269,8 @@ def test_a_rule_for_the_default_policy_settles_under_a_task_policy(node, kit):
 def test_redis_needs_one_rule(node, kit):
     # What jemalloc maps, small as it is; threads' stacks stay.
     jemalloc = [kit.anon(0x20000000 + i * 0x100000, 0x8000) for i in range(4)]
-    guard = kit.Vma(0x3FFFF000, 0x40000000, perms="---p")
-    stack = kit.Vma(0x40000000, 0x40800000, pages={0: 9})
+    guard = kit.Vma(0x3FFFF000, 0x40000000, perms="---p", flags="mr mw me nh")
+    stack = kit.Vma(0x40000000, 0x40800000, pages={0: 9}, flags="rd wr mr mw me ac nh")
     code = kit.Vma(0x50000000, 0x50010000, perms="r-xp", pages={0: 9})
     node.machine.start(100, A, kit.heap(), *jemalloc, guard, stack, code)
     rule = kit.overriding() | {"override": False}
@@ -277,8 +307,7 @@ def test_the_programs_own_policy_wins_and_that_is_said(node, kit):
 
 def test_a_rule_may_be_about_some_processes_only(node, kit):
     node.machine.start(100, A, kit.heap())
-    node.machine.start(101, A, kit.heap())
-    (node.machine.host.pid(101) / "comm").write_text("worker-1\n")
+    node.machine.start(101, A, kit.heap(), comm="worker-1")
     (node.machine.host.pid(100) / "exe").symlink_to("/usr/bin/main")
     for pattern, placed in (("worker-*", 101), ("/usr/bin/*", 100)):
         rule = kit.overriding() | {"regions": [{"type": "Heap", "process": pattern}]}
@@ -294,3 +323,39 @@ def test_memory_that_others_may_map_is_refused(node, kit):
     report = node.full(kit.placement(rules=[rule]))[ONE]
     assert (report.state, report.reason) == ("Failed", "SharedNotSupported")
     assert not node.machine.calls
+
+
+def test_page_cache_on_the_tier_is_room_and_pinned_pages_are_not_its_fault(node, kit):
+    free, pinned = kit.anon(0x20000000, 4 * kit.MIB), kit.anon(0x30000000, stuck=True)
+    node.machine.set_free(1, 16 << 10, cache_kb=8 << 20)
+    node.machine.start(100, A, free, pinned)
+    report = node.full(kit.placement(), seconds=600)[ONE]
+    assert node.machine.pages(100, 0x20000000) == {1: 1024}
+    assert (report.reason, "pinned" in report.message) == ("Failed", True)
+
+
+def test_a_node_with_cgroup_v1_is_said(started, kit):
+    import shutil
+
+    root = started.machine.host.cgroup
+    shutil.rmtree(root / "kubepods.slice")
+    for controller in ("cpuset", "memory"):
+        (root / controller).mkdir()
+    report = started.full(kit.placement())[ONE]
+    assert (report.state, report.reason) == ("Unsupported", "UnsupportedCgroup")
+
+
+def test_a_container_behind_a_kernel_of_its_own_is_said_after_a_while(node, kit):
+    node.machine.cgroup("f" * 64)  # the pod is there, the container is not
+    assert node.full(kit.placement())[ONE].state == "Pending"
+    report = node.run(60)[ONE]
+    assert (report.state, report.reason) == ("Unsupported", "SandboxedRuntime")
+
+
+def test_a_vast_reservation_costs_no_more_calls_than_its_memory(node, kit):
+    node.machine.start(100, A, kit.anon(1 << 40, 14 << 40, pages={0: 16384}))
+    report = node.full(kit.placement(), seconds=240)[ONE]
+    assert node.machine.policies(100)[hex(1 << 40)] == kit.CXL
+    assert len(node.machine.calls) <= 64
+    assert (report.state, report.rules[0].bytes) == ("Placed", 16384 << 12)
+    assert node.machine.pages(100, 1 << 40) == {1: 16384}

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Undo: everything a placement did is given back, whatever the process does meanwhile."""
 
+from dataclasses import replace
+
 import pytest
-from memplace_agent.containers import processes
-from memplace_agent.hostfs import read_proc
-from memplace_agent.journal import Key
+from memplace.rebind import STATIC
+
+from tests.unit.agent_pkg.machine import CXL
 
 A = "a" * 64
+OURS = replace(CXL, flags=frozenset({STATIC}))
 ONE = ("mp", "p", "c0")
 
 
@@ -17,7 +20,7 @@ def test_deleting_the_placement_gives_everything_back_and_leaves_pages(node, kit
     node.full()
     assert node.machine.policies(100) == {"[heap]": kit.BIND, "0x20000000": None}
     assert node.machine.pages(100, kit.HEAP) == {1: 256}
-    assert not list(node.journal.directory.iterdir())
+    assert not list(node.machine.host.journal.iterdir())
 
 
 def test_a_rule_that_is_gone_gives_its_regions_back(started, kit):
@@ -33,10 +36,17 @@ def test_a_forked_child_inherits_what_its_parent_had_before(started, kit):
     started.machine.fork(100, 101, A)
     started.machine.end(100)
     started.full(kit.placement())
-    assert Key(101, 1000) in [entry.key for entry in started.journal]
-    assert Key(100, 1000) not in [entry.key for entry in started.journal]
     started.full()
     assert set(started.machine.policies(101).values()) == {None}
+
+
+def test_an_exception_is_given_back_in_a_forked_child_too(node, kit):
+    node.machine.start(100, A, kit.heap(policy=kit.BIND), kit.anon())
+    node.full(kit.placement(rules=[kit.overriding()]))
+    node.machine.fork(100, 101, A)
+    node.machine.end(100)
+    node.full()
+    assert node.machine.policies(101) == {"[heap]": kit.BIND, "0x20000000": None}
 
 
 def test_a_child_that_no_pass_has_seen_is_undone_with_its_parent(started, kit):
@@ -44,7 +54,7 @@ def test_a_child_that_no_pass_has_seen_is_undone_with_its_parent(started, kit):
     started.machine.fork(100, 101, A)
     started.full()
     assert set(started.machine.policies(101).values()) == {None}
-    assert not tuple(started.journal)
+    assert not started.claims
 
 
 def fork_once(started, child, parent=100):
@@ -58,7 +68,7 @@ def test_a_child_forked_while_its_parent_is_undone_is_undone_too(started, kit):
     started.machine.on_call = lambda: fork_once(started, 101)
     started.full()
     assert set(started.machine.policies(101).values()) == {None}
-    assert not tuple(started.journal)
+    assert not started.claims
 
 
 def test_an_agent_killed_between_parent_and_child_still_undoes_the_child(started, kit):
@@ -78,7 +88,7 @@ def test_an_agent_killed_between_parent_and_child_still_undoes_the_child(started
     started.full()
     for pid in (100, 101):
         assert set(started.machine.policies(pid).values()) == {None}
-    assert not tuple(started.journal)
+    assert not started.claims
 
 
 def test_a_process_that_never_stops_forking_does_not_hold_the_agent_up(started, kit):
@@ -86,10 +96,10 @@ def test_a_process_that_never_stops_forking_does_not_hold_the_agent_up(started, 
     machine = started.machine
     machine.on_call = lambda: machine.fork(max(machine.processes), max(machine.processes) + 1, A)
     started.full()
-    assert tuple(started.journal)
+    assert started.claims
     machine.on_call = None
-    started.full()
-    assert not tuple(started.journal)
+    started.run(60)
+    assert not started.claims
     assert all(set(machine.policies(pid).values()) == {None} for pid in machine.processes)
 
 
@@ -104,7 +114,7 @@ def test_a_child_forked_while_a_rule_is_withdrawn_gives_its_regions_back(started
     started.machine.on_call = lambda: fork_once(started, 101)
     started.full(kit.placement(rules=[kit.interleave()]))
     started.machine.on_call = None
-    started.scan()
+    started.run(15)
     assert started.machine.policies(101)["0x20000000"] is None
 
 
@@ -122,32 +132,28 @@ def test_a_parent_that_forks_and_ends_within_a_pass_is_still_learned_from(starte
     started.full(kit.placement(rules=[kit.interleave()]))
     started.full()
     assert set(started.machine.policies(101).values()) == {None}
-    assert not tuple(started.journal)
+    assert not started.claims
 
 
-def test_a_heap_that_grows_while_it_is_read_does_not_lose_its_record(started, kit, monkeypatch):
+def test_what_grows_before_each_call_is_given_back(started, kit):
     started.full(kit.placement())
-    started.full(kit.placement(rules=[kit.interleave()]))
-    reads = iter(range(100))
+    where = [0x70000000]
 
-    def growing(path):
-        # The second look at maps, once: the heap is longer than it was a moment ago.
-        if path.name == "maps" and next(reads) == 1:
-            return read_proc(path).replace(f"-{kit.HEAP + kit.MIB:08x}", f"-{kit.HEAP * 2:08x}")
-        return read_proc(path)
+    def grow():
+        started.machine.map(100, kit.anon(where[0], policy=kit.CXL))
+        where[0] += 1 << 24
 
-    monkeypatch.setattr(processes, "read_proc", growing)
-    started.full(kit.placement(rules=[kit.interleave()]))
+    started.machine.on_call = lambda: len(started.machine.calls) < 20 and grow()
     started.full()
-    assert set(started.machine.policies(100).values()) == {None}
+    assert {started.machine.policies(100)[key] for key in ("[heap]", "0x20000000")} == {None}
 
 
 def test_moved_and_grown_mappings_are_given_back_too(started, kit):
     started.full(kit.placement())
     started.machine.unmap(100, 0x20000000)
     # mremap() takes the policy along; here to another place and twice the size.
-    started.machine.map(100, kit.anon(0x70000000, 2 * kit.MIB, policy=kit.CXL, pages={1: 512}))
-    started.scan()
+    started.machine.map(100, kit.anon(0x70000000, 2 * kit.MIB, policy=OURS, pages={1: 512}))
+    started.run(5)
     started.full()
     assert set(started.machine.policies(100).values()) == {None}
 
@@ -176,14 +182,14 @@ def test_undo_that_fails_shows_until_it_succeeds(started, kit):
 
     started.machine.on_call = refuse
     started.full()
-    (entry,) = started.reconciler.reports.placements()
-    assert (entry.name, entry.reason) == ("mp", "Undoing")
+    assert started.said["mp"].reason == "Undoing" and "no memory" in started.said["mp"].message
     started.machine.on_call = None
-    started.full()
-    assert not started.reconciler.reports.placements()
+    started.run(120)
+    assert not started.said
+    assert set(started.machine.policies(100).values()) == {None}
 
 
 def test_undo_all_returns_whether_everything_is_back(started, kit):
     started.full(kit.placement())
-    assert started.reconciler.undo_all()
+    assert started.reconciler.undo_all() == (True, "")
     assert set(started.machine.policies(100).values()) == {None}

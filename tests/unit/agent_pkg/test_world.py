@@ -1,45 +1,236 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of the API server's news wakes the worker."""
+"""What of the API server's news wakes the worker, and what of it is not understood."""
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
-from memplace_agent.world import Cache, Kind
+from memplace_agent.cluster.world import Cache, Kind
 
-RUNNING = {"name": "c", "containerID": "containerd://" + "a" * 64, "state": {"running": {}}}
-ANEW = RUNNING | {"containerID": "containerd://" + "b" * 64}
+A, B = "a" * 64, "b" * 64
+RUNNING = {"name": "c", "containerID": f"containerd://{A}", "state": {"running": {}}}
+ANEW = RUNNING | {"containerID": f"containerd://{B}"}
 
 
-def pod(*containers: dict[str, Any], labels: dict[str, str], **status: Any) -> dict[str, Any]:
+def pod(*containers: dict[str, Any], labels: dict[str, str] | None = None, **status: Any) -> Any:
+    labels = {"app": "x"} if labels is None else labels
     return {
-        "metadata": {"name": "p", "namespace": "ns", "uid": "u", "labels": labels},
+        "metadata": {"name": "p", "namespace": "ns", "uid": "pod", "labels": labels},
         "spec": {"nodeName": "n"},
         "status": {"containerStatuses": containers, **status},
     }
 
 
+def placement(
+    uid: str = "mp", *, namespace: str = "ns", app: str = "x", day: int = 1, generation: int = 1
+) -> dict[str, Any]:
+    rule = {
+        "name": "heap",
+        "regions": [{"type": "Heap"}],
+        "policy": {"mode": "PreferredMany", "tiers": ["cxl"]},
+    }
+    return {
+        "metadata": {
+            "name": uid,
+            "namespace": namespace,
+            "uid": uid,
+            "generation": generation,
+            "creationTimestamp": f"2026-01-{day:02}T00:00:00Z",
+        },
+        "spec": {"selector": {"matchLabels": {"app": app}}, "rules": [rule]},
+    }
+
+
+def newer(obj: dict[str, Any]) -> dict[str, Any]:
+    """Return a placement as a version to come writes it."""
+    found = copy.deepcopy(obj)
+    found["metadata"]["generation"] += 1
+    found["spec"]["fromTheFuture"] = {"speed": "warp"}
+    return found
+
+
+@pytest.fixture
+def cache() -> Cache:
+    """A node `n` with a pod that follows a placement, and nothing new."""
+    found = Cache("n")
+    for kind in Kind:
+        found.replace(kind, [])
+    found.event(Kind.PLACEMENT, "ADDED", placement())
+    found.event(Kind.POD, "ADDED", pod(RUNNING))
+    found.changed.clear()
+    return found
+
+
 @pytest.mark.parametrize(
     ("news", "wakes"),
     [
-        (pod(RUNNING, labels={}, phase="Running"), False),
-        (pod(RUNNING, labels={}, startTime="2026-11-24T12:00:00Z"), False),
-        (pod(ANEW, labels={}), True),
-        (pod(labels={}), True),
-        (pod(RUNNING, labels={"app": "x"}), True),
+        (pod(RUNNING, phase="Running"), False),
+        (pod(RUNNING, startTime="2026-11-24T12:00:00Z"), False),
+        (pod(RUNNING, labels={"app": "x", "more": "1"}), False),
+        (pod(ANEW), True),
+        (pod(), True),
+        (pod(RUNNING, labels={"app": "y"}), True),
     ],
 )
-def test_only_what_the_agent_acts_on_wakes_it(news: dict[str, Any], wakes: bool) -> None:
-    cache = Cache()
-    cache.event(Kind.POD, "ADDED", pod(RUNNING, labels={}))
-    assert cache.changed.is_set()
-    cache.changed.clear()
+def test_of_a_pod_only_what_its_containers_follow_wakes(
+    cache: Cache, news: dict[str, Any], wakes: bool
+) -> None:
     cache.event(Kind.POD, "MODIFIED", news)
     assert cache.changed.is_set() is wakes
 
 
-def test_what_is_no_pod_is_ignored() -> None:
+@pytest.mark.parametrize(
+    ("news", "wakes"),
+    [
+        (placement("other", namespace="other"), False),
+        (placement("other", app="y"), False),
+        (placement("other"), True),
+        (placement(app="y"), True),
+        (placement() | {"status": {"matchedPods": 7}}, False),
+        (placement(generation=2), True),
+    ],
+)
+def test_of_placements_only_those_that_select_a_pod_here_wake(
+    cache: Cache, news: dict[str, Any], wakes: bool
+) -> None:
+    cache.event(Kind.PLACEMENT, "MODIFIED", news)
+    assert cache.changed.is_set() is wakes
+
+
+def test_a_pod_nobody_places_wakes_nobody(cache: Cache) -> None:
+    cache.event(Kind.PLACEMENT, "DELETED", placement())
+    cache.changed.clear()
+    cache.event(Kind.POD, "MODIFIED", pod(ANEW, labels={"a": "2"}))
+    assert not cache.changed.is_set()
+
+
+@pytest.mark.parametrize(
+    ("spec", "wakes"),
+    [
+        ({"numaNodes": [1]}, True),
+        ({"numaNodes": [1], "nodeNames": ["n"]}, True),
+        ({"numaNodes": [1], "nodeNames": ["m"]}, False),
+    ],
+)
+def test_of_tiers_only_those_of_this_node_wake(
+    cache: Cache, spec: dict[str, Any], wakes: bool
+) -> None:
+    meta = {"name": "far", "uid": "t", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    cache.event(Kind.TIER, "ADDED", {"metadata": meta, "spec": spec})
+    assert cache.changed.is_set() is wakes
+
+
+def test_a_list_that_says_what_was_known_wakes_nobody(cache: Cache) -> None:
+    before = cache.snapshot()
+    cache.replace(Kind.POD, [pod(RUNNING, phase="Running")])
+    cache.replace(Kind.PLACEMENT, [placement(), placement("z", namespace="other")])
+    assert not cache.changed.is_set()
+    assert len(cache.snapshot().placements) == len(before.placements) + 1
+    cache.replace(Kind.PLACEMENT, [])
+    assert cache.changed.is_set()
+
+
+def test_an_ephemeral_container_is_one_too(cache: Cache) -> None:
+    debugger = RUNNING | {"name": "debugger", "containerID": f"containerd://{B}"}
+    cache.event(Kind.POD, "MODIFIED", pod(RUNNING, ephemeralContainerStatuses=[debugger]))
+    assert cache.changed.is_set()
+    (found,) = cache.snapshot().pods
+    assert found.container_ids == {"c": A, "debugger": B}
+
+
+@pytest.mark.parametrize("what", [{"uid": "u", "name": "p"}, {}, None, {"uid": 7}])
+def test_what_is_no_pod_is_ignored(what: Any) -> None:
     cache = Cache()
-    cache.event(Kind.POD, "ADDED", {"metadata": {"uid": "u", "name": "p"}})
+    cache.event(Kind.POD, "ADDED", {"metadata": what})
+    cache.replace(Kind.POD, [{"metadata": what}])
     assert cache.snapshot().pods == ()
+
+
+# --- placements of a version to come -------------------------------------------------------
+
+
+def test_the_last_spec_that_was_understood_is_kept_and_said(cache: Cache) -> None:
+    before = cache.snapshot().placements
+    cache.event(Kind.PLACEMENT, "MODIFIED", newer(placement()))
+    world = cache.snapshot()
+    assert world.placements == before
+    (odd,) = world.not_understood
+    assert (odd.uid, odd.kept) == ("mp", True)
+    assert "fromTheFuture" in odd.problem
+    assert (world.held, world.held_placements) == (frozenset(), frozenset())
+
+
+def test_after_a_restart_what_it_may_select_is_held() -> None:
+    cache = Cache("n")
+    cache.replace(Kind.PLACEMENT, [newer(placement())])
+    cache.event(Kind.POD, "ADDED", pod(RUNNING))
+    world = cache.snapshot()
+    assert (world.placements, set(world.held)) == ((), {A})
+    assert world.held_placements == {"mp"}
+    (odd,) = world.not_understood
+    assert not odd.kept
+
+
+@pytest.mark.parametrize("gone", ["DELETED", "list"])
+def test_when_it_is_gone_it_is_gone(cache: Cache, gone: str) -> None:
+    cache.event(Kind.PLACEMENT, "MODIFIED", newer(placement()))
+    cache.changed.clear()
+    if gone == "list":
+        cache.replace(Kind.PLACEMENT, [])
+    else:
+        cache.event(Kind.PLACEMENT, "DELETED", newer(placement()))
+    assert cache.changed.is_set()
+    world = cache.snapshot()
+    assert (world.placements, world.not_understood, world.held) == ((), (), frozenset())
+
+
+def test_what_is_understood_again_is_followed(cache: Cache) -> None:
+    cache.event(Kind.PLACEMENT, "MODIFIED", newer(placement()))
+    cache.changed.clear()
+    cache.event(Kind.PLACEMENT, "MODIFIED", placement(generation=3))
+    assert cache.changed.is_set()
+    world = cache.snapshot()
+    assert [p.generation for p in world.placements] == [3]
+    assert world.not_understood == ()
+
+
+@pytest.mark.parametrize(
+    ("day", "held"),
+    [(1, {A}), (20, set())],  # an understood one of the 10th has the container, or has not
+)
+def test_an_older_placement_that_is_understood_has_its_containers(day: int, held: set[str]) -> None:
+    cache = Cache("n")
+    cache.replace(Kind.PLACEMENT, [newer(placement("odd", day=day)), placement("known", day=10)])
+    cache.event(Kind.POD, "ADDED", pod(RUNNING))
+    assert cache.snapshot().held == held
+
+
+@pytest.mark.parametrize(
+    ("spec", "held"),
+    [
+        ({"selector": {"matchLabels": {"app": "y"}}}, set()),
+        ({"selector": {"matchStars": {}}}, {A}),
+        ({"selector": None}, {A}),
+        ({"selector": {"matchLabels": {"app": "x"}}, "containers": ["other"]}, set()),
+        ({"selector": {"matchLabels": {"app": "x"}}, "containers": {"regex": "."}}, {A}),
+        ({"whom": "all"}, {A}),
+        (None, {A}),
+    ],
+)
+def test_what_can_be_read_of_it_bounds_what_is_held(spec: Any, held: set[str]) -> None:
+    odd = {**placement(), "spec": spec}
+    cache = Cache("n")
+    cache.replace(Kind.PLACEMENT, [odd])
+    cache.event(Kind.POD, "ADDED", pod(RUNNING))
+    assert cache.snapshot().held == held
+
+
+def test_a_mode_of_a_version_to_come_changes_nothing() -> None:
+    cache = Cache("n")
+    meta = {"name": "n", "uid": "u", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    cache.event(Kind.NODE_MEMORY, "ADDED", {"metadata": meta, "spec": {"agent": "Retired"}})
+    cache.event(Kind.NODE_MEMORY, "MODIFIED", {"metadata": meta, "spec": {"agent": "Asleep"}})
+    assert cache.snapshot().mode == "Retired"
+    assert cache.own_uid == "u"

@@ -2,10 +2,16 @@
 """The heartbeat of an agent."""
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from memplace.api.liveness import HEARTBEAT_S, STALE_AFTER, is_alive, is_silent
+from memplace.api.liveness import (
+    HEARTBEAT_S,
+    STALE_AFTER,
+    is_alive,
+    is_silent,
+    renewals,
+    with_renewal,
+)
 from memplace.api.v1alpha1 import NodeMemory, NodeMemoryStatus
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
@@ -29,6 +35,28 @@ def test_two_missed_heartbeats_are_no_silence() -> None:
     assert STALE_AFTER.total_seconds() > 2 * HEARTBEAT_S
 
 
-def test_the_crd_says_how_often() -> None:
-    text = (Path(__file__).parents[3] / "crds/nodememories.yaml").read_text()
-    assert text.count("it does so every") == text.count(f"every {HEARTBEAT_S:.0f} seconds") == 2
+def lease(name: str, age_s: float) -> dict[str, object]:
+    renewed = NOW - timedelta(seconds=age_s)
+    return {"metadata": {"name": name}, "spec": {"renewTime": f"{renewed:%Y-%m-%dT%H:%M:%S.%fZ}"}}
+
+
+@pytest.mark.parametrize(
+    ("report_s", "lease_s", "alive"),
+    [
+        (999, 10, True),
+        (10, 999, True),  # an agent of before Leases, on a node that had a newer one
+        (None, 10, True),
+        (999, 999, False),
+        (None, 999, False),
+    ],
+)
+def test_the_later_of_report_and_lease_counts(
+    report_s: float | None, lease_s: float, alive: bool
+) -> None:
+    heard = with_renewal(node(report_s), renewals([lease("n", lease_s), lease("other", 0)]))
+    assert is_alive(heard, NOW) is alive
+
+
+@pytest.mark.parametrize("odd", [{}, {"metadata": {"name": "n"}}, {"spec": 1}])
+def test_a_lease_that_says_nothing_is_left_out(odd: dict[str, object]) -> None:
+    assert renewals([odd, lease("n", 5)]).keys() == {"n"}

@@ -21,6 +21,7 @@ from tests.unit.operator_pkg.worlds import (
     rule,
     seconds,
     tier,
+    truncated,
     verdict,
 )
 
@@ -82,6 +83,13 @@ CASES: dict[str, tuple[list[PodState], list[NodeMemory], str]] = {
     ),
     "no agent ever": ([pod()], [], "AgentNotReporting"),
     "an agent without a heartbeat": ([pod()], [node(age_s=None)], "AgentNotReporting"),
+    "a spec the agent can't parse": (
+        [pod()],
+        [node(report(pod_report(), generation=2, reason="NotUnderstood", message="spec.x"))],
+        "NotUnderstood",
+    ),
+    "a placement the report has no room for": ([pod()], [truncated(placements=1)], "Pending"),
+    "a pod the report has no room for": ([pod()], [truncated(report(), pods=1)], "Pending"),
     "one of two pods": ([pod(), pod("redis-1")], [PLACED], "Pending"),
     "the worst of two pods speaks": (
         [pod(), pod("redis-1", node="b")],
@@ -231,3 +239,8 @@ def test_times_change_only_with_a_status() -> None:
     assert {c.last_transition_time for c in second.conditions} == {OLD}
     third = verdict(placement(status=second), [pod()], [PLACED])
     assert [c.last_transition_time for c in third.conditions] == [NOW, OLD, OLD]
+
+
+@pytest.mark.parametrize("short", [truncated(placements=1), truncated(report(), pods=1)])
+def test_what_a_report_has_no_room_for_is_said(short: NodeMemory) -> None:
+    assert "no room" in message(verdict(placement(), [pod()], [short]))

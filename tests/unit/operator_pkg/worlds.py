@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 from memplace.api.conditions import Condition
 from memplace.api.v1alpha1 import (
     AgentMode,
@@ -28,6 +29,7 @@ from memplace.api.v1alpha1 import (
     RuleReport,
     TierNodes,
     TierSpec,
+    Truncated,
 )
 from memplace.assignment import PodRef
 from memplace.kinds import Mode, RegionKind
@@ -158,6 +160,13 @@ def node(
         spec=NodeMemorySpec(agent),
         status=status,
     )
+
+
+def truncated(*reports: PlacementReport, **left_out: int) -> NodeMemory:
+    """Return a node whose report has no room for everything."""
+    found = node(*reports)
+    status = msgspec.structs.replace(found.status, truncated=Truncated(**left_out))
+    return msgspec.structs.replace(found, status=status)
 
 
 def tier(name: str) -> MemoryTier:

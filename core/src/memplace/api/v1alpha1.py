@@ -318,7 +318,16 @@ class PlacementReport(_Status, frozen=True):
     observed_generation: int = 0
     reason: str = ""
     message: str = ""
+    conflicts: int = 0
     pods: tuple[PodReport, ...] = ()
+
+
+class Truncated(_Status, frozen=True):
+    """How much of a report was left out, so that it stays small."""
+
+    placements: int = 0
+    pods: int = 0
+    details: int = 0
 
 
 class NodeMemoryStatus(_Status, frozen=True):
@@ -331,6 +340,7 @@ class NodeMemoryStatus(_Status, frozen=True):
     numa_nodes: tuple[NumaNodeStatus, ...] = ()
     tiers: tuple[TierNodes, ...] = ()
     placements: tuple[PlacementReport, ...] = ()
+    truncated: Truncated = Truncated()
 
 
 class NodeMemory(Struct, frozen=True, kw_only=True):

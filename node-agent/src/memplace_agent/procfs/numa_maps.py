@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import lru_cache
 
 from memplace.errors import ParseError
 from memplace.kinds import Mode, Policy
@@ -36,6 +36,7 @@ _LINE = re.compile(
 )
 _PAGES = re.compile(r"N(\d{1,4})=(\d{1,20})", re.ASCII)
 _PAGE_SIZE = re.compile(r"kernelpagesize_kB=(\d{1,20})", re.ASCII)
+_HOME = " home:"
 _DEFAULT_PAGE = 4096
 _LARGEST_PAGE = 1 << 30
 
@@ -97,10 +98,12 @@ def _numa_mapping(line: str) -> NumaMapping:
     # Blanks of a path are escaped in this file (seq_path()), so each blank ends a field.
     fields = (match["rest"] or "").split(" ")
     page_size = _page_size(fields)
+    text, whole = match["policy"], len(match["policy"]) < _POLICY_ROOM
     return NumaMapping(
         start=int(match["start"], 16),
-        policy=parse_policy(match["policy"]),
-        policy_is_whole=len(match["policy"]) < _POLICY_ROOM,
+        # What comes last may be a half of a number, or of a range.
+        policy=parse_policy(text if whole else text.rpartition(",")[0] or text),
+        policy_is_whole=whole,
         page_size=page_size,
         pages=_pages(fields, page_size),
         huge="huge" in fields,
@@ -120,7 +123,8 @@ def _pages(fields: list[str], page_size: int) -> dict[int, int]:
     return {int(match[1]): int(match[2]) * page_size for match in found if match}
 
 
-@cache
+# Texts that tenants choose, so not without a bound.
+@lru_cache(maxsize=4096)
 def parse_policy(text: str) -> Policy:
     """Parse a policy as the kernel prints it, such as ``prefer (many)=static:0-1``.
 
@@ -143,3 +147,19 @@ def format_policy(policy: Policy) -> str:
     flags = f"={'|'.join(sorted(policy.flags, reverse=True))}" if policy.flags else ""
     nodes = f":{format_nodes(policy.nodes)}" if policy.nodes else ""
     return f"{_NAMES[policy.mode]}{flags}{nodes}"
+
+
+def parse_policy_and_home(text: str) -> tuple[Policy, int | None]:
+    """Parse a policy such as ``prefer (many)=static:0,2-5 home:2``, and its home node.
+
+    Raises:
+        ParseError: Not such a text.
+
+    Source: process_mbind(2) of memplace's kernel patches; linux ``mm/mempolicy.c``.
+    """
+    policy, home, node = text.partition(_HOME)
+    if not home:
+        return parse_policy(policy), None
+    if not (node.isascii() and node.isdecimal() and len(node) <= 4):
+        raise ParseError("home node", text)
+    return parse_policy(policy), int(node)

@@ -25,6 +25,7 @@ __all__ = [
     "MPOL_ARGS_SIZE",
     "MPOL_MF_MOVE",
     "MPOL_MF_MOVE_ALL",
+    "MPOL_MF_PRIVATE_ANON",
     "Kernel",
     "PidFd",
     "Ranges",
@@ -38,6 +39,7 @@ Ranges = Sequence[tuple[int, int]]
 # linux include/uapi/linux/mempolicy.h
 MPOL_MF_MOVE = 1 << 1
 MPOL_MF_MOVE_ALL = 1 << 2
+MPOL_MF_PRIVATE_ANON = 1 << 7
 MPOL_ARGS_SIZE = 24
 _MODES = {
     Mode.DEFAULT: 0,

@@ -24,12 +24,15 @@ from memplace.reasons import Reason
 
 from memplace_agent._memplace_sys import ffi
 from memplace_agent.hostfs import HostFs
-from memplace_agent.syscalls import MPOL_ARGS_SIZE, raw_call
+from memplace_agent.syscalls import MPOL_ARGS_SIZE, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, raw_call
 
-__all__ = ["Features", "RawCall", "missing_capabilities", "probe"]
+__all__ = ["Features", "RawCall", "missing_capabilities", "probe", "procmap_query_size"]
 
 # linux include/uapi/linux/capability.h
 _CAPABILITIES = {"SYS_PTRACE": 19, "SYS_NICE": 23}
+
+# What all versions accept: MPOL_MF_MOVE and MPOL_MF_MOVE_ALL.
+_FLAGS_OF_VERSION_1 = MPOL_MF_MOVE | MPOL_MF_MOVE_ALL
 
 RawCall = Callable[..., int]
 
@@ -41,14 +44,21 @@ class Features:
     Attributes:
         nr: The number of process_mbind(); None unless everything is in order.
         version: Its version; 0 without a number.
+        flags: The mask of MPOL_MF_* that it accepts; 0 without a number.
+        future: The mask of MPOL_FUTURE_* that it accepts; 0 without MPOL_MF_FUTURE.
         error: What is in the way, None when nothing is.
         warning: What is not in the way, but makes others wait; empty when nothing does.
+        procmap_query_size: Bytes of struct procmap_query that the kernel announces, 0 if it
+            announces nothing: see `memplace_agent.procfs.query.best_way`.
     """
 
     nr: int | None
     version: int = 0
+    flags: int = 0
+    future: int = 0
     error: FeatureUnavailable | None = None
     warning: str = ""
+    procmap_query_size: int = 0
 
     @property
     def reason(self) -> Reason:
@@ -78,8 +88,26 @@ def probe(host: HostFs, call: RawCall = raw_call) -> Features:
         if missing:
             raise MissingCapability(f"the agent runs without {' and '.join(missing)}.")
     except FeatureUnavailable as err:
-        return Features(None, error=err)
-    return Features(nr, version, warning=_cpu_limit(host.own_cgroup / "cpu.max"))
+        return Features(None, error=err, procmap_query_size=procmap_query_size(host))
+    return Features(
+        nr,
+        version,
+        flags=_mask(host.announcement / "flags", _FLAGS_OF_VERSION_1),
+        future=_mask(host.announcement / "future", 0),
+        warning=_cpu_limit(host.own_cgroup / "cpu.max"),
+        procmap_query_size=procmap_query_size(host),
+    )
+
+
+def procmap_query_size(host: HostFs) -> int:
+    """Return the size of struct procmap_query that the kernel announces, 0 without a word.
+
+    It is worth asking for without process_mbind(), too: a node may be able to look only.
+    """
+    try:
+        return int((host.announcement / "procmap_query_size").read_text())
+    except (OSError, ValueError):
+        return 0
 
 
 def missing_capabilities(status: str) -> list[str]:
@@ -116,6 +144,14 @@ def _announced(directory: Path) -> tuple[int, int]:
     if numbers["args_size"] < MPOL_ARGS_SIZE:
         raise KernelWithoutProcessMbind("the kernel announces a process_mbind() unknown here.")
     return numbers["nr"], numbers["version"]
+
+
+def _mask(file: Path, otherwise: int) -> int:
+    # An odd mask is no reason to do without the call: fewer of its flags are used then.
+    try:
+        return int(file.read_text(), 16)
+    except (OSError, ValueError):
+        return otherwise
 
 
 def _check_signature(nr: int, call: RawCall) -> None:

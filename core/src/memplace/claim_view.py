@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One process seen through its container's claim: which of its policies are memplace's."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from memplace.claims import DEFAULT, Change, Claim, Footprint, Kept, Mapped, Ours, Process
+from memplace.forms import form_class
+from memplace.kinds import Mode, Policy
+from memplace.rebind import STATIC, rebind, settable
+
+__all__ = ["View", "default_is_ours", "find_footprint", "footprint_of"]
+
+
+class View:
+    """Tells memplace's policies in one process from its own.
+
+    Args:
+        claim: The container's claim, `admit`ted or not.
+        process: The process; nothing is ours while its image is 0.
+    """
+
+    def __init__(self, claim: Claim, process: Process) -> None:
+        footprint = footprint_of(claim, process)
+        self._now = process.allowed
+        self._default_is_ours = default_is_ours(claim, process)
+        self._ours: dict[Policy, Ours] = {}
+        for ours in footprint.ours:
+            self._ours.setdefault(self._shown(ours), ours)
+        self._kept: dict[Policy, list[Kept]] = {}
+        for kept in footprint.kept:
+            self._kept.setdefault(self._shown(kept.ours), []).append(kept)
+
+    @property
+    def default_is_ours(self) -> bool:
+        """Whether the default for mappings to come is memplace's: undo takes it away first."""
+        return self._default_is_ours
+
+    def carries(self, region: Mapped) -> bool:
+        """Return whether a mapping, or a part of it, carries a policy that memplace set."""
+        return next(self.parts(region), None) is not None
+
+    def policy(self, region: Mapped) -> Policy:
+        """Return the policy of a mapping as rules spell it: whole, and without the form."""
+        part = next(self.parts(region), None)
+        if part is None:
+            return region.policy
+        shown = self._shown(part[2])
+        return replace(shown, flags=shown.flags - {STATIC})
+
+    def parts(self, region: Mapped) -> Iterator[tuple[int, int, Ours]]:
+        """Yield the parts of a mapping that carry ours: first address, end, and what it is."""
+        whole = self._carried(region)
+        at = region.start
+        for kept in self._kept_in(region):
+            start, end = max(at, kept.start), min(region.end, kept.end)
+            if start >= end:
+                continue
+            if whole and at < start:
+                yield at, start, whole
+            yield start, end, kept.ours
+            at = end
+        if whole and at < region.end:
+            yield at, region.end, whole
+
+    def release(self, regions: Iterable[Mapped]) -> tuple[Change, ...]:
+        """Return the changes that give mappings back what they had before memplace.
+
+        As it would be by now: after changes of the cpuset, a previous policy comes back with
+        the nodes that the kernel would have given it. Nothing is returned for mappings that
+        carry nothing. The ranges are those of `regions`; what has grown meanwhile is seen by
+        the next look. Holes do no harm.
+        """
+        return tuple(
+            Change(
+                start=start,
+                end=end,
+                policy=settable(ours.previous, ours.allowed, self._now),
+                page_size=region.page_size,
+            )
+            for region in regions
+            for start, end, ours in self.parts(region)
+        )
+
+    def _shown(self, ours: Ours) -> Policy:
+        return rebind(ours.policy, ours.allowed, self._now)
+
+    def _carried(self, region: Mapped) -> Ours | None:
+        if not region.own:
+            return None
+        if region.policy_is_whole:
+            return self._ours.get(region.policy)
+        return next((o for p, o in self._ours.items() if _begins(p, region.policy)), None)
+
+    def _kept_in(self, region: Mapped) -> Iterator[Kept]:
+        for policy, ranges in self._kept.items():
+            if not region.own:
+                same = policy == DEFAULT
+            elif region.policy_is_whole:
+                same = policy == region.policy
+            else:
+                same = _begins(policy, region.policy)
+            if same:
+                yield from _overlapping(ranges, region)
+
+
+def find_footprint(claim: Claim, image: int) -> Footprint | None:
+    """Return what was done in an image, or None."""
+    return next((f for f in claim.footprints if image in f.images), None)
+
+
+def footprint_of(claim: Claim, process: Process) -> Footprint:
+    """Return what was done in the image of a process, written down or not.
+
+    If its default is ours, mappings carry that before anybody wrote it down.
+    """
+    known = find_footprint(claim, process.image) if process.image else Footprint()
+    footprint = known or Footprint()
+    if not process.image or not default_is_ours(claim, process):
+        return footprint
+    have = {ours.policy for ours in footprint.ours}
+    more = tuple(
+        ours
+        for ours in claim.defaults
+        if ours.policy not in have and form_class(ours.policy) not in footprint.theirs
+    )
+    return replace(footprint, ours=(*footprint.ours, *more)) if more else footprint
+
+
+def default_is_ours(claim: Claim, process: Process) -> bool:
+    """Return whether the default of a process for mappings to come is ours."""
+    return process.future is not None and any(
+        rebind(ours.policy, ours.allowed, process.allowed) == process.future
+        for ours in claim.defaults
+    )
+
+
+def _overlapping(ranges: list[Kept], region: Mapped) -> Iterator[Kept]:
+    at = bisect_right(ranges, region.start, key=lambda kept: kept.end)
+    while at < len(ranges) and ranges[at].start < region.end:
+        yield ranges[at]
+        at += 1
+
+
+def _begins(whole: Policy, cut: Policy) -> bool:
+    # Whether the text of a policy, cut off behind these nodes, could be that of a whole one.
+    same = whole.mode is cut.mode and whole.flags == cut.flags and whole.mode is not Mode.DEFAULT
+    last = max(cut.nodes, default=-1)
+    return same and cut.nodes == {n for n in whole.nodes if n <= last} and cut.nodes != whole.nodes

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""In which form to set a policy, so that it can be told from the program's own.
+
+A form is a policy with or without `static`. A program that uses one of the two by itself keeps
+it: the other is taken. What a form means, that is what its mappings had before, is the same for
+all policies of one mode and flags, so that no change of node ids can mix them up.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+from memplace.claims import DEFAULT, Footprint, Kept, Ours
+from memplace.errors import MemplaceError
+from memplace.kinds import Policy
+from memplace.nodes import NodeSet
+from memplace.reasons import Reason
+from memplace.rebind import STATIC
+
+__all__ = ["MAX_KEPT", "MAX_OURS", "Forms", "NoForm", "form_class"]
+
+# Bounds of what one program can make the agent remember.
+MAX_KEPT = 4096
+MAX_OURS = 256
+
+
+class NoForm(MemplaceError):  # noqa: N818  says what happened
+    """A policy could not be given back later.
+
+    Attributes:
+        why: The reason of a `ledger.Refused`.
+    """
+
+    reason = Reason.NO_FORM
+    HELP = "Leave out `override: true` for these regions, or let the program set fewer policies."
+
+    def __init__(self, why: str) -> None:
+        self.why = why
+        super().__init__(why)
+
+
+def form_class(policy: Policy) -> Policy:
+    """Return what tells forms apart: mode and flags, as a policy without nodes."""
+    return Policy(policy.mode, frozenset(), policy.flags)
+
+
+class Forms:
+    """The forms in the images of one footprint; grows with each choice.
+
+    Args:
+        footprint: What is there.
+        allowed: Mems_allowed_list of the process; that of all entries of the footprint.
+        used: The classes of the policies that the program has set itself.
+        elsewhere: Of mappings of other processes with the image that are not ours: first
+            address, end, and class; the default policy for those without one.
+    """
+
+    def __init__(
+        self,
+        footprint: Footprint,
+        allowed: NodeSet,
+        used: Collection[Policy],
+        elsewhere: Iterable[tuple[int, int, Policy]] = (),
+    ) -> None:
+        self._footprint = footprint
+        self._elsewhere = _union(elsewhere)
+        self._allowed = allowed
+        self._used = used
+        self._ours = {ours.policy: ours for ours in footprint.ours}
+        self._meaning = {form_class(o.policy): o.previous for o in footprint.ours}
+        self._theirs = set(footprint.theirs)
+        self._kept: dict[Policy, list[Kept]] = {}
+        for kept in footprint.kept:
+            self._kept.setdefault(kept.ours.policy, []).append(kept)
+        self._count = len(footprint.kept)
+
+    @property
+    def footprint(self) -> Footprint:
+        """What was there, and what was chosen since."""
+        kept = (item for ranges in self._kept.values() for item in ranges)
+        return replace(
+            self._footprint,
+            ours=tuple(self._ours.values()),
+            theirs=tuple(sorted(self._theirs, key=lambda p: (p.mode, sorted(p.flags)))),
+            kept=tuple(sorted(kept, key=lambda item: item.start)),
+        )
+
+    def choose(self, wanted: Policy, previous: Policy | None, start: int, end: int) -> Policy:
+        """Return the form in which to set a policy on a range.
+
+        Args:
+            wanted: The policy.
+            previous: What is to be given back; None if that can't be read.
+            start: First address.
+            end: First address after it.
+
+        Raises:
+            NoForm: It could not be given back.
+        """
+        if previous is None:
+            raise NoForm("PolicyCutOff")
+        form = self.claim(wanted, previous)
+        if form is None:
+            form = (*_candidates(wanted, DEFAULT), wanted)[0]
+            self._keep(form, previous, start, end)
+        return form
+
+    def claim(self, wanted: Policy, previous: Policy) -> Policy | None:
+        """Return a form that tells by itself what was there before, or None.
+
+        Raises:
+            NoForm: There are too many policies.
+        """
+        for form in _candidates(wanted, previous):
+            if self._means(form, previous):
+                if form not in self._ours and len(self._ours) >= MAX_OURS:
+                    raise NoForm("TooManyPolicies")
+                self._ours[form] = Ours(form, self._allowed, previous)
+                return form
+        return None
+
+    def _means(self, form: Policy, previous: Policy) -> bool:
+        if form in self._ours:
+            return self._ours[form].previous == previous
+        kind = form_class(form)
+        if kind in self._used:
+            self._theirs.add(kind)
+        if kind in self._theirs:
+            return False
+        return self._meaning.setdefault(kind, previous) == previous
+
+    def _keep(self, form: Policy, previous: Policy, start: int, end: int) -> None:
+        theirs = self._elsewhere.get(form_class(form), [])
+        at = bisect_right(theirs, start, key=lambda span: span[1])
+        if at < len(theirs) and theirs[at][0] < end:
+            raise NoForm("ExceptionsAmbiguous")
+        ranges = self._kept.setdefault(form, [])
+        ours = Ours(form, self._allowed, previous)
+        first = bisect_left(ranges, start, key=lambda kept: kept.end)
+        last = bisect_right(ranges, end, key=lambda kept: kept.start)
+        touched = ranges[first:last]
+        if any(k.ours != ours and k.start < end and start < k.end for k in touched):
+            raise NoForm("ExceptionsAmbiguous")
+        others = [kept for kept in touched if kept.ours != ours]
+        same = [kept for kept in touched if kept.ours == ours]
+        if not same and self._count >= MAX_KEPT:
+            raise NoForm("TooManyExceptions")
+        start = min([start, *(kept.start for kept in same)])
+        end = max([end, *(kept.end for kept in same)])
+        merged = sorted([*others, Kept(start, end, ours)], key=lambda kept: kept.start)
+        ranges[first:last] = merged
+        self._count += len(merged) - len(touched)
+
+
+def _union(spans: Iterable[tuple[int, int, Policy]]) -> dict[Policy, list[tuple[int, int]]]:
+    # By class; ascending and disjoint.
+    joined: dict[Policy, list[tuple[int, int]]] = {}
+    for start, end, kind in sorted(spans, key=lambda span: span[0]):
+        ranges = joined.setdefault(kind, [])
+        if ranges and start <= ranges[-1][1]:
+            ranges[-1] = ranges[-1][0], max(end, ranges[-1][1])
+        else:
+            ranges.append((start, end))
+    return joined
+
+
+def _candidates(wanted: Policy, previous: Policy) -> tuple[Policy, ...]:
+    # Default and Local take no flags. `static` is left to mappings that had no policy, like
+    # those to come, with which they then merge.
+    if not wanted.mode.takes_nodes:
+        return (wanted,) if wanted != DEFAULT and previous == DEFAULT else ()
+    static = replace(wanted, flags=wanted.flags | {STATIC})
+    plain = replace(wanted, flags=wanted.flags - {STATIC})
+    return (static, plain) if previous == DEFAULT else (plain,)

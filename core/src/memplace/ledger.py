@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which policies in a process are memplace's, and what was there before.
+
+Pure. The rule: memplace sets a policy in a *form* that the program itself does not use, and
+remembers the form, not the mapping. The flag MPOL_F_STATIC_NODES is what makes the difference:
+it changes nothing but what a change of the cpuset does to the nodes (there, memplace means
+"the nodes of the tier" and not "my second node"). `record` looks at the program first:
+
+- no mapping has the rule's mode with `static`: that form is ours, and means "had no policy";
+- the plain form is ours as well, if free, and means "had this one policy" (rules that override);
+- what is left over, such as a second previous policy, is remembered by range (`Kept`).
+
+So mremap() takes along what is to be given back, a new mapping at an old address does not
+inherit it, and fork() needs no record: the child has its parent's image and its policies.
+exec() drops all policies and changes the image. What an unknown image has set is the
+program's, unless its default for mappings to come is ours.
+
+How crash points are covered, given that the claim is on disk before any call:
+
+- Before the call: the claim says more than is true; nothing carries the form, nothing is done.
+- After the call, or after a part of it: the form is found in the mappings that got it.
+- Undo: the claim is changed after the last look that found nothing, so an undo that is cut off
+  anywhere starts again with the same claim. An unknown image that has our default is written
+  down (`admit`) before the default is taken away: later nothing else would tell its mappings.
+- Fork in between: the child carries what its parent had at that moment, under the same image;
+  undo in rounds until a look at the container finds no process that carries anything.
+- exec: the image changes; what hung on the old one no longer applies. `prune` forgets it.
+- Restart: the claim is read back; nothing of it depends on the agent's memory.
+- A cpuset that changed, once, while no agent ran: `admit` computes what the kernel made of our
+  forms. After two changes the outcome depends on the one in between; with `static` it does not.
+- Upgrade and downgrade: see the agent's ledger_store.py.
+
+What can't be told, and what happens then: a policy in exactly our form that the program sets
+*after* memplace did, or under a default of ours that was there before its first look (taken for
+ours); a kept range whose mapping moved, or was replaced by one with the default for mappings to
+come (given back as the form or the range says); nodes that the kernel did not show at first,
+such as those of a `static` mask outside of the cpuset (not given back). Never adopted: a policy
+by its mode alone.
+
+Example, for one process of a container (the store and the call are the agent's)::
+
+    claim = store.get(container) or claim_for(container, placement, since=time.time())
+    claim = admit(claim, process)
+    view = View(claim, process)
+    held = [region for region in regions if view.carries(region)]   # for the matcher
+    as_rules_see_it = view.policy(region)                           # for the plan
+    recorded = record(claim, process, plan.policies, regions)
+    store.put(recorded.claim)                                       # before the call
+    carry_out(recorded.changes)                                     # in the form to be set
+    report(recorded.refused)
+    # A rule is gone (these regions), or the placement (all of them):
+    carry_out(View(claim, process).release(regions))
+    # In the end, after a round in which no process carried anything:
+    store.drop(container)
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from memplace.claim_view import View, find_footprint, footprint_of
+from memplace.claims import DEFAULT, Change, Claim, Footprint, Mapped, Ours, Process, Wanted
+from memplace.forms import Forms, NoForm, form_class
+from memplace.kinds import Policy
+from memplace.nodes import NodeSet
+from memplace.rebind import roll
+
+__all__ = [
+    "Recorded",
+    "Refused",
+    "View",
+    "admit",
+    "claim_for",
+    "prune",
+    "record",
+    "record_default",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A range that gets no policy, since it could not be given back.
+
+    Attributes:
+        start: First address.
+        end: First address after it.
+        reason: PolicyCutOff (what it has can't be read), ExceptionsAmbiguous (a forked process
+            has something else in the same place), TooManyExceptions or TooManyPolicies.
+    """
+
+    start: int
+    end: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What to write down and then to do.
+
+    Attributes:
+        claim: To be on disk before the first call.
+        changes: What was wanted, by form; a range may have become several.
+        refused: What of it is not to be done.
+    """
+
+    claim: Claim
+    changes: tuple[Change, ...]
+    refused: tuple[Refused, ...] = ()
+
+
+def claim_for(container: str, placement: tuple[str, str, str], since: float) -> Claim:
+    """Return the claim of a container that nothing was done in yet; see `Claim`."""
+    return Claim(container=container, placement=placement, since=since)
+
+
+def admit(claim: Claim, process: Process) -> Claim:
+    """Bring a claim in line with a process, before anything else is done with the two.
+
+    Returns:
+        The same object if there is nothing to write. Else policies as a change of the cpuset
+        left them, and a new image whose default for mappings to come is ours.
+    """
+    now = process.allowed
+    defaults = tuple(_rolled(ours, now) for ours in claim.defaults)
+    known = find_footprint(claim, process.image)
+    footprint = footprint_of(claim, process)
+    if defaults != claim.defaults:
+        claim = replace(claim, defaults=defaults)
+    if not process.image or (known is None and not footprint.ours):
+        return claim
+    footprint = replace(
+        footprint,
+        ours=tuple(_rolled(ours, now) for ours in footprint.ours),
+        kept=tuple(replace(kept, ours=_rolled(kept.ours, now)) for kept in footprint.kept),
+    )
+    return _put(claim, process.image, footprint)
+
+
+def record(
+    claim: Claim,
+    process: Process,
+    steps: Iterable[Wanted],
+    regions: Iterable[Mapped],
+    relatives: Iterable[Mapped] = (),
+) -> Recorded:
+    """Take up what is about to be done to a process.
+
+    Args:
+        claim: The container's claim.
+        process: The process.
+        steps: Policies to set; what they cover of no region of `regions` is left out.
+        regions: What the process has mapped, ascending.
+        relatives: What other processes with the same image have mapped, as far as they are
+            known: what they set themselves is not to be taken for ours either.
+
+    Returns:
+        Steps in the form to be set. What a mapping had before memplace stays remembered when
+        one of our policies takes the place of another.
+
+    Raises:
+        ValueError: The image of the process is not known.
+    """
+    regions = list(regions)
+    claim = admit(claim, process)
+    view, forms = _forms(claim, process, regions, relatives)
+    changes: list[Change] = []
+    refused: list[Refused] = []
+    for step, region in _pairs(steps, regions):
+        for start, end, previous in _previous(view, step, region):
+            if not region.own and step.policy == previous == DEFAULT:
+                continue
+            try:
+                form = forms.choose(step.policy, previous, start, end)
+            except NoForm as err:
+                refused.append(Refused(start, end, err.why))
+            else:
+                size = region.page_size
+                changes.append(Change(start=start, end=end, policy=form, page_size=size))
+    return Recorded(_put(claim, process.image, forms.footprint), tuple(changes), tuple(refused))
+
+
+def record_default(
+    claim: Claim,
+    process: Process,
+    policy: Policy,
+    regions: Iterable[Mapped] = (),
+    relatives: Iterable[Mapped] = (),
+) -> tuple[Claim, Policy | None]:
+    """Take up a default for mappings to come (MPOL_MF_FUTURE, MPOL_MF_FUTURE_EXEC).
+
+    Args:
+        claim: The container's claim.
+        process: The process to get it; one that has a default of its own is left alone.
+        policy: What the rules want.
+        regions: As for `record`.
+        relatives: As for `record`.
+
+    Returns:
+        The claim to be on disk before the call, and the policy in the form to be set: the
+        one that `record` uses, so that new mappings merge with old ones. None if the program
+        uses every form, so that what it maps later could not be told from what it sets.
+
+    Raises:
+        ValueError: The image of the process is not known.
+    """
+    claim = admit(claim, process)
+    _, forms = _forms(claim, process, regions, relatives)
+    try:
+        form = forms.claim(policy, DEFAULT)
+    except NoForm:
+        form = None
+    if form is None:
+        return claim, None
+    ours = Ours(form, process.allowed)
+    if ours not in claim.defaults:
+        claim = replace(claim, defaults=(*claim.defaults, ours))
+    return _put(claim, process.image, forms.footprint), form
+
+
+def prune(claim: Claim, images: Collection[int]) -> Claim:
+    """Forget the images that no process has any more.
+
+    Args:
+        claim: The container's claim.
+        images: Those of all its processes, from a complete look: one that goes on until the
+            cgroup lists no process that was not looked at. Empty when the cgroup is.
+    """
+    live = frozenset(images)
+    if all(footprint.images <= live for footprint in claim.footprints):
+        return claim if live else replace(claim, defaults=())
+    footprints = (replace(f, images=f.images & live) for f in claim.footprints)
+    left = tuple(footprint for footprint in footprints if footprint.images)
+    return replace(claim, footprints=left, defaults=claim.defaults if live else ())
+
+
+def _put(claim: Claim, image: int, footprint: Footprint) -> Claim:
+    old = find_footprint(claim, image)
+    if old is not None and replace(footprint, images=old.images) == old:
+        return claim
+    others = [replace(f, images=f.images - {image}) for f in claim.footprints]
+    others = [f for f in others if f.images]
+    for at, other in enumerate(others):
+        if replace(footprint, images=other.images) == other:
+            others[at] = replace(other, images=other.images | {image})
+            break
+    else:
+        others.append(replace(footprint, images=frozenset({image})))
+    return replace(claim, footprints=tuple(others))
+
+
+def _rolled(ours: Ours, now: NodeSet) -> Ours:
+    if ours.allowed == now:
+        return ours
+    policy, previous = (roll(p, ours.allowed, now) for p in (ours.policy, ours.previous))
+    return Ours(policy, now, previous)
+
+
+def _forms(
+    claim: Claim, process: Process, regions: Iterable[Mapped], relatives: Iterable[Mapped]
+) -> tuple[View, Forms]:
+    if not process.image:
+        raise ValueError("the image of the process is not known")
+    view = View(claim, process)
+    others = [region for region in relatives if not view.carries(region)]
+    used = {form_class(r.policy) for r in regions if r.own and not view.carries(r)}
+    used |= {form_class(r.policy) for r in others if r.own}
+    elsewhere = [(r.start, r.end, form_class(r.policy) if r.own else DEFAULT) for r in others]
+    return view, Forms(footprint_of(claim, process), process.allowed, used, elsewhere)
+
+
+def _previous(view: View, step: Wanted, region: Mapped) -> Iterator[tuple[int, int, Policy | None]]:
+    # What the parts of a region within a step had before memplace; None: it can't be read.
+    first, last = max(step.start, region.start), min(step.end, region.end)
+    theirs = region.policy if region.own else DEFAULT
+    unread = None if region.own and not region.policy_is_whole else theirs
+    parts = [(max(a, first), min(b, last), ours) for a, b, ours in view.parts(region)]
+    at = first
+    for start, end, ours in parts:
+        if at < start < end and not region.own:
+            yield at, start, theirs
+        if start < end:
+            yield start, end, ours.previous
+            at = end
+    # The program's part of a mapping that is partly ours stays, and what has by itself the
+    # policy that is wanted needs no call, and none to undo it.
+    if at < last and not (region.own and (parts or unread == step.policy)):
+        yield at, last, unread
+
+
+def _pairs(steps: Iterable[Wanted], regions: list[Mapped]) -> Iterator[tuple[Wanted, Mapped]]:
+    for step in steps:
+        at = bisect_right(regions, step.start, key=lambda region: region.end)
+        while at < len(regions) and regions[at].start < step.end:
+            yield step, regions[at]
+            at += 1

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Placements in a form that this version of the agent can't parse.
+
+An older agent meets them during an upgrade, and after a rollback. What they order is unknown;
+it is not an order to undo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from memplace import selectors
+from memplace.api.convert import from_builtins
+from memplace.api.v1alpha1 import LabelSelector, Placement
+from memplace.assignment import PodRef, precedence, selects_pod
+from memplace.errors import MemplaceError
+
+__all__ = ["Odd", "held_containers", "parse_odd"]
+
+_OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Odd:
+    """What can be read of such a placement.
+
+    Attributes:
+        uid: Its uid.
+        namespace: Its namespace.
+        name: Its name.
+        created: When; long ago if that can't be read.
+        problem: Why it can't be understood.
+        selector: None when not even that is understood: it may mean every pod.
+        containers: Names; None for each container.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    created: datetime
+    problem: str
+    selector: LabelSelector | None
+    containers: frozenset[str] | None
+
+    def may_select(self, pod: PodRef) -> bool:
+        """Return whether the pod is in its namespace and may have its labels."""
+        return self.namespace == pod.namespace and (
+            self.selector is None or selectors.matches(self.selector, pod.labels)
+        )
+
+
+def parse_odd(obj: Mapping[str, Any], problem: str) -> Odd:
+    """Read what can be read of an object that has a uid."""
+    meta, spec = _mapping(obj.get("metadata")), _mapping(obj.get("spec"))
+    return Odd(
+        uid=str(meta["uid"]),
+        namespace=str(meta.get("namespace", "")),
+        name=str(meta.get("name", "")),
+        created=_time(meta.get("creationTimestamp")),
+        problem=problem,
+        selector=_selector(spec.get("selector")),
+        containers=_names(spec.get("containers")),
+    )
+
+
+def held_containers(odd: Odd, pod: PodRef, placements: Iterable[Placement]) -> frozenset[str]:
+    """Return the names of a pod's containers that may follow a placement nobody understands.
+
+    Args:
+        odd: The placement.
+        pod: A pod.
+        placements: Those that are understood; an older one has its containers, whatever the
+            odd one says.
+    """
+    if not odd.may_select(pod):
+        return frozenset()
+    mine = (odd.created, odd.name, odd.uid)
+    older = [p for p in placements if precedence(p) < mine and selects_pod(p, pod)]
+    return frozenset(
+        name
+        for name in pod.containers
+        if (odd.containers is None or name in odd.containers)
+        and not any(p.spec.selects_container(name) for p in older)
+    )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _selector(value: Any) -> LabelSelector | None:
+    try:
+        return None if value is None else from_builtins(value, LabelSelector, "")
+    except (MemplaceError, TypeError):
+        return None
+
+
+def _names(value: Any) -> frozenset[str] | None:
+    return frozenset(map(str, value)) if isinstance(value, list) else None
+
+
+def _time(value: Any) -> datetime:
+    try:
+        return from_builtins(value, datetime, "")
+    except (MemplaceError, TypeError):
+        return _OLDEST

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follow one kind: list it, watch from there, go on where the last watch ended.
+
+Nothing here ever gives up, and nothing that an answer can hold ends it: while the API server
+is away, or answers nonsense, the agent works from the cache.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+from memplace.api.v1alpha1 import API_VERSION
+
+from memplace_agent.cluster.client import ApiClient, ApiError, BadAnswer, Server
+from memplace_agent.cluster.world import Kind
+
+__all__ = ["WATCH_S", "Collection", "Gone", "Watcher", "collections", "retry_delay"]
+
+log = logging.getLogger(__name__)
+
+# The server ends a watch after this time, a bit earlier for some so that they do not come
+# together; whoever is silent for longer is dead. An API server's bookmarks come once a minute
+# only, and load balancers drop what is idle without a word.
+WATCH_S = 50
+_SHORTEST_S = 40
+_SILENCE_S = 55.0
+_TOTAL_S = 90.0
+# A watch that ends so soon, having said nothing, is no watch.
+_TOO_SHORT_S = 1.0
+
+PAGE = 500
+
+# After an outage all agents of a cluster come back. Watches that go on are cheap, lists are not.
+SPREAD_S = 30.0
+_OUTAGE_FAILURES = 3
+# What can't be got over by going on is got over by a new list.
+_RELIST_AFTER = 5
+
+_EXPIRED = 410
+# Too large resource version: this server is behind the one that was asked before.
+_BEHIND = 504
+_NOT_FOUND = 404
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What to follow.
+
+    Attributes:
+        kind: The kind.
+        path: URL path of the collection.
+        fields: Field selector; empty for all.
+    """
+
+    kind: Kind
+    path: str
+    fields: str = ""
+
+
+def collections(node_name: str) -> tuple[Collection, ...]:
+    """Return what an agent follows."""
+    ours = f"/apis/{API_VERSION}"
+    return (
+        Collection(Kind.PLACEMENT, f"{ours}/memoryplacements"),
+        Collection(Kind.TIER, f"{ours}/memorytiers"),
+        Collection(Kind.POD, "/api/v1/pods", f"spec.nodeName={node_name}"),
+        Collection(Kind.NODE_MEMORY, f"{ours}/nodememories", f"metadata.name={node_name}"),
+    )
+
+
+class Takes(Protocol):
+    """Where the objects go."""
+
+    def replace(self, kind: Kind, objects: Iterable[Mapping[str, Any]]) -> None:
+        """Take a complete list."""
+
+    def event(self, kind: Kind, type_: str, obj: Mapping[str, Any]) -> None:
+        """Take one event."""
+
+
+class Gone(Exception):  # noqa: N818  says what happened
+    """The API server no longer knows what happened since: list anew."""
+
+
+class _ListMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+    continue_: str = msgspec.field(name="continue", default="")
+
+
+class _List(msgspec.Struct):
+    # Raw: each object is decoded when its turn comes, and only one of them is in memory twice.
+    metadata: _ListMeta
+    items: list[msgspec.Raw] | None = None
+
+
+class _Event(msgspec.Struct):
+    type: str
+    object: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _ObjectMeta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+
+
+class _Object(msgspec.Struct):
+    metadata: _ObjectMeta = msgspec.field(default_factory=_ObjectMeta)
+
+
+class _Status(msgspec.Struct):
+    code: int = 0
+    message: str = ""
+
+
+class Watcher:
+    """Keeps one kind in the cache until told to stop."""
+
+    def __init__(self, server: Server, cache: Takes, collection: Collection) -> None:
+        self._client = ApiClient(server)
+        self._cache = cache
+        self._what = collection
+        self._version = ""
+        self._listed = False
+        self._failures = 0
+        self._heard = time.monotonic()
+
+    @property
+    def kind(self) -> Kind:
+        """What it follows."""
+        return self._what.kind
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the API server last said something about the kind."""
+        return time.monotonic() - self._heard
+
+    def run(self, stop: threading.Event, tick: Callable[[], None]) -> None:
+        """Follow the kind; `tick` is called at least every 90 s while that works."""
+        while not stop.is_set():
+            tick()
+            try:
+                self._list_if_needed(stop, tick)
+                self._watch(stop, tick)
+                self._worked()
+            except Exception as err:  # whatever it is, the watch goes on
+                stop.wait(self._failed(err))
+
+    def _list_if_needed(self, stop: threading.Event, tick: Callable[[], None]) -> None:
+        if self._listed and self._version:
+            return
+        if self._failures >= _OUTAGE_FAILURES:
+            stop.wait(random.uniform(0, SPREAD_S))
+        self._list(stop, tick)
+
+    def _list(self, stop: threading.Event, tick: Callable[[], None]) -> None:
+        try:
+            objects, version = self._pages(self._from_cache(), tick)
+        except (ApiError, BadAnswer) as err:
+            if isinstance(err, ApiError) and err.status not in (_EXPIRED, _BEHIND):
+                raise
+            # From etcd, which is dear and never behind, and in pages for certain.
+            objects, version = self._pages({}, tick)
+        if stop.is_set():
+            return
+        self._cache.replace(self.kind, objects)
+        self._version, self._listed = version, True
+        self._heard = time.monotonic()
+
+    def _from_cache(self) -> dict[str, str]:
+        # From the API server's cache, but never from before what was seen already.
+        if not self._version:
+            return {"resourceVersion": "0"}
+        return {"resourceVersion": self._version, "resourceVersionMatch": "NotOlderThan"}
+
+    def _pages(
+        self, first: Mapping[str, str], tick: Callable[[], None]
+    ) -> tuple[list[Mapping[str, Any]], str]:
+        query = {**self._selector(), "limit": str(PAGE), **first}
+        objects: list[Mapping[str, Any]] = []
+        while True:
+            page = msgspec.json.decode(self._client.get(self._what.path, query), type=_List)
+            objects += (_decoded(item) for item in page.items or ())
+            tick()
+            if not page.metadata.continue_:
+                return objects, page.metadata.resource_version
+            query = {**self._selector(), "limit": str(PAGE), "continue": page.metadata.continue_}
+
+    def _watch(self, stop: threading.Event, tick: Callable[[], None]) -> None:
+        started, said = time.monotonic(), False
+        for line in self._lines():
+            said = True
+            self._take(line)
+            self._worked()
+            tick()
+            if stop.is_set():
+                return
+        self._heard = time.monotonic()
+        if not said and self._heard - started < _TOO_SHORT_S:
+            raise BadAnswer("the watch ended as soon as it had begun")
+
+    def _lines(self) -> Iterator[bytes]:
+        query = {
+            **self._selector(),
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version,
+            "timeoutSeconds": str(random.randint(_SHORTEST_S, WATCH_S)),
+        }
+        return self._client.lines(self._what.path, query, silence_s=_SILENCE_S, total_s=_TOTAL_S)
+
+    def _take(self, line: bytes) -> None:
+        event = msgspec.json.decode(line, type=_Event)
+        if event.type == "ERROR":
+            status = msgspec.json.decode(event.object, type=_Status)
+            if status.code == _EXPIRED:
+                raise Gone(status.message)
+            raise ApiError(status.code, status.message)
+        version = msgspec.json.decode(event.object, type=_Object).metadata.resource_version
+        if event.type != "BOOKMARK":
+            self._cache.event(self.kind, event.type, _decoded(event.object))
+        self._version = version or self._version
+        self._heard = time.monotonic()
+
+    def _selector(self) -> dict[str, str]:
+        return {"fieldSelector": self._what.fields} if self._what.fields else {}
+
+    def _worked(self) -> None:
+        if self._failures:
+            log.info("watch works again", extra={"kind": self.kind.value})
+        self._failures = 0
+
+    def _failed(self, err: Exception) -> float:
+        # Returns how long to wait.
+        failures, self._failures = self._failures, self._failures + 1
+        self._client.close()
+        expired = isinstance(err, Gone) or (isinstance(err, ApiError) and err.status == _EXPIRED)
+        if expired or self._failures % _RELIST_AFTER == 0:
+            self._listed = False
+        # Before the CRDs are installed there is nothing to say.
+        expected = isinstance(err, ApiError) and err.status == _NOT_FOUND
+        level = logging.DEBUG if expected or failures else logging.WARNING
+        text = str(err) or type(err).__name__
+        log.log(level, "watch failed", extra={"kind": self.kind.value, "error": text})
+        return retry_delay(failures)
+
+
+def retry_delay(failures: int) -> float:
+    """Return the seconds to wait after so many failures before: growing, and never the same.
+
+    From half a second on average to a wait anywhere within SPREAD_S.
+    """
+    most = min(SPREAD_S, 2.0 ** min(failures, 10))
+    return random.uniform(0.1, most)
+
+
+def _decoded(raw: msgspec.Raw) -> Mapping[str, Any]:
+    obj: Any = msgspec.json.decode(raw)
+    if not isinstance(obj, dict):
+        raise BadAnswer("an object is no JSON object")
+    return obj

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The objects as last seen: watches fill them, the worker reads them, few changes wake it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
+from memplace.api.v1alpha1 import MemoryTier, NodeMemory, Placement
+from memplace.assignment import assign, selects_pod
+from memplace.pods import PodState, parse_pod
+
+from memplace_agent.cluster.odd import Odd, held_containers, parse_odd
+from memplace_agent.world import NotUnderstood, World
+
+__all__ = ["Cache", "Kind"]
+
+log = logging.getLogger(__name__)
+
+
+class Kind(StrEnum):
+    """The kinds the agent watches."""
+
+    PLACEMENT = "MemoryPlacement"
+    TIER = "MemoryTier"
+    POD = "Pod"
+    NODE_MEMORY = "NodeMemory"
+
+
+_PARSERS: dict[Kind, Callable[[Mapping[str, Any]], Any]] = {
+    Kind.PLACEMENT: parse_placement,
+    Kind.TIER: parse_tier,
+    Kind.POD: parse_pod,
+    Kind.NODE_MEMORY: parse_node_memory,
+}
+
+_Objects = Mapping[Kind, Mapping[str, Any]]
+
+
+class Cache:
+    """What the API server said last, as far as it was understood.
+
+    Kept when the API server is away: pods keep their placement. `changed` is set when
+    something differs that concerns a container of this node.
+    """
+
+    def __init__(self, node_name: str = "") -> None:
+        """Start empty; without a node's name, tiers of every node concern this one."""
+        self.changed = threading.Event()
+        self._node_name = node_name
+        self._lock = threading.Lock()
+        self._objects: dict[Kind, dict[str, Any]] = {kind: {} for kind in Kind}
+        self._odd: dict[str, Odd] = {}
+        self._listed: set[Kind] = set()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether every kind has been listed once; before that nothing may be concluded."""
+        with self._lock:
+            return self._listed == set(Kind)
+
+    @property
+    def own_uid(self) -> str:
+        """The uid of this node's NodeMemory; empty when there is none."""
+        with self._lock:
+            own = [node.uid for node in self._objects[Kind.NODE_MEMORY].values()]
+        return own[0] if own else ""
+
+    def replace(self, kind: Kind, objects: Iterable[Mapping[str, Any]]) -> None:
+        """Take a complete list in place of what there was of a kind."""
+        there = {uid: obj for obj in objects if (uid := _uid(kind, obj))}
+        with self._lock:
+            wakes = kind not in self._listed
+            self._listed.add(kind)
+            for uid in self._uids(kind) - there.keys():
+                wakes |= self._drop(kind, uid)
+            for uid, obj in there.items():
+                wakes |= self._put(kind, uid, obj)
+        if wakes:
+            self.changed.set()
+
+    def event(self, kind: Kind, type_: str, obj: Mapping[str, Any]) -> None:
+        """Take one watch event: ADDED, MODIFIED or DELETED."""
+        uid = _uid(kind, obj)
+        if not uid:
+            return
+        with self._lock:
+            wakes = self._drop(kind, uid) if type_ == "DELETED" else self._put(kind, uid, obj)
+        if wakes:
+            self.changed.set()
+
+    def snapshot(self) -> World:
+        """Return the world as it is now."""
+        with self._lock:
+            objects = {kind: tuple(found.values()) for kind, found in self._objects.items()}
+            odd, kept = tuple(self._odd.values()), frozenset(self._objects[Kind.PLACEMENT])
+        own, pods = objects[Kind.NODE_MEMORY], objects[Kind.POD]
+        return World(
+            placements=objects[Kind.PLACEMENT],
+            tiers=objects[Kind.TIER],
+            pods=pods,
+            mode=own[0].spec.agent if own else None,
+            not_understood=tuple(
+                _not_understood(each, kept=each.uid in kept)
+                for each in odd
+                if any(each.may_select(pod.ref) for pod in pods)
+            ),
+            held=_held([each for each in odd if each.uid not in kept], pods, objects),
+            held_placements=frozenset(each.uid for each in odd if each.uid not in kept),
+        )
+
+    def _uids(self, kind: Kind) -> set[str]:
+        return set(self._objects[kind]) | (set(self._odd) if kind is Kind.PLACEMENT else set())
+
+    def _put(self, kind: Kind, uid: str, obj: Mapping[str, Any]) -> bool:
+        # Returns whether it concerns this node.
+        try:
+            parsed = _without_status(_PARSERS[kind](obj))
+        except Exception as err:  # a form nobody thought of is no reason to stop
+            return self._put_odd(kind, uid, obj, err)
+        was_odd = kind is Kind.PLACEMENT and self._odd.pop(uid, None) is not None
+        before = self._objects[kind].get(uid)
+        self._objects[kind][uid] = parsed
+        if before == parsed and not was_odd:
+            return False
+        return _concerns(before, parsed, self._objects, self._node_name)
+
+    def _put_odd(self, kind: Kind, uid: str, obj: Mapping[str, Any], err: Exception) -> bool:
+        # What was understood last stays. The API server refuses what its CRD forbids, so this
+        # is a newer version's; the operator explains the rest.
+        name = {"kind": kind.value, "name": obj["metadata"].get("name")}
+        log.warning(
+            "object can't be understood; what was understood of it before stays",
+            extra={"object": name, "error": str(err) or type(err).__name__},
+        )
+        if kind is not Kind.PLACEMENT:
+            return False
+        before, self._odd[uid] = self._odd.get(uid), parse_odd(obj, str(err))
+        pods: Iterable[PodState] = self._objects[Kind.POD].values()
+        return before != self._odd[uid] and any(self._odd[uid].may_select(p.ref) for p in pods)
+
+    def _drop(self, kind: Kind, uid: str) -> bool:
+        was_odd = self._odd.pop(uid, None) if kind is Kind.PLACEMENT else None
+        before = self._objects[kind].pop(uid, None)
+        if before is None:
+            return was_odd is not None
+        return _concerns(before, None, self._objects, self._node_name)
+
+
+def _uid(kind: Kind, obj: Mapping[str, Any]) -> str:
+    meta = obj.get("metadata")
+    uid = meta.get("uid") if isinstance(meta, Mapping) else None
+    if not isinstance(uid, str) or not uid:
+        log.warning("object without a uid", extra={"kind": kind.value})
+        return ""
+    return uid
+
+
+def _not_understood(odd: Odd, *, kept: bool) -> NotUnderstood:
+    return NotUnderstood(
+        uid=odd.uid, namespace=odd.namespace, name=odd.name, problem=odd.problem, kept=kept
+    )
+
+
+def _held(
+    odd: Iterable[Odd], pods: Iterable[PodState], objects: Mapping[Kind, Any]
+) -> frozenset[str]:
+    odd = tuple(odd)
+    return frozenset(
+        pod.container_ids[name]
+        for pod in pods
+        for each in odd
+        for name in held_containers(each, pod.ref, objects[Kind.PLACEMENT])
+    )
+
+
+def _without_status(parsed: Any) -> Any:
+    # Status is what others, or we, report: a change of it is no reason to act.
+    if isinstance(parsed, Placement | NodeMemory):
+        return msgspec.structs.replace(parsed, status=type(parsed.status)())
+    return parsed
+
+
+# --- what concerns this node -------------------------------------------------------------
+
+
+def _concerns(before: Any, after: Any, objects: _Objects, node_name: str) -> bool:
+    """Return whether a change of one object may change what a container of this node follows."""
+    match after if after is not None else before:
+        case Placement():
+            pods = objects[Kind.POD].values()
+            return any(p and selects_pod(p, pod.ref) for p in (before, after) for pod in pods)
+        case PodState():
+            placements = objects[Kind.PLACEMENT].values()
+            return _follows(before, placements) != _follows(after, placements)
+        case MemoryTier():
+            tiers: list[MemoryTier] = [tier for tier in (before, after) if tier]
+            return not node_name or any(tier.spec.covers(node_name) for tier in tiers)
+    return True
+
+
+def _follows(pod: PodState | None, placements: Iterable[Placement]) -> Mapping[str, Any]:
+    # Per container that follows a placement, its id and that placement.
+    if pod is None:
+        return {}
+    found = assign(placements, pod.ref)
+    return {name: (pod.container_ids[name], each.winner) for name, each in found.items()}

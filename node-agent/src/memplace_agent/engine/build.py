@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Put the engine together: what works with what, on a node as it was probed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from memplace.pacing import Limits, Pacer
+from memplace.results import bytes_per_tier
+
+from memplace_agent.containers.identity import Identities, probe_identities
+from memplace_agent.containers.pinning import Pinner
+from memplace_agent.engine.apply import PolicySetter
+from memplace_agent.engine.duelist import DueList, Pace
+from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.look import Looker
+from memplace_agent.engine.measure import Sampler
+from memplace_agent.engine.mover import Mover
+from memplace_agent.engine.orders import MoveOrder, Work
+from memplace_agent.engine.placer import Placer
+from memplace_agent.engine.pool import Pool
+from memplace_agent.engine.pulse import Pulse
+from memplace_agent.engine.reconcile import Parts, Reconciler
+from memplace_agent.engine.survey import Surveyor
+from memplace_agent.engine.undo import Undoer
+from memplace_agent.engine.upgrade import import_journal
+from memplace_agent.hostfs import HostFs
+from memplace_agent.ledger_store import LedgerStore
+from memplace_agent.metrics import Metrics
+from memplace_agent.node.machine import merges_pages
+from memplace_agent.node.senses import Senses, SensesLike
+from memplace_agent.procfs.process import Reader
+from memplace_agent.procfs.query import best_way
+from memplace_agent.procfs.sample import PageNodes
+from memplace_agent.retire import journal_directory
+from memplace_agent.settings import Settings
+from memplace_agent.syscalls import Kernel, PidFd
+from memplace_agent.syscalls.features import Features
+from memplace_agent.syscalls.views import page_nodes
+
+__all__ = ["Engine", "System", "open_ledger", "running_system"]
+
+# A call that moves 64 MiB takes a tenth of a second; of a process that is throttled, longer.
+_MOVE_DEADLINE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class System:
+    """What the engine asks of the machine; tests put their own in place.
+
+    Attributes:
+        kernel: Makes calls on processes.
+        reader: Reads processes.
+        identities: Names processes.
+        ask: Tells where pages are.
+        senses: Reads pressure and room.
+        clock: Seconds, only forward.
+        cost: Seconds that work takes, of any clock; None for processor time.
+    """
+
+    kernel: Kernel
+    reader: Reader
+    identities: Identities
+    senses: SensesLike
+    ask: PageNodes = page_nodes
+    clock: Callable[[], float] = time.monotonic
+    cost: Callable[[], float] | None = None
+
+
+def running_system(host: HostFs, kernel: Kernel, features: Features) -> System:
+    """Find out what the machine it runs on has."""
+    return System(
+        kernel=kernel,
+        reader=Reader(host, kernel, best_way(features.procmap_query_size)),
+        identities=probe_identities(host, kernel),
+        senses=Senses(host),
+    )
+
+
+@dataclass(slots=True)
+class Engine:
+    """Makes the parts that share a system: the mover, and reconcilers on a ledger."""
+
+    settings: Settings
+    system: System
+    features: Features
+    metrics: Metrics
+    pool: Pool = field(default_factory=Pool)
+    tick: Callable[[], None] = lambda: None
+    move_tick: Callable[[], None] = lambda: None
+    mover: Mover = field(init=False)
+    _reconciler: Reconciler | None = None
+    _sampler: Sampler = field(init=False)
+
+    def __post_init__(self) -> None:
+        system = self.system
+        self._sampler = Sampler(system.reader, self.pool, system.ask)
+        self.mover = Mover(
+            system.kernel,
+            self._sampler.look,
+            system.senses,
+            Pacer(Limits(bandwidth=self.settings.move_bandwidth), system.clock()),
+            supported_flags=self.features.flags,
+            clock=system.clock,
+            tick=self.move_tick,
+            guard=self._guard,
+            moved=self._moved,
+            finished=self._finished,
+        )
+
+    def _guard(self, order: MoveOrder, pidfd: PidFd, work: Work) -> None:
+        self.pool.run(
+            lambda turn: work(PidFd(turn.pidfd), turn.check),
+            target=order.identity,
+            group=order.namespace,
+            deadline_s=_MOVE_DEADLINE_S,
+            pidfd=pidfd,
+            counts=False,
+        )
+
+    def _finished(self, order: MoveOrder) -> None:
+        if self._reconciler is not None:
+            self._reconciler.moved(order.container)
+
+    def _cost(self) -> float:
+        # Not what the wall says: a node that is busy with others makes no look dearer.
+        return time.thread_time() + self.pool.spent_s
+
+    def _moved(self, order: MoveOrder, size: int) -> None:
+        # A policy of several nodes is of one tier nearly always; the bytes of others are
+        # counted for its first node.
+        tiers = self._reconciler.tiers if self._reconciler else {}
+        for tier in bytes_per_tier({min(order.nodes): size}, tiers):
+            self.metrics.apply_bytes.labels(tier.name).inc(tier.bytes)
+
+    def reconciler(self, store: LedgerStore) -> Reconciler:
+        """Make what works on a ledger."""
+        system, host, settings = self.system, self.settings.host, self.settings
+        surveyor = Surveyor(host, system.reader, self.pool)
+        hands = Hands(
+            self.pool,
+            surveyor,
+            self._sampler,
+            PolicySetter(system.kernel, supported_flags=self.features.flags),
+            self.metrics,
+            system.clock,
+        )
+        pinner = Pinner(host, system.kernel, system.identities)
+        import_journal(store, host)
+        self._reconciler = Reconciler(
+            Parts(
+                node_name=settings.node_name,
+                host=host,
+                store=store,
+                looker=Looker(
+                    pinner=pinner,
+                    hands=hands,
+                    placer=Placer(hands, store, time.time),
+                    mover=self.mover,
+                    metrics=self.metrics,
+                    clock=system.clock,
+                    cost=system.cost or time.perf_counter,
+                    merges_pages=partial(merges_pages, host),
+                    tick=self.tick,
+                ),
+                undoer=Undoer(pinner, hands, store, self.tick),
+                due=DueList(Pace(slow_s=settings.audit_s)),
+                pulse=Pulse(host, system.clock, system.cost or self._cost),
+                metrics=self.metrics,
+                unsupported=self.features.error,
+                clock=system.clock,
+                cost=system.cost or self._cost,
+                tick=self.tick,
+            )
+        )
+        return self._reconciler
+
+
+def open_ledger(host: HostFs) -> LedgerStore:
+    """Open the ledger of this node.
+
+    Raises:
+        AnotherAgent: It is another's at the moment.
+        OSError: It can't be made or read.
+    """
+    return LedgerStore.open(journal_directory(host), host.boot_id.read_text().strip())

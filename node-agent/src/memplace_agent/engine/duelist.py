@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When which container is to be looked at next; pure, the clock is the caller's.
+
+There are no passes over everything. Each container has a time of its own:
+
+- something else is wanted of it, or an event says that it changed: 0.2 s later, so that what
+  comes together is one look;
+- the last look found a change: soon; it found none: later and later, up to the slow audit;
+- the last look failed: after a backoff of its own;
+- in any case not before the container has been left alone for some multiple of what the last
+  look took: a large or busy one costs a bounded share of a core, however often it is edited.
+
+Of those that are due, namespaces take turns: who has a thousand containers that all changed
+delays another namespace by one look, not by a thousand.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from memplace_agent.engine.backoff import Backoffs
+
+__all__ = ["DueList", "Look", "Outcome", "Pace"]
+
+
+class Outcome(Enum):
+    """How a look ended."""
+
+    QUIET = auto()
+    CHANGED = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How often; all in seconds but the shares.
+
+    Attributes:
+        coalesce_s: How long a change waits for others.
+        fast_s: Until the look after one that found a change.
+        slow_s: Between looks at a container where nothing changes.
+        growth: By what the time between looks grows while nothing changes.
+        first_backoff_s: After a failure; doubled by each one more.
+        last_backoff_s: At most this long after a failure.
+        audit_rest: A look that nothing asked for waits this many times what the last one took.
+        change_rest: The same, of one that a change asked for, or that follows a change.
+    """
+
+    coalesce_s: float = 0.2
+    fast_s: float = 2.0
+    slow_s: float = 30.0
+    growth: float = 2.0
+    first_backoff_s: float = 2.0
+    last_backoff_s: float = 300.0
+    audit_rest: float = 99.0
+    change_rest: float = 9.0
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One container to be looked at now."""
+
+    container_id: str
+    namespace: str
+
+
+@dataclass(slots=True)
+class _Entry:
+    look: Look
+    due_at: float
+    interval_s: float
+    # Not before: what the last look cost is being paid off.
+    rested_at: float = 0.0
+    rested_for_change_at: float = 0.0
+    is_out: bool = False
+    # When a change came while a look was under way: it may have been seen, or not.
+    changed_at: float | None = None
+
+
+@dataclass(slots=True)
+class _Turns:
+    # Containers that are due, by namespace; the namespace in front is served next.
+    queues: OrderedDict[str, dict[str, Look]] = field(default_factory=OrderedDict)
+
+    def add(self, look: Look) -> None:
+        self.queues.setdefault(look.namespace, {})[look.container_id] = look
+
+    def drop(self, look: Look) -> None:
+        queue = self.queues.get(look.namespace, {})
+        queue.pop(look.container_id, None)
+        if not queue:
+            self.queues.pop(look.namespace, None)
+
+    def take(self) -> Look | None:
+        if not self.queues:
+            return None
+        namespace, queue = self.queues.popitem(last=False)
+        container_id = next(iter(queue))
+        look = queue.pop(container_id)
+        if queue:
+            self.queues[namespace] = queue
+        return look
+
+
+class DueList:
+    """The containers of a node and when each is due. For one thread; see `schedule.Schedule`.
+
+    Every method takes ``now``, seconds of a clock that only goes forward.
+
+    Example:
+        >>> due = DueList()
+        >>> due.update({"c0ffee": "cache"}, now=0.0)
+        >>> due.take(now=0.1), due.next_at()
+        (None, 0.2)
+        >>> look = due.take(now=0.2)
+        >>> due.done(look, Outcome.QUIET, took_s=0.001, now=0.2)
+    """
+
+    def __init__(self, pace: Pace | None = None) -> None:
+        self._pace = pace or Pace()
+        self._entries: dict[str, _Entry] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._turns = _Turns()
+        self._backoffs = Backoffs[str](
+            first_s=self._pace.first_backoff_s, limit_s=self._pace.last_backoff_s
+        )
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def update(self, containers: Mapping[str, str], now: float) -> None:
+        """Take the containers there are, id to namespace: new ones are due, others forgotten."""
+        for container_id in self._entries.keys() - containers.keys():
+            self._turns.drop(self._entries.pop(container_id).look)
+        self._backoffs.keep(containers.keys())
+        for container_id, namespace in containers.items():
+            if container_id not in self._entries:
+                look = Look(container_id, namespace)
+                self._entries[container_id] = _Entry(look, float("inf"), self._pace.fast_s)
+                self._set_due(self._entries[container_id], now + self._pace.coalesce_s)
+
+    def changed(self, container_ids: Iterable[str], now: float) -> None:
+        """Say that something else is wanted of containers, or that they changed.
+
+        A change does not wait for a backoff: it may be what mends the failure. It does not
+        end it either: what fails again waits longer.
+        """
+        for container_id in container_ids:
+            entry = self._entries.get(container_id)
+            if entry is None:
+                continue
+            if entry.is_out:
+                entry.changed_at = now if entry.changed_at is None else entry.changed_at
+            else:
+                at = max(now + self._pace.coalesce_s, entry.rested_for_change_at)
+                self._set_due(entry, min(at, entry.due_at))
+
+    def take(self, now: float) -> Look | None:
+        """Return the container whose turn it is, None when none is due.
+
+        It is not handed out again before `done`.
+        """
+        self._gather(now)
+        look = self._turns.take()
+        if look is not None:
+            entry = self._entries[look.container_id]
+            entry.is_out, entry.changed_at = True, None
+            # What was asked for before this look is seen by it.
+            entry.due_at = float("inf")
+        return look
+
+    def done(self, look: Look, outcome: Outcome, *, took_s: float, now: float) -> None:
+        """Take back a container and decide when it is due again.
+
+        Args:
+            look: Of `take`; one that has been forgotten meanwhile is ignored.
+            outcome: How it went.
+            took_s: CPU or wall time it cost, whichever is to be bounded.
+            now: When it ended.
+        """
+        entry = self._entries.get(look.container_id)
+        if entry is None or entry.look is not look:
+            return
+        entry.is_out = False
+        entry.rested_at = now + took_s * self._pace.audit_rest
+        entry.rested_for_change_at = now + took_s * self._pace.change_rest
+        self._set_due(entry, self._next(entry, outcome, now))
+        if entry.changed_at is not None:
+            self.changed((look.container_id,), entry.changed_at)
+
+    def next_at(self) -> float | None:
+        """Return when a container is due next, None when none is or will be.
+
+        In the past when one is due already.
+        """
+        if self._turns.queues:
+            return float("-inf")
+        while self._heap and not self._is_current(*self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def failures(self, container_id: str) -> int:
+        """Return how often a container failed in a row."""
+        return self._backoffs.times(container_id)
+
+    def _next(self, entry: _Entry, outcome: Outcome, now: float) -> float:
+        container_id = entry.look.container_id
+        if outcome is Outcome.FAILED:
+            return max(self._backoffs.failed(container_id, now), entry.rested_at)
+        self._backoffs.succeeded(container_id)
+        rested_at = entry.rested_at
+        if outcome is Outcome.CHANGED:
+            entry.interval_s, rested_at = self._pace.fast_s, entry.rested_for_change_at
+        wait = entry.interval_s * _spread(container_id)
+        entry.interval_s = min(self._pace.slow_s, entry.interval_s * self._pace.growth)
+        return max(now + wait, rested_at)
+
+    def _set_due(self, entry: _Entry, at: float) -> None:
+        if at == entry.due_at:
+            return
+        entry.due_at = at
+        heapq.heappush(self._heap, (at, entry.look.container_id))
+        # Each change of mind leaves a stale pair behind; they must not pile up.
+        if len(self._heap) > 2 * len(self._entries) + 64:
+            self._heap = [
+                (e.due_at, id_)
+                for id_, e in self._entries.items()
+                if self._is_current(e.due_at, id_)
+            ]
+            heapq.heapify(self._heap)
+
+    def _gather(self, now: float) -> None:
+        while self._heap and self._heap[0][0] <= now:
+            at, container_id = heapq.heappop(self._heap)
+            if self._is_current(at, container_id):
+                entry = self._entries[container_id]
+                entry.due_at = float("inf")
+                self._turns.add(entry.look)
+
+    def _is_current(self, at: float, container_id: str) -> bool:
+        entry = self._entries.get(container_id)
+        return entry is not None and entry.due_at == at and at != float("inf")
+
+
+def _spread(container_id: str) -> float:
+    # 0.9 to 1.1, always the same for one container: those of a node do not fall into step.
+    return 0.9 + 0.2 * (zlib.crc32(container_id.encode()) % 1024) / 1024

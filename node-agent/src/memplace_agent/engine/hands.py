@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What placer and undo do to a process: read it, look at its pages, set its policies.
+
+All of it goes through the pool, so that no process can keep the agent waiting for long.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from memplace.claims import Change
+from memplace.regions import Region
+
+from memplace_agent.containers.pinning import Pinned
+from memplace_agent.engine.apply import PolicyReport, PolicySetter, SetPolicy
+from memplace_agent.engine.measure import Measured, Sampler
+from memplace_agent.engine.pool import Pool, Turn
+from memplace_agent.engine.survey import Survey, Surveyor
+from memplace_agent.errors import errno_name
+from memplace_agent.metrics import Metrics
+from memplace_agent.syscalls import PidFd
+
+__all__ = ["Hands"]
+
+# A call that sets policies of 1,024 mappings takes milliseconds; the rest is for a busy node.
+_DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hands:
+    """See the module; for one thread. `group` is the namespace that pays for lost threads."""
+
+    pool: Pool
+    surveyor: Surveyor
+    sampler: Sampler
+    setter: PolicySetter
+    metrics: Metrics
+    clock: Callable[[], float] = time.monotonic
+
+    def read(self, pinned: Pinned, group: str, *, audit: bool = False) -> Survey:
+        """As `Surveyor.read`."""
+        return self.surveyor.read(pinned, group, audit=audit)
+
+    def measure(
+        self, pinned: Pinned, group: str, regions: Sequence[Region], resident: int
+    ) -> Measured:
+        """As `Sampler.measure`."""
+        return self.sampler.measure(pinned, group, regions, resident)
+
+    def set(
+        self,
+        pinned: Pinned,
+        group: str,
+        changes: Collection[Change],
+        regions: Iterable[Region],
+        *,
+        undo: Collection[Change] = (),
+    ) -> PolicyReport:
+        """Set policies, in as few calls as possible; `undo` comes first.
+
+        Args:
+            pinned: The process.
+            group: See the class.
+            changes: What to set.
+            regions: What it has mapped: private anonymous memory is to be that still.
+            undo: What to give back.
+
+        Raises:
+            ProcessGone: It ended.
+            Stuck: It did not let a call finish in time.
+        """
+        private = {region.start for region in regions if region.private_anonymous}
+        steps = [
+            *(_step(change, private, undo=True) for change in undo),
+            *(_step(change, private, undo=False) for change in changes),
+        ]
+        start = time.monotonic()
+        report = self.pool.run(
+            partial(self._apply, pinned.identity, steps),
+            target=pinned.identity,
+            group=group,
+            deadline_s=_DEADLINE_S,
+            pidfd=pinned.pidfd,
+        )
+        if report.calls:
+            self.metrics.apply_duration.observe(time.monotonic() - start)
+        for error in report.errors:
+            self.metrics.syscall_errors.labels("process_mbind", errno_name(error)).inc()
+        self.surveyor.note(pinned.identity, [*undo, *changes])
+        return report
+
+    def _apply(self, identity: int, steps: Sequence[SetPolicy], turn: Turn) -> PolicyReport:
+        pidfd = PidFd(turn.pidfd)
+        return self.setter.apply(pidfd, identity, steps, now=self.clock(), check=turn.check)
+
+
+def _step(change: Change, private: Collection[int], *, undo: bool) -> SetPolicy:
+    return SetPolicy(
+        start=change.start,
+        end=change.end,
+        policy=change.policy,
+        private_anonymous=change.start in private and not undo,
+        undo=undo,
+    )

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Say how a container fares, from what was seen in its processes and in the mover's queue. Pure.
+
+Placed means seen: a process that could not be read, or not wholly, is never Placed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from memplace.api.conditions import shorten
+from memplace.api.v1alpha1 import ContainerReport, ContainerState
+from memplace.pacing import WaitReason
+from memplace.policy import RuleResult
+from memplace.reasons import Reason
+from memplace.results import (
+    explain_misplaced,
+    explain_own,
+    merge_results,
+    rule_report,
+    uneven_bytes,
+)
+
+from memplace_agent.engine.orders import Progress
+from memplace_agent.engine.placer import Outcome, Problem
+from memplace_agent.procfs.process import Incomplete
+from memplace_agent.procfs.process import Reason as Why
+
+__all__ = ["Verdict", "judge", "problem_of"]
+
+# A running program allocates between two looks at it. So little of a rule that was placed
+# is put right by the next look; until then the placement is not called unplaced again.
+_NEWLY_ALLOCATED_BYTES = 1 << 20
+_NEWLY_ALLOCATED_SHARE = 0.01
+
+# What a sample of pages reaches, unless too few of them are resident.
+_PROMISED_ERROR = 0.0201
+
+_PASSES = frozenset({Reason.TRY_AGAIN, Reason.PROCESS_GONE})
+
+_INCOMPLETE = {
+    Why.LEADER_EXITED: Problem(
+        Reason.LEADER_EXITED,
+        "the first thread of a process has ended and others run on: the kernel shows and moves "
+        "nothing of them. What was set stays; end the program's main thread last",
+    ),
+    Why.DENIED: Problem(
+        Reason.MISSING_CAPABILITY,
+        "the agent may not read a process: give it SYS_PTRACE, and look for AppArmor or SELinux "
+        "denials in the node's log",
+    ),
+    Why.TOO_LARGE: Problem(Reason.TOO_MANY_MAPPINGS, "a process has too many mappings to read"),
+    Why.DEADLINE: Problem(Reason.STUCK, "a process was not read in time; it is tried again"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A state, its reason and a message."""
+
+    state: ContainerState
+    reason: Reason
+    message: str = ""
+
+
+_PLACED = Verdict(ContainerState.PLACED, Reason.PLACED)
+
+
+def problem_of(incomplete: Incomplete) -> Problem:
+    """Say what a view that is not whole means; TryAgain for what passes by itself."""
+    known = _INCOMPLETE.get(incomplete.reason)
+    if known is not None:
+        return known
+    if incomplete.reason is Why.FAILED:
+        return Problem(Reason.FAILED, f"a process can't be read: {incomplete}")
+    return Problem(Reason.TRY_AGAIN, f"a process is being changed: {incomplete}")
+
+
+def judge(
+    name: str,
+    container_id: str,
+    outcomes: Sequence[Outcome],
+    *,
+    unseen: Sequence[Problem] = (),
+    progress: Iterable[Progress] = (),
+    contended: str = "",
+    was_placed: bool = False,
+    is_fresh: bool = False,
+) -> ContainerReport:
+    """Sum up the processes of a container.
+
+    Args:
+        name: The container's name.
+        container_id: Its id.
+        outcomes: One per process that could be looked at.
+        unseen: One per process that could not.
+        progress: Of the mover, for this container.
+        contended: Who takes turns with memplace over which region; empty if nobody does.
+        was_placed: Whether the last report, under the same spec, called it Placed.
+        is_fresh: Whether all was in place a moment ago, so that what is not is new memory
+            on its way, however much: that is no reason to call the placement unplaced.
+    """
+    results = merge_results(outcome.results for outcome in outcomes)
+    moves = {each.rule: each for each in progress}
+    verdict = (
+        _of_processes(outcomes, unseen)
+        or _of_rules(results, moves, was_placed=was_placed, is_fresh=is_fresh)
+        or _of_changes(outcomes, unseen, is_fresh=was_placed and is_fresh)
+        or _PLACED
+    )
+    if contended and verdict.state is not ContainerState.FAILED:
+        # What is left to do is left on purpose, and what is in place will not stay there.
+        verdict = Verdict(ContainerState.FAILED, Reason.CONTENDED, contended)
+    message = verdict.message or explain_own(results) or _sampled(outcomes)
+    return ContainerReport(
+        name=name,
+        state=verdict.state,
+        container_id=container_id,
+        reason=verdict.reason,
+        message=shorten(message),
+        rules=tuple(rule_report(result) for result in results),
+    )
+
+
+def _sampled(outcomes: Sequence[Outcome]) -> str:
+    # Up to two points is what is promised.
+    worst = max((outcome.error for outcome in outcomes if outcome.results), default=0.0)
+    if worst <= _PROMISED_ERROR or not any(r.bytes for o in outcomes for r in o.results):
+        return ""
+    return f"where bytes are is known to within {worst:.0%}: so little of the memory is resident"
+
+
+def _of_processes(outcomes: Sequence[Outcome], unseen: Sequence[Problem]) -> Verdict | None:
+    if not outcomes and not unseen:
+        return Verdict(ContainerState.PENDING, Reason.PENDING, "the container has no process yet")
+    planned = next((p for o in outcomes if o.plan for p in o.plan.problems), None)
+    if planned:
+        message = f"rule {planned.rule}: {planned.message}"
+        return Verdict(ContainerState.FAILED, planned.reason, message)
+    found = [*unseen, *(problem for outcome in outcomes for problem in outcome.problems)]
+    lasting = [problem for problem in found if problem.reason not in _PASSES]
+    if not lasting:
+        return None
+    worst = min(lasting, key=lambda problem: problem.reason.rank)
+    return Verdict(ContainerState.FAILED, worst.reason, worst.message)
+
+
+def _of_rules(
+    results: Sequence[RuleResult],
+    moves: Mapping[str, Progress],
+    *,
+    was_placed: bool,
+    is_fresh: bool,
+) -> Verdict | None:
+    is_stuck = any(_is_stuck(moves.get(result.rule)) for result in results)
+    is_new = is_fresh or all(map(_newly_allocated, results))
+    if was_placed and not is_stuck and is_new and not any(map(uneven_bytes, results)):
+        return None
+    found = (_of_rule(result, moves.get(result.rule)) for result in results)
+    return min(
+        (verdict for verdict in found if verdict),
+        key=lambda verdict: verdict.reason.rank,
+        default=None,
+    )
+
+
+def _of_rule(result: RuleResult, move: Progress | None) -> Verdict | None:
+    if result.misplaced_bytes and move and move.wait is WaitReason.AGENT_CPUSET:
+        message = f"rule {result.rule}: {move.message}: remove cpuset.mems of the agent's pod"
+        return Verdict(ContainerState.FAILED, Reason.AGENT_CPUSET_EXCLUDES_TIER, message)
+    if result.misplaced_bytes and move and move.wait is WaitReason.TIER_FULL:
+        # Free memory alone does not tell: page cache is room, huge pages come from a pool.
+        message = f"rule {result.rule}: {move.message or 'the tier is full'}"
+        return Verdict(ContainerState.FAILED, Reason.TIER_FULL, message)
+    # What stayed although the mover had room for it did not stay for want of room.
+    room = dict.fromkeys(result.nodes, 1 << 62)
+    why = explain_misplaced(result, room, moved=_is_stuck(move))
+    if why is None:
+        return None
+    if why.reason is not Reason.MOVING:
+        return Verdict(ContainerState.FAILED, why.reason, why.message)
+    message = why.message
+    if move:
+        message = f"rule {result.rule}: {move.text}"
+        message += f"; {move.message}" if move.message else ""
+    return Verdict(ContainerState.MOVING, Reason.MOVING, message)
+
+
+def _is_stuck(move: Progress | None) -> bool:
+    # All that is left was tried, and stayed, or there is no room for it.
+    return move is not None and move.wait in (WaitReason.BACKOFF, WaitReason.TIER_FULL)
+
+
+def _of_changes(
+    outcomes: Sequence[Outcome], unseen: Sequence[Problem], *, is_fresh: bool
+) -> Verdict | None:
+    if is_fresh:
+        return None
+    left = sum(len(o.plan.policies) + len(o.plan.released) for o in outcomes if o.plan is not None)
+    passing = [p for p in unseen if p.reason in _PASSES]
+    passing += [p for o in outcomes for p in o.problems if p.reason in _PASSES]
+    if left:
+        message = f"{left} mappings changed meanwhile"
+        return Verdict(ContainerState.MOVING, Reason.MOVING, message)
+    if passing:
+        return Verdict(ContainerState.MOVING, Reason.MOVING, passing[0].message)
+    return None
+
+
+def _newly_allocated(result: RuleResult) -> bool:
+    return result.misplaced_bytes <= max(
+        _NEWLY_ALLOCATED_BYTES, _NEWLY_ALLOCATED_SHARE * result.bytes
+    )

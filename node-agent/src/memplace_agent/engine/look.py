@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One look at one container: each of its processes in turn, and what came of it.
+
+Nothing that one process does keeps the look from the next. What fails has a reason and a
+backoff of its own; what is as it was costs one read of its mappings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from memplace.errors import MemplaceError
+from memplace.kinds import Policy
+from memplace.policy import Move
+from memplace.reasons import Reason
+from memplace.regions import Region
+
+from memplace_agent.containers.index import CgroupRef
+from memplace_agent.containers.members import member_test, read_members
+from memplace_agent.containers.pinning import IsMember, Pinned, Pinner
+from memplace_agent.engine.backoff import Backoffs
+from memplace_agent.engine.contention import Contention
+from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.judge import problem_of
+from memplace_agent.engine.mover import Mover
+from memplace_agent.engine.orders import MoveOrder, MoveRange
+from memplace_agent.engine.placer import Outcome, Placer, Problem, Wanted
+from memplace_agent.engine.pool import PoolBusy, Stuck
+from memplace_agent.engine.survey import Survey
+from memplace_agent.errors import ProcessGone
+from memplace_agent.metrics import Metrics
+from memplace_agent.procfs.process import Reason as Why
+
+__all__ = ["Container", "Looker", "Seen"]
+
+log = logging.getLogger(__name__)
+
+# Who has thousands of processes does not keep others waiting: the next look goes on.
+_BUDGET_S = 1.0
+
+# Pages of a process whose mappings stay as they are are looked at this often.
+_SAMPLE_AGAIN_S = 60.0
+
+
+@dataclass(slots=True)
+class _Process:
+    # What the last look found in a process.
+    pid: int
+    outcome: Outcome | None = None
+    problem: Problem | None = None
+    wanted: Wanted | None = None
+    sampled_at: float = float("-inf")
+    has_orders: bool = False
+
+
+@dataclass(slots=True)
+class Container:
+    """What is known of a container that follows a placement.
+
+    Attributes:
+        wanted: What it is to have.
+        cancel: Set when that is not wanted any more: ends its moves.
+        contention: Who takes turns with memplace in it.
+    """
+
+    wanted: Wanted
+    cancel: threading.Event = field(default_factory=threading.Event)
+    contention: Contention = field(default_factory=Contention)
+    _processes: dict[int, _Process] = field(default_factory=dict)
+    # By pid, when it was looked at last.
+    _looked: dict[int, float] = field(default_factory=dict)
+
+    def follow(self, wanted: Wanted) -> bool:
+        """Take what it is to have from now on; returns whether that is something else.
+
+        Moves for what was wanted before end with the call that is under way.
+        """
+        before, self.wanted = self.wanted, wanted
+        same = replace(before, placement=wanted.placement, container_id=wanted.container_id)
+        is_same = same == wanted and before.placement.spec == wanted.placement.spec
+        if not is_same or before.placement.uid != wanted.placement.uid:
+            self.cancel.set()
+            self.cancel = threading.Event()
+            return True
+        return False
+
+    @property
+    def identities(self) -> frozenset[int]:
+        """Its processes, as of the last look."""
+        return frozenset(self._processes)
+
+    @property
+    def carried(self) -> int:
+        """Ranges with a policy of memplace's in it, as of the last look."""
+        outcomes = (each.outcome for each in self._processes.values())
+        return sum(outcome.carried for outcome in outcomes if outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look found.
+
+    Attributes:
+        outcomes: Of the processes that could be looked at.
+        unseen: Why others could not be, one each.
+        changed: Something was changed.
+        failed: Something failed.
+        is_whole: No process is left to the next look.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    unseen: tuple[Problem, ...]
+    changed: bool
+    failed: bool
+    is_whole: bool
+
+
+@dataclass(slots=True)
+class Looker:
+    """Looks at containers. For one thread."""
+
+    pinner: Pinner
+    hands: Hands
+    placer: Placer
+    mover: Mover
+    metrics: Metrics
+    clock: Callable[[], float]
+    cost: Callable[[], float]
+    merges_pages: Callable[[], bool]
+    tick: Callable[[], None] = lambda: None
+    _backoffs: Backoffs[int] = field(
+        default_factory=lambda: Backoffs[int](first_s=2.0, limit_s=300.0)
+    )
+
+    def look(self, container: Container, ref: CgroupRef) -> Seen:
+        """Look at all processes of a container.
+
+        Raises:
+            OSError: They can't be listed.
+        """
+        is_member = member_test(self.pinner.host, ref)
+        members = read_members(ref)
+        found: dict[int, _Process] = {}
+        looked_at: set[int] = set()
+        changed, until = False, self.cost() + _BUDGET_S
+        # Those that were looked at longest ago come first.
+        for pid in sorted(members, key=lambda pid: (container._looked.get(pid, 0.0), pid)):
+            if looked_at and self.cost() > until:
+                break
+            self.tick()
+            looked_at.add(pid)
+            container._looked[pid] = self.clock()
+            with contextlib.suppress(ProcessGone), self.pinner.pin(pid, is_member) as pinned:
+                known = container._processes.get(pinned.identity) or _Process(pid)
+                changed |= pinned.identity not in container._processes
+                found[pinned.identity] = known
+                container._processes[pinned.identity] = known
+                changed |= self._process(container, pinned, known, ref, is_member)
+                continue
+            self.metrics.processes_gone.inc()
+        changed |= self._forget_gone(container, members, looked_at, found)
+        new = len(members - container._looked.keys())
+        return _sum(
+            tuple(container._processes.values()),
+            changed=changed,
+            new=new,
+            is_whole=len(looked_at) == len(members),
+        )
+
+    def _forget_gone(
+        self,
+        container: Container,
+        members: frozenset[int],
+        looked_at: set[int],
+        found: dict[int, _Process],
+    ) -> bool:
+        # Returns whether any is gone.
+        gone = [
+            identity
+            for identity, each in container._processes.items()
+            if each.pid not in members
+            or _is_gone(each)
+            or (each.pid in looked_at and identity not in found)
+        ]
+        for identity in gone:
+            del container._processes[identity]
+            self.mover.forget(identity)
+            self.hands.setter.forget(identity)
+        for pid in container._looked.keys() - members:
+            del container._looked[pid]
+        container.contention.keep(container._processes.keys())
+        return bool(gone)
+
+    def keep(self, identities: frozenset[int]) -> None:
+        """Forget all processes but these."""
+        self._backoffs.keep(identities)
+        self.hands.surveyor.keep(identities)
+        self.hands.pool.keep(set(identities))
+
+    def _process(
+        self,
+        container: Container,
+        pinned: Pinned,
+        known: _Process,
+        ref: CgroupRef,
+        is_member: IsMember,
+    ) -> bool:
+        # Returns whether something was changed.
+        if not self._backoffs.is_ready(pinned.identity, self.clock()):
+            return False
+        try:
+            changed = self._place(container, pinned, known)
+        except ProcessGone:
+            known.outcome, known.problem = None, Problem(Reason.PROCESS_GONE, "")
+            return True
+        except Exception as err:  # whatever it is, it is about this process
+            self._failed(pinned, known, err)
+            return False
+        if known.problem is None or known.problem.reason is Reason.TRY_AGAIN:
+            self._backoffs.succeeded(pinned.identity)
+        else:
+            self._backoffs.failed(pinned.identity, self.clock())
+        self._order(container, pinned, known, ref, is_member)
+        return changed
+
+    def _place(self, container: Container, pinned: Pinned, known: _Process) -> bool:
+        wanted = container.wanted
+        survey = self.hands.read(pinned, wanted.group)
+        known.problem = _problem(survey)
+        if known.problem is not None:
+            known.outcome = None
+            return False
+        if self._is_as_it_was(known, survey, wanted):
+            return False
+        now = self.clock()
+        outcome = self.placer.place(
+            pinned,
+            survey,
+            wanted,
+            _relatives(container, survey),
+            container.contention.taker(pinned.identity, now),
+        )
+        known.outcome, known.wanted, known.sampled_at = outcome, wanted, now
+        known.problem = _problem(outcome.survey)
+        if outcome.changed:
+            self.metrics.apply.labels("success", "").inc()
+        return outcome.changed
+
+    def _is_as_it_was(self, known: _Process, survey: Survey, wanted: Wanted) -> bool:
+        before = known.outcome
+        return (
+            before is not None
+            and before.plan is not None
+            and before.plan.is_done
+            and not before.problems
+            and known.wanted == wanted
+            and self.clock() - known.sampled_at < _SAMPLE_AGAIN_S
+            and survey.view.vmas.layout == before.survey.view.vmas.layout
+            and survey.view.stacks == before.survey.view.stacks
+            and survey.view.numa is None
+            and survey.name == before.survey.name
+            and survey.process == before.survey.process
+        )
+
+    def _failed(self, pinned: Pinned, known: _Process, err: Exception) -> None:
+        reason = err.reason if isinstance(err, MemplaceError) else Reason.FAILED
+        text = f"{err} {err.HELP}" if isinstance(err, MemplaceError) else repr(err)
+        if known.problem is None or known.problem.reason is not reason:
+            log.warning("process failed", extra={"pid": pinned.pid, "error": text})
+        known.outcome, known.problem = None, Problem(reason, text)
+        self.metrics.apply.labels("failed", reason).inc()
+        if not isinstance(err, PoolBusy | Stuck):  # these have a quarantine of their own
+            self._backoffs.failed(pinned.identity, self.clock())
+
+    # --- what the mover gets ---
+
+    def _order(
+        self,
+        container: Container,
+        pinned: Pinned,
+        known: _Process,
+        ref: CgroupRef,
+        is_member: IsMember,
+    ) -> None:
+        outcome = known.outcome
+        if outcome is None or outcome.plan is None:
+            return
+        due = container.contention.after(pinned.identity, outcome.plan, self.clock())
+        moves = [(move, policy) for move, policy in outcome.moves if move in due]
+        known.outcome = outcome.without_mappings
+        if not moves and not known.has_orders:
+            return
+        known.has_orders = bool(moves)
+        self.mover.submit(
+            pinned.identity,
+            [
+                self._one_order(container, outcome, key, group, ref, is_member)
+                for key, group in _grouped(moves, partial(self._may_move_all, outcome)).items()
+            ],
+        )
+
+    def _may_move_all(self, outcome: Outcome, move: Move) -> bool:
+        # Pages shared through fork belong to the container; pages that KSM merged may be those
+        # of any process of the node. Only mappings that are marked for it have such pages.
+        # Source: linux Documentation/admin-guide/mm/ksm.rst; VmFlags mg of proc_pid_smaps(5).
+        if not move.move_all or not self.merges_pages():
+            return move.move_all
+        vmas = outcome.survey.view.vmas
+        index = vmas.at(move.start)
+        flags = vmas[index].flags.split() if index is not None else []
+        return bool(flags) and "mg" not in flags
+
+    def _one_order(
+        self,
+        container: Container,
+        outcome: Outcome,
+        key: tuple[str, Policy, int, bool, bool],
+        moves: Sequence[Move],
+        ref: CgroupRef,
+        is_member: IsMember,
+    ) -> MoveOrder:
+        rule, policy, page_size, move_all, private = key
+        placement = container.wanted.placement
+        migration = placement.spec.migration
+        pid, identity = outcome.survey.pid, outcome.identity
+        return MoveOrder(
+            identity=identity,
+            pid=pid,
+            pin=partial(self.pinner.pidfd, pid, is_member, identity),
+            namespace=placement.namespace,
+            container=container.wanted.container_id,
+            placement=placement.uid,
+            rule=rule,
+            policy=policy,
+            ranges=tuple(MoveRange(move.start, move.end, move.bytes) for move in moves),
+            cancel=container.cancel,
+            move_all=move_all,
+            private_anonymous=private,
+            page_size=page_size,
+            cgroup=ref.path,
+            limit=migration.max_bytes_per_second if migration else None,
+        )
+
+
+def _grouped(
+    moves: Sequence[tuple[Move, Policy]], may_move_all: Callable[[Move], bool]
+) -> dict[tuple[str, Policy, int, bool, bool], list[Move]]:
+    groups: dict[tuple[str, Policy, int, bool, bool], list[Move]] = {}
+    for move, policy in moves:
+        # A plan moves what others map only of private anonymous memory.
+        key = (move.rule, policy, move.page_size, may_move_all(move), move.move_all)
+        groups.setdefault(key, []).append(move)
+    return groups
+
+
+def _problem(survey: Survey) -> Problem | None:
+    incomplete = survey.incomplete
+    if incomplete is not None:
+        if incomplete.reason is Why.PROCESS_GONE:
+            raise ProcessGone("the process ended while it was read")
+        return problem_of(incomplete)
+    if not survey.image:
+        text = "the kernel hides from the agent which program a process runs"
+        return Problem(Reason.MISSING_CAPABILITY, text)
+    return None
+
+
+def _relatives(container: Container, survey: Survey) -> list[Region]:
+    return [
+        region
+        for each in container._processes.values()
+        if each.outcome
+        and each.outcome.identity != survey.identity
+        and each.outcome.survey.image == survey.image
+        for region in each.outcome.own
+    ]
+
+
+def _is_gone(process: _Process) -> bool:
+    return process.problem is not None and process.problem.reason is Reason.PROCESS_GONE
+
+
+def _sum(processes: Sequence[_Process], *, changed: bool, new: int, is_whole: bool) -> Seen:
+    outcomes = tuple(each.outcome for each in processes if each.outcome)
+    unseen = tuple(each.problem for each in processes if each.problem)
+    if new:
+        text = f"{new} processes have not been looked at yet"
+        unseen = (*unseen, Problem(Reason.TRY_AGAIN, text))
+    failed = bool(unseen) or any(outcome.problems for outcome in outcomes)
+    return Seen(outcomes, unseen, changed, failed, is_whole)

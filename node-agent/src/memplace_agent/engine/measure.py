@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where pages are, by sampling: of regions for a report, of ranges for the mover."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from memplace.regions import Region
+from memplace.residency import Residency, Span
+
+from memplace_agent.containers.pinning import Pinned
+from memplace_agent.engine.orders import MoveOrder
+from memplace_agent.engine.pool import Pool, Turn
+from memplace_agent.errors import ProcessGone
+from memplace_agent.hostfs import read_proc
+from memplace_agent.procfs.numa_maps import parse_numa_maps
+from memplace_agent.procfs.process import Reader
+from memplace_agent.procfs.query import Way
+from memplace_agent.procfs.sample import PageNodes, sample
+from memplace_agent.syscalls import PidFd, Ranges
+from memplace_agent.syscalls.views import Ended, page_nodes
+
+__all__ = ["Measured", "Sampler"]
+
+_DEADLINE_S = 5.0
+
+# numa_maps takes 8 ms for each GiB in pages of 4 KiB, whatever the size of the mappings.
+_WALK_ERROR, _WALK_BYTES = 0.05, 128 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Regions with their pages, and how exact that is.
+
+    Attributes:
+        regions: Those that were asked for, in their order.
+        error: The share of their bytes that may be on another node than said, with 95 %.
+    """
+
+    regions: tuple[Region, ...]
+    error: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """Looks at pages of processes.
+
+    Attributes:
+        reader: Tells the policies of ranges, where the kernel does.
+        pool: Threads for calls that may not come back.
+        ask: Makes the call.
+    """
+
+    reader: Reader
+    pool: Pool
+    ask: PageNodes = page_nodes
+
+    def measure(
+        self, pinned: Pinned, group: str, regions: Sequence[Region], resident: int
+    ) -> Measured:
+        """Tell where the pages of regions are.
+
+        Args:
+            pinned: The process.
+            group: The namespace that pays for threads that are lost with it.
+            regions: Which.
+            resident: Bytes in memory of the process. Where a sample finds next to nothing,
+                since the regions are vast reservations, and a walk of its page tables takes
+                less than a millisecond, that is made instead.
+
+        Raises:
+            ProcessGone: The process ended.
+            Stuck: It did not let itself be looked at in time.
+            CallFailed: The kernel refuses.
+        """
+        if not regions:
+            return Measured(())
+        spans = [Span(region.start, region.end, region.page_size) for region in regions]
+        found = self.pool.run(
+            partial(self._sample, pinned.pid, spans),
+            target=pinned.identity,
+            group=group,
+            deadline_s=_DEADLINE_S,
+            pidfd=pinned.pidfd,
+        )
+        if found.error > _WALK_ERROR and resident <= _WALK_BYTES:
+            return self._walked(pinned, group, regions)
+        with_pages = (
+            replace(region, pages=found.by_span.get(index, {}))
+            for index, region in enumerate(regions)
+        )
+        return Measured(tuple(with_pages), found.error)
+
+    def _walked(self, pinned: Pinned, group: str, regions: Sequence[Region]) -> Measured:
+        file = self.reader.host.pid(pinned.pid) / "numa_maps"
+        text = self.pool.run(
+            lambda _: read_proc(file),
+            target=pinned.identity,
+            group=group,
+            deadline_s=_DEADLINE_S,
+        )
+        if not self.reader.kernel.is_alive(pinned.pidfd):
+            raise ProcessGone("the process ended while its pages were looked at")
+        pages = {one.start: one.pages for one in parse_numa_maps(text)}
+        return Measured(tuple(replace(r, pages=pages.get(r.start, {})) for r in regions))
+
+    def _sample(self, pid: int, spans: Sequence[Span], turn: Turn) -> Residency:
+        alive = partial(self.reader.kernel.is_alive, PidFd(turn.pidfd))
+        deadline = time.monotonic() + _DEADLINE_S
+        return sample(pid, spans, deadline, is_alive=alive, ask=self.ask)
+
+    def look(self, pidfd: PidFd, order: MoveOrder, ranges: Ranges) -> Sequence[int]:
+        """Return for each range the bytes on wrong nodes, as the mover wants to know it.
+
+        In the calling thread, and as long as the process takes. Where the kernel tells
+        policies, a range that has another one by now has nothing to move.
+        """
+        alive = partial(self.reader.kernel.is_alive, pidfd)
+        has_policy = self._policy_test(order)
+        spans = [Span(start, end, order.page_size) for start, end in ranges]
+        deadline = time.monotonic() + _DEADLINE_S
+        found = sample(order.pid, spans, deadline, is_alive=alive, ask=self.ask)
+        return [
+            sum(size for node, size in pages.items() if node not in order.nodes)
+            if has_policy(span)
+            else 0
+            for span, pages in ((s, found.by_span.get(i, {})) for i, s in enumerate(spans))
+        ]
+
+    def _policy_test(self, order: MoveOrder) -> Callable[[Span], bool]:
+        if self.reader.way is not Way.POLICY:
+            return lambda _: True
+        deadline = time.monotonic() + _DEADLINE_S
+        directory = self.reader.host.pid(order.pid)
+        found = self.reader.ask(directory, self.reader.way, deadline, self.reader.limit)
+        if found.ended is not Ended.COMPLETE:
+            raise ProcessGone("the mappings of the process can't be read any more")
+        vmas = found.vmas
+
+        def has_policy(span: Span) -> bool:
+            index = vmas.at(span.start)
+            return index is not None and vmas[index].of.policy == order.policy
+
+        return has_policy

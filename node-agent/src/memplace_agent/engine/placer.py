@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring one process to what the rules want: all policies at once, pages later.
+
+First the claim is on disk, then the calls are made, then the mappings are read again: what is
+said of a process is what was seen after the last call. Pages that are elsewhere are told to
+the caller, who has them moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from memplace.api.v1alpha1 import Placement
+from memplace.claims import Claim, Process
+from memplace.errors import MemplaceError
+from memplace.kinds import Policy
+from memplace.ledger import View, admit, claim_for, record
+from memplace.matching import Matcher
+from memplace.nodes import NodeSet
+from memplace.policy import Move, Plan, RuleResult, Step, plan
+from memplace.reasons import Reason
+from memplace.regions import Region
+
+from memplace_agent.containers.pinning import Pinned
+from memplace_agent.engine.apply import PolicyReport
+from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.survey import Survey
+from memplace_agent.ledger_store import LedgerStore
+
+__all__ = ["Outcome", "Placer", "Problem", "Wanted"]
+
+# Policies keep mappings from merging, and a process that has as many as it may have dies of
+# its own next mmap().
+_MAPPINGS_SHARE = 0.8
+
+_NOBODY = Process(0, frozenset())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """What a container is to have.
+
+    Attributes:
+        placement: The placement it follows.
+        matcher: Its rules.
+        container_id: Its id.
+        tiers: Tier name to NUMA nodes of this node.
+        known_tiers: Names that are tiers somewhere.
+        weights: Of WeightedInterleave, by NUMA node; None when not known.
+        max_mappings: vm.max_map_count; 0 when not known.
+    """
+
+    placement: Placement
+    matcher: Matcher
+    container_id: str
+    tiers: Mapping[str, NodeSet]
+    known_tiers: frozenset[str]
+    weights: Mapping[int, int] | None = None
+    max_mappings: int = 0
+
+    @property
+    def group(self) -> str:
+        """Who pays for threads that its processes lose."""
+        return self.placement.namespace
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What kept something from being done in a process."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What was seen in a process after everything was done.
+
+    Attributes:
+        identity: Which process.
+        survey: As it was read last.
+        plan: What would be done next, and what the rules hold; None if it could not be read.
+        moves: Of the plan, each with the policy that its range has.
+        problems: What went wrong.
+        changed: Whether a call was made.
+        carried: How many ranges carry a policy of memplace's.
+        own: Mappings with a policy that the program has set itself.
+        error: The share of the bytes that may be on another node than said, with 95 %.
+    """
+
+    identity: int
+    survey: Survey
+    plan: Plan | None = None
+    moves: tuple[tuple[Move, Policy], ...] = ()
+    problems: tuple[Problem, ...] = ()
+    changed: bool = False
+    carried: int = 0
+    own: tuple[Region, ...] = ()
+    error: float = 0.0
+
+    @property
+    def results(self) -> tuple[RuleResult, ...]:
+        """One result per rule, none if it could not be read."""
+        return self.plan.rules if self.plan else ()
+
+    @property
+    def without_mappings(self) -> Outcome:
+        """The same, small enough to be kept for each of thousands of processes."""
+        return replace(self, survey=self.survey.without_mappings)
+
+
+class _Seen:
+    # A survey through the claim: policies as rules spell them, and which are memplace's.
+
+    def __init__(self, survey: Survey, view: View) -> None:
+        self.survey, self.view = survey, view
+        self.carried: dict[int, Policy] = {}
+        self.regions = tuple(self._as_rules_see(region) for region in survey.regions)
+        self.by_start = {region.start: region for region in survey.regions}
+
+    def _as_rules_see(self, region: Region) -> Region:
+        part = next(self.view.parts(region), None)
+        if part is None:
+            return region
+        self.carried[region.start] = region.policy
+        return replace(region, policy=self.view.policy(region))
+
+    def ours(self, region: Region) -> bool:
+        return region.start in self.carried
+
+    def following(self, wanted: Wanted) -> list[Region]:
+        """Return the regions that count for the rules."""
+        matches = wanted.matcher.match(self.regions, self.survey.name)
+        return [
+            region
+            for region, match in zip(self.regions, matches, strict=True)
+            if (match.rule is not None or self.ours(region)) and not region.shared
+        ]
+
+
+@dataclass(slots=True)
+class _Work:
+    # One process on its way.
+    pinned: Pinned
+    wanted: Wanted
+    relatives: Sequence[Region]
+    may_take: Callable[[Step], bool]
+    problems: list[Problem] = field(default_factory=list)
+    changed: bool = False
+
+
+class Placer:
+    """Works on processes, one at a time. For one thread."""
+
+    def __init__(self, hands: Hands, store: LedgerStore, clock: Callable[[], float]) -> None:
+        self._hands = hands
+        self._store = store
+        self._clock = clock
+
+    def place(
+        self,
+        pinned: Pinned,
+        survey: Survey,
+        wanted: Wanted,
+        relatives: Sequence[Region] = (),
+        may_take: Callable[[Step], bool] = lambda _: True,
+    ) -> Outcome:
+        """Make a process follow its placement; sets nothing that is set already.
+
+        Args:
+            pinned: What to work on.
+            survey: What was just read of it, whole.
+            wanted: What it is to have.
+            relatives: Mappings of other processes of the same image with policies of their own.
+            may_take: Whether to override, now, a policy that the program has set itself.
+
+        Raises:
+            ProcessGone: It ended meanwhile.
+            Stuck: It did not let a call finish in time.
+            OSError: The ledger can't be written; nothing was done.
+        """
+        work = _Work(pinned, wanted, relatives, may_take)
+        seen = self._seen(survey, wanted)
+        seen = self._set(work, seen, self._plan(wanted, seen))
+        if seen.survey.incomplete:
+            return Outcome(identity=pinned.identity, survey=seen.survey, changed=True)
+        status = seen.survey.view.status
+        resident = status.resident if status else 0
+        measured = self._hands.measure(pinned, wanted.group, seen.following(wanted), resident)
+        pages = {region.start: region.pages for region in measured.regions}
+        planned = self._plan(wanted, seen, pages)
+        # Mappings that show the wanted policy without having it: only a look at their pages
+        # tells that they need one of their own.
+        again = self._set(work, seen, planned)
+        if again.survey.incomplete:
+            return Outcome(identity=pinned.identity, survey=again.survey, changed=True)
+        if again is not seen:
+            seen, planned = again, self._plan(wanted, again, pages)
+        return Outcome(
+            identity=pinned.identity,
+            survey=again.survey,
+            plan=planned,
+            moves=tuple((move, _policy_at(move, seen)) for move in planned.moves),
+            problems=tuple(work.problems),
+            changed=work.changed,
+            carried=len(seen.carried),
+            own=tuple(r for r in seen.regions if r.own and not seen.ours(r)),
+            error=measured.error,
+        )
+
+    def _seen(self, survey: Survey, wanted: Wanted) -> _Seen:
+        claim = self._store.get(wanted.container_id)
+        claim = admit(claim or self._new(wanted), survey.process)
+        return _Seen(survey, View(claim, survey.process))
+
+    def _new(self, wanted: Wanted) -> Claim:
+        placement = wanted.placement
+        names = (placement.uid, placement.namespace, placement.name)
+        return claim_for(wanted.container_id, names, self._clock())
+
+    def _plan(
+        self, wanted: Wanted, seen: _Seen, pages: Mapping[int, Mapping[int, int]] | None = None
+    ) -> Plan:
+        regions = seen.regions
+        if pages is not None:
+            regions = tuple(replace(r, pages=pages.get(r.start, {})) for r in regions)
+        status = seen.survey.view.status
+        return plan(
+            wanted.matcher,
+            tiers=wanted.tiers,
+            allowed=status.allowed if status else frozenset(),
+            regions=regions,
+            known_tiers=wanted.known_tiers,
+            process=seen.survey.name,
+            ours=seen.ours,
+            weights=wanted.weights,
+        )
+
+    def _set(self, work: _Work, seen: _Seen, planned: Plan) -> _Seen:
+        # Returns what is there afterwards; the same if there was nothing to do.
+        survey, wanted = seen.survey, work.wanted
+        released = seen.view.release(seen.by_start[r.start] for r in planned.released)
+        steps = tuple(
+            step
+            for step in planned.policies
+            if not step.own or step.start in seen.carried or work.may_take(step)
+        )
+        if steps and _is_near_limit(survey, wanted):
+            work.problems.append(_too_many(survey, wanted))
+            steps = ()
+        if not steps and not released:
+            return seen
+        claim = replace(
+            self._store.get(wanted.container_id) or self._new(wanted),
+            placement=self._new(wanted).placement,
+        )
+        recorded = record(claim, survey.process, steps, survey.regions, work.relatives)
+        work.problems += [
+            Problem(Reason.NO_FORM, f"a region can't be given back later ({refused.reason})")
+            for refused in recorded.refused[:1]
+        ]
+        if not recorded.changes and not released:
+            return seen
+        # Before the calls: whoever comes after a crash has to know what they may have done.
+        self._store.put(recorded.claim)
+        report = self._hands.set(
+            work.pinned, wanted.group, recorded.changes, survey.regions, undo=released
+        )
+        work.problems += _problems(report)
+        if not report.calls:
+            return seen
+        work.changed = True
+        return self._seen_again(work)
+
+    def _seen_again(self, work: _Work) -> _Seen:
+        survey = self._hands.read(work.pinned, work.wanted.group)
+        if survey.incomplete:
+            return _Seen(survey, View(self._new(work.wanted), _NOBODY))
+        return self._seen(survey, work.wanted)
+
+
+def _is_near_limit(survey: Survey, wanted: Wanted) -> bool:
+    # A step covers whole mappings, so it splits none.
+    return 0 < wanted.max_mappings * _MAPPINGS_SHARE < len(survey.view.vmas)
+
+
+def _policy_at(move: Move, seen: _Seen) -> Policy:
+    # In the form that is set: a move sets it again.
+    region = seen.by_start.get(move.start)
+    return region.policy if region and region.own else move.policy
+
+
+def _too_many(survey: Survey, wanted: Wanted) -> Problem:
+    return Problem(
+        Reason.TOO_MANY_MAPPINGS,
+        f"a process has {len(survey.view.vmas)} mappings of the {wanted.max_mappings} it may "
+        "have (vm.max_map_count): no policy is set on more of them",
+    )
+
+
+def _problems(report: PolicyReport) -> list[Problem]:
+    found = [_problem(error) for error in report.errors]
+    if not found and (report.put_off or report.failed):
+        failed = report.put_off + report.failed
+        found.append(Problem(Reason.FAILED, f"{failed} ranges failed and are tried again later"))
+    return found
+
+
+def _problem(error: MemplaceError) -> Problem:
+    return Problem(error.reason, f"{error} {error.HELP}")

@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Feel whether a container has changed, for a few microseconds: who is in it, how large they are.
+
+A look reads all mappings of a process; done every two seconds on each container it would cost
+several percent of a core. Two tiny files tell nearly as much. cgroup.procs has who is there,
+and the first number of /proc/PID/statm is the size of the address space, which an mmap(), brk()
+or munmap() changes. Neither waits for a lock of the process or walks its page tables. What
+they don't show, a mapping in place of one as large, is found by the slow audit.
+
+Source: proc_pid_statm(5); linux ``fs/proc/task_mmu.c:task_statm()``, which reads counters.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from memplace_agent.containers.index import CgroupRef
+from memplace_agent.containers.members import read_pids
+from memplace_agent.hostfs import HostFs
+
+__all__ = ["BEAT_S", "Pulse"]
+
+# How often at most.
+BEAT_S = 1.0
+# And not before this many times what the last one took: half a percent of a core at most.
+_REST = 199.0
+# Of a container with more processes only so many are asked for their size, in turns.
+_PROCESSES = 32
+# As much as a line of statm has, and the start of a long list of processes.
+_LINE, _LIST = 64, 1 << 16
+
+
+class _Felt(NamedTuple):
+    # Processes, and the size of those that have been asked.
+    members: list[bytes]
+    sizes: dict[bytes, bytes]
+
+
+_NOTHING = _Felt([], {})
+
+
+class Pulse:
+    """What was felt at the last beat. For one thread.
+
+    Args:
+        host: Where /proc is.
+        clock: Seconds, only forward.
+        cost: The same, of what is to be bounded.
+
+    Example:
+        >>> pulse = Pulse(HostFs())
+        >>> due.changed(pulse.beat({"c0ffee": ref}), now)
+    """
+
+    def __init__(
+        self,
+        host: HostFs,
+        clock: Callable[[], float] = time.monotonic,
+        cost: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._proc = str(host.proc)
+        self._clock = clock
+        self._cost = cost
+        self._felt: dict[str, _Felt] = {}
+        self._turn = 0
+        self._next_at = float("-inf")
+
+    def beat(self, containers: Mapping[str, CgroupRef]) -> frozenset[str]:
+        """Return which containers are not what they were at the last beat.
+
+        A container that is new here is not among them: somebody is about to look at it anyway.
+        Before the next beat is due nothing is read.
+        """
+        now = self._clock()
+        if now < self._next_at:
+            return frozenset()
+        begin = self._cost()
+        before, self._felt = self._felt, {}
+        self._turn += 1
+        for container_id, ref in containers.items():
+            self._felt[container_id] = self._feel(ref.path, before.get(container_id, _NOTHING))
+        self._next_at = now + max(BEAT_S, (self._cost() - begin) * _REST)
+        return frozenset(
+            container_id
+            for container_id, felt in self._felt.items()
+            if container_id in before and _differs(before[container_id], felt)
+        )
+
+    def _feel(self, cgroup: Path, before: _Felt) -> _Felt:
+        members = _read(f"{cgroup}/cgroup.procs", _LIST).split()
+        if not members:  # crun and systemd make cgroups of their own below
+            members = [b"%d" % pid for pid in sorted(read_pids(cgroup))]
+        known = {pid: before.sizes[pid] for pid in members if pid in before.sizes}
+        return _Felt(members, known | {pid: self._size(pid) for pid in self._in_turn(members)})
+
+    def _in_turn(self, pids: list[bytes]) -> list[bytes]:
+        if len(pids) <= _PROCESSES:
+            return pids
+        first = self._turn * _PROCESSES % len(pids)
+        return (pids + pids)[first : first + _PROCESSES]
+
+    def _size(self, pid: bytes) -> bytes:
+        return _read(f"{self._proc}/{pid.decode()}/statm", _LINE).partition(b" ")[0]
+
+
+def _differs(before: _Felt, now: _Felt) -> bool:
+    # Who is asked for the first time has not changed by that.
+    return before.members != now.members or any(
+        before.sizes.get(pid, size) != size for pid, size in now.sizes.items()
+    )
+
+
+def _read(path: str, length: int) -> bytes:
+    # Three system calls; Path and open() take several times as long as those.
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:  # it ended, or its cgroup is threaded
+        return b""
+    try:
+        return os.read(file, length)
+    except OSError:
+        return b""
+    finally:
+        os.close(file)

@@ -1,0 +1,403 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What should be is compared with what is, container by container, as each is due.
+
+The glue of the engine, and the one owner of the ledger and of the reports: it takes worlds,
+asks the due list whose turn it is, has that container looked at or given back, and says how
+all of them fare. An error is about the container, the process or the part of the node it
+came from, and stops nothing else.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from memplace.api.v1alpha1 import ContainerReport, ContainerState
+from memplace.assignment import Assignment, PlacementIndex, Target, View, delta
+from memplace.claims import Claim
+from memplace.errors import FeatureUnavailable, MemplaceError
+from memplace.matching import Matcher
+from memplace.nodes import NodeSet
+from memplace.pods import PodState
+from memplace.reasons import Reason
+
+from memplace_agent.containers.finder import Finder
+from memplace_agent.containers.index import CgroupRef
+from memplace_agent.containers.members import is_populated
+from memplace_agent.engine import said
+from memplace_agent.engine.duelist import DueList, Look, Outcome
+from memplace_agent.engine.judge import judge
+from memplace_agent.engine.look import Container, Looker
+from memplace_agent.engine.placer import Wanted
+from memplace_agent.engine.pulse import Pulse
+from memplace_agent.engine.undo import Undoer
+from memplace_agent.engine.undoing import Decision, Standing, Undoing
+from memplace_agent.hostfs import HostFs
+from memplace_agent.ledger_store import LedgerStore
+from memplace_agent.metrics import Metrics
+from memplace_agent.node.machine import Machine, read_machine
+from memplace_agent.report import Reports, Subject
+from memplace_agent.world import World
+
+__all__ = ["Parts", "Reconciler"]
+
+log = logging.getLogger(__name__)
+
+# NUMA nodes and their tiers may change without an event.
+_MACHINE_AGAIN_S = 30.0
+
+# New memory has this long to get to its place before a placement is called unplaced again.
+_FRESH_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a reconciler works with."""
+
+    node_name: str
+    host: HostFs
+    store: LedgerStore
+    looker: Looker
+    undoer: Undoer
+    due: DueList
+    pulse: Pulse
+    metrics: Metrics
+    unsupported: FeatureUnavailable | None
+    clock: Callable[[], float] = time.monotonic
+    cost: Callable[[], float] = time.perf_counter
+    tick: Callable[[], None] = lambda: None
+
+
+@dataclass(slots=True)
+class _Listed:
+    # A container that the API calls running.
+    pod: PodState
+    name: str
+    assignment: Assignment | None = None
+
+
+@dataclass(slots=True)
+class _Followed:
+    # A container that follows a placement, and what the last look made of it.
+    container: Container
+    report: ContainerReport
+    ref: CgroupRef | None = None
+    # The spec, as uid and generation of its placement, that it was last called Placed under.
+    placed: tuple[str, int] | None = None
+    # When nothing was misplaced last.
+    calm_at: float = float("-inf")
+
+
+@dataclass(slots=True)
+class _State:
+    world: World = field(default_factory=World)
+    view: View = field(default_factory=lambda: View(PlacementIndex([]), [], {}))
+    machine: Machine = field(default_factory=Machine)
+    listed: dict[str, _Listed] = field(default_factory=dict)
+    followed: dict[str, _Followed] = field(default_factory=dict)
+    undoing: dict[str, str] = field(default_factory=dict)
+    is_synced: bool = False
+    machine_at: float = float("-inf")
+
+
+class Reconciler:
+    """See the module; used by one thread only."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._state = _State()
+        self._finder = Finder(parts.host, parts.clock)
+        self._undoing = Undoing()
+        self._wanted: dict[str, Wanted] = {}
+        # Filled by another thread.
+        self._moved: deque[str] = deque()
+        # Containers with processes that are left to the next look.
+        self._unfinished: set[str] = set()
+
+    @property
+    def tiers(self) -> Mapping[str, NodeSet]:
+        """The tiers of this node, by name, and their NUMA nodes."""
+        return self._state.machine.tiers
+
+    # --- what should be ---
+
+    def take(self, world: World) -> None:
+        """Take what the cluster wants now; containers it concerns are due at once."""
+        state, parts = self._state, self._parts
+        state.world, state.is_synced = world, True
+        self._read_machine()
+        before = state.view
+        state.listed = {
+            container_id: _Listed(pod, name)
+            for pod in world.pods
+            for name, container_id in pod.container_ids.items()
+        }
+        targets = [Target(id_, each.pod.ref, each.name) for id_, each in state.listed.items()]
+        state.view = View(PlacementIndex(world.placements), targets, state.machine.tiers)
+        for container_id, assignment in state.view.assignments.items():
+            state.listed[container_id].assignment = assignment
+        for container_id in state.followed.keys() - state.view.assignments.keys():
+            self._drop(container_id)
+        winners = {assignment.winner.uid for assignment in state.view.assignments.values()}
+        self._wanted = {uid: known for uid, known in self._wanted.items() if uid in winners}
+        self._set_due()
+        parts.due.changed(delta(before, state.view), parts.clock())
+        supported = parts.unsupported is None
+        parts.metrics.managed_containers.set(len(state.view.assignments) if supported else 0)
+
+    def _set_due(self) -> None:
+        if self._parts.unsupported is not None:
+            return
+        namespaces = {claim.container: claim.placement[1] for claim in self._parts.store}
+        for container_id in self._state.view.assignments:
+            namespaces[container_id] = self._state.listed[container_id].pod.ref.namespace
+        self._parts.due.update(namespaces, self._parts.clock())
+        self._undoing.keep(namespaces)
+        self._finder.keep(namespaces)
+        gone = self._state.undoing.keys() - namespaces.keys()
+        for container_id in gone:
+            del self._state.undoing[container_id]
+
+    def _read_machine(self) -> None:
+        state, parts = self._state, self._parts
+        try:
+            state.machine = read_machine(parts.host, state.world.tiers, parts.node_name)
+            state.machine_at = parts.clock()
+        except (OSError, ValueError) as err:
+            log.warning("NUMA nodes can't be read", extra={"error": str(err)})
+
+    # --- one step ---
+
+    def step(self) -> bool:
+        """Look at the container whose turn it is; returns whether there was one."""
+        parts = self._parts
+        look = parts.due.take(parts.clock())
+        if look is None:
+            return False
+        begin, outcome = parts.cost(), Outcome.FAILED
+        try:
+            outcome = self._look(look)
+        except Exception as err:  # whatever it is, it is about this container
+            self._failed(look, err)
+        finally:
+            took = parts.cost() - begin
+            parts.due.done(look, outcome, took_s=took, now=parts.clock())
+        if look.container_id in self._unfinished:
+            parts.due.changed((look.container_id,), parts.clock())
+        self._unfinished.clear()
+        return True
+
+    def moved(self, container_id: str) -> None:
+        """Take the news that moves in a container have ended; from any thread."""
+        self._moved.append(container_id)
+
+    def next_at(self) -> float | None:
+        """Return when a container is due next; None if none will be."""
+        return self._parts.due.next_at()
+
+    def audit(self) -> None:
+        """Do what no event asks for: feel who has changed, read the node, forget who is gone."""
+        parts, state = self._parts, self._state
+        refs = {id_: each.ref for id_, each in state.followed.items() if each.ref}
+        moved = {self._moved.popleft() for _ in range(len(self._moved))}
+        parts.due.changed(moved | parts.pulse.beat(refs), parts.clock())
+        if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
+            return
+        tiers = state.machine.tiers
+        self._read_machine()
+        state.machine_at = parts.clock()
+        if state.is_synced and state.machine.tiers != tiers:
+            self.take(state.world)
+        kept = (each.container.identities for each in state.followed.values())
+        parts.looker.keep(frozenset[int]().union(*kept))
+
+    def _look(self, look: Look) -> Outcome:
+        container_id = look.container_id
+        listed = self._state.listed.get(container_id)
+        if container_id in self._state.world.held:
+            return Outcome.QUIET
+        if listed is not None and listed.assignment is not None:
+            self._state.undoing.pop(container_id, None)
+            return self._follow(container_id, listed, listed.assignment)
+        claim = self._parts.store.get(container_id)
+        if claim is None:
+            self._set_due()
+            return Outcome.QUIET
+        return self._end(claim, listed)
+
+    def _failed(self, look: Look, err: Exception) -> None:
+        text = f"{err} {err.HELP}" if isinstance(err, MemplaceError) else f"{err!r}"
+        reason = err.reason if isinstance(err, MemplaceError) else Reason.FAILED
+        followed = self._state.followed.get(look.container_id)
+        if followed is None or followed.report.message != text:
+            log.warning(
+                "container failed",
+                extra={"container": look.container_id, "error": text},
+                exc_info=not isinstance(err, MemplaceError | OSError),
+            )
+        listed = self._state.listed.get(look.container_id)
+        if listed is None or listed.assignment is None:
+            return
+        followed = self._followed(look.container_id, listed, listed.assignment)
+        followed.placed = None
+        subject = _subject(look.container_id, listed, listed.assignment)
+        followed.report = said.failed(subject, reason, text)
+
+    # --- a container that follows a placement ---
+
+    def _followed(self, container_id: str, listed: _Listed, assignment: Assignment) -> _Followed:
+        wanted = self._wanted_of(container_id, assignment)
+        known = self._state.followed.get(container_id)
+        if known is None:
+            report = said.not_yet(_subject(container_id, listed, assignment))
+            known = self._state.followed[container_id] = _Followed(Container(wanted), report)
+        elif known.container.follow(wanted):
+            self._parts.looker.mover.wake()
+        return known
+
+    def _wanted_of(self, container_id: str, assignment: Assignment) -> Wanted:
+        machine, placement = self._state.machine, assignment.winner
+        known = self._wanted.get(placement.uid)
+        if known is None or known.placement.spec != placement.spec:
+            matcher = Matcher(placement.spec.rules)
+        else:
+            matcher = known.matcher
+        wanted = Wanted(
+            placement=placement,
+            matcher=matcher,
+            container_id=container_id,
+            tiers=machine.tiers,
+            known_tiers=machine.known_tiers,
+            weights=machine.weights,
+            max_mappings=machine.max_mappings,
+        )
+        self._wanted[placement.uid] = wanted
+        return wanted
+
+    def _follow(self, container_id: str, listed: _Listed, assignment: Assignment) -> Outcome:
+        followed = self._followed(container_id, listed, assignment)
+        subject = _subject(container_id, listed, assignment)
+        ref = followed.ref = self._finder.find(container_id, listed.pod)
+        if ref is None or not is_populated(ref.path):
+            absence = self._finder.absence(container_id, listed.pod, ref)
+            followed.report = said.absent(subject, absence)
+            followed.placed = None
+            return Outcome.CHANGED if absence.reason is Reason.PENDING else Outcome.QUIET
+        seen = self._parts.looker.look(followed.container, ref)
+        spec = (assignment.winner.uid, assignment.winner.generation)
+        now = self._parts.clock()
+        mover = self._parts.looker.mover
+        followed.report = judge(
+            subject.container,
+            container_id,
+            seen.outcomes,
+            unseen=seen.unseen,
+            progress=(p for p in mover.progress() if p.container == container_id),
+            contended=followed.container.contention.message,
+            was_placed=followed.placed == spec,
+            is_fresh=now - followed.calm_at <= _FRESH_S,
+        )
+        misplaced = any(rule.misplaced_bytes for rule in followed.report.rules)
+        if seen.is_whole and not seen.unseen and not misplaced:
+            followed.calm_at = now
+        if not seen.is_whole:
+            self._unfinished.add(container_id)
+        state = followed.report.state
+        followed.placed = spec if state is ContainerState.PLACED else None
+        if seen.changed or (misplaced and state is not ContainerState.FAILED):
+            return Outcome.CHANGED
+        if state is ContainerState.MOVING:
+            return Outcome.CHANGED
+        return Outcome.FAILED if seen.failed else Outcome.QUIET
+
+    def _drop(self, container_id: str) -> None:
+        followed = self._state.followed.pop(container_id)
+        followed.container.cancel.set()
+        for identity in followed.container.identities:
+            self._parts.looker.mover.forget(identity)
+        self._parts.looker.mover.wake()
+
+    # --- a container whose claim may have to end ---
+
+    def _end(self, claim: Claim, listed: _Listed | None) -> Outcome:
+        refs = self._finder.refs(claim.container)
+        standing = self._standing(claim, listed, refs)
+        decision = self._undoing.decide(claim.container, standing, self._parts.clock())
+        if decision is Decision.FORGET:
+            self._parts.store.drop(claim.container)
+            self._set_due()
+            return Outcome.QUIET
+        if decision is not Decision.UNDO:
+            return Outcome.CHANGED  # ask again soon
+        return Outcome.CHANGED if self._undo(claim, refs) else Outcome.FAILED
+
+    def _standing(
+        self, claim: Claim, listed: _Listed | None, refs: Iterable[CgroupRef]
+    ) -> Standing:
+        world, uid = self._state.world, claim.placement[0]
+        exists = uid in world.held_placements or any(p.uid == uid for p in world.placements)
+        return Standing(
+            is_synced=self._state.is_synced,
+            placement_exists=exists,
+            winner=None,
+            is_understood=uid not in world.held_placements,
+            pod_is_listed=listed is not None,
+            is_populated=any(is_populated(ref.path) for ref in refs),
+        )
+
+    def _undo(self, claim: Claim, refs: Iterable[CgroupRef]) -> bool:
+        undone = self._parts.undoer.undo(claim, refs)
+        if undone.whole:
+            self._state.undoing.pop(claim.container, None)
+            self._set_due()
+        else:
+            before = self._state.undoing.get(claim.container, "")
+            self._state.undoing[claim.container] = undone.message or before
+        return undone.whole
+
+    def undo_all(self) -> tuple[bool, str]:
+        """Give everything back; returns whether nothing is left, and else what is in the way."""
+        for container_id in tuple(self._state.followed):
+            self._drop(container_id)
+        self._state.view = View(PlacementIndex([]), [], {})
+        self._state.listed.clear()
+        self._read_machine()
+        if self._parts.unsupported is None:
+            for claim in tuple(self._parts.store):
+                self._undo(claim, self._finder.refs(claim.container))
+        return not tuple(self._parts.store), next(iter(self._state.undoing.values()), "")
+
+    # --- what is said ---
+
+    @property
+    def reports(self) -> Reports:
+        """How everything fares now."""
+        state = self._state
+        reports = Reports(numa_nodes=state.machine.numa_nodes, tiers=state.machine.tiers)
+        for container_id, assignment in state.view.assignments.items():
+            listed = state.listed[container_id]
+            subject = _subject(container_id, listed, assignment)
+            reports.put(subject, self._report_of(container_id, subject))
+            for loser in assignment.losers:
+                lost = Subject(loser, listed.pod.ref, listed.name, container_id)
+                reports.put(lost, said.conflict(lost, assignment))
+        for container_id, message in state.undoing.items():
+            claim = self._parts.store.get(container_id)
+            if claim is not None:
+                reports.undoing(claim.placement, message)
+        carried = sum(each.container.carried for each in state.followed.values())
+        self._parts.metrics.region_policies.set(carried)
+        return reports
+
+    def _report_of(self, container_id: str, subject: Subject) -> ContainerReport:
+        if self._parts.unsupported is not None:
+            return said.unsupported(subject, self._parts.unsupported)
+        followed = self._state.followed.get(container_id)
+        return followed.report if followed is not None else said.not_yet(subject)
+
+
+def _subject(container_id: str, listed: _Listed, assignment: Assignment) -> Subject:
+    return Subject(assignment.winner, listed.pod.ref, listed.name, container_id)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reports of containers that were not looked at, or not wholly. Pure."""
+
+from __future__ import annotations
+
+from memplace.api.v1alpha1 import ContainerReport, ContainerState
+from memplace.assignment import Assignment
+from memplace.errors import FeatureUnavailable
+from memplace.reasons import Reason
+
+from memplace_agent.containers.absence import Absence
+from memplace_agent.report import Subject
+
+__all__ = ["absent", "conflict", "failed", "not_yet", "unsupported"]
+
+
+def absent(subject: Subject, absence: Absence) -> ContainerReport:
+    """Report a container without a process here."""
+    states = {
+        Reason.PENDING: ContainerState.PENDING,
+        Reason.CGROUP_NOT_FOUND: ContainerState.FAILED,
+    }
+    state = states.get(absence.reason, ContainerState.UNSUPPORTED)
+    return _report(subject, state, absence.reason, absence.message)
+
+
+def conflict(lost: Subject, assignment: Assignment) -> ContainerReport:
+    """Report a container to a placement that it does not follow."""
+    winner = assignment.winner
+    message = f"follows the older placement {winner.namespace}/{winner.name}"
+    return _report(lost, ContainerState.CONFLICT, Reason.CONFLICT, message)
+
+
+def not_yet(subject: Subject) -> ContainerReport:
+    """Report a container whose turn has not come."""
+    text = "the agent has not looked at it yet"
+    return _report(subject, ContainerState.PENDING, Reason.PENDING, text)
+
+
+def unsupported(subject: Subject, why: FeatureUnavailable) -> ContainerReport:
+    """Report a container of a node that can't place memory."""
+    text = f"{why} {why.HELP}"
+    return _report(subject, ContainerState.UNSUPPORTED, why.reason, text)
+
+
+def failed(subject: Subject, reason: Reason, text: str) -> ContainerReport:
+    """Report a container that could not be looked at."""
+    return _report(subject, ContainerState.FAILED, reason, text)
+
+
+def _report(
+    subject: Subject, state: ContainerState, reason: Reason, message: str
+) -> ContainerReport:
+    return ContainerReport(
+        name=subject.container,
+        state=state,
+        container_id=subject.container_id,
+        reason=reason,
+        message=message,
+    )

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Give the processes of a container back what they had.
+
+A process may fork before its turn has come, and the child carries what its parent had at that
+moment. So it goes on in rounds, until a look at all who are new finds nothing to give back:
+then no parent had anything to pass on since the look before. The claim is dropped after that
+look and not earlier. A ledger that can't be written does not stop it: what is on disk knows
+of all that has to be given back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from memplace.claims import Claim
+from memplace.errors import MemplaceError
+from memplace.ledger import View, admit
+
+from memplace_agent.containers.index import CgroupRef
+from memplace_agent.containers.members import member_test, read_members
+from memplace_agent.containers.pinning import Pinned, Pinner
+from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.survey import Survey
+from memplace_agent.errors import ProcessGone
+from memplace_agent.ledger_store import LedgerStore
+
+__all__ = ["Undoer", "Undone"]
+
+log = logging.getLogger(__name__)
+
+# For a process that never stops forking; the next look goes on.
+_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What came of it.
+
+    Attributes:
+        whole: Nothing of memplace's is left in the container; its claim is dropped.
+        message: What is in the way, for people; empty if there is nothing.
+    """
+
+    whole: bool
+    message: str = ""
+
+
+class _Result(Enum):
+    NOTHING = auto()  # it carried nothing of memplace's
+    GIVEN_BACK = auto()
+    LEFT = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Undoer:
+    """See the module; for one thread."""
+
+    pinner: Pinner
+    hands: Hands
+    store: LedgerStore
+    tick: Callable[[], None] = lambda: None
+
+    def undo(self, claim: Claim, refs: Iterable[CgroupRef]) -> Undone:
+        """Undo what was done in a container.
+
+        Args:
+            claim: What was done.
+            refs: Its cgroups; none when it is gone, and all its processes with it.
+        """
+        refs = tuple(refs)
+        looked_at: set[int] = set()
+        message = ""
+        for _ in range(_ROUNDS):
+            results: list[_Result] = []
+            for ref in refs:
+                for pid in sorted(read_members(ref)):
+                    self.tick()
+                    result, why = self._process(claim.container, pid, ref, looked_at)
+                    results.append(result)
+                    message = message or why
+            if any(result is _Result.LEFT for result in results):
+                return Undone(whole=False, message=message)
+            if all(result is _Result.NOTHING for result in results):
+                self.store.drop(claim.container)
+                return Undone(whole=True)
+        return Undone(whole=False, message="its processes fork all the time")
+
+    def _process(
+        self, container: str, pid: int, ref: CgroupRef, looked_at: set[int]
+    ) -> tuple[_Result, str]:
+        is_member = member_test(self.pinner.host, ref)
+        try:
+            with self.pinner.pin(pid, is_member) as pinned:
+                if pinned.identity in looked_at:
+                    return _Result.NOTHING, ""
+                result, why = self._give_back(container, pinned)
+        except ProcessGone:
+            return _Result.NOTHING, ""
+        except Exception as err:  # one process is no reason to leave the others as they are
+            return _Result.LEFT, self._failed(pid, err)
+        looked_at.add(pinned.identity)
+        return result, why
+
+    def _failed(self, pid: int, err: Exception) -> str:
+        text = f"{err} {err.HELP}" if isinstance(err, MemplaceError) else f"{err!r}"
+        log.warning("undo failed", extra={"pid": pid, "error": text})
+        return text
+
+    def _give_back(self, container: str, pinned: Pinned) -> tuple[_Result, str]:
+        claim = self.store.get(container)
+        if claim is None:
+            return _Result.NOTHING, ""
+        group = claim.placement[1]
+        survey = self.hands.read(pinned, group, audit=True)
+        if survey.incomplete:
+            return _of_incomplete(survey)
+        if not survey.image:
+            return _Result.LEFT, "a process can't be told from what it was before exec()"
+        admitted = admit(claim, survey.process)
+        changes = View(admitted, survey.process).release(survey.regions)
+        if not changes and survey.is_partial:
+            return _Result.LEFT, "its mappings change all the time"
+        if not changes:
+            return _Result.NOTHING, ""
+        self.store.put_for_undo(admitted)
+        report = self.hands.set(pinned, group, (), survey.regions, undo=changes)
+        if not report.complete:
+            why = next((f"{error} {error.HELP}" for error in report.errors), "")
+            # What failed before and is put off is not told again.
+            return _Result.LEFT, why
+        if report.changed and self._carries(admitted, pinned, group):
+            return _Result.LEFT, "it maps memory all the time"
+        return _Result.GIVEN_BACK, ""
+
+    def _carries(self, claim: Claim, pinned: Pinned, group: str) -> bool:
+        # Something else is mapped by now where policies were read: look once more.
+        survey = self.hands.read(pinned, group, audit=True)
+        return bool(survey.incomplete or View(claim, survey.process).release(survey.regions))
+
+
+def _of_incomplete(survey: Survey) -> tuple[_Result, str]:
+    incomplete = survey.incomplete
+    if incomplete is None or incomplete.reason is incomplete.reason.PROCESS_GONE:
+        return _Result.NOTHING, ""
+    return _Result.LEFT, f"a process can't be read: {incomplete}"

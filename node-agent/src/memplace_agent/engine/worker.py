@@ -1,0 +1,268 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one thread that decides: takes worlds, does what is due, reports, retires."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Protocol
+
+from memplace.api.conditions import Condition
+from memplace.api.v1alpha1 import AgentMode, NodeMemoryStatus
+from memplace.errors import FeatureUnavailable
+from memplace.reasons import Reason
+
+from memplace_agent.engine.reconcile import Reconciler
+from memplace_agent.hostfs import HostFs
+from memplace_agent.ledger_store import LedgerStore
+from memplace_agent.metrics import Metrics
+from memplace_agent.node.memory import read_kernel_moves
+from memplace_agent.report import Reports, Retirement, node_status
+from memplace_agent.retire import remove_host_files
+from memplace_agent.syscalls.features import Features
+from memplace_agent.world import World
+
+__all__ = ["Sink", "Worker", "WorkerParts"]
+
+log = logging.getLogger(__name__)
+
+# A look is short, and a thread that reports for others has to come by.
+_LOOKS_PER_STEP = 64
+_STEP_S = 1.0
+_REPORT_S = 1.0
+
+# A second agent waits that long before it asks for the ledger again.
+_ASK_AGAIN_S = 5.0
+# An undo that something is in the way of waits before it goes on.
+_UNDO_AGAIN_S = 2.0
+
+_ACTIVE = Retirement(False, Reason.ACTIVE)
+
+
+class Source(Protocol):
+    """Knows what the cluster wants."""
+
+    changed: threading.Event
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether everything has been listed."""
+
+    def snapshot(self) -> World:
+        """Return what is wanted now."""
+
+
+class Sink(Protocol):
+    """Takes the status of this node."""
+
+    def publish(self, status: NodeMemoryStatus) -> None:
+        """Take a status; returns at once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerParts:
+    """What a worker works with.
+
+    Attributes:
+        host: The host's files.
+        features: What the kernel has.
+        open_ledger: Opens the ledger; raises AnotherAgent.
+        make_reconciler: Makes what works on it.
+        metrics: What is counted.
+        source: What is wanted.
+        sink: Who is told.
+        tick: Called as the work goes on.
+        version: The agent's.
+        clock: Seconds, only forward.
+    """
+
+    host: HostFs
+    features: Features
+    open_ledger: Callable[[], LedgerStore]
+    make_reconciler: Callable[[LedgerStore], Reconciler]
+    metrics: Metrics
+    source: Source
+    sink: Sink
+    tick: Callable[[], None]
+    version: str
+    clock: Callable[[], float] = time.monotonic
+
+
+class Worker:
+    """See the module."""
+
+    def __init__(self, parts: WorkerParts) -> None:
+        self._parts = parts
+        self._features = parts.features
+        self._store: LedgerStore | None = None
+        self._reconciler: Reconciler | None = None
+        self._world: World | None = None
+        self._not_before = float("-inf")
+        self._reported_at = float("-inf")
+        self._is_news = False
+        self._retirement = _ACTIVE
+        self._conditions: tuple[Condition, ...] = ()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until told to stop; an error is logged, and it goes on."""
+        while not stop.is_set():
+            self._parts.source.changed.wait(self._pause())
+            self._parts.tick()
+            if stop.is_set():
+                return
+            try:
+                self.step()
+            except Exception:
+                log.exception("a step failed")
+                stop.wait(_STEP_S)
+
+    def step(self) -> None:
+        """Do what is due now; nothing before everything is listed."""
+        source = self._parts.source
+        is_new = source.changed.is_set() or self._world is None
+        source.changed.clear()
+        if not source.is_synced:
+            return
+        if is_new:
+            self._world, self._is_news = source.snapshot(), True
+        try:
+            self._do(is_new=is_new)
+        finally:
+            self._report()
+
+    def _do(self, *, is_new: bool) -> None:
+        assert self._world is not None
+        if self._is_to_retire(self._world):
+            self._retire()
+            return
+        if self._retirement is not _ACTIVE:
+            self._retirement, self._not_before = _ACTIVE, float("-inf")
+        known = self._reconciler
+        reconciler = self._opened()
+        if reconciler is None:
+            return
+        if is_new or known is None:
+            reconciler.take(self._world)
+        self._look(reconciler)
+
+    def _look(self, reconciler: Reconciler) -> None:
+        reconciler.audit()
+        for _ in range(_LOOKS_PER_STEP):
+            self._parts.tick()
+            if not reconciler.step():
+                self._parts.metrics.last_success.set_to_current_time()
+                return
+            self._is_news = True
+            if self._parts.source.changed.is_set():
+                return
+
+    def _pause(self) -> float:
+        reconciler, now = self._reconciler, self._parts.clock()
+        if reconciler is None or self._retirement is not _ACTIVE:
+            return _STEP_S
+        due_at = reconciler.next_at()
+        return _STEP_S if due_at is None else min(_STEP_S, max(0.0, due_at - now))
+
+    # --- the ledger ---
+
+    def _opened(self) -> Reconciler | None:
+        if self._reconciler is not None or self._parts.clock() < self._not_before:
+            return self._reconciler
+        try:
+            self._store = self._parts.open_ledger()
+        except OSError as err:
+            self._not_before = self._parts.clock() + _ASK_AGAIN_S
+            self._blocked(err)
+            return None
+        self._features = self._parts.features
+        self._reconciler = self._parts.make_reconciler(self._store)
+        self._is_news = True
+        return self._reconciler
+
+    def _blocked(self, err: OSError) -> None:
+        error = err
+        if not isinstance(error, FeatureUnavailable):
+            error = FeatureUnavailable(err.errno, f"the ledger can't be opened: {err}")
+        if str(self._features.error) != str(error):
+            log.error("waiting for the ledger", extra={"error": str(error)})
+        self._features = replace(self._parts.features, nr=None, error=error)
+        self._is_news = True
+
+    # --- retirement ---
+
+    def _is_to_retire(self, world: World) -> bool:
+        # An uninstall deletes the NodeMemory before it ends a retired agent, which must not
+        # take up its work again and leave files on the host.
+        was_retired = self._retirement is not _ACTIVE
+        return world.mode is AgentMode.RETIRED or (world.mode is None and was_retired)
+
+    def _retire(self) -> None:
+        if self._retirement.done:
+            return
+        if self._retirement is _ACTIVE:
+            self._retirement = Retirement(False, Reason.UNDOING, "policies are being given back")
+            self._not_before = float("-inf")
+        reconciler = self._opened()
+        now = self._parts.clock()
+        if reconciler is None or self._store is None or now < self._not_before:
+            return
+        self._not_before = now + _UNDO_AGAIN_S
+        self._is_news = True
+        whole, why = reconciler.undo_all()
+        self._retirement = self._retired(self._store, whole=whole, why=why)
+        if self._retirement.done:
+            self._store, self._reconciler = None, None
+
+    def _retired(self, store: LedgerStore, *, whole: bool, why: str) -> Retirement:
+        unsupported = self._parts.features.error
+        if not whole and unsupported is not None:
+            left = len(tuple(store))
+            message = f"{left} containers carry policies of memplace's, and {unsupported}"
+            return Retirement(False, Reason.CANNOT_UNDO, f"{message} {unsupported.HELP}")
+        if not whole:
+            message = "policies are being given back"
+            return Retirement(False, Reason.UNDOING, f"{message}: {why}" if why else message)
+        if store.unread:
+            files = ", ".join(f"{unread.file} ({unread.reason})" for unread in store.unread[:3])
+            message = f"{len(store.unread)} files of the ledger are not understood: {files}"
+            return Retirement(
+                False, Reason.CANNOT_UNDO, f"{message}. Run the agent that wrote them, or reboot"
+            )
+        return self._cleaned(store)
+
+    def _cleaned(self, store: LedgerStore) -> Retirement:
+        try:
+            remove_host_files(self._parts.host)
+        except OSError as err:
+            return Retirement(False, Reason.FAILED, f"files on the host can't be removed: {err}")
+        store.close()
+        return Retirement(True, Reason.RETIRED, "everything is undone and the host is clean")
+
+    # --- the report ---
+
+    def _report(self) -> None:
+        now = self._parts.clock()
+        if not self._is_news or now - self._reported_at < _REPORT_S:
+            return
+        self._is_news, self._reported_at = False, now
+        reconciler, world = self._reconciler, self._world
+        status = node_status(
+            reconciler.reports if reconciler else Reports(),
+            self._warned(),
+            self._retirement,
+            before=self._conditions,
+            version=self._parts.version,
+            now=datetime.now(UTC),
+            not_understood=world.not_understood if world else (),
+        )
+        self._conditions = status.conditions
+        self._parts.sink.publish(status)
+
+    def _warned(self) -> Features:
+        # What the kernel moves by itself, an admin can turn off; placements can't.
+        warnings = (self._features.warning, read_kernel_moves(self._parts.host).message)
+        return replace(self._features, warning="; ".join(filter(None, warnings)))

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ledger's claims on disk: one file per container, below /run.
+
+A claim is on disk, whole, before the calls it speaks of (`put`); the core's `ledger` says what
+a crash leaves. Here is how that is kept:
+
+- Files appear by rename, with mode 0600 in a directory of mode 0700: they hold addresses.
+- One agent at a time: the directory is locked for life; a second one gets `AnotherAgent`.
+- A file's name has the version of its format. An agent reads its own and what its importers
+  know; files of newer ones are left as they are and named in `unread`. As long as there are
+  any, not everything is known to be undone: do not retire. An older agent that comes back
+  does not overwrite them, and takes their policies for the program's own.
+- What a newer agent adds without changing the version is carried along unread.
+- All of it ends with the boot, so files of another boot are removed.
+
+Example::
+
+    store = LedgerStore.open(Path("/run/memplace"), boot_id)   # AnotherAgent: wait, try again
+    store.put(claim)               # before the calls of a placement; OSError: don't make them
+    store.put_for_undo(claim)      # before the calls of an undo: says False, and go on
+    store.drop(claim.container)    # nothing is left of it
+    if not store.unread and not tuple(store):
+        store.close()              # may retire
+
+Used by one thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+from memplace.claims import Claim
+from memplace.errors import FeatureUnavailable
+from memplace.reasons import Reason
+
+__all__ = ["VERSION", "AnotherAgent", "LedgerStore", "Unread"]
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+
+_NAME = re.compile(
+    r"(?P<container>[0-9a-zA-Z][0-9a-zA-Z_.-]{0,199})\.v(?P<version>\d{1,9})\.json", re.ASCII
+)
+_LEFTOVER = re.compile(r"\..*\.v\d+\.json\.tmp", re.ASCII)
+# The bounds of forms.py make 4 MiB of one program; typical is half a KiB.
+_LARGEST = 64 << 20
+
+
+class AnotherAgent(FeatureUnavailable, BlockingIOError):  # noqa: N818  says what happened
+    """Another agent keeps the ledger of this node (EWOULDBLOCK)."""
+
+    reason = Reason.ANOTHER_AGENT
+    HELP = (
+        "One node agent per node: look for a second release of the chart, or a pod that is "
+        "still terminating. This agent goes on by itself once that one has ended."
+    )
+
+
+class Unread(NamedTuple):
+    """A file that was left alone.
+
+    Attributes:
+        file: Its name.
+        reason: Newer, NotUnderstood, or the name of the error that came of reading it.
+    """
+
+    file: str
+    reason: str
+
+
+class LedgerStore:
+    """The claims of all containers of a node, in memory and on disk; see `open`."""
+
+    def __init__(self, directory: int, boot_id: str) -> None:
+        self._directory = directory
+        self._boot_id = boot_id
+        self._claims: dict[str, Claim] = {}
+        # Of files with members that this agent does not know: all of them.
+        self._raw: dict[str, dict[str, Any]] = {}
+        self._unwritten: set[str] = set()
+        self._unread: list[Unread] = []
+
+    @classmethod
+    def open(cls, directory: Path, boot_id: str) -> LedgerStore:
+        """Make the directory if need be, lock it, and read what an earlier agent left.
+
+        Args:
+            directory: On a file system that need not survive a reboot.
+            boot_id: /proc/sys/kernel/random/boot_id.
+
+        Raises:
+            AnotherAgent: It is locked. Nothing was read or changed.
+            OSError: It can't be made, opened or listed.
+        """
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as err:
+                raise AnotherAgent(err.errno, f"another agent holds {directory}") from err
+            os.fchmod(handle, 0o700)
+            store = cls(handle, boot_id)
+            store._load()
+        except BaseException:
+            os.close(handle)
+            raise
+        return store
+
+    def close(self) -> None:
+        """Let another agent have it; the store is of no use afterwards."""
+        os.close(self._directory)
+
+    @property
+    def unread(self) -> tuple[Unread, ...]:
+        """The files that were left alone: something may be there that can't be undone."""
+        return tuple(self._unread)
+
+    def __iter__(self) -> Iterator[Claim]:
+        return iter(tuple(self._claims.values()))
+
+    def get(self, container: str) -> Claim | None:
+        """Return the claim of a container, or None."""
+        return self._claims.get(container)
+
+    def put(self, claim: Claim) -> None:
+        """Keep a claim: when this returns, it survives the end of this agent.
+
+        Raises:
+            OSError: It could not be written, for example ENOSPC. What was kept before is.
+            ValueError: The id of its container can't be the name of a file.
+        """
+        name = _file(claim.container)
+        if self._claims.get(claim.container) == claim and claim.container not in self._unwritten:
+            return
+        record = _merged(_record(claim, self._boot_id), self._raw.get(claim.container))
+        self._replace(name, msgspec.json.encode(record))
+        self._unwritten.discard(claim.container)
+        self._claims[claim.container] = claim
+
+    def put_for_undo(self, claim: Claim) -> bool:
+        """Keep a claim whose processes are about to get everything back.
+
+        Returns:
+            Whether it was written. If not, that is logged, and the undo can go on: the claim
+            on disk knows of all that is ours, but for images that were just `admit`ted.
+        """
+        try:
+            self.put(claim)
+        except OSError as err:
+            extra = {"container": claim.container, "error": err.strerror}
+            log.warning("the ledger can't be written; undo goes on", extra=extra)
+            self._unwritten.add(claim.container)
+            self._claims[claim.container] = claim
+            return False
+        return True
+
+    def drop(self, container: str) -> None:
+        """Forget a container: nothing of memplace's is left in it.
+
+        A file that can't be removed is logged: read again, it leads to an undo of nothing.
+        """
+        self._claims.pop(container, None)
+        self._raw.pop(container, None)
+        self._unwritten.discard(container)
+        self._remove(_file(container))
+
+    def read_unread(self, file: str) -> bytes:
+        """Return what is in a file that was left alone, for an importer.
+
+        Raises:
+            OSError: It can't be read.
+        """
+        return self._read(file)
+
+    def drop_unread(self, file: str) -> None:
+        """Remove a file that was left alone: what it says is in claims now, or void."""
+        self._unread = [unread for unread in self._unread if unread.file != file]
+        self._remove(file)
+
+    def _load(self) -> None:
+        for name in _names(self._directory):
+            match = _NAME.fullmatch(name)
+            if _LEFTOVER.fullmatch(name):
+                self._remove(name)
+            elif match and int(match["version"]) > VERSION:
+                self._leave(name, "Newer")
+            elif name.endswith(".json"):
+                self._load_file(name, match["container"] if match else "")
+
+    def _load_file(self, name: str, container: str) -> None:
+        try:
+            raw = msgspec.json.decode(self._read(name))
+            if container and raw["version"] == VERSION and raw["boot"] != self._boot_id:
+                self._remove(name)
+                return
+            claim = msgspec.convert(raw["claim"], Claim)
+        except OSError as err:
+            self._leave(name, errno.errorcode.get(err.errno or 0, "OSError"))
+            return
+        except (msgspec.DecodeError, LookupError, TypeError, RecursionError):
+            self._leave(name, Reason.NOT_UNDERSTOOD)
+            return
+        if raw["version"] != VERSION or claim.container != container:
+            self._leave(name, Reason.NOT_UNDERSTOOD)
+            return
+        self._claims[container] = claim
+        if raw != _record(claim, self._boot_id):
+            self._raw[container] = raw
+
+    def _leave(self, name: str, reason: str) -> None:
+        log.error(
+            "a file of the ledger is left alone", extra={"file": name[:255], "reason": reason}
+        )
+        self._unread.append(Unread(name, reason))
+
+    def _read(self, name: str) -> bytes:
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(name, flags, dir_fd=self._directory), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise IsADirectoryError(errno.EISDIR, "not a regular file", name)
+            if status.st_size > _LARGEST:
+                raise OSError(errno.EFBIG, "too large", name)
+            os.fchmod(file.fileno(), 0o600)
+            return file.read()
+
+    def _replace(self, name: str, data: bytes) -> None:
+        temporary = f".{name}.tmp"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=self._directory), "wb") as file:
+                os.fchmod(file.fileno(), 0o600)
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            here = self._directory
+            os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
+            os.fsync(here)
+        except OSError:
+            # Room for others: what is half written is of no use.
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=self._directory)
+            raise
+
+    def _remove(self, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=self._directory)
+        except FileNotFoundError:
+            pass
+        except OSError as err:
+            extra = {"file": name[:255], "error": err.strerror}
+            log.warning("a file of the ledger can't be removed", extra=extra)
+
+
+def _names(directory: int) -> list[str]:
+    with os.scandir(directory) as entries:
+        return sorted(entry.name for entry in entries)
+
+
+def _file(container: str) -> str:
+    name = f"{container}.v{VERSION}.json"
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"not the id of a container: {container[:80]!r}")
+    return name
+
+
+def _record(claim: Claim, boot_id: str) -> dict[str, Any]:
+    # As it is read back: lists, in one order.
+    plain = msgspec.json.decode(msgspec.json.encode(claim, order="deterministic"))
+    return {"version": VERSION, "boot": boot_id, "claim": plain}
+
+
+def _merged(new: Any, old: Any) -> Any:
+    # What is known, and of what was read before the members that this agent does not know.
+    if isinstance(new, dict) and isinstance(old, dict):
+        return {**old, **{key: _merged(value, old.get(key)) for key, value in new.items()}}
+    if isinstance(new, list) and isinstance(old, list):
+        return [_merged(item, _same(item, old)) for item in new]
+    return new
+
+
+def _same(item: Any, others: list[Any]) -> Any:
+    # The one of an older list that says the same; images come and go.
+    if not isinstance(item, dict):
+        return None
+    known = item.keys() - {"images"}
+    dicts = (other for other in others if isinstance(other, dict))
+    return next((o for o in dicts if all(_covers(o.get(k), item[k]) for k in known)), None)
+
+
+def _covers(old: Any, new: Any) -> bool:
+    if isinstance(new, dict):
+        return isinstance(old, dict) and all(_covers(old.get(k), v) for k, v in new.items())
+    if isinstance(new, list):
+        same = isinstance(old, list) and len(old) == len(new)
+        return same and all(map(_covers, old, new))
+    return bool(old == new)

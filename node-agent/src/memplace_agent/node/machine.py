@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What rules are worked out against on this node: NUMA nodes, tiers, weights, limits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from memplace.api.v1alpha1 import MemoryTier
+from memplace.nodes import NodeSet
+from memplace.topology import BUILTIN_TIERS, NumaNode, resolve_tiers
+
+from memplace_agent.hostfs import HostFs
+from memplace_agent.sysfs import read_numa_nodes
+
+__all__ = ["Machine", "merges_pages", "read_machine"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The node at one moment.
+
+    Attributes:
+        numa_nodes: All NUMA nodes.
+        tiers: Tier name to NUMA nodes.
+        known_tiers: Names that are tiers somewhere.
+        weights: Of WeightedInterleave, by NUMA node; None when the kernel does not tell.
+        max_mappings: vm.max_map_count; 0 when it can't be read.
+    """
+
+    numa_nodes: tuple[NumaNode, ...] = ()
+    tiers: Mapping[str, NodeSet] = field(default_factory=dict)
+    known_tiers: frozenset[str] = BUILTIN_TIERS
+    weights: Mapping[int, int] | None = None
+    max_mappings: int = 0
+
+
+def read_machine(host: HostFs, tiers: Iterable[MemoryTier], node_name: str) -> Machine:
+    """Read it.
+
+    Raises:
+        OSError: NUMA nodes can't be read.
+    """
+    tiers = tuple(tiers)
+    numa_nodes = read_numa_nodes(host)
+    return Machine(
+        numa_nodes=numa_nodes,
+        tiers=resolve_tiers(numa_nodes, tiers, node_name),
+        known_tiers=BUILTIN_TIERS | {tier.name for tier in tiers},
+        weights=_weights(host),
+        max_mappings=_max_mappings(host),
+    )
+
+
+def _weights(host: HostFs) -> dict[int, int] | None:
+    # Source: Documentation/ABI/testing/sysfs-kernel-mm-mempolicy-weighted-interleave.
+    try:
+        return {
+            int(path.name.removeprefix("node")): int(path.read_text())
+            for path in host.interleave_weights.glob("node[0-9]*")
+        } or None
+    except (OSError, ValueError):
+        return None
+
+
+def _max_mappings(host: HostFs) -> int:
+    try:
+        return int((host.proc / "sys/vm/max_map_count").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def merges_pages(host: HostFs) -> bool:
+    """Return whether kernel samepage merging shares pages between processes now."""
+    try:
+        return int((host.ksm / "pages_sharing").read_text()) > 0
+    except FileNotFoundError:
+        return False  # a kernel without KSM
+    except (OSError, ValueError):
+        return True

@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""When numa_maps of a process may be read again.
+
+It walks the page tables of all mappings, 8 ms for each GiB in pages of 4 KiB, and the process
+waits that long if it calls mmap() meanwhile. So where nothing else tells policies it is read at
+first sight, before an undo, and now and then to see that what is remembered is still so.
+"""
+
+from __future__ import annotations
+
+__all__ = ["MOST_DUTY", "next_audit"]
+
+# Of the time, for one process.
+MOST_DUTY = 0.01
+
+
+def next_audit(ended: float, took: float, least: float = 300.0) -> float:
+    """Return when the next audit of a process may begin.
+
+    Args:
+        ended: When the last one ended, in seconds of any clock that only runs forward.
+        took: How long that one took, in seconds; by more than the process waited, if the
+            agent did not get the processor.
+        least: Seconds between two audits of processes that are read at once.
+
+    Returns:
+        Seconds of the same clock: reads as long as the last one take `MOST_DUTY` of the time.
+    """
+    return ended + max(least, took * (1 / MOST_DUTY - 1))

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where the pages of a process are, by asking for some of them (move_pages(2) without nodes).
+
+Reading numa_maps or smaps walks all page tables with the target's mmap_lock held. This looks
+up single pages, 16 under one lock, so an mmap() of the target waits for microseconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import time
+from array import array
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from memplace.residency import POINTS, Residency, Sample, Span, choose, estimate, more
+
+from memplace_agent.errors import (
+    CallFailed,
+    DeadlinePassed,
+    MissingCapability,
+    NoAddressSpace,
+    ProcessGone,
+)
+from memplace_agent.syscalls.views import page_nodes
+
+__all__ = ["MOST_POINTS", "PageNodes", "sample"]
+
+# The look at so many takes some 0.1 s; an error of two points where a 16th is resident.
+MOST_POINTS = 65536
+# A call takes the target's mmap_lock once for 16 pages, again and again; a writer that sleeps
+# is overtaken by who takes it so. So calls are short, some 20 us, and rest in between: then
+# whoever waits is next.
+_CALL = 128
+_REST_S = 0.0001
+
+PageNodes = Callable[[int, Sequence[int]], "array[int]"]
+
+
+def sample(
+    pid: int,
+    spans: Sequence[Span],
+    deadline: float,
+    *,
+    is_alive: Callable[[], bool],
+    draw: random.Random | None = None,
+    points: int = POINTS,
+    most: int = MOST_POINTS,
+    ask: PageNodes = page_nodes,
+) -> Residency:
+    """Tell on which nodes the pages of some ranges of a process are.
+
+    Args:
+        pid: The process.
+        spans: The ranges, with the page size of hugetlb.
+        deadline: As of `time.monotonic`. One call that the kernel keeps waiting for the
+            target's mmap_lock does not end by it: see `memplace_agent.engine.pool`.
+        is_alive: Asks the pidfd, after the last call: if the process still lives, the pid
+            has been this process's all the time.
+        draw: Where chance comes from.
+        points: How many of the pages that are looked at should be resident.
+        most: How many are looked at at most where few are resident.
+        ask: Makes the call.
+
+    Raises:
+        ProcessGone: It ended.
+        NoAddressSpace: It lives without one.
+        MissingCapability: EPERM or EACCES.
+        DeadlinePassed: So late that nothing can be told.
+        CallFailed: Another errno.
+    """
+    draw = draw or random.Random()
+    try:
+        # An eighth more: where nearly all is resident, the first look is enough.
+        found = _look(pid, choose(spans, draw, points + points // 8), deadline, ask)
+        again = more(found, most, points)
+        if again:
+            found = _look(pid, choose(spans, draw, again), deadline, ask)
+    except OSError as err:
+        if isinstance(err, CallFailed):
+            raise
+        _raise(err, alive=is_alive())
+    if not is_alive():
+        raise ProcessGone("the process ended while its pages were looked at")
+    return found
+
+
+def _look(pid: int, chosen: Sample, deadline: float, ask: PageNodes) -> Residency:
+    statuses = array("i")
+    for first in range(0, len(chosen.addresses), _CALL):
+        if time.monotonic() >= deadline:
+            raise DeadlinePassed(errno.ETIMEDOUT, "move_pages: the deadline passed")
+        if first:
+            time.sleep(_REST_S)
+        statuses.extend(ask(pid, chosen.addresses[first : first + _CALL]))
+    return estimate(chosen, statuses)
+
+
+def _raise(err: OSError, *, alive: bool) -> NoReturn:
+    number = err.errno or errno.EIO
+    if not alive or number == errno.ESRCH:
+        raise ProcessGone(number, "move_pages: the process is gone") from err
+    if number == errno.EINVAL:  # nothing else about the call can be invalid
+        raise NoAddressSpace(number, "move_pages: the process has no address space") from err
+    if number in (errno.EPERM, errno.EACCES):
+        raise MissingCapability(number, "move_pages: not allowed") from err
+    raise CallFailed(number, "move_pages: it failed") from err

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent's side of the wire against a real API server."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from memplace.api.v1alpha1 import NodeMemoryStatus, PlacementReport
+from memplace_agent.cluster.client import ApiClient, Server, tls
+from memplace_agent.cluster.lease import Heartbeat
+from memplace_agent.cluster.publish import Publisher
+from memplace_agent.cluster.watch import Watcher, collections
+from memplace_agent.cluster.world import Cache, Kind
+
+from tests.apiserver import ADMIN, ApiServer
+from tests.operator.conftest import API, Cluster, eventually
+
+pytestmark = pytest.mark.timeout(180)
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
+
+
+@pytest.fixture
+def server(api: ApiServer, tmp_path: Path) -> Server:
+    """The API server as an agent sees it."""
+    token = tmp_path / "token"
+    token.write_text(f"{ADMIN}\n")
+    port = int(api.url.rpartition(":")[2])
+    return Server(
+        host="127.0.0.1", port=port, context=tls(api.ca), token=token, namespace="default"
+    )
+
+
+@contextlib.contextmanager
+def running(*runs: Any) -> Iterator[None]:
+    stop = threading.Event()
+    threads = [threading.Thread(target=run, args=(stop, lambda: None), daemon=True) for run in runs]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+
+
+@contextlib.contextmanager
+def agent(server: Server, cluster: Cluster) -> Iterator[tuple[Cache, Publisher, Heartbeat]]:
+    node = cluster.node
+    cluster.made(f"{API}/nodememories/{node}", f"{LEASES}/{node}")
+    cache = Cache(node)
+    watchers = [Watcher(server, cache, each) for each in collections(node)]
+    beat = Heartbeat(server, node, is_alive=lambda: True, owner=lambda: cache.own_uid)
+    publisher = Publisher(server, node, beat.beats_in_report)
+    with running(*(watcher.run for watcher in watchers), publisher.run, beat.run):
+        eventually(lambda: cache.is_synced)
+        yield cache, publisher, beat
+
+
+def test_an_agent_reports_and_lives(cluster: Cluster, server: Server) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    with agent(server, cluster) as (cache, publisher, _):
+        eventually(lambda: cache.snapshot().pods and cache.snapshot().placements)
+        (seen,) = cache.snapshot().pods
+        assert seen.ref.uid == pod["metadata"]["uid"]
+        report = PlacementReport(
+            uid=placement["metadata"]["uid"], namespace=cluster.namespace, name="mp"
+        )
+        publisher.publish(NodeMemoryStatus(agent_version="1", placements=(report,)))
+        eventually(lambda: cache.own_uid)
+        eventually(lambda: cluster.api.call("GET", f"{LEASES}/{cluster.node}").ok)
+    memory = cluster.api.call("GET", f"{API}/nodememories/{cluster.node}").body
+    assert memory["status"]["placements"][0]["name"] == "mp"
+    assert [c["type"] for c in memory["status"]["conditions"]] == ["Complete"]
+    lease = cluster.api.call("GET", f"{LEASES}/{cluster.node}").body
+    assert lease["metadata"]["ownerReferences"][0]["uid"] == memory["metadata"]["uid"]
+    age = datetime.now(UTC) - datetime.fromisoformat(lease["spec"]["renewTime"])
+    assert age.total_seconds() < 60
+
+
+def test_the_largest_report_is_taken(cluster: Cluster, server: Server) -> None:
+    many = tuple(
+        PlacementReport(uid=f"u{i}", namespace=f"ns{i % 7}", name=f"mp{i}", message="x" * 1024)
+        for i in range(2000)
+    )
+    with agent(server, cluster) as (cache, publisher, _):
+        publisher.publish(NodeMemoryStatus(placements=many))
+        eventually(lambda: cache.own_uid)
+        path = f"{API}/nodememories/{cluster.node}"
+        eventually(lambda: cluster.api.call("GET", path).body.get("status"))
+        status = cluster.api.call("GET", path).body["status"]
+    assert 150 < len(status["placements"]) <= 512
+    assert status["truncated"]["placements"] == 2000 - len(status["placements"])
+    assert status["conditions"][0]["reason"] == "ReportTooLarge"
+
+
+def test_a_list_of_many_pages_is_whole(cluster: Cluster, server: Server) -> None:
+    for number in range(12):
+        cluster.apply(f"mp{number}")
+    watcher = Watcher(server, Cache(), collections("n")[0])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("memplace_agent.cluster.watch.PAGE", 5)
+        objects, version = watcher._pages({}, lambda: None)
+    names = {
+        o["metadata"]["name"] for o in objects if o["metadata"]["namespace"] == cluster.namespace
+    }
+    assert names == {f"mp{number}" for number in range(12)}
+    assert int(version) > 0
+
+
+def test_events_are_seen_as_they_come(cluster: Cluster, server: Server) -> None:
+    with agent(server, cluster) as (cache, _, _beat):
+        cluster.run_pod("redis-0")
+        eventually(lambda: cache.snapshot().pods)
+        cache.changed.clear()
+        cluster.apply("mp")
+        assert cache.changed.wait(10)
+        cluster.api.call("DELETE", cluster.placement_path("mp"))
+        eventually(
+            lambda: not [p for p in cache.snapshot().placements if p.namespace == cluster.namespace]
+        )
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_all_collections_are_served(kind: Kind, server: Server) -> None:
+    (found,) = [each for each in collections("n") if each.kind is kind]
+    query = {"fieldSelector": found.fields} if found.fields else {}
+    assert b'"items"' in ApiClient(server).get(found.path, query)
+
+
+RUN = """
+import pathlib, sys
+from memplace_agent import __main__, app
+from memplace_agent.cluster.client import in_cluster
+account = pathlib.Path(sys.argv[1])
+app.in_cluster = lambda env: in_cluster(env, account)
+sys.exit(__main__.main(["run"]))
+"""
+
+
+def environment(server: Server, node: str, place: Path, port: int) -> dict[str, str]:
+    (place / "account").mkdir()
+    (place / "account/token").write_text(ADMIN)
+    (place / "account/namespace").write_text("default")
+    for name in ("cgroup", "run", "seccomp"):
+        (place / name).mkdir()
+    return os.environ | {
+        "KUBERNETES_SERVICE_HOST": server.host,
+        "KUBERNETES_SERVICE_PORT": str(server.port),
+        "NODE_NAME": node,
+        "MEMPLACE_HTTP_PORT": str(port),
+        "MEMPLACE_CGROUP_ROOT": str(place / "cgroup"),
+        "MEMPLACE_JOURNAL_DIR": str(place / "run"),
+        "MEMPLACE_SECCOMP_DIR": str(place / "seccomp"),
+    }
+
+
+def answer(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as found:
+            return found.status, found.read().decode()
+    except urllib.error.HTTPError as err:
+        return err.code, err.read().decode()
+    except OSError as err:
+        return 0, str(err)
+
+
+def test_the_whole_agent_as_a_process(
+    cluster: Cluster, server: Server, api: ApiServer, tmp_path: Path
+) -> None:
+    """On a machine without the call, which is as good for this as any."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    cluster.made(f"{API}/nodememories/{cluster.node}", f"{LEASES}/{cluster.node}")
+    env = environment(server, cluster.node, tmp_path, port)
+    (tmp_path / "account/ca.crt").write_bytes(api.ca.read_bytes())
+    command = [sys.executable, "-c", RUN, str(tmp_path / "account")]
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+    try:
+        eventually(lambda: answer(port, "/readyz") == (200, "ok\n"))
+        assert answer(port, "/healthz") == (200, "ok\n")
+        path = f"{API}/nodememories/{cluster.node}"
+        eventually(lambda: cluster.api.call("GET", path).ok)
+        eventually(lambda: cluster.api.call("GET", path).body.get("status", {}).get("numaNodes"))
+        eventually(lambda: cluster.api.call("GET", f"{LEASES}/{cluster.node}").ok)
+        text = answer(port, "/metrics")[1]
+        for kind in Kind:
+            assert f'memplace_agent_watch_age_seconds{{kind="{kind}"}}' in text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=5) == 0
+    finally:
+        process.kill()
+        _, log = process.communicate()
+    assert b"Traceback" not in log, log.decode()

@@ -1,0 +1,393 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A machine of text files: /proc, /sys and cgroups below a directory, and a kernel that does
+to them what process_mbind(), PROCMAP_QUERY and move_pages() do. Only the system calls are not
+real."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+from array import array
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+
+from memplace.kinds import Mode, Policy
+from memplace.nodes import format_nodes
+from memplace.rebind import STATIC
+from memplace_agent.errors import HoleInRange, ProcessGone, TryAgain
+from memplace_agent.hostfs import HostFs
+from memplace_agent.procfs.numa_maps import format_policy
+from memplace_agent.procfs.query import ReadVmas, Way, read_vmas
+from memplace_agent.procfs.vmas import vmas_of
+from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_PRIVATE_ANON
+from memplace_agent.syscalls.views import Ended, RawClass, RawView
+
+MIB = 1 << 20
+HEAP, VDSO = 0x10000000, 0x7F0000000000
+CXL = Policy(Mode.PREFERRED_MANY, frozenset({1}))
+BIND = Policy(Mode.BIND, frozenset({0}))
+DEFAULT = Policy(Mode.DEFAULT)
+PAGE = 4096
+
+_ORIGINS = itertools.count()
+
+
+@dataclass(frozen=True)
+class Vma:
+    """One mapping; ``pages`` are 4 KiB pages per NUMA node, in that order from its begin;
+    ``stuck`` ones do not move. Parts of one mapping join again when they are alike."""
+
+    start: int
+    end: int
+    path: str = ""
+    perms: str = "rw-p"
+    inode: int = 0
+    policy: Policy | None = None
+    pages: dict[int, int] = field(default_factory=dict, hash=False)
+    stuck: bool = False
+    flags: str = ""
+    runs: tuple[tuple[int, int], ...] = ()  # node, or -1 for none, and how many pages
+    origin: int = field(default_factory=lambda: next(_ORIGINS), compare=False)
+
+    def __post_init__(self):
+        if not self.runs:
+            runs = [*self.pages.items()]
+            rest = (self.end - self.start) // PAGE - sum(self.pages.values())
+            runs += [(-1, rest)] if rest > 0 else []
+            object.__setattr__(self, "runs", tuple(runs))
+
+    def part(self, start, end):
+        first, last = (start - self.start) // PAGE, (end - self.start) // PAGE
+        return self.with_runs(_cut(self.runs, first, last), start=start, end=end)
+
+    def with_runs(self, runs, **changes):
+        pages = {}
+        for node, count in runs:
+            if node >= 0:
+                pages[node] = pages.get(node, 0) + count
+        return replace(self, runs=tuple(runs) or ((-1, 0),), pages=pages, **changes)
+
+    def node_at(self, address):
+        index = (address - self.start) // PAGE
+        for node, count in self.runs:
+            if index < count:
+                return node
+            index -= count
+        return -1
+
+
+def _cut(runs, first, last):
+    at, found = 0, []
+    for node, count in runs:
+        low, high = max(at, first), min(at + count, last)
+        if low < high:
+            found.append((node, high - low))
+        at += count
+    return found
+
+
+@dataclass(eq=False)
+class Process:
+    vmas: list[Vma]
+    start_time: int = 1000
+    ppid: int = 1
+    task_policy: Policy = DEFAULT
+    image: int = 1
+    comm: str = "a b) c"
+    allowed: frozenset[int] | None = None
+    state: str = "S"
+    threads: int = 1
+    pidfd_file: str = ""
+
+
+class Machine:
+    """The files, and the calls on them. ``calls`` has every process_mbind()."""
+
+    def __init__(self, root):
+        self.root = root
+        self.host = HostFs(
+            proc=root / "proc",
+            sysfs=root / "sys",
+            cgroup=root / "cgroup",
+            journal=root / "journal",
+            own_cgroup=root / "own-cgroup",
+        )
+        self.version = 2
+        self.processes = {}
+        self.calls = []
+        self.on_call = None
+        self.on_read = None
+        self.allowed = frozenset({0, 1})
+        self.cut_policies = False
+        self._by_inode = {}
+        (root / "pidfds").mkdir(parents=True)
+        self.add_node(0, cpus="0-1", tier=4)
+        self.add_node(1, cpus="", tier=5)
+        self.host.cgroup.mkdir(parents=True)
+        self.host.own_cgroup.mkdir()
+        self.host.boot_id.parent.mkdir(parents=True)
+        self.host.boot_id.write_text("7c0e9a52-0000-4000-8000-000000000000\n")
+
+    def add_node(self, number, *, cpus, tier, free_kb=8 << 20):
+        node = self.host.numa_nodes / f"node{number}"
+        node.mkdir(parents=True)
+        (node / "cpulist").write_text(f"{cpus}\n")
+        self.set_free(number, free_kb)
+        tiers = self.host.memory_tiers / f"memory_tier{tier}"
+        tiers.mkdir(parents=True)
+        (tiers / "nodelist").write_text(f"{number}\n")
+
+    def set_free(self, number, free_kb, *, cache_kb=0):
+        lines = (("MemTotal", 16777216), ("MemFree", free_kb), ("Inactive(file)", cache_kb))
+        text = "".join(f"Node {number} {name}: {kb} kB\n" for name, kb in lines)
+        (self.host.numa_nodes / f"node{number}/meminfo").write_text(text)
+
+    def cgroup(self, container_id, pod="uid_p"):
+        name = f"cri-containerd-{container_id}.scope"
+        path = self.host.cgroup / f"kubepods.slice/kubepods-pod{pod}.slice" / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def start(self, pid, container_id, *vmas, pod="uid_p", **kwargs):
+        vdso = Vma(VDSO, VDSO + 0x2000, "[vdso]", "r-xp")
+        kwargs = {"image": next(_ORIGINS) + 1} | kwargs
+        self._add(pid, Process([*vmas, vdso], **kwargs), self.cgroup(container_id, pod))
+
+    def fork(self, pid, child, container_id, **kwargs):
+        parent = self.processes[pid]
+        copy = replace(parent, vmas=list(parent.vmas), ppid=pid, **kwargs)
+        self._add(child, copy, self.cgroup(container_id))
+
+    def _add(self, pid, process, cgroup):
+        process.pidfd_file = self.root / "pidfds" / f"{pid}-{next(_ORIGINS)}"
+        process.pidfd_file.touch()
+        self._by_inode[process.pidfd_file.stat().st_ino] = (pid, process)
+        self.processes[pid] = process
+        directory = self.host.pid(pid)
+        (directory / f"task/{pid}").mkdir(parents=True, exist_ok=True)
+        (directory / f"task/{pid}/syscall").write_text("running\n")
+        (directory / "cgroup").write_text(f"0::/{cgroup.relative_to(self.host.cgroup)}\n")
+        self.write(pid)
+        with (cgroup / "cgroup.procs").open("a") as file:
+            file.write(f"{pid}\n")
+
+    def end(self, pid):
+        del self.processes[pid]
+        shutil.rmtree(self.host.pid(pid))
+        for procs in self.host.cgroup.rglob("cgroup.procs"):
+            text = procs.read_text().splitlines(keepends=True)
+            procs.write_text("".join(line for line in text if line != f"{pid}\n"))
+
+    def execute(self, pid, *vmas):
+        """The process runs another program: nothing of the old mappings is left."""
+        process = self.processes[pid]
+        process.vmas, process.image = list(vmas), next(_ORIGINS) + 1
+        self.write(pid)
+
+    def map(self, pid, vma):
+        process = self.processes[pid]
+        process.vmas = sorted([*process.vmas, vma], key=lambda v: v.start)
+        self.write(pid)
+
+    def unmap(self, pid, start):
+        process = self.processes[pid]
+        process.vmas = [v for v in process.vmas if v.start != start]
+        self.write(pid)
+
+    def policies(self, pid):
+        """By path or first address, without the flag that tells memplace's from others'."""
+        return {
+            vma.path or hex(vma.start): vma.policy and _plain(vma.policy)
+            for vma in self.processes[pid].vmas
+            if vma.path != "[vdso]"
+        }
+
+    def pages(self, pid, start):
+        vmas = [v for v in self.processes[pid].vmas if v.start >= start]
+        return next(v.pages for v in vmas if v.start == start)
+
+    def write(self, pid):
+        process, directory = self.processes[pid], self.host.pid(pid)
+        image = str((process.image << 12) + 0x1000)
+        fields = [process.state, str(process.ppid), *["0"] * 17, str(process.start_time)]
+        fields += ["0"] * 3 + [image, "0", image, *["0"] * 18, image]
+        (directory / "comm").write_text(f"{process.comm}\n")
+        (directory / "stat").write_text(f"{pid} ({process.comm}) {' '.join(fields)}\n")
+        allowed = self.allowed if process.allowed is None else process.allowed
+        lines = [
+            f"Name:\t{process.comm}",
+            f"State:\t{process.state} (sleeping)",
+            f"VmSize:\t{sum(v.end - v.start for v in process.vmas) >> 10} kB",
+            f"VmRSS:\t{sum(sum(v.pages.values()) for v in process.vmas) << 2} kB",
+            f"Threads:\t{process.threads}",
+            f"Mems_allowed_list:\t{format_nodes(allowed)}",
+        ]
+        (directory / "status").write_text("\n".join([*lines, ""]))
+        (directory / "maps").write_text("".join(map(_maps_line, process.vmas)))
+        text = "".join(self._numa_line(v, process.task_policy) for v in process.vmas)
+        (directory / "numa_maps").write_text(text)
+
+    def _numa_line(self, vma, task_policy):
+        shown = format_policy(vma.policy or task_policy)
+        words = [f"{vma.start:08x}", shown[:63] if self.cut_policies else shown]
+        words += [f"N{node}={pages}" for node, pages in vma.pages.items() if pages]
+        last = ["kernelpagesize_kB=4"] if any(vma.pages.values()) else []
+        return " ".join([*words, *last]) + "\n"
+
+    # --- the calls ---
+
+    def pidfd_open(self, pid):
+        if pid not in self.processes:
+            raise ProcessGone(errno.ESRCH, "gone")
+        return os.open(self.processes[pid].pidfd_file, os.O_RDONLY)
+
+    def _of(self, pidfd):
+        return self._by_inode[os.fstat(pidfd).st_ino]
+
+    def is_alive(self, pidfd):
+        pid, process = self._of(pidfd)
+        return self.processes.get(pid) is process
+
+    def process_mbind(self, pidfd, ranges, policy, flags):
+        if self.on_call:
+            self.on_call()
+        if not self.is_alive(pidfd):
+            raise ProcessGone(errno.ESRCH, "gone")
+        pid, process = self._of(pidfd)
+        self.calls.append((pid, tuple(ranges), policy, flags))
+        done = 0
+        for start, end in ranges:
+            first, last = _span(process.vmas, start, end)
+            touched = process.vmas[first:last]
+            problem = _problem(touched, start, end, flags)
+            if problem and done:
+                break
+            if problem:
+                raise problem
+            allowed = self.allowed if process.allowed is None else process.allowed
+            clipped = replace(policy, nodes=policy.nodes & allowed) if policy.nodes else policy
+            bound = [new for v in touched for new in _bind(v, start, end, clipped, flags)]
+            first, last = max(0, first - 1), min(len(process.vmas), last + 1)
+            around = process.vmas[first:last]
+            low = [v for v in around if v.end <= start and v not in touched]
+            high = [v for v in around if v.start >= end and v not in touched]
+            process.vmas[first:last] = _joined([*low, *bound, *high])
+            done += end - start
+        self.write(pid)
+        return done
+
+    def read_vmas(self, directory, way, deadline, limit):
+        if self.on_read:
+            self.on_read(directory)
+        text = read_vmas(directory, Way.MAPS, deadline, limit)
+        if way is not Way.POLICY or not len(text.vmas):
+            return text
+        process = self.processes[int(directory.name)]
+        vmas = process.vmas
+        view = RawView(
+            ended=Ended.COMPLETE,
+            errno=0,
+            starts=array("Q", [v.start for v in vmas]),
+            ends=array("Q", [v.end for v in vmas]),
+            class_of=array("I", range(len(vmas))),
+            classes=tuple(_class(v, process.task_policy) for v in vmas),
+        )
+        return ReadVmas(vmas_of(view), Ended.COMPLETE)
+
+    def page_nodes(self, pid, addresses):
+        if pid not in self.processes:
+            raise OSError(errno.ESRCH, "gone")
+        vmas = self.processes[pid].vmas
+        return array("i", [_node_at(vmas, address) for address in addresses])
+
+
+def _plain(policy):
+    return replace(policy, flags=policy.flags - {STATIC})
+
+
+def _span(vmas, start, end):
+    """The first index of those that overlap a range, and the first one after them."""
+    first = bisect_right(vmas, start, key=lambda v: v.end)
+    return first, max(first, bisect_left(vmas, end, key=lambda v: v.start))
+
+
+def _node_at(vmas, address):
+    index = bisect_right(vmas, address, key=lambda v: v.start) - 1
+    vma = vmas[index] if index >= 0 and address < vmas[index].end else None
+    node = -1 if vma is None else vma.node_at(address)
+    return node if node >= 0 else -(errno.EFAULT if vma is None else errno.ENOENT)
+
+
+@lru_cache(maxsize=4096)
+def _class(vma, task_policy):
+    letters = sum(
+        bit for bit, letter in ((1, "r"), (2, "w"), (4, "x"), (8, "s")) if letter in vma.perms
+    )
+    return RawClass(
+        permissions=letters,
+        inode=vma.inode,
+        device=(0, 0),
+        page_size=PAGE,
+        unnamed=False,
+        name=vma.path.encode("utf-8", "surrogateescape"),
+        policy=format_policy(vma.policy or task_policy).encode(),
+        source=1 if vma.policy else 0,
+        flags=vma.flags.encode(),
+    )
+
+
+def _problem(vmas, start, end, flags):
+    at = start
+    for vma in vmas:
+        if vma.start <= at < vma.end:
+            if flags & MPOL_MF_PRIVATE_ANON and (vma.inode or vma.perms.endswith("s")):
+                return TryAgain(errno.ESTALE, "something else is mapped there")
+            at = vma.end
+    return HoleInRange(errno.EFAULT, "hole") if at < end else None
+
+
+def _bind(vma, start, end, policy, flags):
+    low, high = max(vma.start, start), min(vma.end, end)
+    if low >= high:
+        return [vma]
+    middle = replace(vma.part(low, high), policy=None if policy == DEFAULT else policy)
+    if flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL) and not vma.stuck:
+        target = min(policy.nodes)
+        runs = [(target if node >= 0 else node, count) for node, count in middle.runs]
+        middle = middle.with_runs(runs)
+    parts = [vma.part(vma.start, low), middle, vma.part(high, vma.end)]
+    return [part for part in parts if part.start < part.end]
+
+
+def _joined(vmas):
+    joined = []
+    for vma in vmas:
+        last = joined[-1] if joined else None
+        if (
+            last
+            and last.end == vma.start
+            and last.origin == vma.origin
+            and last.policy == vma.policy
+        ):
+            runs = list(last.runs)
+            for node, count in vma.runs:
+                if runs and runs[-1][0] == node:
+                    runs[-1] = (node, runs[-1][1] + count)
+                else:
+                    runs.append((node, count))
+            joined[-1] = last.with_runs(runs, end=vma.end)
+        else:
+            joined.append(vma)
+    return joined
+
+
+def _are_one(low, high):
+    return low.end == high.start and low.origin == high.origin and low.policy == high.policy
+
+
+def _maps_line(vma):
+    path = vma.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return f"{vma.start:08x}-{vma.end:08x} {vma.perms} 00000000 00:00 {vma.inode} {path}\n"

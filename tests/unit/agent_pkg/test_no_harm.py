@@ -1,0 +1,418 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing one process, container or tenant does stops the work for others, and what the agent
+does is bounded, whatever a program does meanwhile."""
+
+import errno
+import threading
+from dataclasses import replace
+
+import pytest
+from memplace.kinds import Mode, Policy
+from memplace.rebind import STATIC
+from memplace_agent.containers import members
+from memplace_agent.engine.pool import Pool
+
+from tests.unit.agent_pkg.machine import CXL
+
+A, B = "a" * 64, "b" * 64
+ONE, TWO = ("mp", "p", "c0"), ("mp", "p", "c1")
+OURS = replace(CXL, flags=frozenset({STATIC}))
+
+
+def both(node, kit, **spec):
+    return node.full(kit.placement(**spec), pods=[kit.pod(ids="ab")])
+
+
+def test_a_process_that_cannot_be_read_is_tried_ever_more_rarely(started, kit):
+    tries = []
+
+    def denied(directory):
+        if directory.name == "101":
+            tries.append(1)
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    started.machine.start(101, A, kit.heap())
+    started.machine.on_read = denied
+    started.full(kit.placement(), seconds=600)
+    assert 3 <= len(tries) <= 12
+    assert started.reports()[ONE].reason == "MissingCapability"
+    assert started.machine.policies(100)["[heap]"] == kit.CXL
+
+
+def test_an_error_nobody_thought_of_is_about_one_process(started, kit, monkeypatch):
+    started.machine.start(200, B, kit.heap())
+    real = started.reconciler._parts.looker.placer.place
+
+    def odd(pinned, *rest):
+        if pinned.pid == 100:
+            raise ValueError("odd")
+        return real(pinned, *rest)
+
+    monkeypatch.setattr(type(started.reconciler._parts.looker.placer), "place", staticmethod(odd))
+    reports = both(started, kit)
+    assert reports[TWO].state == "Placed"
+    assert reports[ONE].state == "Failed" and "odd" in reports[ONE].message
+
+
+def test_an_error_nobody_thought_of_is_about_one_container(started, kit, monkeypatch):
+    started.machine.start(200, B, kit.heap())
+    real = started.reconciler._parts.looker.look
+
+    def odd(container, ref):
+        if container.wanted.container_id == A:
+            raise AssertionError("odd")
+        return real(container, ref)
+
+    monkeypatch.setattr(type(started.reconciler._parts.looker), "look", staticmethod(odd))
+    reports = both(started, kit)
+    assert reports[TWO].state == "Placed"
+    assert reports[ONE].state == "Failed" and "odd" in reports[ONE].message
+
+
+@pytest.fixture
+def hung(node):
+    """A node where reads of process 100 do not come back before the test lets them."""
+    free = threading.Event()
+    node.pool = Pool(size=2)
+    node.start()
+    node.reconciler._parts.looker.hands.surveyor.deadline_s = 0.05
+    node.machine.on_read = lambda directory: directory.name == "100" and free.wait(30)
+    yield node
+    free.set()
+
+
+def test_a_process_that_hangs_is_quarantined_and_said(hung, kit):
+    hung.machine.start(100, A, kit.heap())
+    hung.machine.start(101, A, kit.heap())
+    hung.machine.start(200, B, kit.heap())
+    reports = both(hung, kit)
+    assert reports[ONE].reason == "Stuck"
+    assert reports[TWO].state == "Placed"
+    assert hung.machine.policies(101)["[heap]"] == kit.CXL
+    assert hung.pool.lost == 1
+
+
+def test_a_process_is_asked_itself_whether_it_is_a_member(node, kit, monkeypatch):
+    for number in range(60):
+        node.machine.start(100 + number, A, kit.heap(pages=1))
+    reads = []
+    real = members._procs
+    monkeypatch.setattr(members, "_procs", lambda path: (reads.append(path), real(path))[1])
+    node.full(kit.placement(), seconds=0.5)
+    assert node.machine.policies(159)["[heap]"] == kit.CXL
+    assert len(reads) <= 4
+
+
+def test_every_process_ticks_the_watchdog(node, kit):
+    for number in range(20):
+        node.machine.start(100 + number, A, kit.heap(pages=1))
+    node.full(kit.placement())
+    ticks = []
+    node.reconciler._parts.looker.tick = lambda: ticks.append(1)
+    node.run(20)
+    assert len(ticks) >= 20
+
+
+@pytest.mark.parametrize("undo", [False, True])
+def test_ranges_behind_bad_ones_are_done(node, kit, undo):
+    bad = [kit.anon(0x20000000 + i * 0x1000000) for i in range(10)]
+    node.machine.start(100, A, *bad, kit.anon(0x90000000))
+    if undo:
+        node.full(kit.placement())
+    real = node.machine.process_mbind
+
+    def some_fail(pidfd, ranges, policy, flags):
+        if ranges[0][0] < 0x90000000:
+            raise kit.CallFailed(errno.ENOMEM, "no memory")
+        return real(pidfd, ranges, policy, flags)
+
+    node.machine.process_mbind = some_fail
+    node.full(*([] if undo else [kit.placement()]))
+    assert node.machine.policies(100)["0x90000000"] == (None if undo else kit.CXL)
+
+
+def test_a_process_whose_own_cpuset_is_narrower_settles(node, kit):
+    node.machine.add_node(2, cpus="", tier=6)
+    node.machine.allowed = frozenset({0, 1, 2})
+    rule = kit.rule({"type": "Heap"}, "PreferredMany", "cxl", "dram")
+    node.machine.start(100, A, kit.heap(), allowed=frozenset({0, 1}))
+    assert node.full(kit.placement(rules=[rule]))[ONE].state == "Placed"
+    made = len(node.machine.calls)
+    node.run(60)
+    assert len(node.machine.calls) == made
+
+
+def test_a_policy_that_is_set_for_a_move_alone_is_given_back(node, kit):
+    node.machine.start(100, A, kit.heap(), task_policy=kit.CXL)
+    assert node.full(kit.placement())[ONE].state == "Placed"
+    assert node.machine.pages(100, kit.HEAP) == {1: 256}
+    node.full()
+    assert node.machine.policies(100)["[heap]"] is None
+
+
+def test_a_program_that_allocates_all_the_time_is_not_called_failed(node, kit):
+    node.machine.start(100, A, kit.heap())
+    where = iter(range(0x100000000, 0x900000000, 16 << 20))
+    node.machine.on_call = lambda: (
+        len(node.machine.calls) < 200 and node.machine.map(100, kit.anon(next(where), 2 << 20))
+    )
+    node.full(kit.placement(), seconds=1)
+    for _ in range(10):
+        assert node.run(3)[ONE].state in ("Moving", "Placed")
+
+
+def test_shared_memory_is_refused_with_a_reason(node, kit):
+    shm = kit.Vma(0x40000000, 0x40200000, "/dev/shm/ring", "rw-s", 7, pages={0: 512})
+    node.machine.start(100, A, shm)
+    node.machine.start(900, "c" * 64, shm)  # another pod
+    rule = kit.rule({"type": "Shared"}, "Bind", "cxl")
+    assert node.full(kit.placement(rules=[rule]))[ONE].reason == "SharedNotSupported"
+    assert not node.machine.calls
+
+
+def test_containers_that_are_gone_are_forgotten(node, kit):
+    for number in range(20):
+        node.machine.start(1000 + number, f"{number:064x}", kit.heap())
+        pod = kit.pod()
+        node.full(
+            kit.placement(), pods=[replace(pod, container_ids={"c0": f"{number:064x}"})], seconds=2
+        )
+        node.machine.end(1000 + number)
+    node.full()
+    state = node.reconciler._state
+    assert not node.claims and not state.followed and not state.undoing
+    node.run(60)
+    assert len(node.reconciler._parts.looker.hands.surveyor._known) == 0
+
+
+def test_a_wider_cpuset_does_not_take_a_programs_own_policy(node, kit):
+    mine = kit.anon(0x30000000, 0x4000, policy=Policy(Mode.BIND, frozenset({0})))
+    node.machine.start(100, A, kit.heap(), mine)
+    rule = kit.rule({"type": "Heap"}, "Bind", "cxl")
+    node.full(kit.placement(rules=[rule]))
+    node.machine.add_node(2, cpus="", tier=6)
+    node.machine.allowed = frozenset({0, 1, 2})
+    node.machine.write(100)
+    node.full(kit.placement(rules=[rule]))
+    node.full()
+    assert node.machine.policies(100) == {"[heap]": None, "0x30000000": kit.BIND}
+
+
+def test_what_is_mapped_over_a_region_meanwhile_is_not_touched(node, kit):
+    node.machine.start(100, A, kit.anon(0x20000000))
+
+    def swap():
+        node.machine.unmap(100, 0x20000000)
+        shm = kit.Vma(0x20000000, 0x20100000, "/dev/shm/x", "rw-s", 9, pages={0: 256})
+        node.machine.map(100, shm)
+        node.machine.on_call = None
+
+    node.machine.on_call = swap
+    node.full(kit.placement())
+    assert node.machine.policies(100)["/dev/shm/x"] is None
+
+
+def test_a_process_without_its_first_thread_is_said_and_nothing_forgotten(started, kit):
+    started.full(kit.placement())
+    process = started.machine.processes[100]
+    process.vmas, process.state, process.threads = [], "Z", 3
+    started.machine.write(100)
+    report = started.full(kit.placement())[ONE]
+    assert (report.state, report.reason) == ("Failed", "LeaderExited")
+    started.full()
+    assert started.claims and started.said["mp"].reason == "Undoing"
+
+
+def test_an_empty_view_is_never_placed(started, kit):
+    started.machine.processes[100].vmas = []
+    started.machine.write(100)
+    report = started.full(kit.placement())[ONE]
+    assert report.state == "Moving" and not report.rules
+
+
+def test_growth_next_to_a_placed_region_is_placed(node, kit):
+    rule = kit.rule({"type": "Anonymous", "minSize": "4Mi"}, "PreferredMany", "cxl")
+    node.machine.start(100, A, kit.anon(0x20000000, 4 * kit.MIB))
+    node.full(kit.placement(rules=[rule]))
+    node.machine.map(100, kit.anon(0x20400000, kit.MIB))
+    node.full(kit.placement(rules=[rule]))
+    assert node.machine.policies(100)["0x20400000"] == kit.CXL
+
+
+def test_undo_works_on_a_full_run(started, kit, monkeypatch):
+    started.full(kit.placement())
+    started.machine.map(100, kit.anon(0x70000000, policy=OURS))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(started.store), "_replace", full)
+    started.full()
+    assert set(started.machine.policies(100).values()) == {None}
+
+
+def test_nothing_is_set_that_could_not_be_written_down(started, kit, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(type(started.store), "_replace", full)
+    report = started.full(kit.placement())[ONE]
+    assert report.state == "Failed" and "No space left" in report.message
+    assert not started.machine.calls
+
+
+def test_undo_that_fails_is_not_hammered(started, kit):
+    started.full(kit.placement())
+    tries = []
+
+    def refuse():
+        tries.append(1)
+        raise kit.CallFailed(errno.ENOMEM, "no memory")
+
+    started.machine.on_call = refuse
+    started.full(seconds=60)
+    assert len(tries) <= 6
+
+
+def test_a_deleted_placement_stops_a_move_within_one_call(node, kit):
+    node.machine.start(100, A, kit.anon(0x100000000, 1 << 30))
+    node.full(kit.placement(), seconds=0.5)
+    moved = len(node.machine.calls)
+
+    def delete():
+        if len(node.machine.calls) == moved + 2:
+            node.reconciler.take(replace(node.world, placements=()))
+
+    node.machine.on_call = delete
+    node.run(30)
+    after = [call for call in node.machine.calls[moved + 3 :] if call[3] & 6]
+    assert not after
+
+
+def test_what_a_mapping_had_moves_along_with_mremap(node, kit):
+    node.machine.start(100, A, kit.anon(0x20000000, policy=kit.BIND))
+    node.full(kit.placement(rules=[kit.overriding()]))
+    (vma,) = (v for v in node.machine.processes[100].vmas if v.start == 0x20000000)
+    node.machine.unmap(100, 0x20000000)
+    node.machine.map(100, replace(vma, start=0x70000000, end=0x70100000))
+    node.full(kit.placement(rules=[kit.overriding()]))
+    node.full()
+    assert node.machine.policies(100)["0x70000000"] == kit.BIND
+
+
+def test_a_moment_without_a_pod_undoes_nothing(started, kit):
+    started.full(kit.placement())
+    made = len(started.machine.calls)
+    started.full(kit.placement(), pods=[], seconds=120)  # a mirror pod is made again
+    started.full(kit.placement())
+    assert started.machine.policies(100)["[heap]"] == kit.CXL
+    assert len(started.machine.calls) == made
+
+
+def test_the_programs_own_policy_is_respected(node, kit):
+    node.machine.start(100, A, kit.anon(0x20000000, policy=kit.BIND))
+    report = node.full(kit.placement())[ONE]
+    assert not node.machine.calls
+    assert report.rules[0].own_regions == 1 and "override" in report.message
+
+
+def again(node, path, **changes):
+    process = node.machine.processes[100]
+    process.vmas = [
+        v.with_runs(changes["runs"], policy=changes.get("policy", v.policy))
+        if path in (v.path, hex(v.start))
+        else v
+        for v in process.vmas
+    ]
+    node.machine.write(100)
+
+
+def test_a_program_that_binds_again_is_not_fought_even_if_told_to(node, kit):
+    node.machine.start(100, A, kit.anon(0x20000000, policy=kit.BIND))
+    wanted = kit.placement(rules=[kit.overriding()])
+    for _ in range(40):
+        node.full(wanted)
+        again(node, "0x20000000", policy=kit.BIND, runs=[(0, 256)])
+    assert node.full(wanted)[ONE].reason == "Contended"
+    assert len(node.machine.calls) <= 16
+
+
+def test_demotion_and_agent_do_not_take_turns(node, kit):
+    node.machine.start(100, A, kit.anon(0x20000000, 8 * kit.MIB))
+    wanted = kit.placement(rules=[kit.rule({"type": "Heap"}, "PreferredMany", "dram")])
+    for _ in range(40):
+        node.full(wanted, seconds=65)
+        again(node, "0x20000000", runs=[(0, 1024), (1, 1024)])
+    report = node.full(wanted, seconds=65)[ONE]
+    assert report.reason == "Contended" and "demotion" in report.message
+    assert len([call for call in node.machine.calls if call[3] & 6]) <= 24
+
+
+def test_a_process_near_its_limit_of_mappings_gets_no_more_policies(node, kit):
+    limit = node.machine.host.proc / "sys/vm/max_map_count"
+    limit.parent.mkdir(parents=True)
+    limit.write_text("10\n")
+    node.machine.start(100, A, *(kit.anon(0x20000000 + i * (1 << 24)) for i in range(9)))
+    assert node.full(kit.placement())[ONE].reason == "TooManyMappings"
+    assert not node.machine.calls
+
+
+def test_policies_are_known_without_procmap_query_too(node, kit):
+    from memplace_agent.procfs.query import Way
+
+    node.way = Way.MAPS
+    node.start()
+    node.machine.start(100, A, kit.heap(policy=kit.BIND), kit.anon())
+    wanted = kit.placement(rules=[kit.overriding()])
+    assert node.full(wanted)[ONE].state == "Placed"
+    made = len(node.machine.calls)
+    node.machine.map(100, kit.anon(0x60000000))
+    node.full(wanted)
+    assert node.machine.policies(100)["0x60000000"] == kit.CXL
+    node.run(60)
+    assert len(node.machine.calls) <= made + 3
+    node.full()
+    assert node.machine.policies(100) == {
+        "[heap]": kit.BIND,
+        "0x20000000": None,
+        "0x60000000": None,
+    }
+
+
+def test_a_policy_whose_text_is_cut_off_is_given_back(node, kit):
+    from memplace_agent.procfs.query import Way
+
+    nodes = list(range(1, 60, 2))
+    for number in nodes[1:]:
+        directory = node.machine.host.numa_nodes / f"node{number}"
+        directory.mkdir(parents=True)
+        (directory / "cpulist").write_text("\n")
+        node.machine.set_free(number, 1 << 20)
+    tier = node.machine.host.memory_tiers / "memory_tier5/nodelist"
+    tier.write_text(",".join(map(str, nodes)) + "\n")
+    node.machine.allowed = frozenset(range(61))
+    node.machine.cut_policies = True
+    node.way = Way.MAPS
+    node.start()
+    node.machine.start(100, A, kit.heap())
+    report = node.full(kit.placement())[ONE]
+    assert (report.state, report.rules[0].regions) == ("Placed", 1)
+    node.restart()
+    assert node.full(kit.placement())[ONE].state == "Placed"
+    node.full()
+    assert node.machine.policies(100)["[heap]"] is None
+
+
+def test_thousands_of_processes_keep_no_other_container_waiting(node, kit):
+    for number in range(30):
+        node.machine.start(100 + number, A, kit.heap(pages=1))
+    node.machine.start(900, B, kit.heap())
+    looker = node.reconciler._parts.looker
+    ticks = iter(range(1 << 30))
+    looker.cost = lambda: next(ticks) * 0.1  # each process takes a tenth of a second
+    reports = node.full(kit.placement(), pods=[kit.pod(ids="ab")], seconds=0.3)
+    assert node.machine.policies(900)["[heap]"] == kit.CXL
+    assert reports[ONE].state == "Moving"
+    assert node.machine.policies(129)["[heap]"] is None
+    assert node.run(60)[ONE].state == "Placed"
+    assert node.machine.policies(129)["[heap]"] == kit.CXL

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Calls that do not come back: real threads, real descriptors, short deadlines."""
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from memplace_agent.engine.pool import Pool, PoolBusy, Stuck
+from memplace_agent.engine.quarantine import Quarantine
+
+
+class Hang:
+    """Calls that come back when they are told to."""
+
+    def __init__(self):
+        self.release = threading.Event()
+        self.turns = []
+        self.saw = []
+
+    def __call__(self, turn):
+        self.turns.append(turn)
+        self.release.wait(60)
+        self.saw.append(
+            (turn.is_given_up, os.fstat(turn.pidfd).st_ino if turn.pidfd >= 0 else None)
+        )
+
+
+@pytest.fixture
+def hang():
+    hang = Hang()
+    yield hang
+    hang.release.set()
+
+
+def make(**kwargs):
+    quarantine = Quarantine(**({"limit": 3, "group_limit": 2, "first_s": 0.0} | kwargs))
+    return Pool(size=2, quarantine=quarantine)
+
+
+def run(pool, call, target=1, group="ns", deadline_s=20, **kwargs):
+    return pool.run(call, target=target, group=group, deadline_s=deadline_s, **kwargs)
+
+
+def wait_for(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_a_call_returns_what_it_returns_and_raises_what_it_raises():
+    pool = make()
+    assert run(pool, lambda _: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        run(pool, lambda _: 1 // 0)
+    with pytest.raises(SystemExit):
+        run(pool, lambda _: exit(1))
+    assert run(pool, lambda _: 43) == 43
+
+
+def test_a_call_that_does_not_return_is_given_up_and_the_others_go_on(hang):
+    pool = make()
+    start = time.monotonic()
+    with pytest.raises(Stuck):
+        run(pool, hang, deadline_s=0.05)
+    assert time.monotonic() - start < 10
+    assert pool.lost == 1 and pool.is_alive
+    assert [run(pool, lambda _, n=n: n, target=2) for n in range(20)] == list(range(20))
+
+
+def test_a_target_that_holds_a_thread_is_not_tried_again(hang):
+    pool = make()
+    for _ in range(5):
+        with pytest.raises(Stuck):
+            run(pool, hang, deadline_s=0.05)
+    assert len(hang.turns) == 1
+    hang.release.set()
+    wait_for(lambda: pool.lost == 0)
+    assert run(pool, lambda _: "well again") == "well again"
+
+
+def test_a_group_that_lost_its_threads_takes_no_more_and_others_do(hang):
+    pool = make()
+    for target in range(4):
+        with pytest.raises(Stuck):
+            run(pool, hang, target=target, group="bad", deadline_s=0.05)
+    assert pool.lost == 2 and len(hang.turns) == 2
+    assert run(pool, lambda _: 1, target=9, group="good") == 1
+
+
+def test_at_most_so_many_threads_are_replaced_and_those_that_return_work_again(hang):
+    pool = make(limit=1, group_limit=1)
+    for target in range(3):  # two workers, and the one replacement
+        with pytest.raises(Stuck):
+            run(pool, hang, target=target, group=f"g{target}", deadline_s=0.05)
+    assert pool.lost == 3 and not pool.is_alive
+    with pytest.raises(PoolBusy):
+        run(pool, lambda _: 1, target=9, group="g9", deadline_s=0.05)
+    hang.release.set()
+    wait_for(lambda: pool.lost == 0)
+    assert pool.is_alive
+    assert run(pool, lambda _: 1, target=9, group="g9") == 1
+    wait_for(lambda: sum(t.name.startswith("pool-") for t in threading.enumerate()) >= 2)
+
+
+def test_a_pool_whose_threads_are_all_busy_says_nothing_about_the_target(hang):
+    pool = make()
+    threads = [
+        threading.Thread(target=lambda n=n: run(pool, hang, target=n, deadline_s=30))
+        for n in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(hang.turns) == 2)
+    with pytest.raises(PoolBusy):
+        run(pool, lambda _: 1, target=3, deadline_s=0.05)
+    hang.release.set()
+    for thread in threads:
+        thread.join(20)
+    assert run(pool, lambda _: 1, target=3) == 1
+
+
+def test_a_call_that_was_given_up_keeps_the_descriptor_it_was_given(hang, tmp_path):
+    # The caller closes its own, and the number is another process's by then.
+    (tmp_path / "mine").write_text("")
+    mine = os.open(tmp_path / "mine", os.O_RDONLY)
+    inode = os.fstat(mine).st_ino
+    pool = make()
+    with pytest.raises(Stuck):
+        run(pool, hang, deadline_s=0.05, pidfd=mine)
+    os.close(mine)
+    taken = [os.open("/", os.O_RDONLY) for _ in range(8)]
+    hang.release.set()
+    wait_for(lambda: hang.saw)
+    assert hang.saw == [(True, inode)]
+    with pytest.raises(Stuck):
+        hang.turns[0].check()
+    for fd in taken:
+        os.close(fd)
+
+
+def test_no_descriptor_is_left_open(tmp_path):
+    pool = make()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    with Path(os.devnull).open() as file:
+        for _ in range(50):
+            run(pool, lambda turn: os.fstat(turn.pidfd), pidfd=file.fileno())
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+# --- whom to leave alone ------------------------------------------------------------------------
+
+
+def test_a_target_that_came_back_late_is_left_alone_longer_each_time():
+    quarantine = Quarantine(first_s=30, limit_s=3600)
+    now, waits = 0.0, []
+    for _ in range(10):
+        quarantine.missed("t", "g", now)
+        quarantine.returned("t")
+        began = now
+        while quarantine.refusal("t", "g", now):
+            now += 1
+        waits.append(now - began)
+    assert waits[:4] == [30, 60, 120, 240] and waits[-1] == 3600
+    quarantine.succeeded("t")
+    quarantine.missed("t", "g", now)
+    quarantine.returned("t")
+    assert quarantine.refusal("t", "g", now + 30) is None
+
+
+def test_when_all_threads_are_lost_only_those_who_lost_none_go_on():
+    quarantine = Quarantine(limit=3, group_limit=2)
+    for target, group in (("a", "x"), ("b", "y"), ("c", "z")):
+        quarantine.missed(target, group, 0)
+    assert quarantine.may_replace
+    assert quarantine.refusal("d", "x", 0) and quarantine.refusal("e", "y", 0)
+    assert quarantine.refusal("f", "new", 0) is None
+    quarantine.missed("f", "new", 0)
+    assert not quarantine.may_replace
+    for target in "abcf":
+        quarantine.returned(target)
+    assert quarantine.lost == 0 and quarantine.refusal("d", "x", 0) is None
+
+
+def test_those_that_are_gone_are_forgotten_but_not_what_holds_a_thread():
+    quarantine = Quarantine()
+    quarantine.missed("held", "g", 0)
+    quarantine.missed("back", "g", 0)
+    quarantine.returned("back")
+    quarantine.keep(set())
+    assert quarantine.refusal("back", "g", 1) is None
+    assert quarantine.refusal("held", "g", 1e6)
+
+
+def test_it_tells_what_calls_have_cost_that_count() -> None:
+    def work(_turn: object) -> None:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+
+    pool = Pool()
+    pool.run(work, target=1, group="ns", deadline_s=5)
+    assert 0.02 <= pool.spent_s < 0.2
+    before = pool.spent_s
+    pool.run(work, target=1, group="ns", deadline_s=5, counts=False)
+    pool.run(lambda _turn: time.sleep(0.05), target=1, group="ns", deadline_s=5)
+    assert pool.spent_s - before < 0.02

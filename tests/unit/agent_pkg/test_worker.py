@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker between the cache and the reports, on the machine of text files."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from memplace_agent.cluster.world import Cache, Kind
+from memplace_agent.engine.build import open_ledger
+from memplace_agent.engine.worker import Worker, WorkerParts
+from memplace_agent.syscalls.features import Features
+
+from tests.unit.agent_pkg.test_app import Sink
+from tests.unit.agent_pkg.test_watch import eventually
+from tests.unit.agent_pkg.test_world import RUNNING, newer, placement, pod
+
+
+class Agent:
+    """A worker on a node; time passes when the test says so."""
+
+    def __init__(self, node, ledger=None):
+        self.node, self.cache, self.sink = node, Cache("n1"), Sink()
+        self.worker = Worker(
+            WorkerParts(
+                host=node.machine.host,
+                features=Features(473, 2, flags=0xF7, error=node.unsupported),
+                open_ledger=ledger or (lambda: node.store),
+                make_reconciler=lambda _: node.reconciler,
+                metrics=node.metrics,
+                source=self.cache,
+                sink=self.sink,
+                tick=lambda: None,
+                version="0.9",
+                clock=node.clock,
+            )
+        )
+
+    def list(self, *pairs):
+        for kind in Kind:
+            self.cache.replace(kind, [])
+        for kind, obj in pairs:
+            self.cache.event(kind, "ADDED", obj)
+        return self.run(20)
+
+    def run(self, seconds):
+        for _ in range(int(seconds * 4)):
+            self.worker.step()
+            while self.node.mover.step() == 0:
+                pass
+            self.node.clock.now += 0.25
+        return self
+
+    @property
+    def status(self):
+        return self.sink.published[-1]
+
+    def condition(self, name):
+        return next(c for c in self.status.conditions if c.type == name)
+
+
+@pytest.fixture
+def agent(started, kit):
+    """An agent that has placed the heap of process 100."""
+    started.machine.cgroup("a" * 64, pod="u")
+    return Agent(started)
+
+
+@pytest.fixture
+def at_work(node, kit):
+    node.machine.start(100, "a" * 64, kit.heap(), kit.anon(), pod=pod(RUNNING)["metadata"]["uid"])
+    agent = Agent(node)
+    return agent.list((Kind.PLACEMENT, placement()), (Kind.POD, pod(RUNNING)))
+
+
+def test_a_placement_of_a_newer_version_is_kept_and_said(at_work, node, kit) -> None:
+    assert node.machine.policies(100)["[heap]"] == kit.CXL
+    at_work.cache.event(Kind.PLACEMENT, "MODIFIED", newer(placement()))
+    at_work.run(60)
+    assert node.machine.policies(100)["[heap]"] == kit.CXL
+    (report,) = at_work.status.placements
+    assert (report.reason, report.observed_generation) == ("NotUnderstood", 1)
+    assert "0.9" in report.message and "fromTheFuture" in report.message
+    assert report.pods[0].containers[0].state == "Placed"
+
+
+def test_a_placement_that_a_new_agent_does_not_understand_is_neither_acted_on_nor_undone(
+    at_work, node, kit
+) -> None:
+    node.restart()
+    calls = len(node.machine.calls)
+    fresh = Agent(node).list((Kind.PLACEMENT, newer(placement())), (Kind.POD, pod(RUNNING)))
+    fresh.run(120)
+    assert node.machine.policies(100)["[heap]"] == kit.CXL
+    assert len(node.machine.calls) == calls and node.claims
+
+
+def test_events_that_concern_nobody_cost_no_look(at_work, node) -> None:
+    at_work.run(60)
+    reads = []
+    node.machine.on_read = reads.append
+    for generation in range(20):
+        other = placement("other", namespace="elsewhere", app=str(generation))
+        at_work.cache.event(Kind.PLACEMENT, "MODIFIED", other)
+        at_work.worker.step()
+    assert not reads
+
+
+def test_a_second_agent_waits_and_says_so(at_work, node) -> None:
+    other = Agent(node, ledger=lambda: open_ledger(node.machine.host)).list()
+    condition = other.condition("Supported")
+    assert (condition.status, condition.reason) == ("False", "AnotherAgent")
+    made = []
+    node.store.close()
+    other.worker._parts.make_reconciler  # noqa: B018  it is made once the first has ended
+    other.run(10)
+    assert other.condition("Supported").status == "True" and not made
+
+
+def test_a_step_that_fails_is_logged_and_the_next_one_made(at_work, node, monkeypatch) -> None:
+    def broken(self):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(type(node.reconciler), "audit", broken)
+    stop, before = threading.Event(), len(at_work.sink.published)
+    at_work.cache.changed.set()
+    node.clock.now += 10
+    threading.Thread(target=at_work.worker.run, args=(stop,), daemon=True).start()
+    eventually(lambda: len(at_work.sink.published) > before)
+    stop.set()
+
+
+def retire(agent, mode="Retired"):
+    meta = {"name": "n1", "uid": "u", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    agent.cache.event(Kind.NODE_MEMORY, "ADDED", {"metadata": meta, "spec": {"agent": mode}})
+
+
+@pytest.fixture
+def with_root(at_work, node):
+    root = node.machine.host.proc / "1/root"
+    root.parent.mkdir(parents=True)
+    root.symlink_to("/")
+    return at_work
+
+
+def test_a_retired_node_has_everything_back_and_no_files(with_root, node) -> None:
+    retire(with_root)
+    with_root.run(10)
+    assert with_root.condition("Retired").status == "True"
+    assert set(node.machine.policies(100).values()) == {None}
+    assert not node.machine.host.journal.exists()
+
+
+def test_a_file_that_nobody_understands_keeps_a_node_from_retiring(with_root, node) -> None:
+    file = node.machine.host.journal / f"{'b' * 64}.v7.json"
+    file.write_text("{}")
+    node.restart()
+    fresh = Agent(node).list()
+    retire(fresh)
+    fresh.run(10)
+    condition = fresh.condition("Retired")
+    assert (condition.status, condition.reason) == ("False", "CannotUndo")
+    assert file.exists() and "v7.json" in condition.message
+
+
+def test_a_node_that_lost_the_call_says_that_it_cannot_undo(with_root, node) -> None:
+    from memplace.errors import SeccompFiltered
+
+    node.unsupported = SeccompFiltered(38, "hidden")
+    node.restart()
+    fresh = Agent(node).list()
+    retire(fresh)
+    fresh.run(10)
+    condition = fresh.condition("Retired")
+    assert (condition.status, condition.reason) == ("False", "CannotUndo")
+    assert "seccomp" in condition.message
+
+
+def test_what_the_kernel_moves_by_itself_is_told(at_work, node) -> None:
+    demotion = node.machine.host.sysfs / "kernel/mm/numa/demotion_enabled"
+    demotion.parent.mkdir(parents=True)
+    demotion.write_text("true\n")
+    at_work.cache.changed.set()
+    at_work.run(5)
+    assert "demotes cold pages" in at_work.condition("Supported").message
