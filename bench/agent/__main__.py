@@ -192,6 +192,7 @@ def _report(found: dict[str, list[Row]], real_s: float, options: argparse.Namesp
         if faster is not None:
             parts.append(bench_agent.CORES.format(faster=faster))
         parts.append(bench_agent.herd_table(found["herd"], *sizes, faster or 1.0))
+        parts += filter(None, [bench_agent.saturated(found["herd"])])
     if "victim" in found:
         parts.append(
             f"A process of {options.victim_mib:,} MiB that is looked at, and one of "

@@ -23,6 +23,7 @@ Row = Mapping[str, Any]
 _ROW = re.compile(r"^ROW (\{.*\})$", re.MULTILINE)
 _FAILED = re.compile(r"^FAILED (\{.*\})$", re.MULTILINE)
 _MS = 1e6
+_ALL_OF_A_CORE = 95.0
 
 
 def rows(console: str) -> list[Row]:
@@ -106,6 +107,17 @@ def faster(of: Iterable[Row], real_s: float) -> float | None:
     """How many seconds of the emulated core one of the real one is; None if it was not told."""
     inside = middle(of, "", "calibration", "seconds")
     return None if inside is None else inside / real_s
+
+
+def saturated(of: Iterable[Row]) -> str:
+    """What has to be said of those that had all of the emulated core; "" if nobody did."""
+    names = {row["subject"] for row in of if row.get("percent", 0) >= _ALL_OF_A_CORE}
+    if not names:
+        return ""
+    return (
+        f"All of the emulated core was taken by {' and '.join(sorted(names))} at least once: on a "
+        "faster one it takes more than the table says, and is less late."
+    )
 
 
 def _ms(value: float | None) -> float | None:

@@ -99,6 +99,13 @@ def test_shares_are_those_of_a_core_as_fast_as_the_real_one() -> None:
     assert line(table, "resident memory, half")[0] == "50.0"
 
 
+def test_a_share_that_ends_at_the_whole_core_is_said() -> None:
+    calm = [row(AGENT, "idle", percent=94), row(MEMTIERD, "many", VmRSS=99)]
+    assert bench_agent.saturated(calm) == ""
+    text = bench_agent.saturated([*calm, row(MEMTIERD, "idle", percent=99.9)])
+    assert MEMTIERD in text and f"{AGENT} and" not in text
+
+
 def test_without_memtierd_the_comparison_is_not_called_met() -> None:
     assert line(herd(1.0, None), "CPU, 250") == [
         *("1.00", "-", "-"),
