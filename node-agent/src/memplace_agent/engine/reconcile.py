@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.assignment import Assignment, PlacementIndex, Target, View, delta
@@ -42,7 +43,7 @@ from memplace_agent.node.machine import Machine, read_machine
 from memplace_agent.report import Reports, Subject
 from memplace_agent.world import World
 
-__all__ = ["Parts", "Reconciler"]
+__all__ = ["News", "Parts", "Reconciler"]
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,14 @@ class _State:
     machine_at: float = float("-inf")
 
 
+class News(IntEnum):
+    """What has changed of the reports: nothing, only bytes, or how somebody fares."""
+
+    NONE = 0
+    FIGURES = 1
+    STATE = 2
+
+
 class Reconciler:
     """See the module; used by one thread only."""
 
@@ -114,6 +123,7 @@ class Reconciler:
         self._wanted: dict[str, Wanted] = {}
         # Filled by another thread.
         self._moved: deque[str] = deque()
+        self._news = News.NONE
         # Containers with processes that are left to the next look.
         self._unfinished: set[str] = set()
 
@@ -177,6 +187,7 @@ class Reconciler:
         look = parts.due.take(parts.clock())
         if look is None:
             return False
+        before = self._said(look.container_id)
         begin, outcome = parts.cost(), Outcome.FAILED
         try:
             outcome = self._look(look)
@@ -188,7 +199,17 @@ class Reconciler:
         if look.container_id in self._unfinished:
             parts.due.changed((look.container_id,), parts.clock())
         self._unfinished.clear()
+        self._news = max(self._news, _news(before, self._said(look.container_id)))
         return True
+
+    def take_news(self) -> News:
+        """Return what the steps since the last time have changed of `reports`."""
+        news, self._news = self._news, News.NONE
+        return news
+
+    def _said(self, container_id: str) -> tuple[ContainerReport | None, str | None]:
+        followed = self._state.followed.get(container_id)
+        return followed.report if followed else None, self._state.undoing.get(container_id)
 
     def moved(self, container_id: str) -> None:
         """Take the news that moves in a container have ended; from any thread."""
@@ -203,7 +224,8 @@ class Reconciler:
         parts, state = self._parts, self._state
         refs = {id_: each.ref for id_, each in state.followed.items() if each.ref}
         moved = {self._moved.popleft() for _ in range(len(self._moved))}
-        parts.due.changed(moved | parts.pulse.beat(refs), parts.clock())
+        parts.due.changed(moved, parts.clock())
+        parts.due.felt(parts.pulse.beat(refs), parts.clock())
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
         tiers = state.machine.tiers
@@ -397,6 +419,19 @@ class Reconciler:
             return said.unsupported(subject, self._parts.unsupported)
         followed = self._state.followed.get(container_id)
         return followed.report if followed is not None else said.not_yet(subject)
+
+
+def _news(
+    before: tuple[ContainerReport | None, str | None],
+    after: tuple[ContainerReport | None, str | None],
+) -> News:
+    if before == after:
+        return News.NONE
+    then, now = before[0], after[0]
+    if then is None or now is None or before[1] != after[1]:
+        return News.STATE
+    is_same = (then.state, then.reason, then.message) == (now.state, now.reason, now.message)
+    return News.FIGURES if is_same else News.STATE
 
 
 def _subject(container_id: str, listed: _Listed, assignment: Assignment) -> Subject:
