@@ -18,7 +18,7 @@ from memplace.errors import MemplaceError
 from memplace.kinds import Policy
 from memplace.nodes import NodeSet
 from memplace.reasons import Reason
-from memplace.rebind import STATIC
+from memplace.rebind import RELATIVE, STATIC
 
 __all__ = ["MAX_KEPT", "MAX_OURS", "Elsewhere", "Forms", "NoForm", "form_class"]
 
@@ -124,6 +124,10 @@ class Forms:
             raise NoForm("PolicyCutOff")
         if wanted == previous:
             return wanted
+        if RELATIVE in previous.flags:
+            # The kernel does not show the mask that was asked for, and starts from that at each
+            # change of the cpuset: what it would be by then can't be told.
+            raise NoForm("RelativePolicy")
         form = self.claim(wanted, previous)
         if form is None:
             form = _unlike(wanted, previous)

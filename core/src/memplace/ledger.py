@@ -86,9 +86,9 @@ class Refused:
     Attributes:
         start: First address.
         end: First address after it.
-        reason: PolicyCutOff (what it has can't be read), ExceptionsAmbiguous (a forked process
-            has something else in the same place, or the program had), TooManyExceptions or
-            TooManyPolicies.
+        reason: PolicyCutOff (what it has can't be read), RelativePolicy (the program set it with
+            MPOL_F_RELATIVE_NODES), ExceptionsAmbiguous (a forked process has something else in
+            the same place, or the program had), TooManyExceptions or TooManyPolicies.
     """
 
     start: int

@@ -213,6 +213,14 @@ def test_a_policy_whose_text_is_cut_off_is_known_again():
     assert not any(view.carries(other) for other in others)
 
 
+def test_a_relative_policy_is_not_overridden():
+    """What the kernel would make of it after a change of the cpuset can't be told."""
+    relative = replace(BIND0, flags=frozenset({"relative"}))
+    recorded, after = placed(seen(0, policy=relative), seen(8))
+    assert [r.reason for r in recorded.refused] == ["RelativePolicy"]
+    assert [region.start for region in after] == [8 * PAGE]
+
+
 def test_a_policy_that_cannot_be_read_is_not_overridden():
     recorded, after = placed(seen(0, policy=BIND0, policy_is_whole=False), seen(8))
     assert [r.reason for r in recorded.refused] == ["PolicyCutOff"]
