@@ -88,8 +88,8 @@ class _Followed:
     ref: CgroupRef | None = None
     # The spec, as uid and generation of its placement, that it was last called Placed under.
     placed: tuple[str, int] | None = None
-    # When nothing was misplaced last.
-    calm_at: float = float("-inf")
+    # Since when something was misplaced, or not seen; None while all is in place.
+    unsettled_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -320,11 +320,13 @@ class Reconciler:
             progress=(p for p in mover.progress() if p.container == container_id),
             contended=followed.container.contention.message,
             was_placed=followed.placed == spec,
-            is_fresh=now - followed.calm_at <= _FRESH_S,
+            is_fresh=now - (followed.unsettled_at or now) <= _FRESH_S,
         )
         misplaced = any(rule.misplaced_bytes for rule in followed.report.rules)
         if seen.is_whole and not seen.unseen and not misplaced:
-            followed.calm_at = now
+            followed.unsettled_at = None
+        else:
+            followed.unsettled_at = followed.unsettled_at or now
         if not seen.is_whole:
             self._unfinished.add(container_id)
         state = followed.report.state
