@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 import time
 
+import pytest
 from memplace.kinds import Mode, Policy, RegionKind
 from memplace.regions import Region
 from memplace_agent.engine.own import OwnPolicies
@@ -39,11 +40,14 @@ def test_a_look_at_what_is_as_it_was_makes_no_region(started, kit, monkeypatch):
     assert looks and not made
 
 
-def test_nothing_of_the_mappings_is_kept_between_looks(node, kit):
+@pytest.mark.parametrize(("mode", "tiers"), [("PreferredMany", ["cxl"]), ("Default", [])])
+def test_nothing_of_the_mappings_is_kept_between_looks(node, kit, mode, tiers):
+    """With a policy to be set there are several looks, without one the first tells all."""
     node.way = Way.MAPS
     node.start()
     node.machine.start(100, "a" * 64, kit.anon(UNIQUE), kit.anon(0x20000000, policy=kit.BIND))
-    node.full(kit.placement(), seconds=30)
+    rule = kit.rule({"type": "Anonymous"}, mode, *tiers)
+    node.full(kit.placement(rules=[rule]), seconds=30)
     end = time.monotonic() + 10
     while (found := [*left(Region), *left(NumaMapping)]) and time.monotonic() < end:
         time.sleep(0.01)  # a thread of the pool may not have ended its round
