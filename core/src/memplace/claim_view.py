@@ -39,6 +39,13 @@ class View:
             policy: list(accumulate((kept.end for kept in ranges), max))
             for policy, ranges in self._kept.items()
         }
+        # What `policy` returns: one object for all mappings that have it.
+        self._spelt: dict[Policy, Policy] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no mapping at all can carry anything of memplace's."""
+        return not self._ours and not self._kept
 
     @property
     def default_is_ours(self) -> bool:
@@ -55,7 +62,9 @@ class View:
         if part is None:
             return region.policy
         shown = self._shown(part[2])
-        return replace(shown, flags=shown.flags - {STATIC})
+        if shown not in self._spelt:
+            self._spelt[shown] = replace(shown, flags=shown.flags - {STATIC})
+        return self._spelt[shown]
 
     def parts(self, region: Mapped) -> Iterator[tuple[int, int, Ours]]:
         """Yield the parts of a mapping that carry ours: first address, end, and what it is."""
