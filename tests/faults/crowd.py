@@ -83,9 +83,9 @@ def check_survey(found, pid, folder):
     assert len(expected) > 65_500, len(expected)
     starts = [int(line.split(b"-")[0], 16) for line in expected if b"[vsyscall]" not in line]
     assert [vma.start for vma in found.view.vmas if vma.path != "[vsyscall]"] == starts
-    assert [region.start for region in found.regions] == starts
+    assert [region.start for region in found.regions()] == starts
     # A name makes nobody's file a heap or a stack, and is read as it is.
-    files = {os.fsencode(region.path): region.kind for region in found.regions if region.path}
+    files = {os.fsencode(region.path): region.kind for region in found.regions() if region.path}
     names = {os.fsencode(folder / os.fsdecode(name)) for name in NAMES}
     assert names <= files.keys(), sorted(files)
     assert {files[name] for name in names} == {RegionKind.FILE}
