@@ -16,7 +16,8 @@ from memplace.api.v1alpha1 import AgentMode, NodeMemoryStatus
 from memplace.errors import FeatureUnavailable
 from memplace.reasons import Reason
 
-from memplace_agent.engine.reconcile import News, Reconciler
+from memplace_agent.engine.known import News
+from memplace_agent.engine.reconcile import Reconciler
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
