@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything runs inside the lab's own Debian root (lab/enter): the host needs
 # nothing but Debian's apt and root.
-.PHONY: help demo test check test-kernel test-kernel-full bench-kernel bench-heap build lab-up lab-down lab-shell clean-cache lock
+.PHONY: help demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent build lab-up lab-down lab-shell clean-cache lock
 
 IN_LAB := lab/enter
 SYNC := uv sync --quiet --all-groups
@@ -19,6 +19,9 @@ test: ## Prove everything: static checks, unit, CRD, chart, image, kernel and en
 check: ## The fast part of the tests: static checks and unit tests
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test --fast'
 
+test-long: ## The tests of the agent under faults with their full number of tries: an hour
+	@$(IN_LAB) sh -c '$(SYNC) && MEMPLACE_LONG=yes exec lab/test faults'
+
 test-kernel: ## Boot the patched kernel on five kinds of machines and run its tests
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test kernel'
 
@@ -30,6 +33,9 @@ bench-kernel: ## Compare process_mbind() with the other calls, also in what the 
 
 bench-heap: ## Tell how much of the heap of real programs follows a default set for it
 	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/heap'
+
+bench-agent: ## Compare what the node agent costs, and what pods see of it, with memtierd
+	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/agent $(BENCH_ARGS)'
 
 build: ## Build what the cluster is made of: programs, kernel, disk, images
 	@$(LAB) build

@@ -173,7 +173,7 @@ def test_the_agent_is_told_what_the_contract_names(one: One) -> None:
         "MEMPLACE_SECCOMP_DIR": "/var/lib/kubelet/seccomp/memplace",
         "MEMPLACE_SYSFS": "/sys",
         "MEMPLACE_PROC": "/proc",
-        "MEMPLACE_AUDIT_S": "10",
+        "MEMPLACE_AUDIT_S": "60",
         "MEMPLACE_MOVE_BANDWIDTH": "256Mi",
         "MEMPLACE_HTTP_PORT": "8080",
         "MEMPLACE_LOG_LEVEL": "info",

@@ -236,7 +236,8 @@ def test_the_api_server_restarted(
 def test_agents_heartbeat_and_the_cluster_is_calm(cluster: Cluster) -> None:
     """No status is written, and no event posted, when nothing changes."""
     scenario.wait_ready(cluster)
-    time.sleep(5)
+    # Figures of what changed before are written within 20 s.
+    time.sleep(30)
     version = cluster.get("mp", "-n", scenario.NAMESPACE, scenario.PLACEMENT)["metadata"][
         "resourceVersion"
     ]

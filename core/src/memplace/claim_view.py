@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import accumulate
 
 from memplace.claims import DEFAULT, Change, Claim, Footprint, Kept, Mapped, Ours, Process
-from memplace.forms import form_class
 from memplace.kinds import Mode, Policy
 from memplace.rebind import STATIC, rebind, settable
 
@@ -33,6 +33,19 @@ class View:
         self._kept: dict[Policy, list[Kept]] = {}
         for kept in footprint.kept:
             self._kept.setdefault(self._shown(kept.ours), []).append(kept)
+        # Policies that look alike by now may have ranges within each other's: up to where each
+        # range and those before it reach ascends, as their ends may not.
+        self._reach = {
+            policy: list(accumulate((kept.end for kept in ranges), max))
+            for policy, ranges in self._kept.items()
+        }
+        # What `policy` returns: one object for all mappings that have it.
+        self._spelt: dict[Policy, Policy] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no mapping at all can carry anything of memplace's."""
+        return not self._ours and not self._kept
 
     @property
     def default_is_ours(self) -> bool:
@@ -49,7 +62,9 @@ class View:
         if part is None:
             return region.policy
         shown = self._shown(part[2])
-        return replace(shown, flags=shown.flags - {STATIC})
+        if shown not in self._spelt:
+            self._spelt[shown] = replace(shown, flags=shown.flags - {STATIC})
+        return self._spelt[shown]
 
     def parts(self, region: Mapped) -> Iterator[tuple[int, int, Ours]]:
         """Yield the parts of a mapping that carry ours: first address, end, and what it is."""
@@ -74,15 +89,16 @@ class View:
         carry nothing. The ranges are those of `regions`; what has grown meanwhile is seen by
         the next look. Holes do no harm.
         """
-        return tuple(
-            Change(
-                start=start,
-                end=end,
-                policy=settable(ours.previous, ours.allowed, self._now),
-                page_size=region.page_size,
-            )
+        parts = (
+            (region, start, end, settable(ours.previous, ours.allowed, self._now))
             for region in regions
             for start, end, ours in self.parts(region)
+        )
+        # No policy can't be taken away: a call would change nothing, and undo would not end.
+        return tuple(
+            Change(start=start, end=end, policy=policy, page_size=region.page_size)
+            for region, start, end, policy in parts
+            if region.own or policy != DEFAULT
         )
 
     def _shown(self, ours: Ours) -> Policy:
@@ -104,7 +120,9 @@ class View:
             else:
                 same = _begins(policy, region.policy)
             if same:
-                yield from _overlapping(ranges, region)
+                first = bisect_right(self._reach[policy], region.start)
+                last = bisect_left(ranges, region.end, key=lambda kept: kept.start)
+                yield from (kept for kept in ranges[first:last] if kept.end > region.start)
 
 
 def find_footprint(claim: Claim, image: int) -> Footprint | None:
@@ -115,19 +133,14 @@ def find_footprint(claim: Claim, image: int) -> Footprint | None:
 def footprint_of(claim: Claim, process: Process) -> Footprint:
     """Return what was done in the image of a process, written down or not.
 
-    If its default is ours, mappings carry that before anybody wrote it down.
+    If the default of a new image is ours, mappings carry that, or one before it, before anybody
+    wrote it down. In an image that is known it is written down what they can carry; what else
+    is a default of ours somewhere in the container, this program may have set itself.
     """
     known = find_footprint(claim, process.image) if process.image else Footprint()
-    footprint = known or Footprint()
-    if not process.image or not default_is_ours(claim, process):
-        return footprint
-    have = {ours.policy for ours in footprint.ours}
-    more = tuple(
-        ours
-        for ours in claim.defaults
-        if ours.policy not in have and form_class(ours.policy) not in footprint.theirs
-    )
-    return replace(footprint, ours=(*footprint.ours, *more)) if more else footprint
+    if known is not None:
+        return known
+    return Footprint(ours=claim.defaults if default_is_ours(claim, process) else ())
 
 
 def default_is_ours(claim: Claim, process: Process) -> bool:
@@ -136,13 +149,6 @@ def default_is_ours(claim: Claim, process: Process) -> bool:
         rebind(ours.policy, ours.allowed, process.allowed) == process.future
         for ours in claim.defaults
     )
-
-
-def _overlapping(ranges: list[Kept], region: Mapped) -> Iterator[Kept]:
-    at = bisect_right(ranges, region.start, key=lambda kept: kept.end)
-    while at < len(ranges) and ranges[at].start < region.end:
-        yield ranges[at]
-        at += 1
 
 
 def _begins(whole: Policy, cut: Policy) -> bool:

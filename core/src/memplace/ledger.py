@@ -62,7 +62,7 @@ from dataclasses import dataclass, replace
 
 from memplace.claim_view import View, find_footprint, footprint_of
 from memplace.claims import DEFAULT, Change, Claim, Footprint, Mapped, Ours, Process, Wanted
-from memplace.forms import Forms, NoForm, form_class
+from memplace.forms import Elsewhere, Forms, NoForm, form_class
 from memplace.kinds import Policy
 from memplace.nodes import NodeSet
 from memplace.rebind import roll
@@ -86,8 +86,9 @@ class Refused:
     Attributes:
         start: First address.
         end: First address after it.
-        reason: PolicyCutOff (what it has can't be read), ExceptionsAmbiguous (a forked process
-            has something else in the same place), TooManyExceptions or TooManyPolicies.
+        reason: PolicyCutOff (what it has can't be read), RelativePolicy (the program set it with
+            MPOL_F_RELATIVE_NODES), ExceptionsAmbiguous (a forked process has something else in
+            the same place, or the program had), TooManyExceptions or TooManyPolicies.
     """
 
     start: int
@@ -157,7 +158,8 @@ def record(
 
     Returns:
         Steps in the form to be set. What a mapping had before memplace stays remembered when
-        one of our policies takes the place of another.
+        one of our policies takes the place of another, and is not ours any more where a step
+        wants just that.
 
     Raises:
         ValueError: The image of the process is not known.
@@ -262,12 +264,25 @@ def _forms(
 ) -> tuple[View, Forms]:
     if not process.image:
         raise ValueError("the image of the process is not known")
-    view = View(claim, process)
+    view, relatives = View(claim, process), list(relatives)
     others = [region for region in relatives if not view.carries(region)]
     used = {form_class(r.policy) for r in regions if r.own and not view.carries(r)}
     used |= {form_class(r.policy) for r in others if r.own}
-    elsewhere = [(r.start, r.end, form_class(r.policy) if r.own else DEFAULT) for r in others]
+    elsewhere = [entry for region in relatives for entry in _elsewhere(view, region)]
     return view, Forms(footprint_of(claim, process), process.allowed, used, elsewhere)
+
+
+def _elsewhere(view: View, region: Mapped) -> Iterator[Elsewhere]:
+    kind = form_class(region.policy) if region.own else DEFAULT
+    at = region.start
+    for start, end, ours in view.parts(region):
+        if at < start:
+            yield Elsewhere(at, start, kind)
+        yield Elsewhere(start, end, kind, ours.previous)
+        yield Elsewhere(start, end, form_class(ours.previous))
+        at = end
+    if at < region.end:
+        yield Elsewhere(at, region.end, kind)
 
 
 def _previous(view: View, step: Wanted, region: Mapped) -> Iterator[tuple[int, int, Policy | None]]:

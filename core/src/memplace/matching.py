@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import NamedTuple
 
 from memplace.api.v1alpha1 import RegionEntry, Rule
@@ -49,6 +49,9 @@ class Match:
 
     rule: Rule | None
     why_not: tuple[WhyNot, ...] = ()
+
+
+_NO_MATCH = Match(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +183,17 @@ class Matcher:
         meant = frozenset(
             e.number for e in self._process_entries if e.means_process(process or _NOBODY)
         )
-        sorts = [self._sort(region, meant) for region in regions]
-        sizes = _sizes(regions, sorts) if any(sort.match is None for sort in sorts) else {}
-        strict: dict[tuple[int, int], Match] = {}
-        return [
-            sort.match or _sized_match(sort, region, sizes[region.start], held, strict)
-            for region, sort in zip(regions, sorts, strict=True)
-        ]
+        order = sorted(range(len(regions)), key=lambda index: regions[index].start)
+        ascending = [regions[index] for index in order]
+        sorts = [self._sort(region, meant) for region in ascending]
+        if any(sort.match is None for sort in sorts):
+            found = _sized_matches(ascending, sorts, held)
+        else:
+            found = [sort.match or _NO_MATCH for sort in sorts]
+        matches = [_NO_MATCH] * len(regions)
+        for index, match in zip(order, found, strict=True):
+            matches[index] = match
+        return matches
 
     def _sort(self, region: Region, meant: frozenset[int]) -> _Sort:
         key = (
@@ -236,33 +243,56 @@ def _earlier(rule: Rule, won: Rule | None) -> WhyNot:
     return WhyNot(rule.name, Mismatch.EARLIER_RULE, f"rule {name} before it has it")
 
 
-def _sizes(regions: Sequence[Region], sorts: Sequence[_Sort]) -> dict[int, Mapping[int, int]]:
-    # By start address and number of the entry, the size of the extent it means there.
-    # Regions between which no entry tells share one mapping.
-    opened = {region.start: sort.open for region, sort in zip(regions, sorts, strict=True)}
-    found: dict[int, Mapping[int, int]] = {}
+@dataclass(frozen=True, slots=True)
+class _Part:
+    # Adjacent regions of one extent of which the same entries mean the extent.
+    open: frozenset[int]
+    start: int
+    end: int
+    regions: int
+
+
+def _sizes(regions: Sequence[Region], sorts: Sequence[_Sort]) -> list[Mapping[int, int]]:
+    # For each region, by number of the entry, the size of the extent it means there; regions in
+    # ascending order. Regions between which no entry tells share one mapping.
+    found: list[Mapping[int, int]] = []
     for extent in extents(regions):
+        first, last = len(found), len(found) + len(extent.regions)
         parts = [
-            (meant, list(run))
-            for meant, run in groupby(extent.regions, key=lambda region: opened[region.start])
+            _part(opened, regions, list(run))
+            for opened, run in groupby(range(first, last), key=lambda index: sorts[index].open)
         ]
-        for sizes, (_, run) in zip(_part_sizes(parts), parts, strict=True):
-            found.update(dict.fromkeys((region.start for region in run), sizes))
+        for sizes, part in zip(_part_sizes(parts), parts, strict=True):
+            found.extend(repeat(sizes, part.regions))
     return found
 
 
-def _part_sizes(parts: Sequence[tuple[frozenset[int], list[Region]]]) -> list[dict[int, int]]:
+def _part(opened: frozenset[int], regions: Sequence[Region], run: Sequence[int]) -> _Part:
+    return _Part(opened, regions[run[0]].start, regions[run[-1]].end, len(run))
+
+
+def _part_sizes(parts: Sequence[_Part]) -> list[dict[int, int]]:
     # For each part of an extent, by number, the size of the run of parts that an entry means.
     sizes: list[dict[int, int]] = [{} for _ in parts]
-    for number in frozenset[int]().union(*(meant for meant, _ in parts)):
+    for number in frozenset[int]().union(*(part.open for part in parts)):
         for is_meant, indices in groupby(
-            range(len(parts)), key=lambda index: number in parts[index][0]
+            range(len(parts)), key=lambda index: number in parts[index].open
         ):
             run = list(indices)
-            size = parts[run[-1]][1][-1].end - parts[run[0]][1][0].start
+            size = parts[run[-1]].end - parts[run[0]].start
             for index in run if is_meant else ():
                 sizes[index][number] = size
     return sizes
+
+
+def _sized_matches(
+    regions: Sequence[Region], sorts: Sequence[_Sort], held: Held | None
+) -> list[Match]:
+    strict: dict[tuple[object, ...], Match] = {}
+    return [
+        sort.match or _sized_match(sort, region, sizes, held, strict)
+        for region, sort, sizes in zip(regions, sorts, _sizes(regions, sorts), strict=True)
+    ]
 
 
 def _sized_match(
@@ -270,12 +300,13 @@ def _sized_match(
     region: Region,
     sizes: Mapping[int, int],
     held: Held | None,
-    known: dict[tuple[int, int], Match],
+    known: dict[tuple[object, ...], Match],
 ) -> Match:
     # known: what was decided without `held`, by sort and sizes.
-    strict = known.get((id(sort), id(sizes)))
+    key = (id(sort), *sizes.items())
+    strict = known.get(key)
     if strict is None:
-        strict = known[id(sort), id(sizes)] = _decide(sort.candidates, sizes)
+        strict = known[key] = _decide(sort.candidates, sizes)
     if held is None or (strict.rule is not None and held(strict.rule, region)):
         return strict
     for candidate in sort.candidates:

@@ -7,7 +7,7 @@ the second of the new nodes after, and node ids in policies change without anybo
 
 Source: linux ``mm/mempolicy.c``: mpol_rebind_policy(), mpol_rebind_nodemask() and
 mpol_rebind_preferred(), the same in 6.12 and 7.3; set_mempolicy(2), MPOL_F_STATIC_NODES and
-MPOL_F_RELATIVE_NODES.
+MPOL_FRELATIVE_NODES.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import replace
 from memplace.kinds import Mode, Policy
 from memplace.nodes import NodeSet, places, remap
 
-__all__ = ["STATIC", "rebind", "roll", "settable"]
+__all__ = ["RELATIVE", "STATIC", "rebind", "roll", "settable"]
 
 STATIC = "static"
-_RELATIVE = "relative"
+RELATIVE = "relative"
 
 # mpol_rebind_preferred() and mpol_rebind_default() leave the nodes as they are.
 _NOT_REBOUND = frozenset({Mode.DEFAULT, Mode.LOCAL, Mode.PREFERRED, Mode.PREFERRED_MANY})
@@ -77,6 +77,6 @@ def settable(policy: Policy, old: NodeSet, new: NodeSet) -> Policy:
     nodes = shown.nodes & new
     if not nodes:
         return Policy(Mode.DEFAULT)
-    if _RELATIVE in shown.flags:
+    if RELATIVE in shown.flags:
         nodes = places(nodes, new)
     return replace(shown, nodes=nodes)

@@ -20,8 +20,19 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Protocol
 
-__all__ = ["EXACT_PAGES", "POINTS", "Residency", "Sample", "Span", "choose", "estimate", "more"]
+__all__ = [
+    "EXACT_PAGES",
+    "POINTS",
+    "Ranged",
+    "Residency",
+    "Sample",
+    "Span",
+    "choose",
+    "estimate",
+    "more",
+]
 
 # 64 MiB in pages of 4 KiB.
 EXACT_PAGES = 16384
@@ -38,6 +49,17 @@ POINTS = 4096
 # Two-sided 97.5 % of the normal distribution: Wilson's interval with 95 % comes short of 95 %
 # where a share is nearly nothing.
 _Z = 2.2414
+
+
+class Ranged(Protocol):
+    """What a range of addresses has: a `Span`, or a region."""
+
+    @property
+    def start(self) -> int: ...  # noqa: D102
+    @property
+    def end(self) -> int: ...  # noqa: D102
+    @property
+    def page_size(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +133,7 @@ class Residency:
         return there / self.resident if self.resident else 0.0
 
 
-def choose(spans: Sequence[Span], draw: random.Random, points: int = POINTS) -> Sample:
+def choose(spans: Sequence[Ranged], draw: random.Random, points: int = POINTS) -> Sample:
     """Choose the pages to look at.
 
     Args:
@@ -122,7 +144,7 @@ def choose(spans: Sequence[Span], draw: random.Random, points: int = POINTS) -> 
     total = sum(span.end - span.start for span in spans)
     if sum(-(-(span.end - span.start) // span.page_size) for span in spans) <= EXACT_PAGES:
         return _all(spans, total)
-    ends = list(accumulate(span.end - span.start for span in spans))
+    ends = array("Q", accumulate(span.end - span.start for span in spans))
     addresses, span_of, piece = array("Q"), array("L"), total / points
     for number in range(points):
         at = min(int((number + draw.random()) * piece), total - 1)
@@ -134,7 +156,7 @@ def choose(spans: Sequence[Span], draw: random.Random, points: int = POINTS) -> 
     return Sample(addresses, span_of, array("d", [piece]) * points, total, exact=False)
 
 
-def _all(spans: Sequence[Span], total: int) -> Sample:
+def _all(spans: Sequence[Ranged], total: int) -> Sample:
     addresses, span_of, weights = array("Q"), array("L"), array("d")
     for index, span in enumerate(spans):
         for start in range(span.start, span.end, span.page_size):

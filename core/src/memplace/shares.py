@@ -30,6 +30,10 @@ class Shares(Generic[Key]):
             self._had.setdefault(key, least)
         return sorted(here, key=self._had.__getitem__)
 
+    def ranks(self, queued: Iterable[Key]) -> dict[Key, int]:
+        """Return whose turn it is, from 0, of each in `order`."""
+        return {key: rank for rank, key in enumerate(self.order(queued))}
+
     def charge(self, key: Key, size: int) -> None:
         """Book a turn of that many bytes on one who queues."""
         self._had[key] = self._had.get(key, 0) + size

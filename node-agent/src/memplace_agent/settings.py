@@ -32,7 +32,7 @@ class Settings:
 
     node_name: str
     host: HostFs
-    audit_s: float = 10
+    audit_s: float = 60
     move_bandwidth: int = 256 << 20
     http_port: int = 8080
     log_level: str = "INFO"
@@ -58,7 +58,7 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
             journal=Path(env.get("MEMPLACE_JOURNAL_DIR", "/run/memplace")),
             seccomp=Path(env.get("MEMPLACE_SECCOMP_DIR", "/var/lib/kubelet/seccomp/memplace")),
         ),
-        audit_s=_number(env, "MEMPLACE_AUDIT_S", "10", minimum=1),
+        audit_s=_number(env, "MEMPLACE_AUDIT_S", "60", minimum=1),
         move_bandwidth=_bandwidth(env),
         http_port=int(_number(env, "MEMPLACE_HTTP_PORT", "8080", minimum=0)),
         log_level=level,

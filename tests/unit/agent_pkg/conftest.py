@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import subprocess
 import sys
 import time
@@ -29,8 +30,11 @@ from tests.unit.agent_pkg.machine import BIND, CXL, HEAP, MIB, Machine, Vma
 
 FLAGS = 0xF7  # all that version 2 has
 
-# Threads that wait for work do no harm, but a few per test add up.
-POOL = Pool()
+
+@functools.cache
+def shared_pool():
+    """Threads that wait for work do no harm, but a few per test add up."""
+    return Pool()
 
 
 def placement(name="mp", *, rules=None, uid=None, created="2026-01-01T00:00:00Z", **spec):
@@ -103,12 +107,12 @@ class Clock:
 class Node:
     """A machine with an agent on it; `restart` starts another agent on the same ledger."""
 
-    def __init__(self, root):
-        self.machine = Machine(root)
+    def __init__(self, root, machine=None, pool=None):
+        self.machine: Any = machine or Machine(root)
         self.clock = Clock()
         self.unsupported = None
         self.way = Way.POLICY
-        self.pool = POOL
+        self.pool = pool or shared_pool()
         self.bandwidth = 1 << 45
         self.world = World()
         self.store: Any = None

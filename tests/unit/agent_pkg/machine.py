@@ -122,7 +122,7 @@ class Machine:
         self.on_read = None
         self.allowed = frozenset({0, 1})
         self.cut_policies = False
-        self._by_inode = {}
+        self.by_inode = {}
         (root / "pidfds").mkdir(parents=True)
         self.add_node(0, cpus="0-1", tier=4)
         self.add_node(1, cpus="", tier=5)
@@ -164,7 +164,7 @@ class Machine:
     def _add(self, pid, process, cgroup):
         process.pidfd_file = self.root / "pidfds" / f"{pid}-{next(_ORIGINS)}"
         process.pidfd_file.touch()
-        self._by_inode[process.pidfd_file.stat().st_ino] = (pid, process)
+        self.by_inode[process.pidfd_file.stat().st_ino] = (pid, process)
         self.processes[pid] = process
         directory = self.host.pid(pid)
         (directory / f"task/{pid}").mkdir(parents=True, exist_ok=True)
@@ -245,7 +245,7 @@ class Machine:
         return os.open(self.processes[pid].pidfd_file, os.O_RDONLY)
 
     def _of(self, pidfd):
-        return self._by_inode[os.fstat(pidfd).st_ino]
+        return self.by_inode[os.fstat(pidfd).st_ino]
 
     def is_alive(self, pidfd):
         pid, process = self._of(pidfd)

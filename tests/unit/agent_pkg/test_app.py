@@ -13,7 +13,7 @@ from memplace_agent.settings import Settings
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.features import Features
 
-from tests.unit.agent_pkg.conftest import POOL
+from tests.unit.agent_pkg.conftest import shared_pool
 
 META = {
     "name": "n",
@@ -54,7 +54,9 @@ def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host):
     cache, sink = Cache(), Sink()
     features, metrics = Features(900, 2), Metrics()
     system = running_system(host, RunningKernel(None), features)
-    engine = Engine(Settings(node_name="n", host=host), system, features, metrics, pool=POOL)
+    engine = Engine(
+        Settings(node_name="n", host=host), system, features, metrics, pool=shared_pool()
+    )
     worker = Worker(
         WorkerParts(
             host=host,

@@ -281,3 +281,36 @@ def test_backoffs_forget_who_is_gone():
     assert (len(backoffs), backoffs.times(7), backoffs.times(8)) == (1, 1, 0)
     backoffs.succeeded(7)
     assert len(backoffs) == 0
+
+
+def test_what_is_felt_of_many_containers_costs_a_bounded_share_in_all():
+    planner = Planner(**{f"c{i}": "ns" for i in range(200)})
+    planner.run(100)
+    planner.took_s, planner.outcome = 0.01, lambda _: Outcome.CHANGED
+    start, first = planner.now, len(planner.looks)
+    while planner.now < start + 100:
+        planner.due.felt(planner.containers, planner.now)
+        planner.run(planner.now + 1)
+    spent = (len(planner.looks) - first) * planner.took_s
+    # Behind: all are due when it begins, and audited once or twice meanwhile.
+    assert 3 <= spent <= 0.04 * 100 + 2 * 200 * planner.took_s
+
+
+def test_what_is_felt_is_looked_at_at_once_when_little_is():
+    planner = Planner(a="ns", b="ns")
+    planner.run(100)
+    for _ in range(5):
+        planner.due.felt(["a"], planner.now)
+        assert planner.run(planner.now + 0.3) == ["a"]
+        planner.run(planner.now + 0.7)
+
+
+def test_what_is_asked_for_does_not_wait_for_what_is_felt():
+    planner = Planner(a="ns", b="ns")
+    planner.run(100)
+    planner.took_s = 1.0
+    planner.due.felt(["a"], planner.now)
+    planner.run(planner.now + 2)
+    planner.took_s = 0.001
+    planner.change("b")
+    assert planner.run(planner.now + 0.3) == ["b"]

@@ -4,6 +4,7 @@
 import os
 import threading
 import time
+import weakref
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,16 @@ def test_it_tells_what_calls_have_cost_that_count() -> None:
     pool.run(work, target=1, group="ns", deadline_s=5, counts=False)
     pool.run(lambda _turn: time.sleep(0.05), target=1, group="ns", deadline_s=5)
     assert pool.spent_s - before < 0.02
+
+
+def test_an_idle_thread_keeps_nothing_of_its_last_call():
+    """A view of a process with very many mappings, say, and all that was asked of it."""
+
+    class Large:
+        pass
+
+    pool = make()
+    asked = Large()
+    refs = [weakref.ref(asked), weakref.ref(run(pool, lambda _turn, _asked=asked: Large()))]
+    del asked
+    wait_for(lambda: not any(ref() for ref in refs))

@@ -208,3 +208,17 @@ def test_a_policy_that_is_cut_off_in_a_range_spoils_no_other_mapping():
         ].policy.nodes
     )
     assert (second.policy, second.policy_is_whole) == (Policy(Mode.DEFAULT), True)
+
+
+def test_each_line_says_what_it_says_by_itself():
+    text = NUMA + "7fff00000000 default N0=3\n7fff10000000 default N0=3\n7fff20000000 local N0=3\n"
+    alone = [one for line in text.splitlines() for one in parse_numa_maps(line)]
+    assert list(parse_numa_maps(text)) == alone
+    with pytest.raises(ParseError) as caught:
+        parse_numa_maps("7f0000000000 default\n0x7f0010000000 default\n")
+    assert "2" in str(caught.value)
+
+
+def test_mappings_that_are_alike_share_what_they_have():
+    lines = "".join(f"7f{n:06x}000 default anon=2 N0=2 kernelpagesize_kB=4\n" for n in range(9))
+    assert len({id(one.pages) for one in parse_numa_maps(lines)}) == 1

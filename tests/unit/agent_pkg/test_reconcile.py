@@ -100,6 +100,15 @@ def test_a_new_mapping_and_a_new_process_are_seen_without_an_event(started, kit)
     assert started.machine.policies(101)["[heap]"] == kit.CXL
 
 
+def test_new_memory_makes_no_placement_unplaced_however_long_all_was_quiet(started, kit):
+    started.full(kit.placement())
+    started.run(300)
+    started.machine.map(100, kit.anon(0x60000000, 16 * kit.MIB))
+    states = {started.run(0.2)[ONE].state for _ in range(600)}
+    assert started.machine.pages(100, 0x60000000) == {1: 4096}
+    assert states == {"Placed"}
+
+
 def test_a_task_policy_is_not_turned_into_one_of_the_mapping(node, kit):
     node.machine.start(100, A, kit.heap(), task_policy=kit.BIND)
     node.full(kit.placement())

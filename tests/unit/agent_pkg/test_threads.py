@@ -106,7 +106,8 @@ def test_nobody_takes_all_threads(server: HttpServer) -> None:
     assert time.monotonic() - started < 3
     assert threading.active_count() < 40
     turned_away = sum(not _is_open(s) for s in held)
-    assert turned_away == 50 - http._PER_ADDRESS
+    # Or more: on a slow machine those that got in have been cut off by now.
+    assert turned_away >= 50 - http._PER_ADDRESS
     for each in held:
         each.close()
 

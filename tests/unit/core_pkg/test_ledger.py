@@ -1,54 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ledger, case by case; what holds always is in test_ledger_properties.py."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 from memplace.claims import Footprint, Process
 from memplace.forms import MAX_KEPT, MAX_OURS
 from memplace.kinds import Mode, Policy
-from memplace.ledger import View, admit, claim_for, prune, record, record_default
+from memplace.ledger import View, admit, prune, record, record_default
 from memplace.nodes import parse_cut_nodes
 
-from tests.unit.core_pkg.memory import PAGE, Seen
-
-DEFAULT = Policy(Mode.DEFAULT)
-CXL = Policy(Mode.PREFERRED_MANY, frozenset({1}))
-OURS = replace(CXL, flags=frozenset({"static"}))
-BIND0 = Policy(Mode.BIND, frozenset({0}))
-BIND1 = Policy(Mode.BIND, frozenset({1}))
-EMPTY = claim_for("c" * 64, ("uid", "ns", "name"), 1.5)
-BOTH = frozenset({0, 1})
-ONE, OTHER = Process(7, BOTH), Process(8, BOTH)
-
-
-@dataclass
-class Step:
-    start: int
-    end: int
-    policy: Policy = CXL
-
-
-def seen(start, size=4, policy=DEFAULT, **kwargs):
-    kwargs.setdefault("own", policy != DEFAULT)
-    return Seen(start * PAGE, (start + size) * PAGE, policy, **kwargs)
-
-
-def placed(*regions, process=ONE, claim=EMPTY, policy=CXL, relatives=()):
-    """Set one policy on all regions: what to write down, and what is mapped then."""
-    steps = [Step(r.start, r.end, policy) for r in regions]
-    recorded = record(claim, process, steps, regions, relatives)
-    after = [
-        replace(region, policy=change.policy, own=True, start=change.start, end=change.end)
-        for region in regions
-        for change in recorded.changes
-        if region.start <= change.start and change.end <= region.end
-    ]
-    return recorded, after
-
-
-def given_back(claim, regions, process=ONE):
-    return [c.policy for c in View(claim, process).release(regions)]
+from tests.unit.core_pkg.ledgers import (
+    BIND0,
+    BIND1,
+    BOTH,
+    CXL,
+    DEFAULT,
+    EMPTY,
+    ONE,
+    OTHER,
+    OURS,
+    Step,
+    given_back,
+    placed,
+    seen,
+)
+from tests.unit.core_pkg.memory import PAGE
 
 
 def test_a_typical_program_is_remembered_by_one_policy():
@@ -234,6 +211,14 @@ def test_a_policy_whose_text_is_cut_off_is_known_again():
         replace(cut, policy=replace(cut.policy, mode=Mode.BIND)),
     ]
     assert not any(view.carries(other) for other in others)
+
+
+def test_a_relative_policy_is_not_overridden():
+    """What the kernel would make of it after a change of the cpuset can't be told."""
+    relative = replace(BIND0, flags=frozenset({"relative"}))
+    recorded, after = placed(seen(0, policy=relative), seen(8))
+    assert [r.reason for r in recorded.refused] == ["RelativePolicy"]
+    assert [region.start for region in after] == [8 * PAGE]
 
 
 def test_a_policy_that_cannot_be_read_is_not_overridden():

@@ -144,7 +144,7 @@ class Container(RuleBasedStateMachine):
         self.claim = recorded.claim
         for change in recorded.changes[: stop if stop < 3 else None]:
             assert change.policy != Policy(Mode.DEFAULT)
-            self.memory.set(pid, change.start, change.end, change.policy, ours=True)
+            self.set(pid, change)
             if stop == 1 and len(self.memory.pages) < 6:
                 self.memory.fork(pid)
 
@@ -217,6 +217,14 @@ class Container(RuleBasedStateMachine):
 
     # --- helpers ---
 
+    def set(self, pid, change):
+        """Where a rule wants what was there before, memplace has nothing there any more."""
+        for page in range(change.start // PAGE, change.end // PAGE):
+            was = self.memory.pages[pid][page]
+            back = was.ours and shown(was.truth) == change.policy
+            span = page * PAGE, (page + 1) * PAGE
+            self.memory.set(pid, *span, change.policy, ours=not back)
+
     def give_back(self, pid, regions):
         view = View(self.claim, self.memory.process(pid))
         for change in view.release(regions):
@@ -245,7 +253,8 @@ class Container(RuleBasedStateMachine):
     def classes(self, pid):
         found = self.footprint(pid)
         entries = [*found.ours, *(kept.ours for kept in found.kept)] if found else []
-        entries += self.claim.defaults if self.memory.futures[pid] else ()
+        if found is None and self.memory.futures[pid]:  # before the first look at an image
+            entries += self.claim.defaults
         return {form_class(ours.policy) for ours in entries}
 
     def is_kept(self, pid, page):

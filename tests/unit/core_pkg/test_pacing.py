@@ -2,9 +2,10 @@
 """The pacer: bounded over any time, never for ever, and gone when it is needed."""
 
 from dataclasses import replace
+from itertools import groupby
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from memplace.calls import CUT_ALIGNMENT, MAX_MOVE_BYTES
 from memplace.kinds import Mode
@@ -69,7 +70,15 @@ events = st.lists(
 )
 
 
+def alternating(*limits):
+    """One placement whose limit is edited again and again."""
+    asked = [replace(WANT, limit=limit) for limit in limits]
+    return [(request, 0.1, None, ROOMY) for request in asked * 10]
+
+
 @given(rates, events)
+@example(17 * MIB, alternating(MIB, None))
+@example(17 * MIB, alternating(MIB, 50 * MIB))
 def test_over_any_time_no_more_passes_than_the_bandwidth_and_one_batch(rate, events):
     pacer, now, made = Pacer(Limits(bandwidth=rate), 0.0), 0.0, []
     for request, pause, pressure, room in events:
@@ -80,6 +89,7 @@ def test_over_any_time_no_more_passes_than_the_bandwidth_and_one_batch(rate, eve
             assert answer.bytes % CUT_ALIGNMENT == 0
             pacer.spend(request, answer.bytes, now, trickle=answer.trickle)
             made.append((now, request, answer.bytes))
+        made.append((now, request, 0))  # a question that moved nothing tells of a limit too
     for limit, whose in [(rate, made), *per_limit(made)]:
         for i, (start, *_) in enumerate(whose):
             passed, batch = 0, max(PROBE_BYTES, min(MAX_MOVE_BYTES, limit // 4))
@@ -89,12 +99,12 @@ def test_over_any_time_no_more_passes_than_the_bandwidth_and_one_batch(rate, eve
 
 
 def per_limit(made):
-    # A placement has one limit at a time; a sequence with several is no subject of it.
+    # As long as a placement's limit stays as it is: another, or none, counts from then on.
     for name in "pq":
         own = [m for m in made if m[1].placement == name]
-        limits = {m[1].limit for m in own}
-        if len(limits) == 1 and (limit := limits.pop()):
-            yield limit, own
+        for limit, run in groupby(own, key=lambda m: m[1].limit):
+            if limit:
+                yield limit, list(run)
 
 
 @given(rates, st.sampled_from([None, MIB, 100 * MIB]))

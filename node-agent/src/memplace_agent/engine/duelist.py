@@ -7,6 +7,8 @@ There are no passes over everything. Each container has a time of its own:
   comes together is one look;
 - the last look found a change: soon; it found none: later and later, up to the slow audit;
 - the last look failed: after a backoff of its own;
+- it was felt to have changed (see `pulse`): as after an event, but all such looks together take
+  a bounded share of a core, however many containers change;
 - in any case not before the container has been left alone for some multiple of what the last
   look took: a large or busy one costs a bounded share of a core, however often it is edited.
 
@@ -49,6 +51,8 @@ class Pace:
         last_backoff_s: At most this long after a failure.
         audit_rest: A look that nothing asked for waits this many times what the last one took.
         change_rest: The same, of one that a change asked for, or that follows a change.
+        felt_rest: Looks at containers that were felt to have changed, and those that follow,
+            together wait this many times what they take: 4 % of a core.
     """
 
     coalesce_s: float = 0.2
@@ -59,6 +63,7 @@ class Pace:
     last_backoff_s: float = 300.0
     audit_rest: float = 99.0
     change_rest: float = 9.0
+    felt_rest: float = 24.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,8 @@ class _Entry:
     rested_at: float = 0.0
     rested_for_change_at: float = 0.0
     is_out: bool = False
+    # It is due for what was felt, not for what anybody asked.
+    is_felt: bool = False
     # When a change came while a look was under way: it may have been seen, or not.
     changed_at: float | None = None
 
@@ -126,6 +133,8 @@ class DueList:
         self._entries: dict[str, _Entry] = {}
         self._heap: list[tuple[float, str]] = []
         self._turns = _Turns()
+        # When all looks for what was felt are paid off.
+        self._paid_at = float("-inf")
         self._backoffs = Backoffs[str](
             first_s=self._pace.first_backoff_s, limit_s=self._pace.last_backoff_s
         )
@@ -158,7 +167,19 @@ class DueList:
                 entry.changed_at = now if entry.changed_at is None else entry.changed_at
             else:
                 at = max(now + self._pace.coalesce_s, entry.rested_for_change_at)
+                entry.is_felt = False
                 self._set_due(entry, min(at, entry.due_at))
+
+    def felt(self, container_ids: Iterable[str], now: float) -> None:
+        """Say that containers seem to have changed, though nobody asks anything of them."""
+        for container_id in container_ids:
+            entry = self._entries.get(container_id)
+            if entry is None or entry.is_out:
+                continue
+            at = max(now + self._pace.coalesce_s, entry.rested_for_change_at, self._paid_at)
+            if at < entry.due_at:
+                entry.is_felt = True
+                self._set_due(entry, at)
 
     def take(self, now: float) -> Look | None:
         """Return the container whose turn it is, None when none is due.
@@ -189,6 +210,8 @@ class DueList:
         entry.is_out = False
         entry.rested_at = now + took_s * self._pace.audit_rest
         entry.rested_for_change_at = now + took_s * self._pace.change_rest
+        if entry.is_felt:
+            self._paid_at = max(self._paid_at, now) + took_s * self._pace.felt_rest
         self._set_due(entry, self._next(entry, outcome, now))
         if entry.changed_at is not None:
             self.changed((look.container_id,), entry.changed_at)
@@ -216,6 +239,10 @@ class DueList:
         rested_at = entry.rested_at
         if outcome is Outcome.CHANGED:
             entry.interval_s, rested_at = self._pace.fast_s, entry.rested_for_change_at
+            if entry.is_felt:
+                rested_at = max(rested_at, self._paid_at)
+        else:
+            entry.is_felt = False
         wait = entry.interval_s * _spread(container_id)
         entry.interval_s = min(self._pace.slow_s, entry.interval_s * self._pace.growth)
         return max(now + wait, rested_at)

@@ -197,7 +197,7 @@ def _of_changes(
 ) -> Verdict | None:
     if is_fresh:
         return None
-    left = sum(len(o.plan.policies) + len(o.plan.released) for o in outcomes if o.plan is not None)
+    left = sum(outcome.left for outcome in outcomes)
     passing = [p for p in unseen if p.reason in _PASSES]
     passing += [p for o in outcomes for p in o.problems if p.reason in _PASSES]
     if left:

@@ -18,7 +18,6 @@ from memplace.errors import MemplaceError
 from memplace.kinds import Policy
 from memplace.policy import Move
 from memplace.reasons import Reason
-from memplace.regions import Region
 
 from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import member_test, read_members
@@ -29,6 +28,7 @@ from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.judge import problem_of
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, MoveRange
+from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.placer import Outcome, Placer, Problem, Wanted
 from memplace_agent.engine.pool import PoolBusy, Stuck
 from memplace_agent.engine.survey import Survey
@@ -255,8 +255,7 @@ class Looker:
         before = known.outcome
         return (
             before is not None
-            and before.plan is not None
-            and before.plan.is_done
+            and before.is_done
             and not before.problems
             and known.wanted == wanted
             and self.clock() - known.sampled_at < _SAMPLE_AGAIN_S
@@ -370,14 +369,13 @@ def _problem(survey: Survey) -> Problem | None:
     return None
 
 
-def _relatives(container: Container, survey: Survey) -> list[Region]:
+def _relatives(container: Container, survey: Survey) -> list[OwnPolicies]:
     return [
-        region
+        each.outcome.own
         for each in container._processes.values()
         if each.outcome
         and each.outcome.identity != survey.identity
         and each.outcome.survey.image == survey.image
-        for region in each.outcome.own
     ]
 
 

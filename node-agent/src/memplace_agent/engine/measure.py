@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from memplace.regions import Region
-from memplace.residency import Residency, Span
+from memplace.residency import Ranged, Residency, Span
 
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.orders import MoveOrder
@@ -33,14 +33,14 @@ _WALK_ERROR, _WALK_BYTES = 0.05, 128 << 20
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Regions with their pages, and how exact that is.
+    """Where pages of regions are, and how exact that is.
 
     Attributes:
-        regions: Those that were asked for, in their order.
+        pages: By first address, the bytes per NUMA node of those that have any.
         error: The share of their bytes that may be on another node than said, with 95 %.
     """
 
-    regions: tuple[Region, ...]
+    pages: Mapping[int, Mapping[int, int]]
     error: float = 0.0
 
 
@@ -77,10 +77,9 @@ class Sampler:
             CallFailed: The kernel refuses.
         """
         if not regions:
-            return Measured(())
-        spans = [Span(region.start, region.end, region.page_size) for region in regions]
+            return Measured({})
         found = self.pool.run(
-            partial(self._sample, pinned.pid, spans),
+            partial(self._sample, pinned.pid, regions),
             target=pinned.identity,
             group=group,
             deadline_s=_DEADLINE_S,
@@ -88,11 +87,8 @@ class Sampler:
         )
         if found.error > _WALK_ERROR and resident <= _WALK_BYTES:
             return self._walked(pinned, group, regions)
-        with_pages = (
-            replace(region, pages=found.by_span.get(index, {}))
-            for index, region in enumerate(regions)
-        )
-        return Measured(tuple(with_pages), found.error)
+        pages = {regions[index].start: pages for index, pages in found.by_span.items()}
+        return Measured(pages, found.error)
 
     def _walked(self, pinned: Pinned, group: str, regions: Sequence[Region]) -> Measured:
         file = self.reader.host.pid(pinned.pid) / "numa_maps"
@@ -104,10 +100,12 @@ class Sampler:
         )
         if not self.reader.kernel.is_alive(pinned.pidfd):
             raise ProcessGone("the process ended while its pages were looked at")
-        pages = {one.start: one.pages for one in parse_numa_maps(text)}
-        return Measured(tuple(replace(r, pages=pages.get(r.start, {})) for r in regions))
+        asked = {region.start for region in regions}
+        return Measured(
+            {one.start: one.pages for one in parse_numa_maps(text) if one.start in asked}
+        )
 
-    def _sample(self, pid: int, spans: Sequence[Span], turn: Turn) -> Residency:
+    def _sample(self, pid: int, spans: Sequence[Ranged], turn: Turn) -> Residency:
         alive = partial(self.reader.kernel.is_alive, PidFd(turn.pidfd))
         deadline = time.monotonic() + _DEADLINE_S
         return sample(pid, spans, deadline, is_alive=alive, ask=self.ask)

@@ -18,10 +18,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 from memplace.calls import CUT_ALIGNMENT
 from memplace.pacing import Grant, Pacer, Request, Wait, WaitReason
@@ -47,8 +46,6 @@ from memplace_agent.node.senses import SensesLike
 from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON, Kernel, PidFd
 
 __all__ = ["Mover"]
-
-Key = TypeVar("Key", bound=Hashable)
 
 log = logging.getLogger(__name__)
 
@@ -234,9 +231,9 @@ class Mover:
         return self._in_turn(due), later
 
     def _in_turn(self, jobs: list[Job]) -> list[Job]:
-        namespaces = _ranks(self._namespaces.order(job.order.namespace for job in jobs))
-        containers = _ranks(self._containers.order(job.order.container for job in jobs))
-        turns = _ranks(self._turns.order(job.order.key for job in jobs))
+        namespaces = self._namespaces.ranks(job.order.namespace for job in jobs)
+        containers = self._containers.ranks(job.order.container for job in jobs)
+        turns = self._turns.ranks(job.order.key for job in jobs)
         return sorted(
             jobs,
             key=lambda job: (
@@ -399,7 +396,3 @@ class Mover:
         self._namespaces.charge(job.order.namespace, size)
         self._containers.charge(job.order.container, size)
         self._turns.charge(job.order.key, size)
-
-
-def _ranks(names: list[Key]) -> dict[Key, int]:
-    return {name: rank for rank, name in enumerate(names)}

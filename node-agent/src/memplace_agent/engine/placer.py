@@ -8,8 +8,10 @@ the caller, who has them moved.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from memplace.api.v1alpha1 import Placement
 from memplace.claims import Claim, Process
@@ -25,6 +27,7 @@ from memplace.regions import Region
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import PolicyReport
 from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.survey import Survey
 from memplace_agent.ledger_store import LedgerStore
 
@@ -81,6 +84,9 @@ class Outcome:
         identity: Which process.
         survey: As it was read last.
         plan: What would be done next, and what the rules hold; None if it could not be read.
+            `without_mappings`, it has what the rules hold and their problems.
+        left: How many policies the plan would set or take away next.
+        is_done: The plan has nothing to do.
         moves: Of the plan, each with the policy that its range has.
         problems: What went wrong.
         changed: Whether a call was made.
@@ -92,11 +98,13 @@ class Outcome:
     identity: int
     survey: Survey
     plan: Plan | None = None
+    left: int = 0
+    is_done: bool = False
     moves: tuple[tuple[Move, Policy], ...] = ()
     problems: tuple[Problem, ...] = ()
     changed: bool = False
     carried: int = 0
-    own: tuple[Region, ...] = ()
+    own: OwnPolicies = field(default_factory=OwnPolicies)
     error: float = 0.0
 
     @property
@@ -107,7 +115,8 @@ class Outcome:
     @property
     def without_mappings(self) -> Outcome:
         """The same, small enough to be kept for each of thousands of processes."""
-        return replace(self, survey=self.survey.without_mappings)
+        rules = self.plan and Plan(rules=self.plan.rules, problems=self.plan.problems)
+        return replace(self, survey=self.survey.without_mappings, plan=rules, moves=())
 
 
 class _Seen:
@@ -115,16 +124,26 @@ class _Seen:
 
     def __init__(self, survey: Survey, view: View) -> None:
         self.survey, self.view = survey, view
-        self.carried: dict[int, Policy] = {}
-        self.regions = tuple(self._as_rules_see(region) for region in survey.regions)
-        self.by_start = {region.start: region for region in survey.regions}
+        self.carried: set[int] = set()
+        # As the kernel shows them, and as rules see them: mostly the same objects.
+        self.mapped = survey.regions()
+        self.regions = (
+            self.mapped
+            if view.is_empty
+            else tuple(self._as_rules_see(region) for region in self.mapped)
+        )
 
     def _as_rules_see(self, region: Region) -> Region:
-        part = next(self.view.parts(region), None)
-        if part is None:
+        if not self.view.carries(region):
             return region
-        self.carried[region.start] = region.policy
-        return replace(region, policy=self.view.policy(region))
+        self.carried.add(region.start)
+        policy = self.view.policy(region)
+        return region if policy == region.policy else replace(region, policy=policy)
+
+    def mapped_at(self, start: int) -> Region | None:
+        at = bisect_left(self.mapped, start, key=lambda region: region.start)
+        found = self.mapped[at] if at < len(self.mapped) else None
+        return found if found and found.start == start else None
 
     def ours(self, region: Region) -> bool:
         return region.start in self.carried
@@ -144,7 +163,7 @@ class _Work:
     # One process on its way.
     pinned: Pinned
     wanted: Wanted
-    relatives: Sequence[Region]
+    relatives: Sequence[OwnPolicies]
     may_take: Callable[[Step], bool]
     problems: list[Problem] = field(default_factory=list)
     changed: bool = False
@@ -163,7 +182,7 @@ class Placer:
         pinned: Pinned,
         survey: Survey,
         wanted: Wanted,
-        relatives: Sequence[Region] = (),
+        relatives: Sequence[OwnPolicies] = (),
         may_take: Callable[[Step], bool] = lambda _: True,
     ) -> Outcome:
         """Make a process follow its placement; sets nothing that is set already.
@@ -172,7 +191,7 @@ class Placer:
             pinned: What to work on.
             survey: What was just read of it, whole.
             wanted: What it is to have.
-            relatives: Mappings of other processes of the same image with policies of their own.
+            relatives: What other processes of the same image have as `Outcome.own`.
             may_take: Whether to override, now, a policy that the program has set itself.
 
         Raises:
@@ -188,24 +207,25 @@ class Placer:
         status = seen.survey.view.status
         resident = status.resident if status else 0
         measured = self._hands.measure(pinned, wanted.group, seen.following(wanted), resident)
-        pages = {region.start: region.pages for region in measured.regions}
-        planned = self._plan(wanted, seen, pages)
+        planned = self._plan(wanted, seen, measured.pages)
         # Mappings that show the wanted policy without having it: only a look at their pages
         # tells that they need one of their own.
         again = self._set(work, seen, planned)
         if again.survey.incomplete:
             return Outcome(identity=pinned.identity, survey=again.survey, changed=True)
         if again is not seen:
-            seen, planned = again, self._plan(wanted, again, pages)
+            seen, planned = again, self._plan(wanted, again, measured.pages)
         return Outcome(
             identity=pinned.identity,
             survey=again.survey,
             plan=planned,
+            left=len(planned.policies) + len(planned.released),
+            is_done=planned.is_done,
             moves=tuple((move, _policy_at(move, seen)) for move in planned.moves),
             problems=tuple(work.problems),
             changed=work.changed,
             carried=len(seen.carried),
-            own=tuple(r for r in seen.regions if r.own and not seen.ours(r)),
+            own=OwnPolicies.of(r for r in seen.regions if r.own and not seen.ours(r)),
             error=measured.error,
         )
 
@@ -224,7 +244,7 @@ class Placer:
     ) -> Plan:
         regions = seen.regions
         if pages is not None:
-            regions = tuple(replace(r, pages=pages.get(r.start, {})) for r in regions)
+            regions = tuple(_with_pages(r, pages.get(r.start, {})) for r in regions)
         status = seen.survey.view.status
         return plan(
             wanted.matcher,
@@ -240,7 +260,9 @@ class Placer:
     def _set(self, work: _Work, seen: _Seen, planned: Plan) -> _Seen:
         # Returns what is there afterwards; the same if there was nothing to do.
         survey, wanted = seen.survey, work.wanted
-        released = seen.view.release(seen.by_start[r.start] for r in planned.released)
+        released = seen.view.release(
+            region for r in planned.released if (region := seen.mapped_at(r.start))
+        )
         steps = tuple(
             step
             for step in planned.policies
@@ -255,7 +277,9 @@ class Placer:
             self._store.get(wanted.container_id) or self._new(wanted),
             placement=self._new(wanted).placement,
         )
-        recorded = record(claim, survey.process, steps, survey.regions, work.relatives)
+        recorded = record(
+            claim, survey.process, steps, seen.mapped, chain.from_iterable(work.relatives)
+        )
         work.problems += [
             Problem(Reason.NO_FORM, f"a region can't be given back later ({refused.reason})")
             for refused in recorded.refused[:1]
@@ -265,7 +289,7 @@ class Placer:
         # Before the calls: whoever comes after a crash has to know what they may have done.
         self._store.put(recorded.claim)
         report = self._hands.set(
-            work.pinned, wanted.group, recorded.changes, survey.regions, undo=released
+            work.pinned, wanted.group, recorded.changes, seen.mapped, undo=released
         )
         work.problems += _problems(report)
         if not report.calls:
@@ -280,6 +304,10 @@ class Placer:
         return self._seen(survey, work.wanted)
 
 
+def _with_pages(region: Region, pages: Mapping[int, int]) -> Region:
+    return region if region.pages == pages else replace(region, pages=pages)
+
+
 def _is_near_limit(survey: Survey, wanted: Wanted) -> bool:
     # A step covers whole mappings, so it splits none.
     return 0 < wanted.max_mappings * _MAPPINGS_SHARE < len(survey.view.vmas)
@@ -287,7 +315,7 @@ def _is_near_limit(survey: Survey, wanted: Wanted) -> bool:
 
 def _policy_at(move: Move, seen: _Seen) -> Policy:
     # In the form that is set: a move sets it again.
-    region = seen.by_start.get(move.start)
+    region = seen.mapped_at(move.start)
     return region.policy if region and region.own else move.policy
 
 

@@ -205,26 +205,33 @@ class Pool:
         threading.Thread(target=self._work, name=name, daemon=True).start()
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._tasks:
-                    self._changed.wait()
-                task = self._tasks.popleft()
-                task.started_at = self._clock()
-                self._changed.notify_all()
-            begin = time.thread_time()
-            result, error = _carry_out(task)
-            spent = time.thread_time() - begin
-            with self._changed:
-                self._spent_s += spent * task.counts
-                if task.turn.is_given_up:
-                    self._quarantine.returned(task.target)
-                    if self._working >= self._size:
-                        return  # another does its work by now
-                    self._working += 1
-                    continue
+        # What a call was given and what it returned ends with its round: an idle thread that
+        # kept it would keep all mappings of a process.
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        # Returns whether this thread is to go on.
+        with self._changed:
+            while not self._tasks:
+                self._changed.wait()
+            task = self._tasks.popleft()
+            task.started_at = self._clock()
+            self._changed.notify_all()
+        begin = time.thread_time()
+        result, error = _carry_out(task)
+        spent = time.thread_time() - begin
+        with self._changed:
+            self._spent_s += spent * task.counts
+            if not task.turn.is_given_up:
                 task.result, task.error, task.is_done = result, error, True
                 self._changed.notify_all()
+                return True
+            self._quarantine.returned(task.target)
+            if self._working >= self._size:
+                return False  # another does its work by now
+            self._working += 1
+            return True
 
 
 def _carry_out(task: _Task) -> tuple[Any, BaseException | None]:

@@ -13,7 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.assignment import Assignment, PlacementIndex, Target, View, delta
@@ -21,7 +21,6 @@ from memplace.claims import Claim
 from memplace.errors import FeatureUnavailable, MemplaceError
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
-from memplace.pods import PodState
 from memplace.reasons import Reason
 
 from memplace_agent.containers.finder import Finder
@@ -30,6 +29,7 @@ from memplace_agent.containers.members import is_populated
 from memplace_agent.engine import said
 from memplace_agent.engine.duelist import DueList, Look, Outcome
 from memplace_agent.engine.judge import judge
+from memplace_agent.engine.known import Followed, Listed, News, State, news_of, subject_of
 from memplace_agent.engine.look import Container, Looker
 from memplace_agent.engine.placer import Wanted
 from memplace_agent.engine.pulse import Pulse
@@ -38,7 +38,7 @@ from memplace_agent.engine.undoing import Decision, Standing, Undoing
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
-from memplace_agent.node.machine import Machine, read_machine
+from memplace_agent.node.machine import read_machine
 from memplace_agent.report import Reports, Subject
 from memplace_agent.world import World
 
@@ -71,49 +71,18 @@ class Parts:
     tick: Callable[[], None] = lambda: None
 
 
-@dataclass(slots=True)
-class _Listed:
-    # A container that the API calls running.
-    pod: PodState
-    name: str
-    assignment: Assignment | None = None
-
-
-@dataclass(slots=True)
-class _Followed:
-    # A container that follows a placement, and what the last look made of it.
-    container: Container
-    report: ContainerReport
-    ref: CgroupRef | None = None
-    # The spec, as uid and generation of its placement, that it was last called Placed under.
-    placed: tuple[str, int] | None = None
-    # When nothing was misplaced last.
-    calm_at: float = float("-inf")
-
-
-@dataclass(slots=True)
-class _State:
-    world: World = field(default_factory=World)
-    view: View = field(default_factory=lambda: View(PlacementIndex([]), [], {}))
-    machine: Machine = field(default_factory=Machine)
-    listed: dict[str, _Listed] = field(default_factory=dict)
-    followed: dict[str, _Followed] = field(default_factory=dict)
-    undoing: dict[str, str] = field(default_factory=dict)
-    is_synced: bool = False
-    machine_at: float = float("-inf")
-
-
 class Reconciler:
     """See the module; used by one thread only."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._state = _State()
+        self._state = State()
         self._finder = Finder(parts.host, parts.clock)
         self._undoing = Undoing()
         self._wanted: dict[str, Wanted] = {}
         # Filled by another thread.
         self._moved: deque[str] = deque()
+        self._news = News.NONE
         # Containers with processes that are left to the next look.
         self._unfinished: set[str] = set()
 
@@ -131,7 +100,7 @@ class Reconciler:
         self._read_machine()
         before = state.view
         state.listed = {
-            container_id: _Listed(pod, name)
+            container_id: Listed(pod, name)
             for pod in world.pods
             for name, container_id in pod.container_ids.items()
         }
@@ -177,6 +146,7 @@ class Reconciler:
         look = parts.due.take(parts.clock())
         if look is None:
             return False
+        before = self._said(look.container_id)
         begin, outcome = parts.cost(), Outcome.FAILED
         try:
             outcome = self._look(look)
@@ -188,7 +158,17 @@ class Reconciler:
         if look.container_id in self._unfinished:
             parts.due.changed((look.container_id,), parts.clock())
         self._unfinished.clear()
+        self._news = max(self._news, news_of(before, self._said(look.container_id)))
         return True
+
+    def take_news(self) -> News:
+        """Return what the steps since the last time have changed of `reports`."""
+        news, self._news = self._news, News.NONE
+        return news
+
+    def _said(self, container_id: str) -> tuple[ContainerReport | None, str | None]:
+        followed = self._state.followed.get(container_id)
+        return followed.report if followed else None, self._state.undoing.get(container_id)
 
     def moved(self, container_id: str) -> None:
         """Take the news that moves in a container have ended; from any thread."""
@@ -203,7 +183,8 @@ class Reconciler:
         parts, state = self._parts, self._state
         refs = {id_: each.ref for id_, each in state.followed.items() if each.ref}
         moved = {self._moved.popleft() for _ in range(len(self._moved))}
-        parts.due.changed(moved | parts.pulse.beat(refs), parts.clock())
+        parts.due.changed(moved, parts.clock())
+        parts.due.felt(parts.pulse.beat(refs), parts.clock())
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
         tiers = state.machine.tiers
@@ -243,17 +224,17 @@ class Reconciler:
             return
         followed = self._followed(look.container_id, listed, listed.assignment)
         followed.placed = None
-        subject = _subject(look.container_id, listed, listed.assignment)
+        subject = subject_of(look.container_id, listed, listed.assignment)
         followed.report = said.failed(subject, reason, text)
 
     # --- a container that follows a placement ---
 
-    def _followed(self, container_id: str, listed: _Listed, assignment: Assignment) -> _Followed:
+    def _followed(self, container_id: str, listed: Listed, assignment: Assignment) -> Followed:
         wanted = self._wanted_of(container_id, assignment)
         known = self._state.followed.get(container_id)
         if known is None:
-            report = said.not_yet(_subject(container_id, listed, assignment))
-            known = self._state.followed[container_id] = _Followed(Container(wanted), report)
+            report = said.not_yet(subject_of(container_id, listed, assignment))
+            known = self._state.followed[container_id] = Followed(Container(wanted), report)
         elif known.container.follow(wanted):
             self._parts.looker.mover.wake()
         return known
@@ -277,9 +258,9 @@ class Reconciler:
         self._wanted[placement.uid] = wanted
         return wanted
 
-    def _follow(self, container_id: str, listed: _Listed, assignment: Assignment) -> Outcome:
+    def _follow(self, container_id: str, listed: Listed, assignment: Assignment) -> Outcome:
         followed = self._followed(container_id, listed, assignment)
-        subject = _subject(container_id, listed, assignment)
+        subject = subject_of(container_id, listed, assignment)
         ref = followed.ref = self._finder.find(container_id, listed.pod)
         if ref is None or not is_populated(ref.path):
             absence = self._finder.absence(container_id, listed.pod, ref)
@@ -298,11 +279,13 @@ class Reconciler:
             progress=(p for p in mover.progress() if p.container == container_id),
             contended=followed.container.contention.message,
             was_placed=followed.placed == spec,
-            is_fresh=now - followed.calm_at <= _FRESH_S,
+            is_fresh=now - (followed.unsettled_at or now) <= _FRESH_S,
         )
         misplaced = any(rule.misplaced_bytes for rule in followed.report.rules)
         if seen.is_whole and not seen.unseen and not misplaced:
-            followed.calm_at = now
+            followed.unsettled_at = None
+        else:
+            followed.unsettled_at = followed.unsettled_at or now
         if not seen.is_whole:
             self._unfinished.add(container_id)
         state = followed.report.state
@@ -322,7 +305,7 @@ class Reconciler:
 
     # --- a container whose claim may have to end ---
 
-    def _end(self, claim: Claim, listed: _Listed | None) -> Outcome:
+    def _end(self, claim: Claim, listed: Listed | None) -> Outcome:
         refs = self._finder.refs(claim.container)
         standing = self._standing(claim, listed, refs)
         decision = self._undoing.decide(claim.container, standing, self._parts.clock())
@@ -334,9 +317,7 @@ class Reconciler:
             return Outcome.CHANGED  # ask again soon
         return Outcome.CHANGED if self._undo(claim, refs) else Outcome.FAILED
 
-    def _standing(
-        self, claim: Claim, listed: _Listed | None, refs: Iterable[CgroupRef]
-    ) -> Standing:
+    def _standing(self, claim: Claim, listed: Listed | None, refs: Iterable[CgroupRef]) -> Standing:
         world, uid = self._state.world, claim.placement[0]
         exists = uid in world.held_placements or any(p.uid == uid for p in world.placements)
         return Standing(
@@ -379,7 +360,7 @@ class Reconciler:
         reports = Reports(numa_nodes=state.machine.numa_nodes, tiers=state.machine.tiers)
         for container_id, assignment in state.view.assignments.items():
             listed = state.listed[container_id]
-            subject = _subject(container_id, listed, assignment)
+            subject = subject_of(container_id, listed, assignment)
             reports.put(subject, self._report_of(container_id, subject))
             for loser in assignment.losers:
                 lost = Subject(loser, listed.pod.ref, listed.name, container_id)
@@ -397,7 +378,3 @@ class Reconciler:
             return said.unsupported(subject, self._parts.unsupported)
         followed = self._state.followed.get(container_id)
         return followed.report if followed is not None else said.not_yet(subject)
-
-
-def _subject(container_id: str, listed: _Listed, assignment: Assignment) -> Subject:
-    return Subject(assignment.winner, listed.pod.ref, listed.name, container_id)

@@ -9,8 +9,8 @@ what was set on it since; a new one to have none.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from memplace.claims import DEFAULT, Change
 from memplace.kinds import Policy
@@ -21,23 +21,18 @@ __all__ = ["Remembered"]
 _Range = tuple[int, int, Policy]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Remembered:
     """Ranges with a policy of their own, ascending, not overlapping."""
 
-    ranges: list[_Range] = field(default_factory=list)
+    ranges: tuple[_Range, ...] = ()
 
-    @classmethod
-    def of(cls, regions: Iterable[Region]) -> Remembered:
-        """Remember what was read; regions in ascending order."""
-        return cls([(r.start, r.end, r.policy) for r in regions if r.own])
-
-    def note(self, changes: Iterable[Change]) -> None:
-        """Take up what was set."""
-        for change in changes:
-            before = [r for old in self.ranges for r in _outside(old, change.start, change.end)]
-            new = [] if change.policy == DEFAULT else [(change.start, change.end, change.policy)]
-            self.ranges = sorted([*before, *new], key=lambda item: item[0])
+    def note(self, changes: Iterable[Change]) -> Remembered:
+        """Return what is remembered once these were set, one after the other."""
+        ranges: Iterable[_Range] = self.ranges
+        for run in _runs(changes):
+            ranges = _noted(ranges, run)
+        return Remembered(tuple(ranges))
 
     def recall(self, regions: Iterable[Region]) -> tuple[Region, ...]:
         """Return regions with the policies they are taken to have."""
@@ -50,9 +45,28 @@ class Remembered:
         return replace(region, policy=self.ranges[at][2], own=True)
 
 
-def _outside(old: _Range, start: int, end: int) -> list[_Range]:
-    low, high, policy = old
-    if high <= start or end <= low:
-        return [old]
-    parts = [(low, start, policy), (end, high, policy)]
-    return [part for part in parts if part[0] < part[1]]
+def _runs(changes: Iterable[Change]) -> Iterator[list[Change]]:
+    # Changes come ascending, or as a few such lists: each takes one pass, not one per change.
+    run: list[Change] = []
+    for change in changes:
+        if run and change.start < run[-1].end:
+            yield run
+            run = []
+        run.append(change)
+    if run:
+        yield run
+
+
+def _noted(ranges: Iterable[_Range], run: Sequence[Change]) -> list[_Range]:
+    ends = [change.end for change in run]
+    new = [(c.start, c.end, c.policy) for c in run if c.policy != DEFAULT]
+    for low, high, policy in ranges:
+        at, first = bisect_right(ends, low), low
+        while at < len(run) and run[at].start < high:
+            if first < run[at].start:
+                new.append((first, run[at].start, policy))
+            first = run[at].end
+            at += 1
+        if first < high:
+            new.append((first, high, policy))
+    return sorted(new, key=lambda item: item[0])

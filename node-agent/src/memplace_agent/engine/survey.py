@@ -24,7 +24,7 @@ from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.procfs.audit import next_audit
 from memplace_agent.procfs.image import parse_image
-from memplace_agent.procfs.mapped import regions_of
+from memplace_agent.procfs.mapped import own_policies, regions_of
 from memplace_agent.procfs.process import Incomplete, ProcessView, Reader, Request
 from memplace_agent.procfs.query import Way
 from memplace_agent.procfs.vmas import EMPTY
@@ -46,7 +46,7 @@ class Survey:
         view: What was read; look at `incomplete` first.
         image: What fork() copies and exec() changes; 0 if it could not be read.
         name: What it is called.
-        regions: What it has mapped, with policies and without pages; ascending.
+        policies: Which policies it has, where the view does not tell; None where it does.
     """
 
     pid: int
@@ -54,7 +54,16 @@ class Survey:
     view: ProcessView
     image: int = 0
     name: ProcessName = field(default_factory=lambda: ProcessName("", ""))
-    regions: tuple[Region, ...] = ()
+    policies: Remembered | None = None
+
+    def regions(self) -> tuple[Region, ...]:
+        """Return what it has mapped, with policies and without pages; ascending.
+
+        They are made anew by each call, and by none if nothing is to be done: a process has
+        65,530 mappings, or many more. Who needs them twice keeps them, and not for long.
+        """
+        regions = regions_of(self.view)
+        return self.policies.recall(regions) if self.policies else regions
 
     @property
     def incomplete(self) -> Incomplete | None:
@@ -65,12 +74,14 @@ class Survey:
     def without_mappings(self) -> Survey:
         """The same, with nothing of the mappings but whether they change."""
         vmas = replace(EMPTY, layout=self.view.vmas.layout)
-        return replace(self, view=replace(self.view, vmas=vmas), regions=())
+        view = replace(self.view, vmas=vmas, numa=None)
+        return replace(self, view=view, policies=None)
 
     @property
     def is_partial(self) -> bool:
         """Whether mappings changed while their policies were read; those are missing."""
-        return len(self.regions) < len(self.view.vmas)
+        numa = self.view.numa
+        return numa is not None and any(start not in numa for start in self.view.vmas.starts)
 
     @property
     def process(self) -> Process:
@@ -128,7 +139,7 @@ class Surveyor:
         """Take up what was set in a process, where its mappings don't tell."""
         known = self._known.get(identity)
         if known is not None and known.policies is not None:
-            known.policies.note(changes)
+            known.policies = known.policies.note(changes)
 
     def keep(self, identities: Collection[int]) -> None:
         """Forget all processes but these."""
@@ -143,11 +154,10 @@ class Surveyor:
         if view.way is Way.POLICY:
             return survey
         if view.numa is not None:
-            known.policies = Remembered.of(survey.regions)
+            known.policies = Remembered(tuple(own_policies(view)))
             known.audit_at = next_audit(time.monotonic(), view.numa_took)
             return survey
-        policies = known.policies or Remembered()
-        return replace(survey, regions=policies.recall(survey.regions))
+        return replace(survey, policies=known.policies)
 
     # In a thread of the pool: works on nothing that others use.
     def _read(
@@ -174,7 +184,6 @@ class Surveyor:
             view=view,
             image=self._image(pid),
             name=self._name(pid, view),
-            regions=regions_of(view),
         )
 
     def _image(self, pid: int) -> int:

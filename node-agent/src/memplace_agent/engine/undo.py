@@ -120,13 +120,14 @@ class Undoer:
         if not survey.image:
             return _Result.LEFT, "a process can't be told from what it was before exec()"
         admitted = admit(claim, survey.process)
-        changes = View(admitted, survey.process).release(survey.regions)
+        regions = survey.regions()
+        changes = View(admitted, survey.process).release(regions)
         if not changes and survey.is_partial:
             return _Result.LEFT, "its mappings change all the time"
         if not changes:
             return _Result.NOTHING, ""
         self.store.put_for_undo(admitted)
-        report = self.hands.set(pinned, group, (), survey.regions, undo=changes)
+        report = self.hands.set(pinned, group, (), regions, undo=changes)
         if not report.complete:
             why = next((f"{error} {error.HELP}" for error in report.errors), "")
             # What failed before and is put off is not told again.
@@ -138,7 +139,7 @@ class Undoer:
     def _carries(self, claim: Claim, pinned: Pinned, group: str) -> bool:
         # Something else is mapped by now where policies were read: look once more.
         survey = self.hands.read(pinned, group, audit=True)
-        return bool(survey.incomplete or View(claim, survey.process).release(survey.regions))
+        return bool(survey.incomplete or View(claim, survey.process).release(survey.regions()))
 
 
 def _of_incomplete(survey: Survey) -> tuple[_Result, str]:

@@ -16,6 +16,7 @@ from memplace.api.v1alpha1 import AgentMode, NodeMemoryStatus
 from memplace.errors import FeatureUnavailable
 from memplace.reasons import Reason
 
+from memplace_agent.engine.known import News
 from memplace_agent.engine.reconcile import Reconciler
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 _LOOKS_PER_STEP = 64
 _STEP_S = 1.0
 _REPORT_S = 1.0
+# To put a report together takes a node with many containers longer than to look at one of them.
+_FIGURES_S = 10.0
 
 # A second agent waits that long before it asks for the ledger again.
 _ASK_AGAIN_S = 5.0
@@ -103,7 +106,7 @@ class Worker:
         self._world: World | None = None
         self._not_before = float("-inf")
         self._reported_at = float("-inf")
-        self._is_news = False
+        self._news = News.NONE
         self._retirement = _ACTIVE
         self._conditions: tuple[Condition, ...] = ()
 
@@ -128,7 +131,7 @@ class Worker:
         if not source.is_synced:
             return
         if is_new:
-            self._world, self._is_news = source.snapshot(), True
+            self._world, self._news = source.snapshot(), News.STATE
         try:
             self._do(is_new=is_new)
         finally:
@@ -156,7 +159,7 @@ class Worker:
             if not reconciler.step():
                 self._parts.metrics.last_success.set_to_current_time()
                 return
-            self._is_news = True
+            self._news = max(self._news, reconciler.take_news())
             if self._parts.source.changed.is_set():
                 return
 
@@ -180,7 +183,7 @@ class Worker:
             return None
         self._features = self._parts.features
         self._reconciler = self._parts.make_reconciler(self._store)
-        self._is_news = True
+        self._news = News.STATE
         return self._reconciler
 
     def _blocked(self, err: OSError) -> None:
@@ -190,7 +193,7 @@ class Worker:
         if str(self._features.error) != str(error):
             log.error("waiting for the ledger", extra={"error": str(error)})
         self._features = replace(self._parts.features, nr=None, error=error)
-        self._is_news = True
+        self._news = News.STATE
 
     # --- retirement ---
 
@@ -211,7 +214,7 @@ class Worker:
         if reconciler is None or self._store is None or now < self._not_before:
             return
         self._not_before = now + _UNDO_AGAIN_S
-        self._is_news = True
+        self._news = News.STATE
         whole, why = reconciler.undo_all()
         self._retirement = self._retired(self._store, whole=whole, why=why)
         if self._retirement.done:
@@ -246,9 +249,10 @@ class Worker:
 
     def _report(self) -> None:
         now = self._parts.clock()
-        if not self._is_news or now - self._reported_at < _REPORT_S:
+        pause = _REPORT_S if self._news is News.STATE else _FIGURES_S
+        if self._news is News.NONE or now - self._reported_at < pause:
             return
-        self._is_news, self._reported_at = False, now
+        self._news, self._reported_at = News.NONE, now
         reconciler, world = self._reconciler, self._world
         status = node_status(
             reconciler.reports if reconciler else Reports(),

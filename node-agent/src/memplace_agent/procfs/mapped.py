@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from memplace.kinds import Mode, Policy, RegionKind
@@ -15,7 +15,7 @@ from memplace_agent.procfs.numa_maps import NumaMapping
 from memplace_agent.procfs.process import ProcessView
 from memplace_agent.procfs.vmas import PolicySource, Vma, VmaClass
 
-__all__ = ["regions_of", "task_policy_of"]
+__all__ = ["own_policies", "regions_of", "task_policy_of"]
 
 _DELETED = " (deleted)"
 _DEFAULT = Policy(Mode.DEFAULT)
@@ -37,8 +37,10 @@ def regions_of(
     """
     templates = _Templates(view, wanted)
     numa, task, stacks, vmas = view.numa, task_policy_of(view), view.stacks, view.vmas
-    regions = []
-    for start, end, number in zip(vmas.starts, vmas.ends, vmas.class_of, strict=True):
+    regions, before = [], -1
+    for first, end, number in zip(vmas.starts, vmas.ends, vmas.class_of, strict=True):
+        # Where one ends and the next begins is one object, not two.
+        start, before = before if first == before else first, end
         like = templates[number, start in stacks]
         if like is None or (numa is not None and start not in numa):
             continue
@@ -50,6 +52,7 @@ def regions_of(
             name=like.name,
             path=like.path,
             policy=like.policy,
+            pages=like.pages,
             special=like.special,
             page_size=like.page_size,
             permissions=like.permissions,
@@ -57,6 +60,15 @@ def regions_of(
         )
         regions.append(_with_numa(region, numa[start], task) if numa is not None else region)
     return tuple(regions)
+
+
+def own_policies(view: ProcessView) -> Iterator[tuple[int, int, Policy]]:
+    """Yield ``(start, end, policy)`` of what `regions_of` shows as own where numa_maps was read."""
+    numa, task, vmas = view.numa or {}, task_policy_of(view), view.vmas
+    for start, end in zip(vmas.starts, vmas.ends, strict=True):
+        known = numa.get(start)
+        if known is not None and known.policy != task:
+            yield start, end, known.policy
 
 
 class _Templates(dict[tuple[int, bool], Region | None]):

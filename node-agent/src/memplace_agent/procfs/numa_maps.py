@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -34,6 +34,7 @@ _LINE = re.compile(
     rf"(?P<start>[0-9a-f]+) (?P<policy>{_POLICY.pattern})(?: (?P<rest>.*))?",
     re.ASCII | re.DOTALL,
 )
+_ADDRESS = re.compile(r"[0-9a-f]+", re.ASCII)
 _PAGES = re.compile(r"N(\d{1,4})=(\d{1,20})", re.ASCII)
 _PAGE_SIZE = re.compile(r"kernelpagesize_kB=(\d{1,20})", re.ASCII)
 _HOME = " home:"
@@ -80,8 +81,35 @@ def parse_numa_maps(text: str) -> tuple[NumaMapping, ...]:
 
     Source: proc_pid_numa_maps(5); linux ``fs/proc/task_mmu.c:show_numa_map()``.
     """
-    lines = text.removesuffix("\n").split("\n") if text else []
-    return tuple(_checked(line, number) for number, line in enumerate(lines, start=1))
+    alike: dict[str, NumaMapping] = {}
+    return tuple(_like(alike, line, number) for number, line in enumerate(_lines(text), start=1))
+
+
+def _lines(text: str) -> Iterator[str]:
+    # One at a time: there may be a million.
+    at, end = 0, len(text.removesuffix("\n"))
+    while at <= end and text:
+        stop = text.find("\n", at, end)
+        stop = end if stop < 0 else stop
+        yield text[at:stop]
+        at = stop + 1
+
+
+def _like(alike: dict[str, NumaMapping], line: str, number: int) -> NumaMapping:
+    # Lines that differ in their address only share all else.
+    address, _, rest = line.partition(" ")
+    like = alike.get(rest)
+    if like is None or not _ADDRESS.fullmatch(address):
+        like = alike[rest] = _checked(line, number)
+        return like
+    return NumaMapping(
+        start=int(address, 16),
+        policy=like.policy,
+        policy_is_whole=like.policy_is_whole,
+        page_size=like.page_size,
+        pages=like.pages,
+        huge=like.huge,
+    )
 
 
 def _checked(line: str, number: int) -> NumaMapping:

@@ -14,7 +14,7 @@ from array import array
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from memplace.residency import POINTS, Residency, Sample, Span, choose, estimate, more
+from memplace.residency import POINTS, Ranged, Residency, Sample, choose, estimate, more
 
 from memplace_agent.errors import (
     CallFailed,
@@ -40,7 +40,7 @@ PageNodes = Callable[[int, Sequence[int]], "array[int]"]
 
 def sample(
     pid: int,
-    spans: Sequence[Span],
+    spans: Sequence[Ranged],
     deadline: float,
     *,
     is_alive: Callable[[], bool],

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the reconciler keeps of each container, and what of it is news."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from memplace.api.v1alpha1 import ContainerReport
+from memplace.assignment import Assignment, PlacementIndex, View
+from memplace.pods import PodState
+
+from memplace_agent.containers.index import CgroupRef
+from memplace_agent.engine.look import Container
+from memplace_agent.node.machine import Machine
+from memplace_agent.report import Subject
+from memplace_agent.world import World
+
+__all__ = ["Followed", "Listed", "News", "State", "news_of", "subject_of"]
+
+
+@dataclass(slots=True)
+class Listed:
+    """A container that the API calls running."""
+
+    pod: PodState
+    name: str
+    assignment: Assignment | None = None
+
+
+@dataclass(slots=True)
+class Followed:
+    """A container that follows a placement, and what the last look made of it.
+
+    Attributes:
+        container: Its processes.
+        report: How it fares.
+        ref: Its cgroup; None while there is none.
+        placed: The spec, as uid and generation of its placement, that it was last called
+            Placed under.
+        unsettled_at: Since when something was misplaced, or not seen; None while all is in
+            place.
+    """
+
+    container: Container
+    report: ContainerReport
+    ref: CgroupRef | None = None
+    placed: tuple[str, int] | None = None
+    unsettled_at: float | None = None
+
+
+@dataclass(slots=True)
+class State:
+    """What a reconciler knows: what is wanted, what the node has, how all of it fares."""
+
+    world: World = field(default_factory=World)
+    view: View = field(default_factory=lambda: View(PlacementIndex([]), [], {}))
+    machine: Machine = field(default_factory=Machine)
+    listed: dict[str, Listed] = field(default_factory=dict)
+    followed: dict[str, Followed] = field(default_factory=dict)
+    undoing: dict[str, str] = field(default_factory=dict)
+    is_synced: bool = False
+    machine_at: float = float("-inf")
+
+
+class News(IntEnum):
+    """What has changed of the reports: nothing, only bytes, or how somebody fares."""
+
+    NONE = 0
+    FIGURES = 1
+    STATE = 2
+
+
+def news_of(
+    before: tuple[ContainerReport | None, str | None],
+    after: tuple[ContainerReport | None, str | None],
+) -> News:
+    """Compare what is said of a container, and of its undo, with what was said before."""
+    if before == after:
+        return News.NONE
+    then, now = before[0], after[0]
+    if then is None or now is None or before[1] != after[1]:
+        return News.STATE
+    is_same = (then.state, then.reason, then.message) == (now.state, now.reason, now.message)
+    return News.FIGURES if is_same else News.STATE
+
+
+def subject_of(container_id: str, listed: Listed, assignment: Assignment) -> Subject:
+    """Name a container under the placement it follows."""
+    return Subject(assignment.winner, listed.pod.ref, listed.name, container_id)

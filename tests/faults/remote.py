@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent in a process of its own, which can be killed, on a machine that lives on.
+
+The test's process keeps the machine of text files, as the kernel outlives an agent. Each agent
+is forked from it; its system calls come over a pipe, and one that has come is carried out
+whether or not its agent lives to hear of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from dataclasses import dataclass
+
+from memplace_agent.engine.pool import Pool
+
+from tests.unit.agent_pkg.conftest import Node
+
+_FORK = multiprocessing.get_context("fork")
+_PATIENCE_S = 120
+
+
+class Remote:
+    """The machine as an agent sees it: files are the real ones, calls go over the pipe."""
+
+    def __init__(self, machine, pipe):
+        self.host, self.version = machine.host, machine.version
+        self._pipe, self._lock = pipe, threading.Lock()
+
+    def _ask(self, name, *args):
+        with self._lock:
+            self._pipe.send((name, args))
+            answer, error = self._pipe.recv()
+        if error:
+            raise error
+        return answer
+
+    def pidfd_open(self, pid):
+        return os.open(self._ask("pidfd_file", pid), os.O_RDONLY)
+
+    def is_alive(self, pidfd):
+        return self._ask("is_alive", os.fstat(pidfd).st_ino)
+
+    def process_mbind(self, pidfd, *args):
+        return self._ask("process_mbind", os.fstat(pidfd).st_ino, *args)
+
+    def read_vmas(self, *args):
+        return self._ask("read_vmas", *args)
+
+    def page_nodes(self, *args):
+        return self._ask("page_nodes", *args)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """When an agent is killed: after a time, or at its n-th process_mbind(), and then either
+    before the call is carried out or before the agent hears of it."""
+
+    seconds: float = _PATIENCE_S
+    call: int = 0
+    before: bool = False
+
+
+class Seat:
+    """Where agents sit, one after the other."""
+
+    def __init__(self, machine):
+        self.machine = machine
+        self.calls = 0  # of the last agent
+
+    def agent(self, goal, kill=Kill()):
+        """Start an agent that works until `goal(node)` returns; tells whether it was killed."""
+        ours, theirs = _FORK.Pipe()
+        process = _FORK.Process(target=_be_agent, args=(self.machine, theirs, goal))
+        process.start()
+        theirs.close()
+        self.calls = 0
+        try:
+            finished = self._serve(ours, kill)
+        finally:
+            process.kill()
+            process.join()
+            ours.close()
+        assert finished or process.exitcode == -signal.SIGKILL, "the agent failed by itself"
+        return not finished
+
+    def _serve(self, pipe, kill):
+        until = time.monotonic() + kill.seconds
+        while pipe.poll(max(0.0, until - time.monotonic())):
+            try:
+                name, args = pipe.recv()
+            except EOFError:
+                return False
+            if name == "finished":
+                return True
+            if name == "process_mbind":
+                self.calls += 1
+            last = name == "process_mbind" and self.calls == kill.call
+            if last and kill.before:
+                return False
+            answer = self._answer(name, args)
+            if last:
+                return False
+            pipe.send(answer)
+        assert kill.seconds < _PATIENCE_S, "the agent hangs"
+        return False
+
+    def _answer(self, name, args):
+        try:
+            return getattr(self, f"_{name}")(*args), None
+        except OSError as err:
+            return None, err
+
+    def _pidfd_file(self, pid):
+        os.close(self.machine.pidfd_open(pid))
+        return self.machine.processes[pid].pidfd_file
+
+    @contextlib.contextmanager
+    def _pidfd(self, inode):
+        pidfd = os.open(self.machine.by_inode[inode][1].pidfd_file, os.O_RDONLY)
+        try:
+            yield pidfd
+        finally:
+            os.close(pidfd)
+
+    def _is_alive(self, inode):
+        with self._pidfd(inode) as pidfd:
+            return self.machine.is_alive(pidfd)
+
+    def _process_mbind(self, inode, *args):
+        with self._pidfd(inode) as pidfd:
+            return self.machine.process_mbind(pidfd, *args)
+
+    def _read_vmas(self, *args):
+        return self.machine.read_vmas(*args)
+
+    def _page_nodes(self, *args):
+        return self.machine.page_nodes(*args)
+
+
+def _be_agent(machine, pipe, goal):
+    goal(Node(None, Remote(machine, pipe), Pool()))
+    pipe.send(("finished", ()))
+    # The one at the other end kills; whatever Python does at its end is no part of an agent.
+    time.sleep(_PATIENCE_S)
