@@ -109,10 +109,10 @@ class Pulse:
 
 
 def _rounded(statm: bytes) -> bytes:
-    # The size as it is, what is resident to 1 MiB or 3 %, whichever is more.
+    # The size as it is, what is resident to 128 KiB or 1 to 2 %, whichever is more.
     size, resident = (*statm.split(b" ", 2)[:2], b"0", b"0")[:2]
     pages = int(resident)
-    return b"%s %d" % (size, pages >> max(8, pages.bit_length() - 5))
+    return b"%s %d" % (size, pages >> max(5, pages.bit_length() - 7))
 
 
 def _differs(before: _Felt, now: _Felt) -> bool:
