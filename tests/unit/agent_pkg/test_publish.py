@@ -10,9 +10,19 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
-from memplace.api.v1alpha1 import NodeMemoryStatus, NumaNodeStatus, PlacementReport
-from memplace_agent.cluster import lease, watch
+from memplace.api.v1alpha1 import (
+    ContainerReport,
+    ContainerState,
+    NodeBytes,
+    NodeMemoryStatus,
+    NumaNodeStatus,
+    PlacementReport,
+    PodReport,
+    RuleReport,
+)
+from memplace_agent.cluster import lease, publish, watch
 from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
 
@@ -67,6 +77,28 @@ def test_the_publisher_survives_an_odd_answer(odd: Callable[[Any], None]) -> Non
         # What an odd answer with status 200 did is not known, but it is no reason to repeat it.
         eventually(lambda: publisher._written is STATUS)
         assert thread.is_alive()
+
+
+def measured(size: int) -> NodeMemoryStatus:
+    rules = (RuleReport(name="heap", regions=1, bytes=size, numa_nodes=(NodeBytes(1, size),)),)
+    container = ContainerReport(name="c", state=ContainerState.PLACED, rules=rules)
+    pod = PodReport(uid="p", name="p", containers=(container,))
+    report = PlacementReport(uid="u", namespace="ns", name="mp", pods=(pod,))
+    return msgspec.structs.replace(STATUS, placements=(report,))
+
+
+def test_a_beat_writes_no_figures_that_are_not_worth_a_write(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(publish, "HEARTBEAT_S", 0.1)
+    answer: Callable[[Request, Any], None] = lambda _request, file: reply(file, {})  # noqa: E731
+    with serving(answer) as api, publishing(api, beats=True) as (publisher, _):
+        publisher.publish(measured(64 << 20))
+        eventually(lambda: len(statuses(api)) == 1)
+        publisher.publish(measured((64 << 20) + 4096))
+        eventually(lambda: len(statuses(api)) >= 3)
+        first, *beats = (status["placements"] for status in statuses(api))
+    assert all(placements == first for placements in beats)
 
 
 def test_the_first_report_creates_the_object() -> None:

@@ -81,9 +81,12 @@ class Publisher:
         since = time.monotonic() - self._written_at
         if status is None:
             return
-        beat = since >= HEARTBEAT_S and self._beats()
-        if not beat and not is_due(self._written, status, since):
-            return
+        if not is_due(self._written, status, since):
+            if since < HEARTBEAT_S or not self._beats():
+                return
+            # A beat says that the agent lives. Figures that are not worth a write would make
+            # the operator write, too.
+            status = self._written or status
         self._write(status)
         self._written, self._written_at = status, time.monotonic()
         if self._failures:
