@@ -16,10 +16,10 @@ from .conftest import Build
 _TIMEOUT_S = 900.0
 
 
-def _node(node: int, size: str, cpu: str = "") -> list[str]:
+def _node(node: int, mib: int, cpu: str = "") -> list[str]:
     """A node with memory; CPU "0" or "0-1", if it has any."""
     return [
-        *("-object", f"memory-backend-memfd,id=m{node},size={size}"),
+        *("-object", f"memory-backend-memfd,id=m{node},size={mib}M"),
         *("-numa", f"node,nodeid={node},memdev=m{node}" + (f",cpus={cpu}" if cpu else "")),
     ]
 
@@ -30,38 +30,54 @@ def _machine(memory: str, *args: str) -> Machine:
     return Machine(args=(*common, *args), machine="q35", append=append, timeout_s=_TIMEOUT_S)
 
 
-def _dimm(node: int, size: str) -> list[str]:
+def _dimm(node: int, mib: int) -> list[str]:
     """Memory that is plugged in: all of it is onlined as ZONE_MOVABLE."""
     return [
-        *("-object", f"memory-backend-ram,id=d{node},size={size}"),
+        *("-object", f"memory-backend-ram,id=d{node},size={mib}M"),
         *("-device", f"pc-dimm,id=dimm{node},memdev=d{node},node={node}"),
     ]
 
 
-_FOUR_NODES = (
-    *(*_node(0, "512M", "0"), *_node(1, "256M", "1")),
-    *(*_node(2, "64M"), *_node(3, "192M")),
-)
-MACHINES = {
-    "one_node": _machine("512M", *_node(0, "512M", "0-1")),
-    "two_nodes": _machine("768M", *_node(0, "512M", "0-1"), *_node(1, "256M")),
-    # The third is small: full_node_no_escape fills it
-    "four_nodes": _machine("1024M", *_FOUR_NODES),
-    # For lists of nodes that are long; what is tested lies on the first four
-    "many_nodes": _machine(
-        "1472M", *_FOUR_NODES, *(arg for node in range(4, 32) for arg in _node(node, "16M"))
-    ),
-    # Node 1 has a processor and nothing else
-    "memoryless_node": _machine(
-        "1024M",
-        *(*_node(0, "512M", "0"), "-numa", "node,nodeid=1,cpus=1"),
-        *(*_node(2, "256M"), *_node(3, "256M")),
-    ),
-    "movable_node": _machine(
-        "512M,slots=1,maxmem=2G",
-        *(*_node(0, "512M", "0-1"), "-numa", "node,nodeid=1", *_dimm(1, "256M")),
-    ),
-}
+def _machines(large: int, medium: int, small: int, tiny: int) -> Mapping[str, Machine]:
+    """The machines by name, from the sizes of their nodes in MiB.
+
+    Args:
+        large: Of the node with the first processor.
+        medium: Of the others.
+        small: Of one that full_node_no_escape fills.
+        tiny: Of those that are there for lists of nodes that are long.
+    """
+    quarter = medium - small
+    four = (
+        *(*_node(0, large, "0"), *_node(1, medium, "1")),
+        *(*_node(2, small), *_node(3, quarter)),
+    )
+    in_four = large + medium + small + quarter
+    more = [arg for node in range(4, 32) for arg in _node(node, tiny)]
+    two = large + medium
+    return {
+        "one_node": _machine(f"{large}M", *_node(0, large, "0-1")),
+        "two_nodes": _machine(f"{two}M", *_node(0, large, "0-1"), *_node(1, medium)),
+        "four_nodes": _machine(f"{in_four}M", *four),
+        # What is tested lies on the first four
+        "many_nodes": _machine(f"{in_four + 28 * tiny}M", *four, *more),
+        # Node 1 has a processor and nothing else
+        "memoryless_node": _machine(
+            f"{two + medium}M",
+            *(*_node(0, large, "0"), "-numa", "node,nodeid=1,cpus=1"),
+            *(*_node(2, medium), *_node(3, medium)),
+        ),
+        "movable_node": _machine(
+            f"{large}M,slots=1,maxmem=4G",
+            *(*_node(0, large, "0-1"), "-numa", "node,nodeid=1", *_dimm(1, medium)),
+        ),
+    }
+
+
+MACHINES = _machines(large=512, medium=256, small=64, tiny=16)
+# KASAN keeps an eighth of the memory for itself, and what is freed for a while.
+_KASAN = "CONFIG_KASAN=y"
+_WITH_KASAN = _machines(large=1024, medium=512, small=96, tiny=32)
 
 # What cannot be shown on a kind of machine. Anything else that is skipped is a failure.
 _NOWHERE = {"vma.dax"}
@@ -125,10 +141,11 @@ def consoles(
 ) -> Iterator[Mapping[str, Future[str]]]:
     """What each machine printed; two of them run at a time, in the order above."""
     init = build_init("selftest_init", "selftest_init.c", shared=False)
+    machines = _WITH_KASAN if _KASAN in _config(kernel) else MACHINES
 
     def run(name: str) -> str:
         workdir = tmp_path_factory.mktemp(name)
-        text = boot(kernel, init, MACHINES[name], workdir, selftests)
+        text = boot(kernel, init, machines[name], workdir, selftests)
         (workdir / "console.txt").write_text(text)
         return text
 
@@ -154,10 +171,13 @@ def test_no_case_failed(console: str) -> None:
     assert failed == {}
 
 
+def _config(kernel: Path) -> list[str]:
+    return (kernel.parent / "config").read_text().splitlines()
+
+
 def _may_be_skipped(machine: str, kernel: Path) -> set[str]:
-    config = (kernel.parent / "config").read_text().splitlines()
     option, cases = _TOO_SLOW
-    slow = cases if option in config else set[str]()
+    slow = cases if option in _config(kernel) else set[str]()
     return _MAY_BE_SKIPPED | slow | _IN_PIECES.get(machine, set())
 
 
