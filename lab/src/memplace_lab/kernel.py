@@ -44,7 +44,8 @@ def image(base: str = "6.12", flavour: str = "") -> Path:
     """
     name = f"{base}-{flavour.replace('+', '-')}" if flavour else base
     inputs = [KERNEL / part for part in ("build", "lib", f"configs/lab-{base}.config")]
-    key = store.digest(*_SELFTESTS, *_VMA_TESTS, _changes(base), *inputs, *_options(flavour))
+    changes = "" if flavour == UNPATCHED else _changes(base)
+    key = store.digest(*_SELFTESTS, *_VMA_TESTS, changes, *inputs, *_options(flavour))
 
     def make(target: Path) -> None:
         work = store.CACHE / f"kernel-work-{name}"
