@@ -26,7 +26,8 @@
 #include "guest.h"
 
 #define TARGETS 4
-#define CALLERS 2
+/* Most of the time of a call is waiting for the other processor */
+#define CALLERS 8
 #define TELL_EVERY 10000
 #define MAX_ERRNO 4096
 #define COUNT(array) (sizeof(array) / sizeof(*(array)))
@@ -181,7 +182,7 @@ static void be_flipper(uint64_t seed)
 	random_state = seed;
 	for (;; shared->flips++) {
 		tell("callers", "cpuset.mems", callers_mems[below(COUNT(callers_mems))]);
-		usleep(1000);
+		usleep(500);
 	}
 }
 
@@ -192,10 +193,11 @@ static bool disturb(void)
 
 	tell(group->name, "cpuset.mems", group->mems[below(4)]);
 	read_files(shared->target[slot]);
-	if (!stayed_inside(slot))
-		return false;
-	usleep(20000);
-	if (!one_in(8))
+	for (int i = 0; i < TARGETS; i++)
+		if (!stayed_inside(i))
+			return false;
+	usleep(3000);
+	if (!one_in(4))
 		return true;
 	if (!end_target(slot))
 		return false;

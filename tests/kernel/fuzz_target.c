@@ -210,5 +210,6 @@ void be_target(uint64_t seed)
 			fork_one();
 		if (one_in(256))
 			execute_anew();
+		usleep(300); /* the processors are for the callers */
 	}
 }

@@ -19,7 +19,7 @@ from .conftest import Build
 
 CALLS = int(os.environ.get("MEMPLACE_FUZZ_CALLS", "20000"))
 SEED = int(os.environ.get("MEMPLACE_FUZZ_SEED", "1"))
-# 100 to 2,000 calls a second were seen under emulation, by how busy the machine was
+# 500 to 2,000 calls a second were seen under emulation, by how busy the machine was
 MACHINE = Machine(
     machine="q35",
     args=(
