@@ -24,7 +24,11 @@ _CONFIG_HASH = "kubernetes.io/config.hash"
 
 Life = Literal["Waiting", "Running", "Ended"]
 
-_CONTAINER_ID = re.compile(r"[a-z][a-z0-9.+-]*://([0-9a-f]{64})", re.ASCII)
+# Runtimes of today make ids of 64 hex digits; the API promises no form. Shorter than what `docker
+# ps` shows is no name to look for, and it has to be one name of a file.
+_CONTAINER_ID = re.compile(
+    r"[A-Za-z][A-Za-z0-9.+-]*://([0-9A-Za-z][0-9A-Za-z_.-]{11,127})", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class PodState:
     Attributes:
         ref: Who it is; ``ref.containers`` are the running ones, sidecars and ephemeral
             containers included.
-        container_ids: Per running container the runtime's id: 64 hex digits.
+        container_ids: Per running container the runtime's id, without its scheme.
         node: The Kubernetes node; empty before it is scheduled.
         life: Waiting before phase Running, Ended from the moment it is being deleted.
         started: When the kubelet took it; None before.
@@ -106,9 +110,9 @@ class _Pod(_Raw, frozen=True):
 
 
 def parse_container_id(text: str) -> str | None:
-    """Return the 64 hex digits of a pod status containerID such as ``containerd://…``.
+    """Return the id in a pod status's containerID such as ``containerd://…``, of any runtime.
 
-    None when it has another form: the agent looks for a directory of that name.
+    None when it can't be part of the name of a directory: the agent looks for that.
     """
     match = _CONTAINER_ID.fullmatch(text)
     return match[1] if match else None

@@ -47,11 +47,31 @@ def test_a_pod_is_its_running_containers() -> None:
     assert (pod.node, pod.life, pod.started) == ("a", "Running", started)
 
 
-@pytest.mark.parametrize("text", ["", A, f"containerd://{A[1:]}", f"containerd://{A}/..", "x://y"])
+@pytest.mark.parametrize(
+    "text",
+    ["", A, f"containerd://{A}/..", "x://y", "x://.." + A, f"x://{A}\n", "x://" + "a" * 129],
+)
 def test_a_container_that_nobody_can_find_is_none(text: str) -> None:
     assert parse_container_id(text) is None
     pod = parse_pod(a_pod(containerStatuses=[running("c", text)]))
     assert (pod.ref.containers, pod.container_ids) == ((), {})
+
+
+@pytest.mark.parametrize(
+    ("scheme", "id_"),
+    [
+        ("containerd", A),
+        ("cri-o", A),
+        ("docker", A),
+        ("next.example", A),
+        # mirantis/virtlet had UUIDs, automaticserver/lxe names
+        ("virtlet.cloud", "8f4a2c9e-5d4b-5f0e-9b1c-0123456789ab"),
+        ("lxe", "redis-0.cache_a1b2c3"),
+    ],
+)
+def test_every_runtimes_ids_are_taken(scheme: str, id_: str) -> None:
+    pod = parse_pod(a_pod(containerStatuses=[running("c", f"{scheme}://{id_}")]))
+    assert pod.container_ids == {"c": id_}
 
 
 @pytest.mark.parametrize("text", [A, f"containerd://{A}"])
