@@ -117,7 +117,7 @@ class Reason(StrEnum):
     STUCK = "Stuck", "A process does not let itself be looked at in time.", Trait.FAILURE
     CGROUP_NOT_FOUND = (
         "CgroupNotFound",
-        "The pod has no cgroup of its own where the agent looks.",
+        "No cgroup can be told to be the container's; the message says where was looked.",
         Trait.FAILURE,
     )
     FAILED = "Failed", "An error that has no reason of its own; the message has it.", Trait.FAILURE

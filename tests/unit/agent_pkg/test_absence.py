@@ -3,14 +3,10 @@
 
 import pytest
 from memplace.reasons import Reason
-from memplace_agent.containers.absence import (
-    Absences,
-    Sighting,
-    sandbox_pids,
-    sandbox_program,
-)
+from memplace_agent.containers.absence import Absences, Sighting
 from memplace_agent.containers.index import CgroupIndex, Hierarchy
 from memplace_agent.containers.members import read_members
+from memplace_agent.containers.sandbox import program_names, sandbox_pids, sandbox_program
 from memplace_agent.hostfs import HostFs
 
 APP, PAUSE, SECOND = ("c0ffee00" * 8, "a991ee00" * 8, "beef0000" * 8)
@@ -41,12 +37,17 @@ class Look:
         index = CgroupIndex(self.host.cgroup)
         index.refresh()
         ref = index.find(APP, UIDS)
-        pods = index.pod_directories(UIDS)
+        groups = index.pod_groups(UIDS)
+        pids = sandbox_pids(groups, index.walk.strays, app_ids)
+        if ref is not None and read_members(ref):
+            self.absences.seen(APP)
+            return None
         seen = Sighting(
             hierarchy=index.hierarchy,
-            has_processes=ref is not None and bool(read_members(ref)),
-            pod_has_cgroup=bool(pods),
-            sandbox=sandbox_program(self.host, sandbox_pids(pods, app_ids)),
+            pod_has_cgroup=bool(groups),
+            has_cgroups=any(group.containers for group in groups),
+            sandbox=sandbox_program(self.host, pids),
+            others=program_names(self.host, pids),
             runtime_class=runtime_class,
         )
         return self.absences.judge(APP, seen, now)
@@ -104,14 +105,46 @@ def test_a_virtual_machine_that_a_container_runs_is_the_users_own(look):
     assert look.reason(0, app_ids=(APP, SECOND)) is Reason.PENDING
 
 
-def test_an_unknown_sandbox_is_said_after_a_while(look):
-    look.group(f"{POD}/cri-containerd-{PAUSE}.scope", 100)
-    look.process(100, comm="pause")
-    assert [look.reason(now) for now in (0, 29, 30)] == [
-        Reason.PENDING,
-        Reason.PENDING,
-        Reason.SANDBOXED_RUNTIME,
-    ]
+# What is seen of the pod's other processes, and what that means once time has passed.
+@pytest.mark.parametrize(
+    ("pids", "comm", "expected"),
+    [
+        ([100], "vmm-next", Reason.SANDBOXED_RUNTIME),
+        # pause runs on the host's kernel, so would the container.
+        ([100], "pause", Reason.CGROUP_NOT_FOUND),
+        ([100], "conmon", Reason.CGROUP_NOT_FOUND),
+        # The pod runs, says the API, and nobody is here for it.
+        ([], "", Reason.SANDBOXED_RUNTIME),
+    ],
+)
+def test_an_unknown_sandbox_is_said_after_a_while(look, pids, comm, expected):
+    look.group(f"{POD}/cri-containerd-{PAUSE}.scope", *pids)
+    for pid in pids:
+        look.process(pid, comm=comm)
+    assert [look.reason(now) for now in (0, 29, 30)] == [Reason.PENDING, Reason.PENDING, expected]
+
+
+def test_a_class_of_runtimes_tells_when_nothing_else_does(look):
+    look.group(POD)
+    look.reason(0, runtime_class="kata-remote")
+    assert look.reason(30, runtime_class="kata-remote") is Reason.SANDBOXED_RUNTIME
+    assert look.reason(30) is Reason.CGROUP_NOT_FOUND
+
+
+def test_v2_without_the_memory_controller_is_said_after_a_while(look):
+    # Mounted beside v1, which has all controllers.
+    seen = Sighting(hierarchy=Hierarchy.UNIFIED, has_memory=False)
+    reasons = [look.absences.judge(APP, seen, now).reason for now in (0, 30)]
+    assert reasons == [Reason.PENDING, Reason.UNSUPPORTED_CGROUP]
+
+
+def test_the_machine_of_another_container_in_a_literal_name_is_the_users_own(look):
+    literal = "system.slice/containerd.service/kubepods-pod0f30.slice:cri-containerd:"
+    look.group(f"{literal}{PAUSE}", 99)
+    look.group(f"{literal}{SECOND}", 100)
+    look.process(99, comm="pause")
+    look.process(100, comm="qemu-system-x86")
+    assert look.reason(0, app_ids=(APP, SECOND)) is Reason.PENDING
 
 
 def test_a_pod_without_a_group_is_said_after_a_while(look):
@@ -138,8 +171,8 @@ def test_a_process_that_ends_while_it_is_asked_is_skipped(look):
 
 
 def test_only_those_kept_are_remembered():
-    absences, seen = Absences(), Sighting(hierarchy=Hierarchy.UNIFIED, has_processes=False)
+    absences, seen = Absences(), Sighting(hierarchy=Hierarchy.UNIFIED)
     absences.judge("a", seen, 0)
     absences.keep({"b"})
     absence = absences.judge("a", seen, 100)
-    assert absence is not None and absence.reason is Reason.PENDING
+    assert absence.reason is Reason.PENDING

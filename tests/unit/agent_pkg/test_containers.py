@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memplace_agent.containers import index as index_module
 from memplace_agent.containers import members
+from memplace_agent.containers import walk as walk_module
 from memplace_agent.containers.index import CgroupIndex, Hierarchy, read_hierarchy
 from memplace_agent.containers.members import is_below, is_populated, member_test, read_members
 from memplace_agent.errors import ProcessGone
@@ -146,9 +146,9 @@ def test_one_walk_serves_every_container(tmp_path, monkeypatch):
     for number in range(40):
         make(tmp_path, f"{POD}/cri-containerd-{number:064x}.scope/below/it")
     read = []
-    real = index_module._subdirectories
+    real = walk_module._names
     monkeypatch.setattr(
-        index_module, "_subdirectories", lambda path: (read.append(path), real(path))[1]
+        walk_module, "_names", lambda path, *rest: (read.append(path), real(path, *rest))[1]
     )
     index = indexed(tmp_path)
     for number in range(80):  # half of them are not there

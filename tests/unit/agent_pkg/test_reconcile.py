@@ -343,24 +343,6 @@ def test_page_cache_on_the_tier_is_room_and_pinned_pages_are_not_its_fault(node,
     assert (report.reason, "pinned" in report.message) == ("Failed", True)
 
 
-def test_a_node_with_cgroup_v1_is_said(started, kit):
-    import shutil
-
-    root = started.machine.host.cgroup
-    shutil.rmtree(root / "kubepods.slice")
-    for controller in ("cpuset", "memory"):
-        (root / controller).mkdir()
-    report = started.full(kit.placement())[ONE]
-    assert (report.state, report.reason) == ("Unsupported", "UnsupportedCgroup")
-
-
-def test_a_container_behind_a_kernel_of_its_own_is_said_after_a_while(node, kit):
-    node.machine.cgroup("f" * 64)  # the pod is there, the container is not
-    assert node.full(kit.placement())[ONE].state == "Pending"
-    report = node.run(60)[ONE]
-    assert (report.state, report.reason) == ("Unsupported", "SandboxedRuntime")
-
-
 def test_a_vast_reservation_costs_no_more_calls_than_its_memory(node, kit):
     node.machine.start(100, A, kit.anon(1 << 40, 14 << 40, pages={0: 16384}))
     report = node.full(kit.placement(), seconds=240)[ONE]

@@ -3,46 +3,36 @@
 
 For a while that is normal: its cgroup is being made. Then it is not, and waiting mends
 nothing: the node has cgroup v1, the runtime keeps the program in a virtual machine or behind
-a kernel of its own, or kubelet makes its cgroups where no pod can be told from another.
+a kernel of its own, or there is no cgroup that anything says is the container's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 from memplace.reasons import Reason
 
 from memplace_agent.containers.index import Hierarchy
-from memplace_agent.containers.members import read_pids
-from memplace_agent.containers.names import container_of
-from memplace_agent.errors import ProcessGone
-from memplace_agent.hostfs import HostFs, read_proc
 
-__all__ = ["Absence", "Absences", "Sighting", "sandbox_pids", "sandbox_program"]
+__all__ = ["Absence", "Absences", "Sighting"]
 
 # A runtime makes the cgroup within a second; kubelet writes the status after that.
 GRACE_S = 30.0
 
-# Bounds the look for a sandbox: its own processes come first in a cgroup.
-_MAX_PIDS = 64
+# What runs for the pods of runtimes that are no sandbox: k8s.io/kubernetes build/pause, and the
+# monitor of CRI-O.
+_NO_SANDBOX = frozenset({"pause", "conmon"})
 
-# The first letters of comm, which the kernel cuts at 15.
-_PROGRAMS = {
-    "runsc": "gVisor",
-    "qemu-": "a virtual machine (QEMU)",
-    "cloud-hyperviso": "a virtual machine (Cloud Hypervisor)",
-    "firecracker": "a virtual machine (Firecracker)",
-    "stratovirt": "a virtual machine (StratoVirt)",
-}
+_UNSEEN = (
+    "no process in the container's cgroup can be looked at: all end at once, or the agent does "
+    "not see them; it needs hostPID and the node's own /proc"
+)
 
-# Paths of mappings; vCPUs of KVM are mapped by whichever program runs the machine.
-_MAPPINGS = {
-    "/memfd:runsc-memory": "gVisor",
-    "/memfd:ch_ram": "a virtual machine (Cloud Hypervisor)",
-    "anon_inode:kvm-vcpu": "a virtual machine (KVM)",
-}
+_WITHOUT_V2 = (
+    "the node has no cgroup v2 for its containers ({}): boot it with "
+    "systemd.unified_cgroup_hierarchy=1, or without systemd with cgroup_no_v1=all"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +49,25 @@ class Sighting:
 
     Attributes:
         hierarchy: Of the node.
-        has_processes: Whether its cgroup, or one below, has any.
+        has_unseen: Whether somebody is in its cgroup, who could not be looked at.
+        has_memory: Whether v2 has the controller memory.
         pod_has_cgroup: Whether the pod has a cgroup.
+        has_cgroups: Whether the container, or the sandbox of its pod, has one.
         sandbox: What the pod's other processes are, of `sandbox_program`; "" for nothing known.
+        others: The names of the pod's other processes.
         runtime_class: The pod's runtimeClassName; "" for none.
+        where: What was looked for, and where, in words.
     """
 
     hierarchy: Hierarchy
-    has_processes: bool
+    has_unseen: bool = False
+    has_memory: bool = True
     pod_has_cgroup: bool = False
+    has_cgroups: bool = False
     sandbox: str = ""
+    others: frozenset[str] = frozenset()
     runtime_class: str = ""
+    where: str = "no cgroup of the pod"
 
 
 class Absences:
@@ -77,7 +75,7 @@ class Absences:
 
     Example:
         >>> absences = Absences()
-        >>> seen = Sighting(hierarchy=Hierarchy.UNIFIED, has_processes=False)
+        >>> seen = Sighting(hierarchy=Hierarchy.UNIFIED)
         >>> absences.judge("c0ffee", seen, now=0.0).reason
         <Reason.PENDING: 'Pending'>
         >>> absences.judge("c0ffee", seen, now=30.0).reason
@@ -88,19 +86,20 @@ class Absences:
         self._grace_s = grace_s
         self._since: dict[str, float] = {}
 
-    def judge(self, container_id: str, seen: Sighting, now: float) -> Absence | None:
-        """Return why a container has no process here; None when it has.
+    def judge(self, container_id: str, seen: Sighting, now: float) -> Absence:
+        """Return why a container has no process here.
 
         Args:
             container_id: Which.
             seen: What the look found.
             now: Seconds of a clock that only goes forward.
         """
-        if seen.has_processes:
-            self._since.pop(container_id, None)
-            return None
         since = self._since.setdefault(container_id, now)
         return _judge(seen, is_late=now - since >= self._grace_s)
+
+    def seen(self, container_id: str) -> None:
+        """Take the news that a container has processes: the time starts anew without."""
+        self._since.pop(container_id, None)
 
     def keep(self, container_ids: Collection[str]) -> None:
         """Forget all containers but these."""
@@ -109,79 +108,32 @@ class Absences:
 
 def _judge(seen: Sighting, *, is_late: bool) -> Absence:
     if seen.hierarchy is not Hierarchy.UNIFIED:
-        return Absence(
-            Reason.UNSUPPORTED_CGROUP,
-            f"the node uses cgroup {seen.hierarchy.value}: boot it with cgroup v2 "
-            "(systemd.unified_cgroup_hierarchy=1)",
-        )
-    if seen.sandbox:
+        text = _WITHOUT_V2.format(f"cgroup {seen.hierarchy.value}")
+        return Absence(Reason.UNSUPPORTED_CGROUP, text)
+    if seen.sandbox and not seen.has_unseen:
         return _sandboxed(seen, f"the pod runs in {seen.sandbox}")
     if not is_late:
         return Absence(Reason.PENDING, "the container has no process on this node yet")
-    if seen.pod_has_cgroup:
-        return _sandboxed(seen, "none of the container's processes is in its cgroup on this node")
-    return Absence(
-        Reason.CGROUP_NOT_FOUND,
-        "the pod has no cgroup of its own on this node: kubelet needs --cgroups-per-qos, and "
-        "the agent the whole tree of /sys/fs/cgroup",
+    if seen.has_unseen:
+        return Absence(Reason.FAILED, _UNSEEN)
+    if not seen.has_memory:
+        text = _WITHOUT_V2.format("v2 is mounted, but lacks the controller memory")
+        return Absence(Reason.UNSUPPORTED_CGROUP, text)
+    what = f"the container has no process: {seen.where}"
+    programs = sorted(seen.others)[:3]
+    if programs and not seen.others & _NO_SANDBOX:
+        return _sandboxed(seen, f"{what}, and for the pod runs {', '.join(programs)}")
+    if seen.runtime_class or (seen.has_cgroups and not programs):
+        return _sandboxed(seen, what)
+    help_ = (
+        ""
+        if seen.pod_has_cgroup
+        else ("; kubelet needs --cgroups-per-qos, and the agent the whole tree of /sys/fs/cgroup")
     )
+    return Absence(Reason.CGROUP_NOT_FOUND, what + help_)
 
 
 def _sandboxed(seen: Sighting, what: str) -> Absence:
     runtime = f" (runtimeClassName {seen.runtime_class})" if seen.runtime_class else ""
     text = f"{what}{runtime}: its memory can't be placed from outside"
     return Absence(Reason.SANDBOXED_RUNTIME, text)
-
-
-def sandbox_pids(pods: Iterable[Path], app_ids: Collection[str]) -> frozenset[int]:
-    """Return the processes of a pod that are in none of its containers' cgroups.
-
-    Those are what the runtime runs for the pod: pause, or what takes its place.
-
-    Args:
-        pods: The pod's cgroups, of `CgroupIndex.pod_directories`.
-        app_ids: Its containers, of the pod's status; a program in there that looks like a
-            sandbox is the user's own (KubeVirt's QEMU).
-    """
-    found: set[int] = set()
-    for pod in pods:
-        own = {container_of(path.name): path for path in _children(pod)}
-        apps = (read_pids(path) for id_, path in own.items() if id_ in app_ids)
-        found |= read_pids(pod).difference(*apps)
-    return frozenset(found)
-
-
-def sandbox_program(host: HostFs, pids: Iterable[int]) -> str:
-    """Return what sandbox some processes are, in words; "" when they are none that is known."""
-    for pid in sorted(pids)[:_MAX_PIDS]:
-        try:
-            found = _program(host.pid(pid))
-        except (ProcessGone, PermissionError):
-            continue
-        if found:
-            return found
-    return ""
-
-
-def _program(directory: Path) -> str:
-    comm = _read(directory / "comm")
-    by_name = (text for start, text in _PROGRAMS.items() if comm.startswith(start))
-    found = next(by_name, "")
-    if found:
-        return found
-    maps = _read(directory / "maps")
-    return next((text for path, text in _MAPPINGS.items() if path in maps), "")
-
-
-def _read(path: Path) -> str:
-    try:
-        return read_proc(path)
-    except ProcessGone:
-        return ""
-
-
-def _children(directory: Path) -> list[Path]:
-    try:
-        return [path for path in directory.iterdir() if path.is_dir()]
-    except OSError:
-        return []

@@ -3,76 +3,154 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 
 from memplace.pods import PodState
 
-from memplace_agent.containers.absence import (
-    Absence,
-    Absences,
-    Sighting,
-    sandbox_pids,
-    sandbox_program,
-)
-from memplace_agent.containers.index import CgroupIndex, CgroupRef
+from memplace_agent.containers.absence import Absence, Absences, Sighting
+from memplace_agent.containers.index import CgroupIndex, CgroupRef, has_memory
+from memplace_agent.containers.members import is_populated
+from memplace_agent.containers.place import find_place
+from memplace_agent.containers.sandbox import program_names, sandbox_pids, sandbox_program
+from memplace_agent.containers.walk import PodGroup
 from memplace_agent.hostfs import HostFs
 
 __all__ = ["Finder"]
 
-# Who is not there is looked for that often, however many there are.
+log = logging.getLogger(__name__)
+
+# Who is not there is looked for that often, however many there are; in a tree that is large,
+# as seldom as keeps walks at 1 % of a core.
 _WALK_AGAIN_S = 0.5
+_WALK_AGAIN_AT_LAST_S = 30.0
+_REST = 99.0
+
+_MAX_SHOWN = 240
 
 
 class Finder:
     """The index of a node's cgroups, read again when it may be old. For one thread."""
 
-    def __init__(self, host: HostFs, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        host: HostFs,
+        clock: Callable[[], float],
+        cost: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._host = host
         self._clock = clock
-        self._index = CgroupIndex(host.cgroup)
+        self._cost = cost
+        self._index: CgroupIndex | None = None
         self._absences = Absences()
-        self._walked_at = float("-inf")
+        self._walk_at = float("-inf")
 
     def find(self, container_id: str, pod: PodState) -> CgroupRef | None:
         """Return the cgroup of a container of a pod; None when there is none (yet)."""
-        ref = self._index.find(container_id, pod.cgroup_uids)
-        if ref is not None and ref.path.is_dir():
+        ref = self._tree.find(container_id, pod.cgroup_uids)
+        if ref is not None and ref.path.is_dir() and self._tree.is_near(ref):
             return ref
         self._walk()
-        return self._index.find(container_id, pod.cgroup_uids)
+        return self._tree.find(container_id, pod.cgroup_uids)
 
     def refs(self, container_id: str) -> tuple[CgroupRef, ...]:
         """Return the cgroups of a container whose pod may be gone from the API."""
         self._walk()
-        return self._index.refs(container_id)
+        return self._tree.refs(container_id)
 
-    def absence(self, container_id: str, pod: PodState, ref: CgroupRef | None) -> Absence:
+    @property
+    def is_whole(self) -> bool:
+        """Whether the last walk left nothing out: only then is gone what it did not find."""
+        return self._tree.walk.is_whole
+
+    def is_populated(self, refs: Iterable[CgroupRef]) -> bool | None:
+        """Return whether anybody is in any of a container's cgroups, of `refs`.
+
+        None when that is not known: the container may be where the walk did not come.
+        """
+        if any(is_populated(ref.path) for ref in refs):
+            return True
+        return False if self.is_whole else None
+
+    def seen(self, container_id: str) -> None:
+        """Take the news that a container has processes."""
+        self._absences.seen(container_id)
+
+    def absence(
+        self,
+        container_id: str,
+        pod: PodState,
+        ref: CgroupRef | None,
+        *,
+        has_unseen: bool = False,
+    ) -> Absence:
         """Say why a container that runs, says the API, has no process here.
 
         Args:
             container_id: Which.
             pod: Its pod.
             ref: Its cgroup, if that is there.
+            has_unseen: Somebody is in the cgroup, but could not be looked at.
         """
-        directories = self._index.pod_directories(pod.cgroup_uids)
-        pids = sandbox_pids(directories, tuple(pod.container_ids.values()))
+        self._walk()  # a better one may be there by now
+        tree = self._tree
+        groups = tree.pod_groups(pod.cgroup_uids)
+        pids = sandbox_pids(groups, tree.walk.strays, tuple(pod.container_ids.values()))
         sighting = Sighting(
-            hierarchy=self._index.hierarchy,
-            has_processes=False,
-            pod_has_cgroup=bool(directories),
-            sandbox=sandbox_program(self._host, pids) if ref is None else "",
+            hierarchy=tree.hierarchy,
+            has_unseen=has_unseen,
+            has_memory=has_memory(self._host.cgroup),
+            pod_has_cgroup=bool(groups),
+            has_cgroups=any(group.containers for group in groups),
+            sandbox=sandbox_program(self._host, pids),
+            others=program_names(self._host, pids),
             runtime_class=pod.runtime_class,
+            where=self._where(container_id, pod, ref, groups),
         )
-        absence = self._absences.judge(container_id, sighting, self._clock())
-        assert absence is not None  # it has no processes
-        return absence
+        return self._absences.judge(container_id, sighting, self._clock())
 
     def keep(self, container_ids: Collection[str]) -> None:
         """Forget all containers but these."""
         self._absences.keep(container_ids)
 
+    @property
+    def _tree(self) -> CgroupIndex:
+        if self._index is None:
+            place = find_place(self._host)
+            self._index = CgroupIndex(self._host.cgroup, place)
+            log.info("place in the tree of cgroups", extra={"way": place and "/".join(place.way)})
+        return self._index
+
     def _walk(self) -> None:
         now = self._clock()
-        if now - self._walked_at >= _WALK_AGAIN_S:
-            self._walked_at = now
-            self._index.refresh()
+        if now < self._walk_at:
+            return
+        begin = self._cost()
+        self._tree.refresh()
+        rest = max(_WALK_AGAIN_S, (self._cost() - begin) * _REST)
+        self._walk_at = now + min(rest, _WALK_AGAIN_AT_LAST_S)
+
+    def _where(
+        self, container_id: str, pod: PodState, ref: CgroupRef | None, groups: list[PodGroup]
+    ) -> str:
+        if ref is not None:
+            return f"nobody is in {self._shown(ref.path)}"
+        if groups:
+            names = sorted(name[:100] for group in groups for name in group.containers if name)
+            paths = " or ".join(self._shown(group.path) for group in groups[:2])
+            there = f"only {', '.join(names[:3])}" if names else "which is empty"
+            return f"no cgroup of {container_id} is in {paths}, {there}"
+        walk, root = self._tree.walk, self._host.cgroup
+        uids = " or ".join(sorted(pod.cgroup_uids))
+        text = f"none of {walk.looked_at} directories of {root} is named for pod {uids}"
+        stray = walk.strays.get(container_id)
+        if stray is not None:
+            text += f"; its id is at {self._shown(stray)}, which is in no pod's"
+        return text if walk.is_whole else f"{text}, and not all could be read"
+
+    def _shown(self, path: Path) -> str:
+        # A message has room for 1,024 characters; the end tells more than the beginning.
+        text = f"/{path.relative_to(self._host.cgroup)}"
+        return text if len(text) <= _MAX_SHOWN else f"…{text[-_MAX_SHOWN:]}"

@@ -13,7 +13,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from memplace_agent.containers.index import CgroupRef
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.hostfs import HostFs, read_proc
 
 __all__ = ["is_below", "is_populated", "member_test", "read_members", "read_pids"]

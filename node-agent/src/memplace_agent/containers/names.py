@@ -1,34 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the names of cgroups say: which pod, which container; pure.
+"""What the names of cgroups say: whose pod, whose container; pure.
+
+A name is read for what is unique in it, a pod's UID and a container's id, and not for what
+kubelet, a runtime or a driver put around them:
 
 ============================  ======================================================
 systemd driver, pod           [ROOT-]kubepods[-QOS]-podUID.slice, with _ for - in UID
 systemd driver, container     cri-containerd-ID.scope, crio-ID.scope, docker-ID.scope
-cgroupfs driver, pod          podUID somewhere below kubepods
-cgroupfs driver, container    ID, crio-ID
+cgroupfs driver               podUID, and in it ID
 kubelet systemd, runtime not  kubepods-…-podUID.slice:cri-containerd:ID, in one name
+CRI-O, escaped twice          kubepods.slice-…-kubepods_burstable_podUID.slice.slice
 ============================  ======================================================
 
 Sources: kubernetes ``pkg/kubelet/cm/cgroup_manager_linux.go`` and
 ``pod_container_manager_linux.go``; containerd ``internal/cri/server/helpers.go``; cri-o
-``internal/config/cgmgr``; kubernetes/kubernetes#106514 for the last line.
+``internal/config/cgmgr``; kubernetes/kubernetes#106514 and cri-o/cri-o#842 for the last two.
 """
 
 from __future__ import annotations
 
 import re
 
-__all__ = ["container_of", "container_with_pod_of", "normal_uid", "pod_of"]
+__all__ = ["container_with_pod_of", "id_of", "is_qos", "names_container", "normal_uid", "pod_of"]
 
-_UID = r"(?P<uid>[0-9A-Za-z]+(?:[-_][0-9A-Za-z]+)*)"
-_POD_SLICE = rf"(?:.+-)?kubepods(?:-burstable|-besteffort)?-pod{_UID}\.slice"
-_ID = r"(?P<id>[0-9a-f]{64})"
+# A UUID of the API server, the MD5 of a static pod's file: hex digits in up to five groups. A
+# name that only looks like it does no harm: nobody asks for its UID.
+_HEX = r"[0-9A-Fa-f]{4,32}(?:[-_][0-9A-Fa-f]{4,12}){0,4}"
+_POD = re.compile(rf"(?<![0-9A-Za-z])pod(?P<uid>{_HEX})(?=[.:]|$)", re.ASCII)
 
-_SLICE = re.compile(_POD_SLICE, re.ASCII)
-_PLAIN = re.compile(rf"pod{_UID}", re.ASCII)
-# Any prefix, so that a runtime nobody knew of is found; what counts is whose slice it is in.
-_CONTAINER = re.compile(rf"(?:(?P<prefix>[a-z][a-z0-9-]*)-)?{_ID}(?P<unit>\.scope)?", re.ASCII)
-_BOTH = re.compile(rf"{_POD_SLICE}:[a-z0-9-]+:{_ID}", re.ASCII)
+# The file of a static pod may name any UID; only kubelet's own directories are searched for it.
+_ANY = r"(?P<uid>[0-9A-Za-z]+(?:[-_][0-9A-Za-z]+)*)"
+_SLICE = re.compile(rf"(?:.+-)?kubepods(?:-burstable|-besteffort)?-pod{_ANY}\.slice", re.ASCII)
+_PLAIN = re.compile(rf"pod{_ANY}", re.ASCII)
+
+_QOS = re.compile(r"(?:.+-)?(?:burstable|besteffort)(?:\.slice)?", re.ASCII)
+
+# What all of today's runtimes make their ids of.
+_ID = re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{64}(?![0-9A-Za-z])", re.ASCII)
+
+# Directly before the id: the monitor of a container of CRI-O's, the machine of a pod of Kata's.
+_BESIDE = ("conmon-", "kata_", "kata-")
 
 
 def pod_of(name: str, *, below_kubepods: bool) -> str | None:
@@ -36,32 +47,54 @@ def pod_of(name: str, *, below_kubepods: bool) -> str | None:
 
     Args:
         name: Of the directory.
-        below_kubepods: Whether one above it is kubelet's for pods; the cgroupfs driver's
-            ``podUID`` means something only there.
+        below_kubepods: Whether one above it is kubelet's for pods; there, and in the slices of
+            the systemd driver, a UID may have any form.
     """
-    match = _SLICE.fullmatch(name) or (_PLAIN.fullmatch(name) if below_kubepods else None)
+    stem = name.split(":", 1)[0]
+    match = _POD.search(name) or _SLICE.fullmatch(stem)
+    if match is None and below_kubepods:
+        match = _PLAIN.fullmatch(name)
     return normal_uid(match["uid"]) if match else None
 
 
-def container_of(name: str) -> str | None:
-    """Return the id of the container whose cgroup has this name, 64 hex digits, or None.
+def container_with_pod_of(name: str) -> str | None:
+    """Return the container's part of the name of a pod's cgroup that is a container's as well.
 
-    CRI-O's monitor of a container has a cgroup beside it, ``crio-conmon-ID.scope``; a virtual
-    machine of Kata's may have one, ``kata_ID``: neither is the container.
+    The systemd form of a path, SLICE:RUNTIME:ID, taken literally by a runtime with the
+    cgroupfs driver. None for every other name.
     """
-    match = _CONTAINER.fullmatch(name)
-    if match is None or (match["prefix"] or "").endswith("conmon"):
-        return None
-    return match["id"]
+    slice_, colon, rest = name.partition(":")
+    return rest if colon and pod_of(slice_, below_kubepods=False) else None
 
 
-def container_with_pod_of(name: str) -> tuple[str, str] | None:
-    """Return (pod UID, container id) of a name that has both, or None.
+def names_container(name: str, container_id: str) -> bool:
+    """Return whether a cgroup with this name, in its pod's, is a container's.
 
-    The systemd form of a path, taken literally by a runtime with the cgroupfs driver.
+    The id has to be there whole, whatever is around it: ids that begin alike are different
+    ones. What a runtime runs beside a container, under the container's id, is not it.
+
+    Example:
+        >>> names_container("cri-containerd-c0ffee.scope", "c0ffee")
+        True
+        >>> names_container("crio-conmon-c0ffee.scope", "c0ffee")
+        False
     """
-    match = _BOTH.fullmatch(name)
-    return (normal_uid(match["uid"]), match["id"]) if match else None
+    if container_id not in name:
+        return False
+    whole = rf"(?<![0-9A-Za-z]){re.escape(container_id)}(?![0-9A-Za-z])"
+    match = re.search(whole, name)
+    return match is not None and not name[: match.start()].endswith(_BESIDE)
+
+
+def id_of(name: str) -> str | None:
+    """Return what looks like a container's id in a name: 64 hex digits; None without."""
+    match = _ID.search(name)
+    return match[0] if match else None
+
+
+def is_qos(name: str) -> bool:
+    """Return whether kubelet keeps the pods of one class of service in a cgroup of this name."""
+    return bool(_QOS.fullmatch(name))
 
 
 def normal_uid(uid: str) -> str:

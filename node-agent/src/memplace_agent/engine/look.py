@@ -119,6 +119,11 @@ class Seen:
     failed: bool
     is_whole: bool
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there was no process to say anything of."""
+        return self.is_whole and not self.outcomes and not self.unseen
+
 
 @dataclass(slots=True)
 class Looker:

@@ -21,6 +21,7 @@ from memplace.claims import Claim
 from memplace.errors import FeatureUnavailable, MemplaceError
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
+from memplace.pods import PodState
 from memplace.reasons import Reason
 
 from memplace_agent.containers.finder import Finder
@@ -263,11 +264,11 @@ class Reconciler:
         subject = subject_of(container_id, listed, assignment)
         ref = followed.ref = self._finder.find(container_id, listed.pod)
         if ref is None or not is_populated(ref.path):
-            absence = self._finder.absence(container_id, listed.pod, ref)
-            followed.report = said.absent(subject, absence)
-            followed.placed = None
-            return Outcome.CHANGED if absence.reason is Reason.PENDING else Outcome.QUIET
+            return self._absent(followed, subject, listed.pod)
         seen = self._parts.looker.look(followed.container, ref)
+        if seen.is_empty:
+            return self._absent(followed, subject, listed.pod, has_unseen=True)
+        self._finder.seen(container_id)
         spec = (assignment.winner.uid, assignment.winner.generation)
         now = self._parts.clock()
         mover = self._parts.looker.mover
@@ -295,6 +296,15 @@ class Reconciler:
         if state is ContainerState.MOVING:
             return Outcome.CHANGED
         return Outcome.FAILED if seen.failed else Outcome.QUIET
+
+    def _absent(
+        self, followed: Followed, subject: Subject, pod: PodState, *, has_unseen: bool = False
+    ) -> Outcome:
+        absence = self._finder.absence(
+            subject.container_id, pod, followed.ref, has_unseen=has_unseen
+        )
+        followed.report, followed.placed = said.absent(subject, absence), None
+        return Outcome.CHANGED if absence.reason is Reason.PENDING else Outcome.QUIET
 
     def _drop(self, container_id: str) -> None:
         followed = self._state.followed.pop(container_id)
@@ -326,10 +336,13 @@ class Reconciler:
             winner=None,
             is_understood=uid not in world.held_placements,
             pod_is_listed=listed is not None,
-            is_populated=any(is_populated(ref.path) for ref in refs),
+            is_populated=self._finder.is_populated(refs),
         )
 
-    def _undo(self, claim: Claim, refs: Iterable[CgroupRef]) -> bool:
+    def _undo(self, claim: Claim, refs: tuple[CgroupRef, ...]) -> bool:
+        if not refs and not self._finder.is_whole:
+            self._state.undoing[claim.container] = "the tree of cgroups could not be read whole"
+            return False
         undone = self._parts.undoer.undo(claim, refs)
         if undone.whole:
             self._state.undoing.pop(claim.container, None)

@@ -19,6 +19,7 @@ def absent(subject: Subject, absence: Absence) -> ContainerReport:
     states = {
         Reason.PENDING: ContainerState.PENDING,
         Reason.CGROUP_NOT_FOUND: ContainerState.FAILED,
+        Reason.FAILED: ContainerState.FAILED,
     }
     state = states.get(absence.reason, ContainerState.UNSUPPORTED)
     return _report(subject, state, absence.reason, absence.message)
