@@ -265,11 +265,20 @@ def _forms(
     if not process.image:
         raise ValueError("the image of the process is not known")
     view, relatives = View(claim, process), list(relatives)
-    others = [region for region in relatives if not view.carries(region)]
-    used = {form_class(r.policy) for r in regions if r.own and not view.carries(r)}
-    used |= {form_class(r.policy) for r in others if r.own}
+    mapped = (*regions, *relatives)
+    used = {form_class(r.policy) for r in mapped if r.own and not _is_ours(view, r)}
     elsewhere = [entry for region in relatives for entry in _elsewhere(view, region)]
     return view, Forms(footprint_of(claim, process), process.allowed, used, elsewhere)
+
+
+def _is_ours(view: View, region: Mapped) -> bool:
+    # The whole of it: the kernel joins a range of ours with one that the program gave the same.
+    at = region.start
+    for start, end, _ in view.parts(region):
+        if at < start:
+            return False
+        at = end
+    return at >= region.end
 
 
 def _elsewhere(view: View, region: Mapped) -> Iterator[Elsewhere]:

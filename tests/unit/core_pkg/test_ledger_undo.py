@@ -145,3 +145,13 @@ def test_undo_ends_when_no_node_of_what_was_there_may_be_used_any_more():
     recorded, (after,) = placed(seen(0, policy=CXL), policy=DEFAULT)
     narrow = ONE._replace(allowed=frozenset({0}))
     assert given_back(recorded.claim, [replace(after, own=False)], narrow) == []
+
+
+def test_what_the_kernel_joined_with_ours_stays_the_programs():
+    mine = seen(4, policy=LOCAL)
+    first, (over,) = placed(seen(0, policy=BIND0), policy=LOCAL)
+    joined = seen(0, size=8, policy=LOCAL)
+    assert (over.end, over.policy) == (mine.start, mine.policy)
+    second = record(first.claim, ONE, [Step(8 * PAGE, 12 * PAGE, LOCAL)], [joined, seen(8)])
+    given = View(second.claim, ONE).release([joined])
+    assert [(c.start, c.end, c.policy) for c in given] == [(0, 4 * PAGE, BIND0)]
