@@ -26,6 +26,7 @@ class View:
     def __init__(self, claim: Claim, process: Process) -> None:
         footprint = footprint_of(claim, process)
         self._now = process.allowed
+        self._defaults = frozenset(_shown_defaults(claim, process))
         self._default_is_ours = default_is_ours(claim, process)
         self._ours: dict[Policy, Ours] = {}
         for ours in footprint.ours:
@@ -49,8 +50,12 @@ class View:
 
     @property
     def default_is_ours(self) -> bool:
-        """Whether the default for mappings to come is memplace's: undo takes it away first."""
+        """Whether a default for mappings to come is memplace's: undo takes it away first."""
         return self._default_is_ours
+
+    def is_our_default(self, default: Policy | None) -> bool:
+        """Return whether a default that the process has for mappings to come is memplace's."""
+        return default in self._defaults
 
     def carries(self, region: Mapped) -> bool:
         """Return whether a mapping, or a part of it, carries a policy that memplace set."""
@@ -144,11 +149,15 @@ def footprint_of(claim: Claim, process: Process) -> Footprint:
 
 
 def default_is_ours(claim: Claim, process: Process) -> bool:
-    """Return whether the default of a process for mappings to come is ours."""
-    return process.future is not None and any(
-        rebind(ours.policy, ours.allowed, process.allowed) == process.future
-        for ours in claim.defaults
+    """Return whether one of the defaults of a process for mappings to come is ours."""
+    return any(
+        shown in (process.future, process.future_brk) for shown in _shown_defaults(claim, process)
     )
+
+
+def _shown_defaults(claim: Claim, process: Process) -> Iterator[Policy]:
+    # As the process would show them.
+    return (rebind(ours.policy, ours.allowed, process.allowed) for ours in claim.defaults)
 
 
 def _begins(whole: Policy, cut: Policy) -> bool:

@@ -59,12 +59,14 @@ class Process(NamedTuple):
         image: A number that fork() copies and exec() changes, 0 if it could not be read; all
             that is remembered hangs on it. See the agent's procfs/image.py.
         allowed: Mems_allowed_list of /proc/PID/status: its own cpuset, not its container's.
-        future: Its default for mappings to come, from Mpol_future of the same file, or None.
+        future: Its default for what mmap() will map, from Mpol_future of the same file, or None.
+        future_brk: Its default for what brk() will add to the heap, likewise.
     """
 
     image: int
     allowed: NodeSet
     future: Policy | None = None
+    future_brk: Policy | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,7 @@ __all__ = [
     "RuleResult",
     "Step",
     "plan",
+    "policy_of",
 ]
 
 _DEFAULT = Policy(Mode.DEFAULT)
@@ -227,7 +228,7 @@ def _wanted(
     wanted: dict[str, Policy] = {}
     problems: dict[str, Problem] = {}
     for rule in rules:
-        outcome = _policy(rule, tiers, allowed, known_tiers)
+        outcome = policy_of(rule, tiers, allowed, known_tiers)
         if isinstance(outcome, Policy):
             wanted[rule.name] = outcome
         else:
@@ -235,9 +236,10 @@ def _wanted(
     return wanted, problems
 
 
-def _policy(
+def policy_of(
     rule: Rule, tiers: Mapping[str, NodeSet], allowed: NodeSet, known_tiers: Collection[str]
 ) -> Policy | Problem:
+    """Return the policy that a rule means here, or why it can't be followed; see `plan`."""
     mode, names = rule.policy.mode, rule.policy.tiers
     if not mode.takes_nodes:
         return Policy(mode)

@@ -20,6 +20,7 @@ from memplace.api.v1alpha1 import (
     Rule,
     TierSpec,
 )
+from memplace.future import Implied, implied_future
 from memplace.kinds import Mode, RegionKind
 from memplace.matching import Matcher, ProcessName
 from memplace.regions import Region
@@ -166,6 +167,18 @@ def test_matching_and_validation_read_each_key_of_an_entry(key: str) -> None:
     assert means(wide, wide.type) and not means(narrow, wide.type)
     assert not covers(narrow, wide)
     assert covers(wide, narrow) is (key != "type")
+
+
+@pytest.mark.parametrize("key", NARROWED)
+def test_a_default_for_mappings_to_come_reads_each_key_of_an_entry(key: str) -> None:
+    wide = RegionEntry(RegionKind.ANONYMOUS)
+    narrow = msgspec.structs.replace(wide, **{key: NARROWED[key]})
+    given = implied_future([a_rule("a", narrow)]).mmap
+    # The kernel knows the least size of an mmap(), and nothing else.
+    assert isinstance(given, Implied) is (key == "min_size")
+    assert implied_future([a_rule("a", narrow), a_rule("b", wide)]).mmap == (
+        given if key != "type" else Implied(a_rule("b", wide))
+    )
 
 
 def means(entry: RegionEntry, kind: RegionKind) -> bool:
