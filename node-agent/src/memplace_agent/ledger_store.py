@@ -11,6 +11,9 @@ a crash leaves. Here is how that is kept:
   any, not everything is known to be undone: do not retire. An older agent that comes back
   does not overwrite them, and takes their policies for the program's own.
 - What a newer agent adds without changing the version is carried along unread.
+- Version 2 says of a claim that defaults for mappings to come were set: an agent that knows
+  version 1 only could not take them away, and what comes later would stay. Such claims are
+  written as version 2, all others as 1, which has the same form.
 - All of it ends with the boot, so files of another boot are removed.
 
 Example::
@@ -35,6 +38,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +51,8 @@ __all__ = ["VERSION", "AnotherAgent", "LedgerStore", "Unread"]
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
+_WITHOUT_DEFAULTS = 1
 
 _NAME = re.compile(
     r"(?P<container>[0-9a-zA-Z][0-9a-zA-Z_.-]{0,199})\.v(?P<version>\d{1,9})\.json", re.ASCII
@@ -86,6 +91,8 @@ class LedgerStore:
         self._directory = directory
         self._boot_id = boot_id
         self._claims: dict[str, Claim] = {}
+        # Of the files they are in; it never gets less.
+        self._versions: dict[str, int] = {}
         # Of files with members that this agent does not know: all of them.
         self._raw: dict[str, dict[str, Any]] = {}
         self._unwritten: set[str] = set()
@@ -141,11 +148,16 @@ class LedgerStore:
             OSError: It could not be written, for example ENOSPC. What was kept before is.
             ValueError: The id of its container can't be the name of a file.
         """
-        name = _file(claim.container)
+        before = self._versions.get(claim.container, _WITHOUT_DEFAULTS)
+        version = max(before, VERSION if claim.defaults else _WITHOUT_DEFAULTS)
+        name = _file(claim.container, version)
         if self._claims.get(claim.container) == claim and claim.container not in self._unwritten:
             return
-        record = _merged(_record(claim, self._boot_id), self._raw.get(claim.container))
+        record = _merged(_record(claim, version, self._boot_id), self._raw.get(claim.container))
         self._replace(name, msgspec.json.encode(record))
+        if version > before:
+            self._remove(_file(claim.container, before))
+        self._versions[claim.container] = version
         self._unwritten.discard(claim.container)
         self._claims[claim.container] = claim
 
@@ -174,7 +186,7 @@ class LedgerStore:
         self._claims.pop(container, None)
         self._raw.pop(container, None)
         self._unwritten.discard(container)
-        self._remove(_file(container))
+        self._remove(_file(container, self._versions.pop(container, _WITHOUT_DEFAULTS)))
 
     def read_unread(self, file: str) -> bytes:
         """Return what is in a file that was left alone, for an importer.
@@ -197,12 +209,13 @@ class LedgerStore:
             elif match and int(match["version"]) > VERSION:
                 self._leave(name, "Newer")
             elif name.endswith(".json"):
-                self._load_file(name, match["container"] if match else "")
+                version = int(match["version"]) if match else 0
+                self._load_file(name, match["container"] if match else "", version)
 
-    def _load_file(self, name: str, container: str) -> None:
+    def _load_file(self, name: str, container: str, version: int) -> None:
         try:
             raw = msgspec.json.decode(self._read(name))
-            if container and raw["version"] == VERSION and raw["boot"] != self._boot_id:
+            if container and raw["version"] == version and raw["boot"] != self._boot_id:
                 self._remove(name)
                 return
             claim = msgspec.convert(raw["claim"], Claim)
@@ -212,12 +225,25 @@ class LedgerStore:
         except (msgspec.DecodeError, LookupError, TypeError, RecursionError):
             self._leave(name, Reason.NOT_UNDERSTOOD)
             return
-        if raw["version"] != VERSION or claim.container != container:
+        if raw["version"] != version or version < 1 or claim.container != container:
             self._leave(name, Reason.NOT_UNDERSTOOD)
             return
-        self._claims[container] = claim
-        if raw != _record(claim, self._boot_id):
-            self._raw[container] = raw
+        self._take(claim, version, raw)
+
+    def _take(self, claim: Claim, version: int, raw: dict[str, Any]) -> None:
+        older = self._claims.get(claim.container)
+        self._claims[claim.container] = claim
+        self._versions[claim.container] = version
+        if raw != _record(claim, version, self._boot_id):
+            self._raw[claim.container] = raw
+        if older is not None:
+            # An agent ended between writing the newer file and removing this one. Or an older
+            # agent was here meanwhile: what it did in images that it alone knows is kept.
+            known = frozenset[int]().union(*(f.images for f in claim.footprints))
+            left = (replace(f, images=f.images - known) for f in older.footprints)
+            footprints = (*claim.footprints, *(f for f in left if f.images))
+            if self.put_for_undo(replace(claim, footprints=footprints)):
+                self._remove(_file(claim.container, _WITHOUT_DEFAULTS))
 
     def _leave(self, name: str, reason: str) -> None:
         log.error(
@@ -269,17 +295,17 @@ def _names(directory: int) -> list[str]:
         return sorted(entry.name for entry in entries)
 
 
-def _file(container: str) -> str:
-    name = f"{container}.v{VERSION}.json"
+def _file(container: str, version: int) -> str:
+    name = f"{container}.v{version}.json"
     if not _NAME.fullmatch(name):
         raise ValueError(f"not the id of a container: {container[:80]!r}")
     return name
 
 
-def _record(claim: Claim, boot_id: str) -> dict[str, Any]:
+def _record(claim: Claim, version: int, boot_id: str) -> dict[str, Any]:
     # As it is read back: lists, in one order.
     plain = msgspec.json.decode(msgspec.json.encode(claim, order="deterministic"))
-    return {"version": VERSION, "boot": boot_id, "claim": plain}
+    return {"version": version, "boot": boot_id, "claim": plain}
 
 
 def _merged(new: Any, old: Any) -> Any:

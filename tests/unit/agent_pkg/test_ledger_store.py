@@ -62,7 +62,7 @@ def opened(directory, boot=BOOT):
 
 
 def file_of(directory, container=A):
-    return directory / f"{container}.v1.json"
+    return directory / f"{container}.v2.json"
 
 
 def rewrite(path, change):
@@ -141,7 +141,7 @@ def test_nobody_else_may_read_addresses(directory):
 def test_a_second_agent_is_told_and_changes_nothing(directory):
     with opened(directory) as store:
         store.put(claim())
-        leftover = directory / f".{B}.v1.json.tmp"
+        leftover = directory / f".{B}.v2.json.tmp"
         leftover.touch()
         with pytest.raises(AnotherAgent) as refused:
             LedgerStore.open(directory, "another boot")
@@ -283,24 +283,87 @@ def test_one_odd_file_does_not_keep_the_agent_from_starting(directory):
     before = {p.name for p in directory.iterdir()}
     with opened(directory) as store:
         assert list(store) == [claim()]
-        assert {unread.file for unread in store.unread} == before - {"README", f"{A}.v1.json"}
+        assert {unread.file for unread in store.unread} == before - {"README", f"{A}.v2.json"}
         assert Unread("dangling.v1.json", "ELOOP") in store.unread
     assert {p.name for p in directory.iterdir()} == before
+
+
+def plain(**kwargs):
+    """Without a default for mappings to come."""
+    return replace(claim(**kwargs), defaults=())
+
+
+def names(directory):
+    return [path.name for path in sorted(directory.iterdir())]
+
+
+def test_only_a_claim_with_a_default_is_none_for_an_agent_that_knows_no_defaults(directory):
+    with opened(directory) as store:
+        store.put(plain())
+        assert names(directory) == [f"{A}.v1.json"]
+        store.put(claim())
+        assert names(directory) == [f"{A}.v2.json"]
+        # Mappings that were born under it may be there still.
+        store.put(plain(since=2.5))
+        assert names(directory) == [f"{A}.v2.json"]
+    with opened(directory) as store:
+        assert list(store) == [plain(since=2.5)]
+        store.put(plain(since=3.5))
+        assert names(directory) == [f"{A}.v2.json"]
+        store.drop(A)
+    assert not names(directory)
+
+
+def test_a_claim_of_an_older_agent_is_read_and_goes_on(directory):
+    with opened(directory) as store:
+        store.put(plain())
+    with opened(directory) as store:
+        assert list(store) == [plain()]
+        store.put(claim())
+        assert names(directory) == [f"{A}.v2.json"]
+    with opened(directory) as store:
+        assert list(store) == [claim()]
+
+
+def test_an_agent_that_ended_between_two_versions_of_a_file_leaves_the_newer_one(directory):
+    with opened(directory) as store:
+        store.put(plain())
+        old = (directory / f"{A}.v1.json").read_bytes()
+        store.put(claim(since=2.5))
+    (directory / f"{A}.v1.json").write_bytes(old)
+    with opened(directory) as store:
+        assert list(store) == [claim(since=2.5)] and not store.unread
+        assert names(directory) == [f"{A}.v2.json"]
+
+
+def test_what_an_older_agent_did_meanwhile_is_known_too(directory):
+    with opened(directory) as store:
+        store.put(plain(images=(7, 8)))
+        old = (directory / f"{A}.v1.json").read_bytes()
+        store.put(claim(images=(7,)))
+    (directory / f"{A}.v1.json").write_bytes(old)
+    with opened(directory) as store:
+        (found,) = store
+        assert found.defaults == claim().defaults
+        assert [f.images for f in found.footprints] == [{7}, {8}]
+        assert names(directory) == [f"{A}.v2.json"]
+    with opened(directory) as store:
+        assert list(store) == [found]
 
 
 def test_what_a_newer_agent_wrote_is_kept_and_named(directory):
     with opened(directory) as store:
         store.put(claim())
-    newer = directory / f"{A}.v2.json"
+    newer = directory / f"{A}.v3.json"
     file_of(directory).rename(newer)
-    newer.write_text('{"version": 2, "claims": "in another form"}')
+    newer.write_text('{"version": 3, "claims": "in another form"}')
     with opened(directory) as store:
         assert store.unread == (Unread(newer.name, "Newer"),)
         assert not list(store)
         store.put(claim())  # an older agent goes on with what it knows itself
         store.drop(A)
         assert store.unread
-    assert newer.read_text() == '{"version": 2, "claims": "in another form"}'
+    assert newer.read_text() == '{"version": 3, "claims": "in another form"}'
 
 
 def test_the_journal_of_the_first_agents_is_kept_and_named(directory):
@@ -389,7 +452,7 @@ for one in (claim(B), claim(since=2.5)):
 assert store.get(A) == claim() and store.get(B) is None
 assert store.put_for_undo(claim(since=2.5)) is False
 assert store.get(A) == claim(since=2.5)
-assert {p.name for p in directory.iterdir()} == {"filler", f"{A}.v1.json"}
+assert {p.name for p in directory.iterdir()} == {"filler", f"{A}.v2.json"}
 store.close()
 store = LedgerStore.open(directory, BOOT)
 assert list(store) == [claim()]
