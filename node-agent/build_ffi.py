@@ -34,6 +34,9 @@ STRUCTURES = """
         int32_t home_node;
         uint64_t maxnode;
         uint64_t nodes;
+        uint32_t future; /* from here on only with MPOL_MF_FUTURE */
+        uint32_t reserved;
+        uint64_t future_min;
     };
 
     /* All that mappings can have in common; the texts are offsets in the view's. */
@@ -94,7 +97,11 @@ HEADERS = """
 
 # struct mpol_args of include/uapi/linux/mempolicy.h has a name of our own: the headers of a
 # later libc may bring theirs.
-CHECKS = '_Static_assert(sizeof(struct memplace_mpol_args) == 24, "MPOL_ARGS_SIZE_VER0");'
+CHECKS = (
+    "_Static_assert(offsetof(struct memplace_mpol_args, future) == 24, "
+    '"MPOL_ARGS_SIZE_VER0");\n'
+    '_Static_assert(sizeof(struct memplace_mpol_args) == 40, "MPOL_ARGS_SIZE_VER1");\n'
+)
 
 ffibuilder = FFI()
 ffibuilder.cdef(

@@ -46,6 +46,9 @@ class RealMachine:
         self.calls += 1
         return sum(end - start for start, end in ranges)
 
+    def set_future(self, _pidfd, _policy, _future, _least):
+        self.calls += 1
+
     read_vmas = staticmethod(read_vmas)
     page_nodes = staticmethod(page_nodes)
 

@@ -48,6 +48,9 @@ class Remote:
     def process_mbind(self, pidfd, *args):
         return self._ask("process_mbind", os.fstat(pidfd).st_ino, *args)
 
+    def set_future(self, pidfd, *args):
+        return self._ask("set_future", os.fstat(pidfd).st_ino, *args)
+
     def read_vmas(self, *args):
         return self._ask("read_vmas", *args)
 
@@ -57,7 +60,7 @@ class Remote:
 
 @dataclass(frozen=True)
 class Kill:
-    """When an agent is killed: after a time, or at its n-th process_mbind(), and then either
+    """When an agent is killed: after a time, or at its n-th call on a process, and then either
     before the call is carried out or before the agent hears of it."""
 
     seconds: float = _PATIENCE_S
@@ -97,9 +100,9 @@ class Seat:
                 return False
             if name == "finished":
                 return True
-            if name == "process_mbind":
-                self.calls += 1
-            last = name == "process_mbind" and self.calls == kill.call
+            is_call = name in ("process_mbind", "set_future")
+            self.calls += is_call
+            last = is_call and self.calls == kill.call
             if last and kill.before:
                 return False
             answer = self._answer(name, args)
@@ -134,6 +137,10 @@ class Seat:
     def _process_mbind(self, inode, *args):
         with self._pidfd(inode) as pidfd:
             return self.machine.process_mbind(pidfd, *args)
+
+    def _set_future(self, inode, *args):
+        with self._pidfd(inode) as pidfd:
+            return self.machine.set_future(pidfd, *args)
 
     def _read_vmas(self, *args):
         return self.machine.read_vmas(*args)

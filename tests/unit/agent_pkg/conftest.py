@@ -26,7 +26,8 @@ from memplace_agent.settings import Settings
 from memplace_agent.syscalls.features import Features
 from memplace_agent.world import World
 
-from tests.unit.agent_pkg.machine import BIND, CXL, HEAP, MIB, Machine, Vma
+from tests.unit.agent_pkg.machine import BIND, CXL, HEAP, MIB, Machine
+from tests.unit.agent_pkg.vma import Vma
 
 FLAGS = 0xF7  # all that version 2 has
 
@@ -111,6 +112,7 @@ class Node:
         self.machine: Any = machine or Machine(root)
         self.clock = Clock()
         self.unsupported = None
+        self.future = 3
         self.way = Way.POLICY
         self.pool = pool or shared_pool()
         self.bandwidth = 1 << 45
@@ -139,7 +141,7 @@ class Node:
                 clock=self.clock,
                 cost=lambda: 0.0,
             ),
-            Features(473, machine.version, flags=FLAGS, error=self.unsupported),
+            Features(473, machine.version, FLAGS, self.future, error=self.unsupported),
             self.metrics,
             pool=self.pool,
         )

@@ -6,7 +6,6 @@ real."""
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import shutil
 from array import array
@@ -22,71 +21,22 @@ from memplace_agent.hostfs import HostFs
 from memplace_agent.procfs.numa_maps import format_policy
 from memplace_agent.procfs.query import ReadVmas, Way, read_vmas
 from memplace_agent.procfs.vmas import vmas_of
-from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_PRIVATE_ANON
+from memplace_agent.syscalls import (
+    MPOL_FUTURE_BRK,
+    MPOL_FUTURE_MMAP,
+    MPOL_MF_MOVE,
+    MPOL_MF_MOVE_ALL,
+    MPOL_MF_PRIVATE_ANON,
+)
 from memplace_agent.syscalls.views import Ended, RawClass, RawView
+
+from tests.unit.agent_pkg.vma import ORIGINS, PAGE, Vma
 
 MIB = 1 << 20
 HEAP, VDSO = 0x10000000, 0x7F0000000000
 CXL = Policy(Mode.PREFERRED_MANY, frozenset({1}))
 BIND = Policy(Mode.BIND, frozenset({0}))
 DEFAULT = Policy(Mode.DEFAULT)
-PAGE = 4096
-
-_ORIGINS = itertools.count()
-
-
-@dataclass(frozen=True)
-class Vma:
-    """One mapping; ``pages`` are 4 KiB pages per NUMA node, in that order from its begin;
-    ``stuck`` ones do not move. Parts of one mapping join again when they are alike."""
-
-    start: int
-    end: int
-    path: str = ""
-    perms: str = "rw-p"
-    inode: int = 0
-    policy: Policy | None = None
-    pages: dict[int, int] = field(default_factory=dict, hash=False)
-    stuck: bool = False
-    flags: str = ""
-    runs: tuple[tuple[int, int], ...] = ()  # node, or -1 for none, and how many pages
-    origin: int = field(default_factory=lambda: next(_ORIGINS), compare=False)
-
-    def __post_init__(self):
-        if not self.runs:
-            runs = [*self.pages.items()]
-            rest = (self.end - self.start) // PAGE - sum(self.pages.values())
-            runs += [(-1, rest)] if rest > 0 else []
-            object.__setattr__(self, "runs", tuple(runs))
-
-    def part(self, start, end):
-        first, last = (start - self.start) // PAGE, (end - self.start) // PAGE
-        return self.with_runs(_cut(self.runs, first, last), start=start, end=end)
-
-    def with_runs(self, runs, **changes):
-        pages = {}
-        for node, count in runs:
-            if node >= 0:
-                pages[node] = pages.get(node, 0) + count
-        return replace(self, runs=tuple(runs) or ((-1, 0),), pages=pages, **changes)
-
-    def node_at(self, address):
-        index = (address - self.start) // PAGE
-        for node, count in self.runs:
-            if index < count:
-                return node
-            index -= count
-        return -1
-
-
-def _cut(runs, first, last):
-    at, found = 0, []
-    for node, count in runs:
-        low, high = max(at, first), min(at + count, last)
-        if low < high:
-            found.append((node, high - low))
-        at += count
-    return found
 
 
 @dataclass(eq=False)
@@ -101,10 +51,14 @@ class Process:
     state: str = "S"
     threads: int = 1
     pidfd_file: str = ""
+    # By MPOL_FUTURE_*: the policy, and the smallest size.
+    future: dict[int, tuple[Policy, int]] = field(default_factory=dict)
+    borrows: bool = False  # the memory of its parent, as after vfork()
 
 
 class Machine:
-    """The files, and the calls on them. ``calls`` has every process_mbind()."""
+    """The files, and the calls on them. ``calls`` has every process_mbind() with ranges,
+    ``futures`` every one that is about mappings to come."""
 
     def __init__(self, root):
         self.root = root
@@ -118,7 +72,9 @@ class Machine:
         self.version = 2
         self.processes = {}
         self.calls = []
+        self.futures = []
         self.on_call = None
+        self.on_future = None
         self.on_read = None
         self.allowed = frozenset({0, 1})
         self.cut_policies = False
@@ -153,7 +109,7 @@ class Machine:
 
     def start(self, pid, container_id, *vmas, pod="uid_p", **kwargs):
         vdso = Vma(VDSO, VDSO + 0x2000, "[vdso]", "r-xp")
-        kwargs = {"image": next(_ORIGINS) + 1} | kwargs
+        kwargs = {"image": next(ORIGINS) + 1} | kwargs
         self._add(pid, Process([*vmas, vdso], **kwargs), self.cgroup(container_id, pod))
 
     def fork(self, pid, child, container_id, **kwargs):
@@ -162,7 +118,7 @@ class Machine:
         self._add(child, copy, self.cgroup(container_id))
 
     def _add(self, pid, process, cgroup):
-        process.pidfd_file = self.root / "pidfds" / f"{pid}-{next(_ORIGINS)}"
+        process.pidfd_file = self.root / "pidfds" / f"{pid}-{next(ORIGINS)}"
         process.pidfd_file.touch()
         self.by_inode[process.pidfd_file.stat().st_ino] = (pid, process)
         self.processes[pid] = process
@@ -181,11 +137,23 @@ class Machine:
             text = procs.read_text().splitlines(keepends=True)
             procs.write_text("".join(line for line in text if line != f"{pid}\n"))
 
-    def execute(self, pid, *vmas):
-        """The process runs another program: nothing of the old mappings is left."""
+    def execute(self, pid, *vmas, privileged=False):
+        """The process runs another program: nothing of the old mappings is left, and of the
+        default for those to come only if the program gains no privileges."""
         process = self.processes[pid]
-        process.vmas, process.image = list(vmas), next(_ORIGINS) + 1
+        process.vmas, process.image = list(vmas), next(ORIGINS) + 1
+        process.borrows = False
+        if privileged:
+            process.future = {}
         self.write(pid)
+
+    def born(self, pid, vma):
+        """The process maps private anonymous memory, or grows its heap."""
+        kind = MPOL_FUTURE_BRK if vma.path == "[heap]" else MPOL_FUTURE_MMAP
+        policy, least = self.processes[pid].future.get(kind, (None, 0))
+        given = policy if vma.end - vma.start >= least and "x" not in vma.perms else None
+        runs = [(min(given.nodes), n) for _, n in vma.runs] if given else vma.runs
+        self.map(pid, replace(vma, policy=given).with_runs(runs))
 
     def map(self, pid, vma):
         process = self.processes[pid]
@@ -225,6 +193,7 @@ class Machine:
             f"Threads:\t{process.threads}",
             f"Mems_allowed_list:\t{format_nodes(allowed)}",
         ]
+        lines += _future_lines(process.future)
         (directory / "status").write_text("\n".join([*lines, ""]))
         (directory / "maps").write_text("".join(map(_maps_line, process.vmas)))
         text = "".join(self._numa_line(v, process.task_policy) for v in process.vmas)
@@ -279,6 +248,21 @@ class Machine:
         self.write(pid)
         return done
 
+    def set_future(self, pidfd, policy, future, least):
+        if self.on_future:
+            self.on_future()
+        if not self.is_alive(pidfd):
+            raise ProcessGone(errno.ESRCH, "gone")
+        pid, process = self._of(pidfd)
+        if process.borrows:
+            raise TryAgain(errno.EBUSY, "it uses the memory of its parent")
+        self.futures.append((pid, policy, future, least))
+        kinds = [kind for kind in (MPOL_FUTURE_BRK, MPOL_FUTURE_MMAP) if future & kind]
+        others = {k: v for k, v in process.future.items() if k not in kinds}
+        set_ = {k: (policy, least if k == MPOL_FUTURE_MMAP else 0) for k in kinds}
+        process.future = others if policy == DEFAULT else others | set_
+        self.write(pid)
+
     def read_vmas(self, directory, way, deadline, limit):
         if self.on_read:
             self.on_read(directory)
@@ -302,6 +286,19 @@ class Machine:
             raise OSError(errno.ESRCH, "gone")
         vmas = self.processes[pid].vmas
         return array("i", [_node_at(vmas, address) for address in addresses])
+
+
+def _future_lines(future):
+    names = {MPOL_FUTURE_BRK: "brk", MPOL_FUTURE_MMAP: "mmap"}
+    shown = {
+        name: format_policy(future[kind][0]) + (f" min:{least}" if least else "") + " exec"
+        for kind, name in names.items()
+        for least in [future[kind][1] if kind in future else 0]
+        if kind in future
+    }
+    if len(shown) == 2 and shown["brk"] == shown["mmap"]:
+        return [f"Mpol_future:\t{shown['brk']}"]
+    return [f"Mpol_future_{name}:\t{text}" for name, text in shown.items()]
 
 
 def _plain(policy):

@@ -9,9 +9,12 @@ import os
 import pytest
 from memplace.calls import CUT_ALIGNMENT
 from memplace_agent import syscalls
+from memplace_agent._memplace_sys import ffi
 from memplace_agent.errors import CallFailed, ProcessGone, TryAgain
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, RunningKernel
 from memplace_agent.syscalls.features import probe
+
+from tests.unit.agent_pkg.machine import CXL, DEFAULT
 
 SIGNATURE = (errno.EINVAL, errno.E2BIG, errno.EINVAL, errno.EFAULT, errno.EBADF, 0)
 CAPABLE = "CapEff:\t0000000000880000\n"
@@ -25,7 +28,7 @@ def announced(machine):
         directory = machine.host.announcement
         directory.mkdir(parents=True, exist_ok=True)
         for name, number in (("nr", 900), ("version", version), ("args_size", 40)):
-            if number is not None:
+            if number is not None and not (directory / name).exists():
                 (directory / name).write_text(f"{number}\n")
         status = machine.host.proc / "self/status"
         status.parent.mkdir(parents=True)
@@ -56,6 +59,27 @@ def test_how_much_of_a_mapping_the_kernel_tells_is_read_with_the_number(
         machine.host.announcement.mkdir(parents=True)
         (machine.host.announcement / "procmap_query_size").write_text(text)
     assert announced(2).procmap_query_size == size
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"flags": "0xf7", "future": "0x3"}, True),
+        ({"flags": "0xf7", "future": "0x2"}, False),  # none of its own for brk()
+        ({"flags": "0xf7"}, False),  # version 1: one for both
+        ({"flags": "0x97", "future": "0x3"}, False),
+        ({"flags": "0xb7", "future": "0x3"}, False),  # execve() would drop it
+        ({"flags": "0xf7", "future": "0x3", "args_size": "24"}, False),
+        ({}, False),
+    ],
+)
+def test_defaults_for_mappings_to_come_are_used_where_the_kernel_announces_them(
+    announced, machine, files, expected
+):
+    machine.host.announcement.mkdir(parents=True)
+    for name, text in files.items():
+        (machine.host.announcement / name).write_text(f"{text}\n")
+    assert announced(2).keeps_defaults is expected
 
 
 @pytest.fixture
@@ -100,6 +124,40 @@ def test_esrch_of_a_dead_process_is_its_end(monkeypatch, kit):
     finally:
         os.waitpid(child, 0)
         os.close(pidfd)
+
+
+@pytest.mark.parametrize(
+    ("policy", "future", "least", "made"),
+    [
+        (CXL, 3, 1 << 20, (5, 0, 64, 2, 3, 0, 1 << 20, 40, 0x60)),
+        (CXL, 1, 0, (5, 0, 64, 2, 1, 0, 0, 40, 0x60)),
+        (DEFAULT, 3, 0, (0, 0, 0, 0, 3, 0, 0, 40, 0x20)),
+    ],
+)
+def test_a_default_is_set_without_ranges(monkeypatch, pidfd, policy, future, least, made):
+    seen = []
+
+    def call(nr, fd, vec, vlen, args, usize, flags):
+        mask = ffi.cast("uint64_t *", args.nodes)[0] if args.nodes else 0
+        assert (nr, fd, vec, vlen) == (900, pidfd, ffi.NULL, 0)
+        words = (args.mode, args.mode_flags, args.maxnode, mask)
+        seen.append((*words, args.future, args.reserved, args.future_min, usize, flags))
+        return 0
+
+    monkeypatch.setattr(syscalls, "raw_call", call)
+    RunningKernel(900, 2).set_future(pidfd, policy, future, least)
+    assert seen == [made]
+
+
+def test_a_child_that_uses_its_parents_memory_is_for_the_next_round(monkeypatch, pidfd, kit):
+    answer(monkeypatch, errno.EBUSY)
+    with pytest.raises(TryAgain):
+        RunningKernel(900, 2).set_future(pidfd, kit.CXL, 3, 0)
+
+
+def test_no_default_without_an_announced_number(pidfd, kit):
+    with pytest.raises(CallFailed):
+        RunningKernel(None).set_future(pidfd, kit.CXL, 3, 0)
 
 
 def moved_ranges(machine):

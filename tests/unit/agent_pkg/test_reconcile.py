@@ -117,11 +117,11 @@ def test_a_task_policy_is_not_turned_into_one_of_the_mapping(node, kit):
 
 
 def test_the_claim_is_on_disk_before_the_first_call(started, kit):
-    path = started.machine.host.journal / f"{A}.v1.json"
+    path = started.machine.host.journal / f"{A}.v2.json"
     seen = []
-    started.machine.on_call = lambda: seen.append(path.exists())
+    started.machine.on_call = started.machine.on_future = lambda: seen.append(path.exists())
     started.full(kit.placement())
-    assert seen and all(seen)
+    assert len(seen) > 1 and all(seen)
 
 
 @pytest.mark.parametrize("crash_at", [0, 1, 7])

@@ -53,7 +53,7 @@ def test_what_an_older_agent_set_is_kept_and_given_back_as_it_was(left, kit):
     assert [claim.container for claim in left.claims] == [A]
     assert left.full(kit.placement())[ONE].state == "Placed"
     assert left.machine.policies(100)["[heap]"] == kit.CXL
-    assert [path.name for path in left.machine.host.journal.iterdir()] == [f"{A}.v1.json"]
+    assert [path.name for path in left.machine.host.journal.iterdir()] == [f"{A}.v2.json"]
     left.full()
     assert left.machine.policies(100) == {
         "[heap]": kit.BIND,

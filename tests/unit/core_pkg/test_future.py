@@ -92,6 +92,11 @@ def test_the_smallest_size_is_kept_for_mmap_and_prevents_brk():
     assert implied(least, rule("small", entry("Heap"))) == implied(least)
 
 
+def test_what_only_a_part_may_be_smaller_than_is_no_smallest_size():
+    named = rule("r", entry("Anonymous", name="io"), entry("Anonymous", min_size="64Ki"))
+    assert implied(named)[1] == ("r", 64 << 10)
+
+
 def test_a_rule_that_asks_for_no_policy_needs_no_default():
     off = rule("off", entry("Heap"), mode=Mode.DEFAULT)
     assert implied(off, rule("r", entry("Heap"))) == [(Cause.NO_POLICY, "off")] * 2

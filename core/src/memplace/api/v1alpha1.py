@@ -298,6 +298,7 @@ class ContainerReport(_Status, frozen=True):
     container_id: str = msgspec.field(name="containerID", default="")
     reason: str = ""
     message: str = ""
+    new_memory: str = ""
     rules: tuple[RuleReport, ...] = ()
 
 

@@ -157,7 +157,7 @@ def _slim(pod: PodReport) -> PodReport:
 def _slim_container(container: ContainerReport) -> ContainerReport:
     cut = len(container.message) > _SHORT
     message = f"{container.message[: _SHORT - 1]}…" if cut else container.message
-    return msgspec.structs.replace(container, message=message, rules=())
+    return msgspec.structs.replace(container, message=message, new_memory="", rules=())
 
 
 def _has_allowed_counts(reports: Sequence[PlacementReport]) -> bool:

@@ -16,15 +16,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from memplace.calls import MAX_CALL_RANGES
-from memplace.kinds import Policy
+from memplace.kinds import Policy, RegionKind
 from memplace.reasons import Reason
 from memplace.setbacks import Setbacks
 
 from memplace_agent.engine.answers import Answer, answer_of
 from memplace_agent.errors import CallFailed, MissingCapability
-from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON, Kernel, PidFd
+from memplace_agent.syscalls import (
+    MPOL_FUTURE_BRK,
+    MPOL_FUTURE_MMAP,
+    MPOL_MF_PRIVATE_ANON,
+    Kernel,
+    PidFd,
+)
 
-__all__ = ["PolicyReport", "PolicySetter", "SetPolicy", "finished"]
+__all__ = ["FutureReport", "PolicyReport", "PolicySetter", "SetFuture", "SetPolicy", "finished"]
+
+_FUTURE = {RegionKind.BRK: MPOL_FUTURE_BRK, RegionKind.ANONYMOUS: MPOL_FUTURE_MMAP}
 
 # Errors that are told; all are counted, and the ranges behind them are done.
 _MOST_TOLD = 8
@@ -84,6 +92,41 @@ class PolicyReport:
         return not (self.put_off or self.left or self.failed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFuture:
+    """A default for mappings to come.
+
+    Attributes:
+        kinds: Of `memplace.future.BORN`: what it is for.
+        policy: What to set; the default policy takes the default away.
+        least: Bytes of the smallest mmap() that gets it; 0 is any.
+    """
+
+    kinds: frozenset[RegionKind]
+    policy: Policy
+    least: int = 0
+
+
+@dataclass(slots=True)
+class FutureReport:
+    """What came of it.
+
+    Attributes:
+        calls: How many calls were made.
+        busy: The process uses its parent's memory, or is in execve(): try again soon.
+        error: What failed; what came after it was not tried.
+    """
+
+    calls: int = 0
+    busy: bool = False
+    error: CallFailed | MissingCapability | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all is done."""
+        return not self.busy and self.error is None
+
+
 class PolicySetter:
     """Sets policies, and remembers the ranges that failed. For one thread."""
 
@@ -125,6 +168,38 @@ class PolicySetter:
         for index, group in enumerate(groups):
             if not self._group(pidfd, identity, group, report, now, check):
                 report.left += sum(map(len, groups[index + 1 :]))
+                break
+        return report
+
+    def set_future(
+        self,
+        pidfd: PidFd,
+        steps: Iterable[SetFuture],
+        *,
+        check: Callable[[], None] = lambda: None,
+    ) -> FutureReport:
+        """Set defaults for mappings to come of one process.
+
+        Args:
+            pidfd: The process.
+            steps: What to set.
+            check: Called before each call; what it raises ends the rest.
+
+        Raises:
+            ProcessGone: It ended.
+        """
+        report = FutureReport()
+        for step in steps:
+            check()
+            report.calls += 1
+            try:
+                mask = sum(_FUTURE[kind] for kind in step.kinds)
+                self._kernel.set_future(pidfd, step.policy, mask, step.least)
+            except (CallFailed, MissingCapability) as error:
+                if answer_of(error) is Answer.BUSY:
+                    report.busy = True
+                else:
+                    report.error = error
                 break
         return report
 

@@ -171,6 +171,7 @@ class Engine:
                 pulse=Pulse(host, system.clock, system.cost or self._cost),
                 metrics=self.metrics,
                 unsupported=self.features.error,
+                keeps_defaults=self.features.keeps_defaults,
                 clock=system.clock,
                 cost=system.cost or self._cost,
                 tick=self.tick,

@@ -15,7 +15,13 @@ from memplace.claims import Change
 from memplace.regions import Region
 
 from memplace_agent.containers.pinning import Pinned
-from memplace_agent.engine.apply import PolicyReport, PolicySetter, SetPolicy
+from memplace_agent.engine.apply import (
+    FutureReport,
+    PolicyReport,
+    PolicySetter,
+    SetFuture,
+    SetPolicy,
+)
 from memplace_agent.engine.measure import Measured, Sampler
 from memplace_agent.engine.pool import Pool, Turn
 from memplace_agent.engine.survey import Survey, Surveyor
@@ -90,6 +96,28 @@ class Hands:
         for error in report.errors:
             self.metrics.syscall_errors.labels("process_mbind", errno_name(error)).inc()
         self.surveyor.note(pinned.identity, [*undo, *changes])
+        return report
+
+    def set_future(self, pinned: Pinned, group: str, steps: Collection[SetFuture]) -> FutureReport:
+        """Set defaults for mappings to come, or take them away.
+
+        Raises:
+            ProcessGone: It ended.
+            Stuck: It did not let a call finish in time.
+        """
+
+        def set_them(turn: Turn) -> FutureReport:
+            return self.setter.set_future(PidFd(turn.pidfd), steps, check=turn.check)
+
+        report = self.pool.run(
+            set_them,
+            target=pinned.identity,
+            group=group,
+            deadline_s=_DEADLINE_S,
+            pidfd=pinned.pidfd,
+        )
+        if report.error is not None:
+            self.metrics.syscall_errors.labels("process_mbind", errno_name(report.error)).inc()
         return report
 
     def _apply(self, identity: int, steps: Sequence[SetPolicy], turn: Turn) -> PolicyReport:

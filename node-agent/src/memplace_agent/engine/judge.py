@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
+from memplace.future import Future
 from memplace.pacing import WaitReason
 from memplace.policy import RuleResult
 from memplace.reasons import Reason
@@ -24,6 +25,7 @@ from memplace.results import (
 
 from memplace_agent.engine.orders import Progress
 from memplace_agent.engine.placer import Outcome, Problem
+from memplace_agent.engine.to_come import sentence
 from memplace_agent.procfs.process import Incomplete
 from memplace_agent.procfs.process import Reason as Why
 
@@ -87,6 +89,7 @@ def judge(
     contended: str = "",
     was_placed: bool = False,
     is_fresh: bool = False,
+    future: Future | None = None,
 ) -> ContainerReport:
     """Sum up the processes of a container.
 
@@ -100,6 +103,7 @@ def judge(
         was_placed: Whether the last report, under the same spec, called it Placed.
         is_fresh: Whether all was in place a moment ago, so that what is not is new memory
             on its way, however much: that is no reason to call the placement unplaced.
+        future: What its rules imply for mappings to come; None where the kernel can't keep it.
     """
     results = merge_results(outcome.results for outcome in outcomes)
     moves = {each.rule: each for each in progress}
@@ -119,6 +123,7 @@ def judge(
         container_id=container_id,
         reason=verdict.reason,
         message=shorten(message),
+        new_memory=shorten(sentence(future, (outcome.no_default for outcome in outcomes))),
         rules=tuple(rule_report(result) for result in results),
     )
 

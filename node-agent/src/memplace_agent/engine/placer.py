@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Bring one process to what the rules want: all policies at once, pages later.
 
+The default for mappings to come is first, so that nothing falls between it and what is mapped.
 First the claim is on disk, then the calls are made, then the mappings are read again: what is
 said of a process is what was seen after the last call. Pages that are elsewhere are told to
 the caller, who has them moved.
@@ -13,22 +14,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
-from memplace.api.v1alpha1 import Placement
-from memplace.claims import Claim, Process
+from memplace.api.v1alpha1 import Placement, Rule
+from memplace.claims import DEFAULT, Claim, Process
 from memplace.errors import MemplaceError
+from memplace.future import Future
 from memplace.kinds import Policy
-from memplace.ledger import View, admit, claim_for, record
+from memplace.ledger import View, admit, claim_for, record, record_default
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
-from memplace.policy import Move, Plan, RuleResult, Step, plan
+from memplace.policy import Move, Plan, RuleResult, Step, plan, policy_of
+from memplace.policy import Problem as RuleProblem
 from memplace.reasons import Reason
 from memplace.regions import Region
 
 from memplace_agent.containers.pinning import Pinned
-from memplace_agent.engine.apply import PolicyReport
+from memplace_agent.engine.apply import PolicyReport, SetFuture
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.survey import Survey
+from memplace_agent.engine.to_come import NO_FORM, TOO_MANY_MAPPINGS, todo
 from memplace_agent.ledger_store import LedgerStore
 
 __all__ = ["Outcome", "Placer", "Problem", "Wanted"]
@@ -52,6 +56,7 @@ class Wanted:
         known_tiers: Names that are tiers somewhere.
         weights: Of WeightedInterleave, by NUMA node; None when not known.
         max_mappings: vm.max_map_count; 0 when not known.
+        future: What its rules imply for mappings to come; None where the kernel can't keep it.
     """
 
     placement: Placement
@@ -61,6 +66,7 @@ class Wanted:
     known_tiers: frozenset[str]
     weights: Mapping[int, int] | None = None
     max_mappings: int = 0
+    future: Future | None = None
 
     @property
     def group(self) -> str:
@@ -86,13 +92,14 @@ class Outcome:
         plan: What would be done next, and what the rules hold; None if it could not be read.
             `without_mappings`, it has what the rules hold and their problems.
         left: How many policies the plan would set or take away next.
-        is_done: The plan has nothing to do.
+        is_done: The plan has nothing to do, nor has the next look for mappings to come.
         moves: Of the plan, each with the policy that its range has.
         problems: What went wrong.
         changed: Whether a call was made.
         carried: How many ranges carry a policy of memplace's.
         own: Mappings with a policy that the program has set itself.
         error: The share of the bytes that may be on another node than said, with 95 %.
+        no_default: Why mappings to come do not have what is implied, for people, or empty.
     """
 
     identity: int
@@ -106,6 +113,7 @@ class Outcome:
     carried: int = 0
     own: OwnPolicies = field(default_factory=OwnPolicies)
     error: float = 0.0
+    no_default: str = ""
 
     @property
     def results(self) -> tuple[RuleResult, ...]:
@@ -167,6 +175,11 @@ class _Work:
     may_take: Callable[[Step], bool]
     problems: list[Problem] = field(default_factory=list)
     changed: bool = False
+    # About mappings to come: the default that was taken away, why there is none, and whether
+    # to try again.
+    had: Policy | None = None
+    no_default: str = ""
+    is_busy: bool = False
 
 
 class Placer:
@@ -201,7 +214,10 @@ class Placer:
         """
         work = _Work(pinned, wanted, relatives, may_take)
         seen = self._seen(survey, wanted)
-        seen = self._set(work, seen, self._plan(wanted, seen))
+        is_stale = self._set_default(work, seen)
+        before, seen = seen, self._set(work, seen, self._plan(wanted, seen))
+        if is_stale and seen is before:
+            seen = self._seen_again(work)
         if seen.survey.incomplete:
             return Outcome(identity=pinned.identity, survey=seen.survey, changed=True)
         status = seen.survey.view.status
@@ -220,14 +236,66 @@ class Placer:
             survey=again.survey,
             plan=planned,
             left=len(planned.policies) + len(planned.released),
-            is_done=planned.is_done,
+            is_done=planned.is_done and not work.is_busy,
             moves=tuple((move, _policy_at(move, seen)) for move in planned.moves),
             problems=tuple(work.problems),
             changed=work.changed,
             carried=len(seen.carried),
             own=OwnPolicies.of(r for r in seen.regions if r.own and not seen.ours(r)),
             error=measured.error,
+            no_default=work.no_default,
         )
+
+    def _set_default(self, work: _Work, seen: _Seen) -> bool:
+        # Returns whether a call was made: what was mapped before it is to be read again.
+        survey, wanted = seen.survey, work.wanted
+        status = survey.view.status
+        if wanted.future is None or status is None:
+            return False
+
+        def of_rule(rule: Rule) -> Policy | RuleProblem:
+            return policy_of(rule, wanted.tiers, status.allowed, wanted.known_tiers)
+
+        found = todo(wanted.future, of_rule, status, seen.view)
+        work.no_default = found.why_not
+        claim, steps = self._recorded(work, seen, found.steps)
+        if not steps:
+            return False
+        if any(step.policy == DEFAULT for step in steps):
+            work.had = survey.process.future or survey.process.future_brk
+        self._store.put(claim)
+        report = self._hands.set_future(work.pinned, wanted.group, steps)
+        work.is_busy = report.busy
+        if report.error is not None:
+            work.no_default = f"{report.error}"
+        work.changed = True
+        return True
+
+    def _recorded(
+        self, work: _Work, seen: _Seen, steps: Sequence[SetFuture]
+    ) -> tuple[Claim, list[SetFuture]]:
+        # What to write down before the calls, and the calls, in the form to be set.
+        survey, wanted = seen.survey, work.wanted
+        claim = admit(self._claim(wanted), survey.process)
+        ready: list[SetFuture] = []
+        for step in steps:
+            if step.policy == DEFAULT:
+                ready.append(step)
+                continue
+            if _is_near_limit(survey, wanted):
+                work.no_default = TOO_MANY_MAPPINGS
+                continue
+            relatives = chain.from_iterable(work.relatives)
+            claim, form = record_default(claim, survey.process, step.policy, seen.mapped, relatives)
+            if form is None:
+                work.no_default = NO_FORM
+            else:
+                ready.append(replace(step, policy=form))
+        return claim, ready
+
+    def _claim(self, wanted: Wanted) -> Claim:
+        new = self._new(wanted)
+        return replace(self._store.get(wanted.container_id) or new, placement=new.placement)
 
     def _seen(self, survey: Survey, wanted: Wanted) -> _Seen:
         claim = self._store.get(wanted.container_id)
@@ -273,12 +341,12 @@ class Placer:
             steps = ()
         if not steps and not released:
             return seen
-        claim = replace(
-            self._store.get(wanted.container_id) or self._new(wanted),
-            placement=self._new(wanted).placement,
-        )
         recorded = record(
-            claim, survey.process, steps, seen.mapped, chain.from_iterable(work.relatives)
+            self._claim(wanted),
+            survey.process,
+            steps,
+            seen.mapped,
+            chain.from_iterable(work.relatives),
         )
         work.problems += [
             Problem(Reason.NO_FORM, f"a region can't be given back later ({refused.reason})")
@@ -301,6 +369,10 @@ class Placer:
         survey = self._hands.read(work.pinned, work.wanted.group)
         if survey.incomplete:
             return _Seen(survey, View(self._new(work.wanted), _NOBODY))
+        if work.had is not None:
+            # A program that it executed just before has mappings that were born under it.
+            heir = survey.process._replace(future=work.had)
+            self._store.put(admit(self._claim(work.wanted), heir))
         return self._seen(survey, work.wanted)
 
 

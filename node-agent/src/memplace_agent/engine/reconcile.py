@@ -19,6 +19,7 @@ from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.assignment import Assignment, PlacementIndex, Target, View, delta
 from memplace.claims import Claim
 from memplace.errors import FeatureUnavailable, MemplaceError
+from memplace.future import implied_future
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
 from memplace.pods import PodState
@@ -56,7 +57,7 @@ _FRESH_S = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a reconciler works with."""
+    """What a reconciler works with; `keeps_defaults`: the kernel has MPOL_MF_FUTURE."""
 
     node_name: str
     host: HostFs
@@ -67,6 +68,7 @@ class Parts:
     pulse: Pulse
     metrics: Metrics
     unsupported: FeatureUnavailable | None
+    keeps_defaults: bool = False
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[], float] = time.perf_counter
     tick: Callable[[], None] = lambda: None
@@ -245,8 +247,9 @@ class Reconciler:
         known = self._wanted.get(placement.uid)
         if known is None or known.placement.spec != placement.spec:
             matcher = Matcher(placement.spec.rules)
+            future = implied_future(matcher.rules) if self._parts.keeps_defaults else None
         else:
-            matcher = known.matcher
+            matcher, future = known.matcher, known.future
         wanted = Wanted(
             placement=placement,
             matcher=matcher,
@@ -255,6 +258,7 @@ class Reconciler:
             known_tiers=machine.known_tiers,
             weights=machine.weights,
             max_mappings=machine.max_mappings,
+            future=future,
         )
         self._wanted[placement.uid] = wanted
         return wanted
@@ -281,6 +285,7 @@ class Reconciler:
             contended=followed.container.contention.message,
             was_placed=followed.placed == spec,
             is_fresh=now - (followed.unsettled_at or now) <= _FRESH_S,
+            future=followed.container.wanted.future,
         )
         misplaced = any(rule.misplaced_bytes for rule in followed.report.rules)
         if seen.is_whole and not seen.unseen and not misplaced:

@@ -88,8 +88,13 @@ class Survey:
         """What the ledger has to know of it."""
         status = self.view.status
         assert status is not None
-        default = status.future_mmap or status.future_brk
-        return Process(self.image, status.allowed, default.policy if default else None)
+        mmap, brk = status.future_mmap, status.future_brk
+        return Process(
+            self.image,
+            status.allowed,
+            future=mmap.whole_policy if mmap else None,
+            future_brk=brk.whole_policy if brk else None,
+        )
 
 
 @dataclass(slots=True)

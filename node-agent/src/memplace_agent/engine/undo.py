@@ -3,7 +3,8 @@
 
 A process may fork before its turn has come, and the child carries what its parent had at that
 moment. So it goes on in rounds, until a look at all who are new finds nothing to give back:
-then no parent had anything to pass on since the look before. The claim is dropped after that
+then no parent had anything to pass on since the look before. Of each process the default for
+mappings to come goes first, then what is mapped by then. The claim is dropped after that
 look and not earlier. A ledger that can't be written does not stop it: what is on disk knows
 of all that has to be given back.
 """
@@ -24,6 +25,7 @@ from memplace_agent.containers.members import member_test, read_members
 from memplace_agent.containers.pinning import Pinned, Pinner
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.survey import Survey
+from memplace_agent.engine.to_come import taken_away
 from memplace_agent.errors import ProcessGone
 from memplace_agent.ledger_store import LedgerStore
 
@@ -120,12 +122,18 @@ class Undoer:
         if not survey.image:
             return _Result.LEFT, "a process can't be told from what it was before exec()"
         admitted = admit(claim, survey.process)
+        before = survey
+        if View(admitted, survey.process).default_is_ours:
+            again, why = self._take_default_away(admitted, survey, pinned)
+            if again is None:
+                return _Result.LEFT, why
+            admitted, survey = self.store.get(container) or admitted, again
         regions = survey.regions()
         changes = View(admitted, survey.process).release(regions)
         if not changes and survey.is_partial:
             return _Result.LEFT, "its mappings change all the time"
         if not changes:
-            return _Result.NOTHING, ""
+            return _Result.NOTHING if survey is before else _Result.GIVEN_BACK, ""
         self.store.put_for_undo(admitted)
         report = self.hands.set(pinned, group, (), regions, undo=changes)
         if not report.complete:
@@ -135,6 +143,25 @@ class Undoer:
         if report.changed and self._carries(admitted, pinned, group):
             return _Result.LEFT, "it maps memory all the time"
         return _Result.GIVEN_BACK, ""
+
+    def _take_default_away(
+        self, claim: Claim, survey: Survey, pinned: Pinned
+    ) -> tuple[Survey | None, str]:
+        # Returns what is there afterwards, or what is in the way.
+        status, group = survey.view.status, claim.placement[1]
+        assert status is not None
+        self.store.put_for_undo(claim)
+        steps = taken_away(status, View(claim, survey.process))
+        report = self.hands.set_future(pinned, group, steps)
+        if not report.complete:
+            return None, f"{report.error} {report.error.HELP}" if report.error else ""
+        again = self.hands.read(pinned, group, audit=True)
+        if again.incomplete or not again.image:
+            return None, f"a process can't be read: {again.incomplete}"
+        # A program that it executed just before has mappings that were born under it.
+        had = survey.process.future or survey.process.future_brk
+        self.store.put_for_undo(admit(claim, again.process._replace(future=had)))
+        return again, ""
 
     def _carries(self, claim: Claim, pinned: Pinned, group: str) -> bool:
         # Something else is mapped by now where policies were read: look once more.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplace.errors import ParseError
 from memplace.kinds import Policy
@@ -31,6 +31,11 @@ class FutureDefault:
     home_node: int | None = None
     least: int = 0
     kept_across_exec: bool = False
+
+    @property
+    def whole_policy(self) -> Policy:
+        """The policy with its home node."""
+        return replace(self.policy, home_node=self.home_node)
 
 
 @dataclass(frozen=True, slots=True)

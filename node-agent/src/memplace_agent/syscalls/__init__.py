@@ -23,6 +23,11 @@ from memplace_agent.errors import ProcessGone, TryAgain, raise_errno
 
 __all__ = [
     "MPOL_ARGS_SIZE",
+    "MPOL_ARGS_SIZE_FUTURE",
+    "MPOL_FUTURE_BRK",
+    "MPOL_FUTURE_MMAP",
+    "MPOL_MF_FUTURE",
+    "MPOL_MF_FUTURE_EXEC",
     "MPOL_MF_MOVE",
     "MPOL_MF_MOVE_ALL",
     "MPOL_MF_PRIVATE_ANON",
@@ -39,8 +44,13 @@ Ranges = Sequence[tuple[int, int]]
 # linux include/uapi/linux/mempolicy.h
 MPOL_MF_MOVE = 1 << 1
 MPOL_MF_MOVE_ALL = 1 << 2
+MPOL_MF_FUTURE = 1 << 5
+MPOL_MF_FUTURE_EXEC = 1 << 6
 MPOL_MF_PRIVATE_ANON = 1 << 7
+MPOL_FUTURE_BRK = 1 << 0
+MPOL_FUTURE_MMAP = 1 << 1
 MPOL_ARGS_SIZE = 24
+MPOL_ARGS_SIZE_FUTURE = 40
 _MODES = {
     Mode.DEFAULT: 0,
     Mode.PREFERRED: 1,
@@ -68,6 +78,9 @@ class Kernel(Protocol):
 
     def process_mbind(self, pidfd: PidFd, ranges: Ranges, policy: Policy, flags: int) -> int:
         """Set a policy on ranges; returns the bytes of the ranges that were done."""
+
+    def set_future(self, pidfd: PidFd, policy: Policy, future: int, least: int) -> None:
+        """Set the default of mappings to come; the default policy takes it away."""
 
 
 def raw_call(nr: int, pidfd: int, vec: Any, vlen: int, args: Any, usize: int, flags: int) -> int:
@@ -129,14 +142,42 @@ class RunningKernel:
 
         Source: process_mbind(2) of memplace's kernel patches.
         """
-        if self.nr is None:
-            raise_errno(errno.ENOSYS, "process_mbind")
         vec = ffi.new("struct iovec[]", len(ranges))
         for entry, (start, end) in zip(vec, ranges, strict=True):
             entry.iov_base = ffi.cast("void *", start)
             entry.iov_len = end - start
         with _mpol_args(policy) as args:
-            done = raw_call(self.nr, pidfd, vec, len(ranges), args, MPOL_ARGS_SIZE, flags)
+            return self._call(pidfd, vec, len(ranges), args, MPOL_ARGS_SIZE, flags)
+
+    def set_future(self, pidfd: PidFd, policy: Policy, future: int, least: int) -> None:
+        """Set the default of private anonymous mappings that a process makes from now on.
+
+        Programs that it executes keep it, unless they gain privileges by that.
+
+        Args:
+            pidfd: The process.
+            policy: The policy; the default policy takes the default away.
+            future: MPOL_FUTURE_*: what brk() adds, what mmap() makes, or both.
+            least: Bytes of the smallest mmap() that gets it; 0 is any, and has to be for others.
+
+        Raises:
+            ProcessGone: ESRCH.
+            TryAgain: EBUSY, it uses the memory of its parent; ESRCH, but the process lives.
+            MissingCapability: EPERM, EACCES.
+            CallFailed: Another errno; ENOSYS without an announced number.
+
+        Source: process_mbind(2) of memplace's kernel patches.
+        """
+        is_set = policy.mode is not Mode.DEFAULT
+        flags = MPOL_MF_FUTURE | (MPOL_MF_FUTURE_EXEC if is_set else 0)
+        with _mpol_args(policy) as args:
+            args.future, args.future_min = future, least
+            self._call(pidfd, ffi.NULL, 0, args, MPOL_ARGS_SIZE_FUTURE, flags)
+
+    def _call(self, pidfd: PidFd, vec: Any, vlen: int, args: Any, usize: int, flags: int) -> int:
+        if self.nr is None:
+            raise_errno(errno.ENOSYS, "process_mbind")
+        done = raw_call(self.nr, pidfd, vec, vlen, args, usize, flags)
         if done == -errno.ESRCH and self.is_alive(pidfd):
             # A thread that does not lead the process executes a program: the old leader, which
             # the pidfd still names, has no memory any more. Or the new program has begun.

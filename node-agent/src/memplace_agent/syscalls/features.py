@@ -24,7 +24,17 @@ from memplace.reasons import Reason
 
 from memplace_agent._memplace_sys import ffi
 from memplace_agent.hostfs import HostFs
-from memplace_agent.syscalls import MPOL_ARGS_SIZE, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, raw_call
+from memplace_agent.syscalls import (
+    MPOL_ARGS_SIZE,
+    MPOL_ARGS_SIZE_FUTURE,
+    MPOL_FUTURE_BRK,
+    MPOL_FUTURE_MMAP,
+    MPOL_MF_FUTURE,
+    MPOL_MF_FUTURE_EXEC,
+    MPOL_MF_MOVE,
+    MPOL_MF_MOVE_ALL,
+    raw_call,
+)
 
 __all__ = ["Features", "RawCall", "missing_capabilities", "probe", "procmap_query_size"]
 
@@ -33,6 +43,8 @@ _CAPABILITIES = {"SYS_PTRACE": 19, "SYS_NICE": 23}
 
 # What all versions accept: MPOL_MF_MOVE and MPOL_MF_MOVE_ALL.
 _FLAGS_OF_VERSION_1 = MPOL_MF_MOVE | MPOL_MF_MOVE_ALL
+
+_EACH = MPOL_FUTURE_BRK | MPOL_FUTURE_MMAP
 
 RawCall = Callable[..., int]
 
@@ -45,7 +57,8 @@ class Features:
         nr: The number of process_mbind(); None unless everything is in order.
         version: Its version; 0 without a number.
         flags: The mask of MPOL_MF_* that it accepts; 0 without a number.
-        future: The mask of MPOL_FUTURE_* that it accepts; 0 without MPOL_MF_FUTURE.
+        future: The mask of MPOL_FUTURE_* that it accepts; 0 if defaults for mappings to come
+            can't be set, each for itself and to be kept by execve().
         error: What is in the way, None when nothing is.
         warning: What is not in the way, but makes others wait; empty when nothing does.
         procmap_query_size: Bytes of struct procmap_query that the kernel announces, 0 if it
@@ -59,6 +72,11 @@ class Features:
     error: FeatureUnavailable | None = None
     warning: str = ""
     procmap_query_size: int = 0
+
+    @property
+    def keeps_defaults(self) -> bool:
+        """Whether the kernel keeps a default for brk() and one for mmap()."""
+        return self.future & _EACH == _EACH
 
     @property
     def reason(self) -> Reason:
@@ -82,18 +100,21 @@ def probe(host: HostFs, call: RawCall = raw_call) -> Features:
         call: Makes the call; a test on a kernel without it gives another.
     """
     try:
-        nr, version = _announced(host.announcement)
+        nr, version, args_size = _announced(host.announcement)
         _check_signature(nr, call)
         missing = missing_capabilities((host.proc / "self/status").read_text())
         if missing:
             raise MissingCapability(f"the agent runs without {' and '.join(missing)}.")
     except FeatureUnavailable as err:
         return Features(None, error=err, procmap_query_size=procmap_query_size(host))
+    flags = _mask(host.announcement / "flags", _FLAGS_OF_VERSION_1)
+    to_come = MPOL_MF_FUTURE | MPOL_MF_FUTURE_EXEC
+    has_future = args_size >= MPOL_ARGS_SIZE_FUTURE and flags & to_come == to_come
     return Features(
         nr,
         version,
-        flags=_mask(host.announcement / "flags", _FLAGS_OF_VERSION_1),
-        future=_mask(host.announcement / "future", 0),
+        flags=flags,
+        future=_mask(host.announcement / "future", 0) if has_future else 0,
         warning=_cpu_limit(host.own_cgroup / "cpu.max"),
         procmap_query_size=procmap_query_size(host),
     )
@@ -133,7 +154,7 @@ def _cpu_limit(file: Path) -> str:
     )
 
 
-def _announced(directory: Path) -> tuple[int, int]:
+def _announced(directory: Path) -> tuple[int, int, int]:
     names = ("nr", "version", "args_size")
     try:
         numbers = {name: int((directory / name).read_text()) for name in names}
@@ -143,7 +164,7 @@ def _announced(directory: Path) -> tuple[int, int]:
         raise KernelWithoutProcessMbind("the kernel's announcement has no number.") from err
     if numbers["args_size"] < MPOL_ARGS_SIZE:
         raise KernelWithoutProcessMbind("the kernel announces a process_mbind() unknown here.")
-    return numbers["nr"], numbers["version"]
+    return numbers["nr"], numbers["version"], numbers["args_size"]
 
 
 def _mask(file: Path, otherwise: int) -> int:
