@@ -8,6 +8,7 @@ import ctypes
 import json
 import mmap
 import os
+import subprocess
 import sys
 
 MIB = 1 << 20
@@ -62,6 +63,16 @@ def heap():
     return start
 
 
+def born(size=64 << 10):
+    """Map memory as malloc() does, and grow the heap; returns their addresses, filled."""
+    LIBC.mmap.restype = LIBC.sbrk.restype = ctypes.c_void_p
+    mapped = LIBC.mmap(None, ctypes.c_size_t(size), READ_WRITE, PRIVATE_ANONYMOUS, -1, 0)
+    grown = LIBC.sbrk(ctypes.c_long(size))
+    for start in (mapped, grown):
+        ctypes.memset(start, 7, size)
+    return {"anon": mapped, "brk": grown}
+
+
 def say(**facts):
     print(json.dumps(facts), flush=True)
 
@@ -83,10 +94,20 @@ def main():
         heap=heap(),
     )
     down = up = -1  # until there is a child
+    programs = []  # their input stays open
     for line in sys.stdin:
         command = line.strip()
         if command == "map":
             say(start=anonymous(4 * MIB))
+        elif command == "born":
+            say(**born())
+        elif command == "execute":
+            program = subprocess.Popen(
+                [sys.executable, "-S", __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            assert program.stdout
+            say(pid=program.pid, **json.loads(program.stdout.readline()))
+            programs.append(program)
         elif command == "check":
             say(intact=intact())
         elif command == "fork":

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A default for mappings to come is given only if all that is born under it follows its rule."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -112,6 +114,12 @@ def test_bind_is_never_a_default():
 def test_each_cause_has_a_sentence_that_names_the_rule():
     for cause in Cause:
         assert ("r-1" in FutureNotPossible(cause, "r-1").text) is (cause is not Cause.NO_RULE)
+
+
+def test_the_page_of_conditions_has_each_cause():
+    text = (Path(__file__).parents[3] / "docs/reference/conditions.md").read_text()
+    rows = [f"- {FutureNotPossible(cause, '…').text}" for cause in Cause]
+    assert "\n".join(rows) in text
 
 
 @pytest.mark.parametrize(
