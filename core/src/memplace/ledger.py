@@ -22,6 +22,8 @@ How crash points are covered, given that the claim is on disk before any call:
 - Undo: the claim is changed after the last look that found nothing, so an undo that is cut off
   anywhere starts again with the same claim. An unknown image that has our default is written
   down (`admit`) before the default is taken away: later nothing else would tell its mappings.
+  One that is seen for the first time after that call, in the same process, is taken to have
+  had it until then.
 - Fork in between: the child carries what its parent had at that moment, under the same image;
   undo in rounds until a look at the container finds no process that carries anything.
 - exec: the image changes; what hung on the old one no longer applies. `prune` forgets it.
@@ -34,8 +36,9 @@ What can't be told, and what happens then: a policy in exactly our form that the
 *after* memplace did, or under a default of ours that was there before its first look (taken for
 ours); a kept range whose mapping moved, or was replaced by one with the default for mappings to
 come (given back as the form or the range says); nodes that the kernel did not show at first,
-such as those of a `static` mask outside of the cpuset (not given back). Never adopted: a policy
-by its mode alone.
+such as those of a `static` mask outside of the cpuset (not given back); what a program maps that
+is executed right before the default is taken away, if the agent ends right after that (the
+program's). Never adopted: a policy by its mode alone.
 
 Example, for one process of a container (the store and the call are the agent's)::
 

@@ -19,7 +19,7 @@ from memplace.claims import DEFAULT, Claim, Process
 from memplace.errors import MemplaceError
 from memplace.future import Future
 from memplace.kinds import Policy
-from memplace.ledger import View, admit, claim_for, record, record_default
+from memplace.ledger import View, admit, claim_for, record
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
 from memplace.policy import Move, Plan, RuleResult, Step, plan, policy_of
@@ -28,11 +28,11 @@ from memplace.reasons import Reason
 from memplace.regions import Region
 
 from memplace_agent.containers.pinning import Pinned
-from memplace_agent.engine.apply import PolicyReport, SetFuture
+from memplace_agent.engine.apply import PolicyReport
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.survey import Survey
-from memplace_agent.engine.to_come import NO_FORM, TOO_MANY_MAPPINGS, todo
+from memplace_agent.engine.to_come import recorded, todo
 from memplace_agent.ledger_store import LedgerStore
 
 __all__ = ["Outcome", "Placer", "Problem", "Wanted"]
@@ -257,41 +257,23 @@ class Placer:
             return policy_of(rule, wanted.tiers, status.allowed, wanted.known_tiers)
 
         found = todo(wanted.future, of_rule, status, seen.view)
+        if _is_near_limit(survey, wanted):
+            found = found.without_new
+        claim = admit(self._claim(wanted), survey.process)
+        claim, found = recorded(found, claim, survey.process, seen.mapped, work.relatives)
         work.no_default = found.why_not
-        claim, steps = self._recorded(work, seen, found.steps)
-        if not steps:
+        if not found.steps:
             return False
-        if any(step.policy == DEFAULT for step in steps):
+        if any(step.policy == DEFAULT for step in found.steps):
             work.had = survey.process.future or survey.process.future_brk
+        # Before the call, as for ranges.
         self._store.put(claim)
-        report = self._hands.set_future(work.pinned, wanted.group, steps)
+        report = self._hands.set_future(work.pinned, wanted.group, found.steps)
         work.is_busy = report.busy
         if report.error is not None:
             work.no_default = f"{report.error}"
         work.changed = True
         return True
-
-    def _recorded(
-        self, work: _Work, seen: _Seen, steps: Sequence[SetFuture]
-    ) -> tuple[Claim, list[SetFuture]]:
-        # What to write down before the calls, and the calls, in the form to be set.
-        survey, wanted = seen.survey, work.wanted
-        claim = admit(self._claim(wanted), survey.process)
-        ready: list[SetFuture] = []
-        for step in steps:
-            if step.policy == DEFAULT:
-                ready.append(step)
-                continue
-            if _is_near_limit(survey, wanted):
-                work.no_default = TOO_MANY_MAPPINGS
-                continue
-            relatives = chain.from_iterable(work.relatives)
-            claim, form = record_default(claim, survey.process, step.policy, seen.mapped, relatives)
-            if form is None:
-                work.no_default = NO_FORM
-            else:
-                ready.append(replace(step, policy=form))
-        return claim, ready
 
     def _claim(self, wanted: Wanted) -> Claim:
         new = self._new(wanted)
@@ -341,7 +323,7 @@ class Placer:
             steps = ()
         if not steps and not released:
             return seen
-        recorded = record(
+        written = record(
             self._claim(wanted),
             survey.process,
             steps,
@@ -350,14 +332,14 @@ class Placer:
         )
         work.problems += [
             Problem(Reason.NO_FORM, f"a region can't be given back later ({refused.reason})")
-            for refused in recorded.refused[:1]
+            for refused in written.refused[:1]
         ]
-        if not recorded.changes and not released:
+        if not written.changes and not released:
             return seen
         # Before the calls: whoever comes after a crash has to know what they may have done.
-        self._store.put(recorded.claim)
+        self._store.put(written.claim)
         report = self._hands.set(
-            work.pinned, wanted.group, recorded.changes, seen.mapped, undo=released
+            work.pinned, wanted.group, written.changes, seen.mapped, undo=released
         )
         work.problems += _problems(report)
         if not report.calls:

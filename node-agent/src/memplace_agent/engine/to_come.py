@@ -9,26 +9,27 @@ since somebody took it away, is set again by the next look.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from memplace.api.v1alpha1 import Rule
 from memplace.claim_view import View
-from memplace.claims import DEFAULT
+from memplace.claims import DEFAULT, Claim, Mapped, Process
 from memplace.future import BORN, Future, Implied, explain_future, future_policy
 from memplace.kinds import Policy, RegionKind
+from memplace.ledger import record_default
 from memplace.policy import Problem
 from memplace.rebind import STATIC
 
 from memplace_agent.engine.apply import SetFuture
 from memplace_agent.procfs.status import FutureDefault, Status
 
-__all__ = ["LEFT_ALONE", "NO_FORM", "TOO_MANY_MAPPINGS", "ToCome", "sentence", "taken_away", "todo"]
+__all__ = ["ToCome", "recorded", "sentence", "taken_away", "todo"]
 
 # Why a process does not have the default that its rules imply, for people.
-LEFT_ALONE = "has a default of its own, which is left alone (OwnPolicy)"
-NO_FORM = "uses all forms of the policy itself, so that it could not be told from the program's"
-TOO_MANY_MAPPINGS = "has nearly as many mappings as it may have"
+_LEFT_ALONE = "has a default of its own, which is left alone (OwnPolicy)"
+_NO_FORM = "uses all forms of the policy itself, so that it could not be told from the program's"
+_TOO_MANY_MAPPINGS = "has nearly as many mappings as it may have"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,15 @@ class ToCome:
 
     steps: tuple[SetFuture, ...] = ()
     why_not: str = ""
+
+    @property
+    def without_new(self) -> ToCome:
+        """The same for a process that has nearly as many mappings as it may have.
+
+        Mappings with a policy do not merge with those without, so there would be more of them.
+        """
+        kept = tuple(step for step in self.steps if step.policy == DEFAULT)
+        return self if kept == self.steps else ToCome(kept, _TOO_MANY_MAPPINGS)
 
 
 def todo(
@@ -62,7 +72,7 @@ def todo(
         implied, has = future.of(kind), _default_of(status, kind)
         ours = has is not None and view.is_our_default(has.whole_policy)
         if has is not None and not ours:
-            why_not = LEFT_ALONE
+            why_not = _LEFT_ALONE
         elif not isinstance(implied, Implied):
             if ours:
                 kinds.setdefault(DEFAULT, set()).add(kind)
@@ -81,6 +91,40 @@ def todo(
         for policy, for_ in kinds.items()
     )
     return ToCome(tuple(steps), why_not)
+
+
+def recorded(
+    found: ToCome,
+    claim: Claim,
+    process: Process,
+    mapped: Sequence[Mapped],
+    relatives: Iterable[Iterable[Mapped]],
+) -> tuple[Claim, ToCome]:
+    """Take up what is about to be set, as `memplace.ledger.record_default`.
+
+    Args:
+        found: What is to be done.
+        claim: The container's claim, `admit`ted.
+        process: The process.
+        mapped: What it has mapped.
+        relatives: What other processes of its image have with a policy of their own.
+
+    Returns:
+        The claim to be on disk before the calls, and what to do, in the form to be set.
+    """
+    if not found.steps:
+        return claim, found
+    steps: list[SetFuture] = []
+    why_not, others = found.why_not, [region for each in relatives for region in each]
+    for step in found.steps:
+        form: Policy | None = step.policy
+        if step.policy != DEFAULT:
+            claim, form = record_default(claim, process, step.policy, mapped, others)
+        if form is None:
+            why_not = _NO_FORM
+        else:
+            steps.append(replace(step, policy=form))
+    return claim, ToCome(tuple(steps), why_not)
 
 
 def taken_away(status: Status, view: View) -> tuple[SetFuture, ...]:
