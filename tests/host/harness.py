@@ -143,6 +143,7 @@ class Agent:
         end = time.monotonic() + seconds
         while not done() and time.monotonic() < end:
             if not self.reconciler.step() and self.engine.mover.step():
+                self.reconciler.audit()  # feel who has changed
                 time.sleep(0.01)
         return done()
 
