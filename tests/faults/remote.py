@@ -54,6 +54,9 @@ class Remote:
     def page_nodes(self, *args):
         return self._ask("page_nodes", *args)
 
+    def present(self, *args):
+        return self._ask("present", *args)
+
 
 @dataclass(frozen=True)
 class Kill:
@@ -137,6 +140,9 @@ class Seat:
 
     def _read_vmas(self, *args):
         return self.machine.read_vmas(*args)
+
+    def _present(self, *args):
+        return self.machine.present(*args)
 
     def _page_nodes(self, *args):
         return self.machine.page_nodes(*args)
