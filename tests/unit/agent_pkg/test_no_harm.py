@@ -348,15 +348,6 @@ def test_demotion_and_agent_do_not_take_turns(node, kit):
     assert len([call for call in node.machine.calls if call[3] & 6]) <= 24
 
 
-def test_a_process_near_its_limit_of_mappings_gets_no_more_policies(node, kit):
-    limit = node.machine.host.proc / "sys/vm/max_map_count"
-    limit.parent.mkdir(parents=True)
-    limit.write_text("10\n")
-    node.machine.start(100, A, *(kit.anon(0x20000000 + i * (1 << 24)) for i in range(9)))
-    assert node.full(kit.placement())[ONE].reason == "TooManyMappings"
-    assert not node.machine.calls
-
-
 def test_policies_are_known_without_procmap_query_too(node, kit):
     from memplace_agent.procfs.query import Way
 
