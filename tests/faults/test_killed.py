@@ -80,17 +80,21 @@ def test_agents_that_are_killed_at_random_leave_nothing_that_is_not_undone(machi
     begin = time.monotonic()
     check(machine, seat)
     longest = (time.monotonic() - begin) / 2
-    killed = amid = 0
+    killed = amid = written = 0
     wanted = "nothing"
     while killed < KILLS:
-        if chance.random() < 0.5:
-            kill = Kill(chance.uniform(0, longest))
-        else:
-            kill = Kill(call=chance.randint(1, 5), before=chance.random() < 0.5)
+        kill = chance.choice(
+            [
+                Kill(chance.uniform(0, longest)),
+                Kill(call=chance.randint(1, 5), before=chance.random() < 0.5),
+                Kill(step=chance.randint(1, 20)),
+            ]
+        )
         # One that has been reached gives an agent little to do.
         wanted = chance.choice([name for name in GOALS if name != wanted])
         killed += seat.agent(goal(wanted), kill)
         amid += seat.calls > 0
+        written += seat.steps > 0
         if chance.random() < 0.2:
             churn(machine, chance)
         if killed % BETWEEN_CHECKS == 0:
@@ -98,3 +102,4 @@ def test_agents_that_are_killed_at_random_leave_nothing_that_is_not_undone(machi
     check(machine, seat)
     # Most were at work, and not only about to begin.
     assert amid > KILLS / 3
+    assert written > KILLS / 3
