@@ -5,11 +5,14 @@ does is bounded, whatever a program does meanwhile."""
 import errno
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from memplace.rebind import STATIC
 from memplace_agent.containers import members
+from memplace_agent.containers.index import CgroupIndex
 from memplace_agent.engine.pool import Pool
+from memplace_agent.procfs.query import Way
 
 from tests.unit.agent_pkg.machine import CXL
 
@@ -278,3 +281,35 @@ def test_thousands_of_processes_keep_no_other_container_waiting(node, kit):
     assert node.machine.policies(129)["[heap]"] is None
     assert node.run(60)[ONE].state == "Placed"
     assert node.machine.policies(129)["[heap]"] == kit.CXL
+
+
+@pytest.mark.parametrize(("way", "walks"), [(Way.POLICY, 0), (Way.MAPS, 1)])
+def test_nothing_that_is_done_regularly_walks_page_tables(node, kit, monkeypatch, way, walks):
+    node.way = way
+    node.start()
+    node.machine.start(100, A, kit.anon(0x100000000, 512 << 20))
+    walked = []
+    real = Path.read_bytes
+
+    def read_bytes(path):
+        walked.extend([path] if path.name in ("numa_maps", "smaps", "smaps_rollup") else [])
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    node.machine.present = lambda *_: walked.append("pagemap")
+    node.full(kit.placement(), seconds=60)
+    for number in range(20):
+        node.machine.map(100, kit.anon(0x200000000 + number * (1 << 24)))
+        node.run(10)
+    assert node.reports()[ONE].state == "Placed"
+    assert node.machine.policies(100)[hex(0x200000000 + 19 * (1 << 24))] == kit.CXL
+    assert len(walked) == walks
+
+
+def test_containers_that_are_nowhere_do_not_cost_a_walk_each(node, kit, monkeypatch):
+    walks, real = [], CgroupIndex.refresh
+    monkeypatch.setattr(CgroupIndex, "refresh", lambda index: (walks.append(1), real(index)))
+    pods = [replace(kit.pod(f"p{n}"), container_ids={"c0": f"{n:064x}"}) for n in range(100)]
+    node.full(kit.placement(), pods=pods, seconds=60)
+    assert {report.reason for report in node.reports().values()} == {"CgroupNotFound"}
+    assert 30 <= len(walks) <= 2 * 60 + 1
