@@ -42,6 +42,7 @@ def test_a_process_that_cannot_be_read_is_tried_ever_more_rarely(started, kit):
 
 
 def test_an_error_nobody_thought_of_is_about_one_process(started, kit, monkeypatch):
+    started.machine.start(101, A, kit.heap())
     started.machine.start(200, B, kit.heap())
     real = started.reconciler._parts.looker.placer.place
 
@@ -52,6 +53,7 @@ def test_an_error_nobody_thought_of_is_about_one_process(started, kit, monkeypat
 
     monkeypatch.setattr(type(started.reconciler._parts.looker.placer), "place", staticmethod(odd))
     reports = both(started, kit)
+    assert started.machine.policies(101)["[heap]"] == kit.CXL
     assert reports[TWO].state == "Placed"
     assert reports[ONE].state == "Failed" and "odd" in reports[ONE].message
 
@@ -191,6 +193,7 @@ def test_a_process_without_its_first_thread_is_said_and_nothing_forgotten(starte
     assert (report.state, report.reason) == ("Failed", "LeaderExited")
     started.full()
     assert started.claims and started.said["mp"].reason == "Undoing"
+    assert "the first thread of a process has ended" in started.said["mp"].message
 
 
 def test_an_empty_view_is_never_placed(started, kit):
