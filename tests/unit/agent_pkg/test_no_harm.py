@@ -54,6 +54,7 @@ def test_an_error_nobody_thought_of_is_about_one_process(started, kit, monkeypat
     monkeypatch.setattr(type(started.reconciler._parts.looker.placer), "place", staticmethod(odd))
     reports = both(started, kit)
     assert started.machine.policies(101)["[heap]"] == kit.CXL
+    assert reports[ONE].rules[0].bytes == kit.MIB  # of the other process
     assert reports[TWO].state == "Placed"
     assert reports[ONE].state == "Failed" and "odd" in reports[ONE].message
 
