@@ -13,6 +13,7 @@ from memplace_agent.containers import members
 from memplace_agent.containers.index import CgroupIndex
 from memplace_agent.engine.pool import Pool
 from memplace_agent.procfs.query import Way
+from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON
 
 from tests.unit.agent_pkg.machine import CXL
 
@@ -183,6 +184,9 @@ def test_what_is_mapped_over_a_region_meanwhile_is_not_touched(node, kit):
     node.machine.on_call = swap
     node.full(kit.placement())
     assert node.machine.policies(100)["/dev/shm/x"] is None
+    # It was not even set for a moment: there was nothing to give back.
+    ((_, _, policy, flags),) = node.machine.calls
+    assert policy == OURS and flags & MPOL_MF_PRIVATE_ANON
 
 
 def test_a_process_without_its_first_thread_is_said_and_nothing_forgotten(started, kit):
