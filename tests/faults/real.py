@@ -15,6 +15,7 @@ from pathlib import Path
 
 from memplace_agent.containers.index import CgroupIndex
 from memplace_agent.engine.pool import Pool
+from memplace_agent.procfs.present import present
 from memplace_agent.procfs.query import best_way, read_vmas
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.views import page_nodes
@@ -51,6 +52,7 @@ class RealMachine:
 
     read_vmas = staticmethod(read_vmas)
     page_nodes = staticmethod(page_nodes)
+    present = staticmethod(present)
 
     def start(self, container_id, code, *args):
         """Run Python code in a container; returns once it has said its first line."""

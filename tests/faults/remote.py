@@ -9,6 +9,7 @@ whether or not its agent lives to hear of it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import multiprocessing
 import os
 import signal
@@ -16,6 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 
+from memplace_agent import ledger_store
 from memplace_agent.engine.pool import Pool
 
 from tests.unit.agent_pkg.conftest import Node
@@ -39,6 +41,9 @@ class Remote:
             raise error
         return answer
 
+    def step(self):
+        self._ask("step")
+
     def pidfd_open(self, pid):
         return os.open(self._ask("pidfd_file", pid), os.O_RDONLY)
 
@@ -57,15 +62,20 @@ class Remote:
     def page_nodes(self, *args):
         return self._ask("page_nodes", *args)
 
+    def present(self, *args):
+        return self._ask("present", *args)
+
 
 @dataclass(frozen=True)
 class Kill:
     """When an agent is killed: after a time, or at its n-th call on a process, and then either
-    before the call is carried out or before the agent hears of it."""
+    before the call is carried out or before the agent hears of it, or before the n-th thing
+    that it does to a file of its ledger."""
 
     seconds: float = _PATIENCE_S
     call: int = 0
     before: bool = False
+    step: int = 0
 
 
 class Seat:
@@ -73,7 +83,8 @@ class Seat:
 
     def __init__(self, machine):
         self.machine = machine
-        self.calls = 0  # of the last agent
+        # Of the last agent; steps are what it did to files of its ledger.
+        self.calls = self.steps = 0
 
     def agent(self, goal, kill=Kill()):
         """Start an agent that works until `goal(node)` returns; tells whether it was killed."""
@@ -81,7 +92,7 @@ class Seat:
         process = _FORK.Process(target=_be_agent, args=(self.machine, theirs, goal))
         process.start()
         theirs.close()
-        self.calls = 0
+        self.calls = self.steps = 0
         try:
             finished = self._serve(ours, kill)
         finally:
@@ -102,6 +113,10 @@ class Seat:
                 return True
             is_call = name in ("process_mbind", "set_future")
             self.calls += is_call
+            if name == "step":
+                self.steps += 1
+                if self.steps == kill.step:
+                    return False
             last = is_call and self.calls == kill.call
             if last and kill.before:
                 return False
@@ -117,6 +132,9 @@ class Seat:
             return getattr(self, f"_{name}")(*args), None
         except OSError as err:
             return None, err
+
+    def _step(self):
+        """The agent waits for the answer: it is killed here or it goes on."""
 
     def _pidfd_file(self, pid):
         os.close(self.machine.pidfd_open(pid))
@@ -145,12 +163,62 @@ class Seat:
     def _read_vmas(self, *args):
         return self.machine.read_vmas(*args)
 
+    def _present(self, *args):
+        return self.machine.present(*args)
+
     def _page_nodes(self, *args):
         return self.machine.page_nodes(*args)
 
 
+class Stepping:
+    """The module os as the ledger sees it: whatever changes a file is announced before."""
+
+    _CHANGES = frozenset({"open", "write", "fchmod", "fsync", "rename", "replace", "unlink"})
+
+    def __init__(self, announce):
+        self._announce = announce
+
+    def __getattr__(self, name):
+        real = getattr(os, name)
+        return functools.partial(self._do, real) if name in self._CHANGES else real
+
+    def _do(self, real, *args, **kwargs):
+        self._announce()
+        return real(*args, **kwargs)
+
+    def fdopen(self, *args):
+        file = os.fdopen(*args)
+        if file.writable():
+            file = _Halves(file, self._announce)
+        return file
+
+
+class _Halves:
+    """A file that is written in two halves, as write(2) may."""
+
+    def __init__(self, file, announce):
+        self._file, self._announce = file, announce
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def write(self, data):
+        for half in (data[: len(data) // 2], data[len(data) // 2 :]):
+            self._announce()
+            self._file.write(half)
+            self._file.flush()
+
+
 def _be_agent(machine, pipe, goal):
-    goal(Node(None, Remote(machine, pipe), Pool()))
+    remote = Remote(machine, pipe)
+    vars(ledger_store)["os"] = Stepping(remote.step)
+    goal(Node(None, remote, Pool()))
     pipe.send(("finished", ()))
     # The one at the other end kills; whatever Python does at its end is no part of an agent.
     time.sleep(_PATIENCE_S)

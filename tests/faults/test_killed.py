@@ -19,7 +19,7 @@ from tests.faults.remote import Kill, Seat
 from tests.faults.trying import tries
 from tests.unit.agent_pkg.conftest import anon, heap, interleave, overriding, placement, pod
 from tests.unit.agent_pkg.machine import BIND, CXL, MIB, Machine
-from tests.unit.agent_pkg.vma import PAGE
+from tests.unit.agent_pkg.mappings import PAGE
 
 A, B = "a" * 64, "b" * 64
 KILLS = tries(1_000, 10_000)
@@ -106,17 +106,21 @@ def test_agents_that_are_killed_at_random_leave_nothing_that_is_not_undone(machi
     begin = time.monotonic()
     check(machine, seat)
     longest = (time.monotonic() - begin) / 2
-    killed = amid = 0
+    killed = amid = written = 0
     wanted = "nothing"
     while killed < KILLS:
-        if chance.random() < 0.5:
-            kill = Kill(chance.uniform(0, longest))
-        else:
-            kill = Kill(call=chance.randint(1, 5), before=chance.random() < 0.5)
+        kill = chance.choice(
+            [
+                Kill(chance.uniform(0, longest)),
+                Kill(call=chance.randint(1, 5), before=chance.random() < 0.5),
+                Kill(step=chance.randint(1, 20)),
+            ]
+        )
         # One that has been reached gives an agent little to do.
         wanted = chance.choice([name for name in GOALS if name != wanted])
         killed += seat.agent(goal(wanted), kill)
         amid += seat.calls > 0
+        written += seat.steps > 0
         if chance.random() < 0.2:
             churn(machine, chance)
         if killed % BETWEEN_CHECKS == 0:
@@ -124,3 +128,4 @@ def test_agents_that_are_killed_at_random_leave_nothing_that_is_not_undone(machi
     check(machine, seat)
     # Most were at work, and not only about to begin.
     assert amid > KILLS / 3
+    assert written > KILLS / 3

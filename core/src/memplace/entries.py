@@ -70,7 +70,8 @@ class CompiledEntry:
         kinds: The kinds of mappings that it may mean.
         executable: Whether memory that is normally never executable may be.
         permissions: Such as ``rw-``, or empty for any.
-        name: Matches names of anonymous memory, or None for any.
+        name: Matches names of anonymous memory, or None for any; of a name that begins with
+            blanks also what follows them.
         path: Matches paths of files, or None for any.
         process: Matches comm, executable or its last part, or None for any.
         min_bytes: The smallest extent.
@@ -98,6 +99,11 @@ class CompiledEntry:
         names = (process.comm, process.exe, process.exe.rpartition("/")[2])
         return self.process is None or any(self.process(name) for name in names)
 
+    def _means_name(self, name: str) -> bool:
+        # Go and glibc begin theirs with a blank, which nobody sees in [anon: Go: heap].
+        pattern = self.name
+        return pattern is None or bool(pattern(name) or pattern(name.lstrip(" ")))
+
     def may_mean(self, kind: RegionKind, permissions: str) -> bool:
         """Return whether it may mean mappings of that kind with these permissions."""
         executable = permissions.endswith("x") and kind in _HEAP and not self.executable
@@ -122,7 +128,7 @@ class CompiledEntry:
         if self.permissions not in ("", region.permissions):
             text = f"permissions are {self.permissions}, it has {region.permissions}"
             return Miss(Mismatch.OTHER_PERMISSIONS, text)
-        if self.name and not self.name(region.name):
+        if not self._means_name(region.name):
             return Miss(Mismatch.OTHER_NAME, f"name is {wanted.name}, its is {region.name!r}")
         if self.path and not self.path(region.path):
             return Miss(Mismatch.OTHER_PATH, f"path is {wanted.path}, its is {region.path!r}")

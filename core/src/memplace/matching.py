@@ -135,7 +135,7 @@ class Matcher:
       executable, unless the entry's ``permissions`` say so; Stack is main and thread stacks.
     - ``name``, ``path``, ``process`` are shell patterns for the whole text; ``*`` matches
       slashes too. ``process`` is compared with comm, with the executable's path and with
-      its last part.
+      its last part. Blanks at the begin of a name need not be in its pattern.
     - ``permissions`` are compared letter by letter.
     - ``minSize`` and ``maxSize`` are inclusive bounds of the extent: the adjacent regions of
       one kind and file that the entry's other keys mean as well.

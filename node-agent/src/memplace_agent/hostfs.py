@@ -74,7 +74,10 @@ class HostFs:
 
 
 def read_proc(path: Path) -> str:
-    """Read a file below /proc/PID in one go; reading in pieces may tear.
+    """Read a file below /proc/PID.
+
+    The kernel gives at most 4,095 bytes of maps and numa_maps to one read(2), so a longer text
+    can tear when the process maps memory meanwhile; whoever reads one has to reckon with that.
 
     Raises:
         ProcessGone: ENOENT or ESRCH: the process ended.

@@ -223,6 +223,7 @@ def node_status(
                 tier=names.get(node.id, ""),
             )
             for node in reports.numa_nodes
+            if node.total_bytes
         ),
         tiers=tuple(
             TierNodes(name=name, numa_nodes=tuple(sorted(nodes)))

@@ -12,29 +12,17 @@ from typing import Any
 
 import aiohttp
 import kopf
+from memplace.api.server import ApiError, server_address
 from memplace.errors import MemplaceError
 from memplace.reasons import Reason
+
+__all__ = ["UNREACHABLE", "ApiError", "Connection", "KubeApi", "LoginFailed", "login"]
 
 CHUNK = 500
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 # What a request raises while the API server can't be reached.
 UNREACHABLE = (aiohttp.ClientError, TimeoutError, OSError)
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
-
-
-class ApiError(MemplaceError):
-    """The API server refused a request.
-
-    Attributes:
-        status: The HTTP status, for example 404.
-    """
-
-    reason = Reason.API_ERROR
-    HELP = "403: compare the ClusterRole with the chart's. 5xx: look at the API server."
-
-    def __init__(self, status: int, message: str) -> None:
-        self.status = status
-        super().__init__(f"{status}: {message}")
 
 
 class LoginFailed(MemplaceError):  # noqa: N818  says what happened
@@ -69,10 +57,9 @@ def login(settings: kopf.OperatorSettings) -> Connection:
     """
     info = kopf.login_with_service_account(settings=settings)
     if info is not None:
-        host, port = (os.environ.get(f"KUBERNETES_SERVICE_{x}", "") for x in ("HOST", "PORT"))
-        address = f"[{host}]" if ":" in host else host
+        address = server_address(os.environ)
         return Connection(
-            server=f"https://{address}:{port or 443}" if host else info.server,
+            server=address.url if address else info.server,
             ca_path=info.ca_path,
             token=info.token,
             default_namespace=info.default_namespace,

@@ -27,7 +27,7 @@ from memplace_agent.syscalls.features import Features
 from memplace_agent.world import World
 
 from tests.unit.agent_pkg.machine import BIND, CXL, HEAP, MIB, Machine
-from tests.unit.agent_pkg.vma import Vma
+from tests.unit.agent_pkg.mappings import Vma
 
 FLAGS = 0xF7  # all that version 2 has
 
@@ -138,6 +138,7 @@ class Node:
                 identities=Identities(unique_inodes=True),
                 senses=Senses(host),
                 ask=machine.page_nodes,
+                present=machine.present,
                 clock=self.clock,
                 cost=lambda: 0.0,
             ),

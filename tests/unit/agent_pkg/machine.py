@@ -6,10 +6,10 @@ real."""
 from __future__ import annotations
 
 import errno
+import itertools
 import os
 import shutil
 from array import array
-from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -21,22 +21,17 @@ from memplace_agent.hostfs import HostFs
 from memplace_agent.procfs.numa_maps import format_policy
 from memplace_agent.procfs.query import ReadVmas, Way, read_vmas
 from memplace_agent.procfs.vmas import vmas_of
-from memplace_agent.syscalls import (
-    MPOL_FUTURE_BRK,
-    MPOL_FUTURE_MMAP,
-    MPOL_MF_MOVE,
-    MPOL_MF_MOVE_ALL,
-    MPOL_MF_PRIVATE_ANON,
-)
+from memplace_agent.syscalls import MPOL_FUTURE_BRK, MPOL_FUTURE_MMAP, MPOL_MF_PRIVATE_ANON
 from memplace_agent.syscalls.views import Ended, RawClass, RawView
 
-from tests.unit.agent_pkg.vma import ORIGINS, PAGE, Vma
+from tests.unit.agent_pkg.mappings import DEFAULT, Vma, bind, joined, node_at, span
 
 MIB = 1 << 20
 HEAP, VDSO = 0x10000000, 0x7F0000000000
 CXL = Policy(Mode.PREFERRED_MANY, frozenset({1}))
 BIND = Policy(Mode.BIND, frozenset({0}))
-DEFAULT = Policy(Mode.DEFAULT)
+
+_NUMBERS = itertools.count(1)
 
 
 @dataclass(eq=False)
@@ -109,7 +104,7 @@ class Machine:
 
     def start(self, pid, container_id, *vmas, pod="uid_p", **kwargs):
         vdso = Vma(VDSO, VDSO + 0x2000, "[vdso]", "r-xp")
-        kwargs = {"image": next(ORIGINS) + 1} | kwargs
+        kwargs = {"image": next(_NUMBERS)} | kwargs
         self._add(pid, Process([*vmas, vdso], **kwargs), self.cgroup(container_id, pod))
 
     def fork(self, pid, child, container_id, **kwargs):
@@ -118,7 +113,7 @@ class Machine:
         self._add(child, copy, self.cgroup(container_id))
 
     def _add(self, pid, process, cgroup):
-        process.pidfd_file = self.root / "pidfds" / f"{pid}-{next(ORIGINS)}"
+        process.pidfd_file = self.root / "pidfds" / f"{pid}-{next(_NUMBERS)}"
         process.pidfd_file.touch()
         self.by_inode[process.pidfd_file.stat().st_ino] = (pid, process)
         self.processes[pid] = process
@@ -141,7 +136,7 @@ class Machine:
         """The process runs another program: nothing of the old mappings is left, and of the
         default for those to come only if the program gains no privileges."""
         process = self.processes[pid]
-        process.vmas, process.image = list(vmas), next(ORIGINS) + 1
+        process.vmas, process.image = list(vmas), next(_NUMBERS)
         process.borrows = False
         if privileged:
             process.future = {}
@@ -229,7 +224,7 @@ class Machine:
         self.calls.append((pid, tuple(ranges), policy, flags))
         done = 0
         for start, end in ranges:
-            first, last = _span(process.vmas, start, end)
+            first, last = span(process.vmas, start, end)
             touched = process.vmas[first:last]
             problem = _problem(touched, start, end, flags)
             if problem and done:
@@ -238,12 +233,12 @@ class Machine:
                 raise problem
             allowed = self.allowed if process.allowed is None else process.allowed
             clipped = replace(policy, nodes=policy.nodes & allowed) if policy.nodes else policy
-            bound = [new for v in touched for new in _bind(v, start, end, clipped, flags)]
+            bound = [new for v in touched for new in bind(v, start, end, clipped, flags)]
             first, last = max(0, first - 1), min(len(process.vmas), last + 1)
             around = process.vmas[first:last]
             low = [v for v in around if v.end <= start and v not in touched]
             high = [v for v in around if v.start >= end and v not in touched]
-            process.vmas[first:last] = _joined([*low, *bound, *high])
+            process.vmas[first:last] = joined([*low, *bound, *high])
             done += end - start
         self.write(pid)
         return done
@@ -285,7 +280,16 @@ class Machine:
         if pid not in self.processes:
             raise OSError(errno.ESRCH, "gone")
         vmas = self.processes[pid].vmas
-        return array("i", [_node_at(vmas, address) for address in addresses])
+        return array("i", [node_at(vmas, address) for address in addresses])
+
+    def present(self, directory, ranges):
+        vmas = self.processes[int(directory.name)].vmas
+        return [
+            part
+            for start, end in ranges
+            for vma in vmas[slice(*span(vmas, start, end))]
+            for part in vma.present(max(start, vma.start), min(end, vma.end))
+        ]
 
 
 def _future_lines(future):
@@ -305,19 +309,6 @@ def _plain(policy):
     return replace(policy, flags=policy.flags - {STATIC})
 
 
-def _span(vmas, start, end):
-    """The first index of those that overlap a range, and the first one after them."""
-    first = bisect_right(vmas, start, key=lambda v: v.end)
-    return first, max(first, bisect_left(vmas, end, key=lambda v: v.start))
-
-
-def _node_at(vmas, address):
-    index = bisect_right(vmas, address, key=lambda v: v.start) - 1
-    vma = vmas[index] if index >= 0 and address < vmas[index].end else None
-    node = -1 if vma is None else vma.node_at(address)
-    return node if node >= 0 else -(errno.EFAULT if vma is None else errno.ENOENT)
-
-
 @lru_cache(maxsize=4096)
 def _class(vma, task_policy):
     letters = sum(
@@ -327,7 +318,7 @@ def _class(vma, task_policy):
         permissions=letters,
         inode=vma.inode,
         device=(0, 0),
-        page_size=PAGE,
+        page_size=vma.page_size,
         unnamed=False,
         name=vma.path.encode("utf-8", "surrogateescape"),
         policy=format_policy(vma.policy or task_policy).encode(),
@@ -344,45 +335,6 @@ def _problem(vmas, start, end, flags):
                 return TryAgain(errno.ESTALE, "something else is mapped there")
             at = vma.end
     return HoleInRange(errno.EFAULT, "hole") if at < end else None
-
-
-def _bind(vma, start, end, policy, flags):
-    low, high = max(vma.start, start), min(vma.end, end)
-    if low >= high:
-        return [vma]
-    middle = replace(vma.part(low, high), policy=None if policy == DEFAULT else policy)
-    if flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL) and not vma.stuck:
-        target = min(policy.nodes)
-        runs = [(target if node >= 0 else node, count) for node, count in middle.runs]
-        middle = middle.with_runs(runs)
-    parts = [vma.part(vma.start, low), middle, vma.part(high, vma.end)]
-    return [part for part in parts if part.start < part.end]
-
-
-def _joined(vmas):
-    joined = []
-    for vma in vmas:
-        last = joined[-1] if joined else None
-        if (
-            last
-            and last.end == vma.start
-            and last.origin == vma.origin
-            and last.policy == vma.policy
-        ):
-            runs = list(last.runs)
-            for node, count in vma.runs:
-                if runs and runs[-1][0] == node:
-                    runs[-1] = (node, runs[-1][1] + count)
-                else:
-                    runs.append((node, count))
-            joined[-1] = last.with_runs(runs, end=vma.end)
-        else:
-            joined.append(vma)
-    return joined
-
-
-def _are_one(low, high):
-    return low.end == high.start and low.origin == high.origin and low.policy == high.policy
 
 
 def _maps_line(vma):

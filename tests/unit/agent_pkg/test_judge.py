@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from memplace.pacing import WaitReason
 from memplace.policy import Plan, RuleResult
@@ -129,6 +131,21 @@ def test_who_takes_turns_with_the_agent_is_said() -> None:
 def test_the_bytes_are_told_as_measured() -> None:
     report = judge("app", "id", [outcome(4096)], was_placed=True)
     assert [rule.misplaced_bytes for rule in report.rules] == [4096]
+
+
+@pytest.mark.parametrize(
+    ("error", "size", "message"),
+    [
+        (0.02, 64 * MIB, ""),
+        (0.3, 64 * MIB, "where bytes are is known to within 30%"),
+        (1.0, 0, "none of it was seen"),
+        (0.0, 0, ""),
+    ],
+)
+def test_how_well_it_is_known_where_bytes_are_is_said(error, size, message):
+    seen_so = replace(outcome(0, size=size), error=error)
+    found = judge("app", "id", (seen_so,)).message
+    assert message in found and bool(message) == bool(found)
 
 
 def test_an_error_is_not_overlooked() -> None:

@@ -160,6 +160,12 @@ def test_guards_of_stacks_are_stack_memory():
         {"path": "/sys/devices/pci0000:00/resource0", "flags": "rd wr sh io pf dd"},
         {"path": "/dmabuf:", "flags": "rd wr sh pf"},
         {"path": "/sys/kernel/x", "flags": "rd wr sh io"},
+        # Without flags, as kernels tell them that have no policies in PROCMAP_QUERY.
+        {"path": "/sys/devices/pci0000:00/0000:01:00.0/resource0", "inode": 51234, "shared": True},
+        {"path": "/sys/kernel/btf/vmlinux", "inode": 9},
+        {"path": "/proc/bus/pci/00/1f.3", "inode": 9, "shared": True},
+        {"path": "/dmabuf:", "inode": 312, "shared": True},
+        {"path": "/dmabuf:frames", "inode": 312, "shared": True},
     ],
 )
 def test_what_is_of_the_kernel_or_of_a_device_is_special(rest):
@@ -167,7 +173,11 @@ def test_what_is_of_the_kernel_or_of_a_device_is_special(rest):
 
 
 @pytest.mark.parametrize(
-    "path", ["", "[heap]", "[stack]", "[anon:x]", "[anon_shmem:x]", "/dev/shm/x", "/dev/zero", "/a"]
+    "path",
+    [
+        *("", "[heap]", "[stack]", "[anon:x]", "[anon_shmem:x]", "/dev/shm/x", "/dev/zero", "/a"),
+        *("/system/x", "/process", "/data/dmabuf:x"),
+    ],
 )
 def test_what_is_of_the_program_is_not(path):
     assert not is_special(mapped(BASE, MIB, path=path))

@@ -5,12 +5,15 @@ does is bounded, whatever a program does meanwhile."""
 import errno
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-from memplace.kinds import Mode, Policy
 from memplace.rebind import STATIC
 from memplace_agent.containers import members
+from memplace_agent.containers.index import CgroupIndex
 from memplace_agent.engine.pool import Pool
+from memplace_agent.procfs.query import Way
+from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON
 
 from tests.unit.agent_pkg.machine import CXL
 
@@ -40,6 +43,7 @@ def test_a_process_that_cannot_be_read_is_tried_ever_more_rarely(started, kit):
 
 
 def test_an_error_nobody_thought_of_is_about_one_process(started, kit, monkeypatch):
+    started.machine.start(101, A, kit.heap())
     started.machine.start(200, B, kit.heap())
     real = started.reconciler._parts.looker.placer.place
 
@@ -50,6 +54,8 @@ def test_an_error_nobody_thought_of_is_about_one_process(started, kit, monkeypat
 
     monkeypatch.setattr(type(started.reconciler._parts.looker.placer), "place", staticmethod(odd))
     reports = both(started, kit)
+    assert started.machine.policies(101)["[heap]"] == kit.CXL
+    assert reports[ONE].rules[0].bytes == kit.MIB  # of the other process
     assert reports[TWO].state == "Placed"
     assert reports[ONE].state == "Failed" and "odd" in reports[ONE].message
 
@@ -131,25 +137,6 @@ def test_ranges_behind_bad_ones_are_done(node, kit, undo):
     assert node.machine.policies(100)["0x90000000"] == (None if undo else kit.CXL)
 
 
-def test_a_process_whose_own_cpuset_is_narrower_settles(node, kit):
-    node.machine.add_node(2, cpus="", tier=6)
-    node.machine.allowed = frozenset({0, 1, 2})
-    rule = kit.rule({"type": "Heap"}, "PreferredMany", "cxl", "dram")
-    node.machine.start(100, A, kit.heap(), allowed=frozenset({0, 1}))
-    assert node.full(kit.placement(rules=[rule]))[ONE].state == "Placed"
-    made = len(node.machine.calls)
-    node.run(60)
-    assert len(node.machine.calls) == made
-
-
-def test_a_policy_that_is_set_for_a_move_alone_is_given_back(node, kit):
-    node.machine.start(100, A, kit.heap(), task_policy=kit.CXL)
-    assert node.full(kit.placement())[ONE].state == "Placed"
-    assert node.machine.pages(100, kit.HEAP) == {1: 256}
-    node.full()
-    assert node.machine.policies(100)["[heap]"] is None
-
-
 def test_a_program_that_allocates_all_the_time_is_not_called_failed(node, kit):
     node.machine.start(100, A, kit.heap())
     where = iter(range(0x100000000, 0x900000000, 16 << 20))
@@ -185,19 +172,6 @@ def test_containers_that_are_gone_are_forgotten(node, kit):
     assert len(node.reconciler._parts.looker.hands.surveyor._known) == 0
 
 
-def test_a_wider_cpuset_does_not_take_a_programs_own_policy(node, kit):
-    mine = kit.anon(0x30000000, 0x4000, policy=Policy(Mode.BIND, frozenset({0})))
-    node.machine.start(100, A, kit.heap(), mine)
-    rule = kit.rule({"type": "Heap"}, "Bind", "cxl")
-    node.full(kit.placement(rules=[rule]))
-    node.machine.add_node(2, cpus="", tier=6)
-    node.machine.allowed = frozenset({0, 1, 2})
-    node.machine.write(100)
-    node.full(kit.placement(rules=[rule]))
-    node.full()
-    assert node.machine.policies(100) == {"[heap]": None, "0x30000000": kit.BIND}
-
-
 def test_what_is_mapped_over_a_region_meanwhile_is_not_touched(node, kit):
     node.machine.start(100, A, kit.anon(0x20000000))
 
@@ -210,6 +184,9 @@ def test_what_is_mapped_over_a_region_meanwhile_is_not_touched(node, kit):
     node.machine.on_call = swap
     node.full(kit.placement())
     assert node.machine.policies(100)["/dev/shm/x"] is None
+    # It was not even set for a moment: there was nothing to give back.
+    ((_, _, policy, flags),) = node.machine.calls
+    assert policy == OURS and flags & MPOL_MF_PRIVATE_ANON
 
 
 def test_a_process_without_its_first_thread_is_said_and_nothing_forgotten(started, kit):
@@ -221,6 +198,7 @@ def test_a_process_without_its_first_thread_is_said_and_nothing_forgotten(starte
     assert (report.state, report.reason) == ("Failed", "LeaderExited")
     started.full()
     assert started.claims and started.said["mp"].reason == "Undoing"
+    assert "the first thread of a process has ended" in started.said["mp"].message
 
 
 def test_an_empty_view_is_never_placed(started, kit):
@@ -289,17 +267,6 @@ def test_a_deleted_placement_stops_a_move_within_one_call(node, kit):
     assert not after
 
 
-def test_what_a_mapping_had_moves_along_with_mremap(node, kit):
-    node.machine.start(100, A, kit.anon(0x20000000, policy=kit.BIND))
-    node.full(kit.placement(rules=[kit.overriding()]))
-    (vma,) = (v for v in node.machine.processes[100].vmas if v.start == 0x20000000)
-    node.machine.unmap(100, 0x20000000)
-    node.machine.map(100, replace(vma, start=0x70000000, end=0x70100000))
-    node.full(kit.placement(rules=[kit.overriding()]))
-    node.full()
-    assert node.machine.policies(100)["0x70000000"] == kit.BIND
-
-
 def test_a_moment_without_a_pod_undoes_nothing(started, kit):
     started.full(kit.placement())
     made = len(started.machine.calls)
@@ -307,100 +274,6 @@ def test_a_moment_without_a_pod_undoes_nothing(started, kit):
     started.full(kit.placement())
     assert started.machine.policies(100)["[heap]"] == kit.CXL
     assert len(started.machine.calls) == made
-
-
-def test_the_programs_own_policy_is_respected(node, kit):
-    node.machine.start(100, A, kit.anon(0x20000000, policy=kit.BIND))
-    report = node.full(kit.placement())[ONE]
-    assert not node.machine.calls
-    assert report.rules[0].own_regions == 1 and "override" in report.message
-
-
-def again(node, path, **changes):
-    process = node.machine.processes[100]
-    process.vmas = [
-        v.with_runs(changes["runs"], policy=changes.get("policy", v.policy))
-        if path in (v.path, hex(v.start))
-        else v
-        for v in process.vmas
-    ]
-    node.machine.write(100)
-
-
-def test_a_program_that_binds_again_is_not_fought_even_if_told_to(node, kit):
-    node.machine.start(100, A, kit.anon(0x20000000, policy=kit.BIND))
-    wanted = kit.placement(rules=[kit.overriding()])
-    for _ in range(40):
-        node.full(wanted)
-        again(node, "0x20000000", policy=kit.BIND, runs=[(0, 256)])
-    assert node.full(wanted)[ONE].reason == "Contended"
-    assert len(node.machine.calls) <= 16
-
-
-def test_demotion_and_agent_do_not_take_turns(node, kit):
-    node.machine.start(100, A, kit.anon(0x20000000, 8 * kit.MIB))
-    wanted = kit.placement(rules=[kit.rule({"type": "Heap"}, "PreferredMany", "dram")])
-    for _ in range(40):
-        node.full(wanted, seconds=65)
-        again(node, "0x20000000", runs=[(0, 1024), (1, 1024)])
-    report = node.full(wanted, seconds=65)[ONE]
-    assert report.reason == "Contended" and "demotion" in report.message
-    assert len([call for call in node.machine.calls if call[3] & 6]) <= 24
-
-
-def test_a_process_near_its_limit_of_mappings_gets_no_more_policies(node, kit):
-    limit = node.machine.host.proc / "sys/vm/max_map_count"
-    limit.parent.mkdir(parents=True)
-    limit.write_text("10\n")
-    node.machine.start(100, A, *(kit.anon(0x20000000 + i * (1 << 24)) for i in range(9)))
-    assert node.full(kit.placement())[ONE].reason == "TooManyMappings"
-    assert not node.machine.calls
-
-
-def test_policies_are_known_without_procmap_query_too(node, kit):
-    from memplace_agent.procfs.query import Way
-
-    node.way = Way.MAPS
-    node.start()
-    node.machine.start(100, A, kit.heap(policy=kit.BIND), kit.anon())
-    wanted = kit.placement(rules=[kit.overriding()])
-    assert node.full(wanted)[ONE].state == "Placed"
-    made = len(node.machine.calls)
-    node.machine.map(100, kit.anon(0x60000000))
-    node.full(wanted)
-    assert node.machine.policies(100)["0x60000000"] == kit.CXL
-    node.run(60)
-    assert len(node.machine.calls) <= made + 3
-    node.full()
-    assert node.machine.policies(100) == {
-        "[heap]": kit.BIND,
-        "0x20000000": None,
-        "0x60000000": None,
-    }
-
-
-def test_a_policy_whose_text_is_cut_off_is_given_back(node, kit):
-    from memplace_agent.procfs.query import Way
-
-    nodes = list(range(1, 60, 2))
-    for number in nodes[1:]:
-        directory = node.machine.host.numa_nodes / f"node{number}"
-        directory.mkdir(parents=True)
-        (directory / "cpulist").write_text("\n")
-        node.machine.set_free(number, 1 << 20)
-    tier = node.machine.host.memory_tiers / "memory_tier5/nodelist"
-    tier.write_text(",".join(map(str, nodes)) + "\n")
-    node.machine.allowed = frozenset(range(61))
-    node.machine.cut_policies = True
-    node.way = Way.MAPS
-    node.start()
-    node.machine.start(100, A, kit.heap())
-    report = node.full(kit.placement())[ONE]
-    assert (report.state, report.rules[0].regions) == ("Placed", 1)
-    node.restart()
-    assert node.full(kit.placement())[ONE].state == "Placed"
-    node.full()
-    assert node.machine.policies(100)["[heap]"] is None
 
 
 def test_thousands_of_processes_keep_no_other_container_waiting(node, kit):
@@ -416,3 +289,35 @@ def test_thousands_of_processes_keep_no_other_container_waiting(node, kit):
     assert node.machine.policies(129)["[heap]"] is None
     assert node.run(60)[ONE].state == "Placed"
     assert node.machine.policies(129)["[heap]"] == kit.CXL
+
+
+@pytest.mark.parametrize(("way", "walks"), [(Way.POLICY, 0), (Way.MAPS, 1)])
+def test_nothing_that_is_done_regularly_walks_page_tables(node, kit, monkeypatch, way, walks):
+    node.way = way
+    node.start()
+    node.machine.start(100, A, kit.anon(0x100000000, 512 << 20))
+    walked = []
+    real = Path.read_bytes
+
+    def read_bytes(path):
+        walked.extend([path] if path.name in ("numa_maps", "smaps", "smaps_rollup") else [])
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    node.machine.present = lambda *_: walked.append("pagemap")
+    node.full(kit.placement(), seconds=60)
+    for number in range(20):
+        node.machine.map(100, kit.anon(0x200000000 + number * (1 << 24)))
+        node.run(10)
+    assert node.reports()[ONE].state == "Placed"
+    assert node.machine.policies(100)[hex(0x200000000 + 19 * (1 << 24))] == kit.CXL
+    assert len(walked) == walks
+
+
+def test_containers_that_are_nowhere_do_not_cost_a_walk_each(node, kit, monkeypatch):
+    walks, real = [], CgroupIndex.refresh
+    monkeypatch.setattr(CgroupIndex, "refresh", lambda index: (walks.append(1), real(index)))
+    pods = [replace(kit.pod(f"p{n}"), container_ids={"c0": f"{n:064x}"}) for n in range(100)]
+    node.full(kit.placement(), pods=pods, seconds=60)
+    assert {report.reason for report in node.reports().values()} == {"CgroupNotFound"}
+    assert 30 <= len(walks) <= 2 * 60 + 1

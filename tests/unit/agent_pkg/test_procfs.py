@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The parsers, on texts of a real process with every kind of mapping, and on any text."""
 
+import gc
 import random
 from pathlib import Path
 
@@ -222,3 +223,13 @@ def test_each_line_says_what_it_says_by_itself():
 def test_mappings_that_are_alike_share_what_they_have():
     lines = "".join(f"7f{n:06x}000 default anon=2 N0=2 kernelpagesize_kB=4\n" for n in range(9))
     assert len({id(one.pages) for one in parse_numa_maps(lines)}) == 1
+
+
+def test_policies_that_tenants_choose_do_not_fill_the_memory():
+    texts = (f"bind:{first}-{last}" for first in range(0, 100) for last in range(900, 1000))
+    text = "".join(f"{number:x}000 {policy}\n" for number, policy in enumerate(texts, 1))
+    del texts
+    parse_numa_maps(text)
+    gc.collect()
+    policies = (each for each in gc.get_objects() if isinstance(each, Policy))
+    assert sum(1 for _ in policies) < 6000

@@ -343,6 +343,25 @@ def test_page_cache_on_the_tier_is_room_and_pinned_pages_are_not_its_fault(node,
     assert (report.reason, "pinned" in report.message) == ("Failed", True)
 
 
+def test_huge_pages_without_a_pool_are_said_whatever_memory_is_free(node, kit):
+    pool = node.machine.host.numa_nodes / "node1/hugepages/hugepages-2048kB"
+    pool.mkdir(parents=True)
+    (pool / "free_hugepages").write_text("0\n")
+    huge = kit.anon(
+        1 << 40, 64 * kit.MIB, page_size=2 * kit.MIB, path="/anon_hugepage (deleted)", inode=4
+    )
+    node.machine.start(100, A, huge)
+    wanted = kit.placement(rules=[kit.rule({"type": "HugeTLB"}, "PreferredMany", "cxl")])
+    report = node.full(wanted)[ONE]
+    assert (report.state, report.reason) == ("Failed", "TierFull")
+    assert "no free huge page of 2Mi" in report.message
+    assert report.rules[0].misplaced_bytes == 64 * kit.MIB
+    assert not moves(node.machine)
+    (pool / "free_hugepages").write_text("40\n")
+    assert node.run(60)[ONE].state == "Placed"
+    assert node.machine.pages(100, 1 << 40) == {1: 16384}
+
+
 def test_a_vast_reservation_costs_no_more_calls_than_its_memory(node, kit):
     node.machine.start(100, A, kit.anon(1 << 40, 14 << 40, pages={0: 16384}))
     report = node.full(kit.placement(), seconds=240)[ONE]

@@ -35,6 +35,8 @@ def rule(rule_name: str, kind: RegionKind, **keys: str) -> Rule:
 RULES = (
     rule("stacks", RegionKind.STACK),
     rule("buffers", RegionKind.ANONYMOUS, name="io-*"),
+    rule("go", RegionKind.ANONYMOUS, name="Go: heap"),
+    rule("arenas", RegionKind.ANONYMOUS, name="glibc: malloc*"),
     rule("code", RegionKind.ANONYMOUS, permissions="rwx"),
     rule("large", RegionKind.HEAP, min_size="16Mi"),
     rule("heap", RegionKind.HEAP),

@@ -8,7 +8,7 @@ from memplace_agent.errors import CallFailed, MissingCapability, TryAgain
 from memplace_agent.world import World
 
 from tests.unit.agent_pkg.machine import CXL, HEAP, MIB
-from tests.unit.agent_pkg.vma import PAGE, Vma
+from tests.unit.agent_pkg.mappings import PAGE, Vma
 
 A = "a" * 64
 ONE = ("mp", "p", "c0")

@@ -4,7 +4,7 @@
 import pytest
 from memplace_agent.procfs.query import Way
 
-from tests.unit.agent_pkg.machine import DEFAULT
+from tests.unit.agent_pkg.mappings import DEFAULT
 from tests.unit.agent_pkg.test_to_come import LATER, A, future, placed, rule
 
 

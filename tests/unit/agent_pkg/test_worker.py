@@ -176,6 +176,16 @@ def test_a_node_that_lost_the_call_says_that_it_cannot_undo(with_root, node) -> 
     assert "seccomp" in condition.message
 
 
+def test_numa_nodes_without_memory_are_not_reported(started, agent):
+    machine = started.machine
+    for number, cpus in ((2, "2-3"), (3, "")):  # sockets without DIMMs, CXL memory offline
+        machine.add_node(number, cpus=cpus, tier=10 + number)
+        text = f"Node {number} MemTotal: 0 kB\nNode {number} MemFree: 0 kB\n"
+        (machine.host.numa_nodes / f"node{number}/meminfo").write_text(text)
+    agent.list()
+    assert [node.id for node in agent.status.numa_nodes] == [0, 1]
+
+
 def test_what_the_kernel_moves_by_itself_is_told(at_work, node) -> None:
     demotion = node.machine.host.sysfs / "kernel/mm/numa/demotion_enabled"
     demotion.parent.mkdir(parents=True)

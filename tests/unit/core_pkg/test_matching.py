@@ -124,6 +124,14 @@ def test_bounds_are_inclusive(size, expected):
         ("io", "", False),
         ("[ab]", "b", True),
         ("io", "io\n", False),
+        # Go and glibc begin theirs with a blank, so that maps has [anon: Go: heap].
+        ("Go: heap", " Go: heap", True),
+        ("Go: *", " Go: heap", True),
+        (" Go: heap", " Go: heap", True),
+        ("*Go: heap", " Go: heap", True),
+        (" Go: heap", "Go: heap", False),
+        ("Go: heap", " Go: heap ", False),
+        ("?*", " ", True),
     ],
 )
 def test_names_are_shell_patterns(glob, name, expected):

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import msgspec
+from memplace.api.server import ApiError, server_address
 from memplace.errors import MemplaceError
 from memplace.reasons import Reason
 
@@ -35,21 +36,6 @@ _CHUNK = 64 << 10
 _MESSAGE_MAX = 300
 
 Query = Mapping[str, str]
-
-
-class ApiError(MemplaceError):
-    """The API server, or something before it, refused a request.
-
-    Attributes:
-        status: The HTTP status, for example 404.
-    """
-
-    reason = Reason.API_ERROR
-    HELP = "403: compare the agent's ClusterRole with the chart's. 5xx: look at the API server."
-
-    def __init__(self, status: int, message: str) -> None:
-        self.status = status
-        super().__init__(f"{status}: {message}")
 
 
 class BadAnswer(MemplaceError):  # noqa: N818  says what happened
@@ -99,17 +85,17 @@ def in_cluster(env: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> Serve
     Raises:
         LoginFailed: This is no pod, or it has no token.
     """
-    host = env.get("KUBERNETES_SERVICE_HOST", "")
+    address = server_address(env)
     token, authority = account / "token", account / "ca.crt"
-    if not host or not token.exists():
+    if address is None or not token.exists():
         raise LoginFailed("no ServiceAccount in this pod")
     try:
         context = tls(authority)
     except OSError as err:
         raise LoginFailed(f"{authority}: {err}") from err
     return Server(
-        host=host,
-        port=int(env.get("KUBERNETES_SERVICE_PORT", "443")),
+        host=address.host,
+        port=address.port,
         context=context,
         token=token,
         namespace=_namespace(account),

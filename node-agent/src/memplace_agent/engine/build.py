@@ -32,6 +32,7 @@ from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.machine import merges_pages
 from memplace_agent.node.senses import Senses, SensesLike
+from memplace_agent.procfs.present import Present, present
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import best_way
 from memplace_agent.procfs.sample import PageNodes
@@ -58,6 +59,7 @@ class System:
         ask: Tells where pages are.
         senses: Reads pressure and room.
         clock: Seconds, only forward.
+        present: Tells what is in memory of vast reservations.
         cost: Seconds that work takes, of any clock; None for processor time.
     """
 
@@ -66,6 +68,7 @@ class System:
     identities: Identities
     senses: SensesLike
     ask: PageNodes = page_nodes
+    present: Present = present
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[], float] | None = None
 
@@ -97,7 +100,7 @@ class Engine:
 
     def __post_init__(self) -> None:
         system = self.system
-        self._sampler = Sampler(system.reader, self.pool, system.ask)
+        self._sampler = Sampler(system.reader, self.pool, system.ask, system.present)
         self.mover = Mover(
             system.kernel,
             self._sampler.look,

@@ -131,8 +131,10 @@ def judge(
 def _sampled(outcomes: Sequence[Outcome]) -> str:
     # Up to two points is what is promised.
     worst = max((outcome.error for outcome in outcomes if outcome.results), default=0.0)
-    if worst <= _PROMISED_ERROR or not any(r.bytes for o in outcomes for r in o.results):
+    if worst <= _PROMISED_ERROR:
         return ""
+    if worst >= 1 and not any(r.bytes for o in outcomes for r in o.results):
+        return "so little of the memory is resident that none of it was seen"
     return f"where bytes are is known to within {worst:.0%}: so little of the memory is resident"
 
 

@@ -31,6 +31,7 @@ from memplace_agent.engine.orders import MoveOrder, MoveRange
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.placer import Outcome, Placer, Problem, Wanted
 from memplace_agent.engine.pool import PoolBusy, Stuck
+from memplace_agent.engine.put_off import PutOff
 from memplace_agent.engine.survey import Survey
 from memplace_agent.errors import ProcessGone
 from memplace_agent.metrics import Metrics
@@ -141,6 +142,7 @@ class Looker:
     _backoffs: Backoffs[int] = field(
         default_factory=lambda: Backoffs[int](first_s=2.0, limit_s=300.0)
     )
+    _put_off: PutOff = field(default_factory=PutOff)
 
     def look(self, container: Container, ref: CgroupRef) -> Seen:
         """Look at all processes of a container.
@@ -170,12 +172,9 @@ class Looker:
             self.metrics.processes_gone.inc()
         changed |= self._forget_gone(container, members, looked_at, found)
         new = len(members - container._looked.keys())
-        return _sum(
-            tuple(container._processes.values()),
-            changed=changed,
-            new=new,
-            is_whole=len(looked_at) == len(members),
-        )
+        is_whole = len(looked_at) == len(members)
+        found_all = tuple(container._processes.values())
+        return _sum(found_all, changed=changed, new=new, is_whole=is_whole)
 
     def _forget_gone(
         self,
@@ -204,6 +203,7 @@ class Looker:
     def keep(self, identities: frozenset[int]) -> None:
         """Forget all processes but these."""
         self._backoffs.keep(identities)
+        self._put_off.keep(identities)
         self.hands.surveyor.keep(identities)
         self.hands.pool.keep(set(identities))
 
@@ -219,7 +219,11 @@ class Looker:
         if not self._backoffs.is_ready(pinned.identity, self.clock()):
             return False
         try:
-            changed = self._place(container, pinned, known)
+            survey = self._read(container.wanted, pinned, known)
+            before = known.outcome if known.wanted == container.wanted else None
+            if survey and self._put_off.is_so(before, survey, container.wanted, self.clock()):
+                return False
+            changed = survey is not None and self._place(container, pinned, known, survey)
         except ProcessGone:
             known.outcome, known.problem = None, Problem(Reason.PROCESS_GONE, "")
             return True
@@ -233,16 +237,10 @@ class Looker:
         self._order(container, pinned, known, ref, is_member)
         return changed
 
-    def _place(self, container: Container, pinned: Pinned, known: _Process) -> bool:
-        wanted = container.wanted
-        survey = self.hands.read(pinned, wanted.group)
-        known.problem = _problem(survey)
-        if known.problem is not None:
-            known.outcome = None
-            return False
+    def _place(self, container: Container, pinned: Pinned, known: _Process, survey: Survey) -> bool:
+        wanted, now = container.wanted, self.clock()
         if self._is_as_it_was(known, survey, wanted):
             return False
-        now = self.clock()
         outcome = self.placer.place(
             pinned,
             survey,
@@ -252,9 +250,16 @@ class Looker:
         )
         known.outcome, known.wanted, known.sampled_at = outcome, wanted, now
         known.problem = _problem(outcome.survey)
+        self._put_off.planned(outcome, now)
         if outcome.changed:
             self.metrics.apply.labels("success", "").inc()
         return outcome.changed
+
+    def _read(self, wanted: Wanted, pinned: Pinned, known: _Process) -> Survey | None:
+        survey = self.hands.read(pinned, wanted.group)
+        known.problem = _problem(survey)
+        known.outcome = None if known.problem else known.outcome
+        return None if known.problem else survey
 
     def _is_as_it_was(self, known: _Process, survey: Survey, wanted: Wanted) -> bool:
         before = known.outcome
@@ -264,11 +269,7 @@ class Looker:
             and not before.problems
             and known.wanted == wanted
             and self.clock() - known.sampled_at < _SAMPLE_AGAIN_S
-            and survey.view.vmas.layout == before.survey.view.vmas.layout
-            and survey.view.stacks == before.survey.view.stacks
-            and survey.view.numa is None
-            and survey.name == before.survey.name
-            and survey.process == before.survey.process
+            and survey.is_like(before.survey)
         )
 
     def _failed(self, pinned: Pinned, known: _Process, err: Exception) -> None:

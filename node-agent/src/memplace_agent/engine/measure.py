@@ -17,6 +17,7 @@ from memplace_agent.engine.pool import Pool, Turn
 from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import read_proc
 from memplace_agent.procfs.numa_maps import parse_numa_maps
+from memplace_agent.procfs.present import Present, present
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import Way
 from memplace_agent.procfs.sample import PageNodes, sample
@@ -52,11 +53,13 @@ class Sampler:
         reader: Tells the policies of ranges, where the kernel does.
         pool: Threads for calls that may not come back.
         ask: Makes the call.
+        present: Tells what is in memory of vast reservations.
     """
 
     reader: Reader
     pool: Pool
     ask: PageNodes = page_nodes
+    present: Present = present
 
     def measure(
         self, pinned: Pinned, group: str, regions: Sequence[Region], resident: int
@@ -68,8 +71,9 @@ class Sampler:
             group: The namespace that pays for threads that are lost with it.
             regions: Which.
             resident: Bytes in memory of the process. Where a sample finds next to nothing,
-                since the regions are vast reservations, and a walk of its page tables takes
-                less than a millisecond, that is made instead.
+                since the regions are vast reservations, the kernel can't tell what is in memory
+                of them, and a walk of its page tables takes less than a millisecond, that is
+                made instead.
 
         Raises:
             ProcessGone: The process ended.
@@ -107,8 +111,12 @@ class Sampler:
 
     def _sample(self, pid: int, spans: Sequence[Ranged], turn: Turn) -> Residency:
         alive = partial(self.reader.kernel.is_alive, PidFd(turn.pidfd))
+        return self._sampled(pid, spans, alive)
+
+    def _sampled(self, pid: int, spans: Sequence[Ranged], alive: Callable[[], bool]) -> Residency:
         deadline = time.monotonic() + _DEADLINE_S
-        return sample(pid, spans, deadline, is_alive=alive, ask=self.ask)
+        narrow = partial(self.present, self.reader.host.pid(pid))
+        return sample(pid, spans, deadline, is_alive=alive, ask=self.ask, narrow=narrow)
 
     def look(self, pidfd: PidFd, order: MoveOrder, ranges: Ranges) -> Sequence[int]:
         """Return for each range the bytes on wrong nodes, as the mover wants to know it.
@@ -119,8 +127,7 @@ class Sampler:
         alive = partial(self.reader.kernel.is_alive, pidfd)
         has_policy = self._policy_test(order)
         spans = [Span(start, end, order.page_size) for start, end in ranges]
-        deadline = time.monotonic() + _DEADLINE_S
-        found = sample(order.pid, spans, deadline, is_alive=alive, ask=self.ask)
+        found = self._sampled(order.pid, spans, alive)
         return [
             sum(size for node, size in pages.items() if node not in order.nodes)
             if has_policy(span)

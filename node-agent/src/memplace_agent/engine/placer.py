@@ -10,7 +10,7 @@ the caller, who has them moved.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -35,7 +35,7 @@ from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import recorded, todo
 from memplace_agent.ledger_store import LedgerStore
 
-__all__ = ["Outcome", "Placer", "Problem", "Wanted"]
+__all__ = ["Outcome", "Placer", "Problem", "Wanted", "is_near_limit"]
 
 # Policies keep mappings from merging, and a process that has as many as it may have dies of
 # its own next mmap().
@@ -237,7 +237,7 @@ class Placer:
             plan=planned,
             left=len(planned.policies) + len(planned.released),
             is_done=planned.is_done and not work.is_busy,
-            moves=tuple((move, _policy_at(move, seen)) for move in planned.moves),
+            moves=tuple(_settled(planned.moves, seen)),
             problems=tuple(work.problems),
             changed=work.changed,
             carried=len(seen.carried),
@@ -257,7 +257,7 @@ class Placer:
             return policy_of(rule, wanted.tiers, status.allowed, wanted.known_tiers)
 
         found = todo(wanted.future, of_rule, status, seen.view)
-        if _is_near_limit(survey, wanted):
+        if is_near_limit(survey, wanted):
             found = found.without_new
         claim = admit(self._claim(wanted), survey.process)
         claim, found = recorded(found, claim, survey.process, seen.mapped, work.relatives)
@@ -318,7 +318,7 @@ class Placer:
             for step in planned.policies
             if not step.own or step.start in seen.carried or work.may_take(step)
         )
-        if steps and _is_near_limit(survey, wanted):
+        if steps and is_near_limit(survey, wanted):
             work.problems.append(_too_many(survey, wanted))
             steps = ()
         if not steps and not released:
@@ -362,15 +362,19 @@ def _with_pages(region: Region, pages: Mapping[int, int]) -> Region:
     return region if region.pages == pages else replace(region, pages=pages)
 
 
-def _is_near_limit(survey: Survey, wanted: Wanted) -> bool:
+def is_near_limit(survey: Survey, wanted: Wanted) -> bool:
+    """Return whether a process has nearly as many mappings as it may have."""
     # A step covers whole mappings, so it splits none.
     return 0 < wanted.max_mappings * _MAPPINGS_SHARE < len(survey.view.vmas)
 
 
-def _policy_at(move: Move, seen: _Seen) -> Policy:
-    # In the form that is set: a move sets it again.
-    region = seen.mapped_at(move.start)
-    return region.policy if region and region.own else move.policy
+def _settled(moves: Iterable[Move], seen: _Seen) -> Iterator[tuple[Move, Policy]]:
+    # With the policy in the form that is set, as a move sets it again. Where it could not be
+    # set there is nothing to move to.
+    for move in moves:
+        region = seen.mapped_at(move.start)
+        if region and (region.own or seen.ours(region)):
+            yield move, region.policy
 
 
 def _too_many(survey: Survey, wanted: Wanted) -> Problem:

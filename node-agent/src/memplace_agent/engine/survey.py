@@ -77,6 +77,16 @@ class Survey:
         view = replace(self.view, vmas=vmas, numa=None)
         return replace(self, view=view, policies=None)
 
+    def is_like(self, before: Survey) -> bool:
+        """Return whether nothing that a plan depends on differs from an earlier survey."""
+        return (
+            self.view.vmas.layout == before.view.vmas.layout
+            and self.view.stacks == before.view.stacks
+            and self.view.numa is None
+            and self.name == before.name
+            and self.process == before.process
+        )
+
     @property
     def is_partial(self) -> bool:
         """Whether mappings changed while their policies were read; those are missing."""

@@ -24,6 +24,7 @@ from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import member_test, read_members
 from memplace_agent.containers.pinning import Pinned, Pinner
 from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.judge import problem_of
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import taken_away
 from memplace_agent.errors import ProcessGone
@@ -173,4 +174,4 @@ def _of_incomplete(survey: Survey) -> tuple[_Result, str]:
     incomplete = survey.incomplete
     if incomplete is None or incomplete.reason is incomplete.reason.PROCESS_GONE:
         return _Result.NOTHING, ""
-    return _Result.LEFT, f"a process can't be read: {incomplete}"
+    return _Result.LEFT, problem_of(incomplete).message

@@ -27,6 +27,8 @@ _LARGEST_STACK = 64 << 20
 # Files of tmpfs without a name, and the shared memory that has one by convention.
 _SHMEM = ("/memfd:", "/SYSV", "/dev/shm/", "/dev/zero", "[anon_shmem:")
 _NO_DEVICE = ("/dev/shm/", "/dev/zero", "/dev/hugepages/")
+# Besides device files those of PCI devices and buffers that drivers share.
+_DEVICES = ("/dev/", "/sys/", "/proc/", "/dmabuf:")
 _NAMED = ("[anon:", "[anon_shmem:")
 
 
@@ -155,12 +157,13 @@ def is_special(mapping: Mapped) -> bool:
     """Return whether the mapping is never to be touched: of the kernel, or of a device.
 
     Where flags are known, VM_PFNMAP and VM_IO tell; else, and for what the kernel names in
-    brackets, the path does: [vdso], [vvar], device files, anon_inode:, socket:.
+    brackets, the path does: [vdso], [vvar], device files, anon_inode:, socket:. Without flags a
+    file below /sys or /proc is a device's as well: nothing else there can be mapped.
     """
     path = mapping.path
     if "pf" in mapping.flags or "io" in mapping.flags:
         return True
     if path.startswith("["):
         return not (path in ("[heap]", "[stack]") or path.startswith(_NAMED))
-    device = path.startswith("/dev/") and not path.startswith(_NO_DEVICE)
+    device = path.startswith(_DEVICES) and not path.startswith(_NO_DEVICE)
     return device or bool(path and not path.startswith("/"))

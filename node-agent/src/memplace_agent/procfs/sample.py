@@ -8,13 +8,16 @@ up single pages, 16 under one lock, so an mmap() of the target waits for microse
 from __future__ import annotations
 
 import errno
+import mmap
 import random
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
-from memplace.residency import POINTS, Ranged, Residency, Sample, choose, estimate, more
+from memplace.residency import POINTS, Ranged, Residency, Sample, Span, choose, estimate, more
 
 from memplace_agent.errors import (
     CallFailed,
@@ -25,7 +28,7 @@ from memplace_agent.errors import (
 )
 from memplace_agent.syscalls.views import page_nodes
 
-__all__ = ["MOST_POINTS", "PageNodes", "sample"]
+__all__ = ["MOST_POINTS", "Narrow", "PageNodes", "sample"]
 
 # The look at so many takes some 0.1 s; an error of two points where a 16th is resident.
 MOST_POINTS = 65536
@@ -34,8 +37,15 @@ MOST_POINTS = 65536
 # whoever waits is next.
 _CALL = 128
 _REST_S = 0.0001
+_PAGE = mmap.PAGESIZE
 
 PageNodes = Callable[[int, Sequence[int]], "array[int]"]
+# Ascending ranges to those parts of them that are in memory; None if that can't be told.
+Narrow = Callable[[Sequence[tuple[int, int]]], "list[tuple[int, int]] | None"]
+
+
+def _nowhere(_: Sequence[tuple[int, int]]) -> None:
+    return None
 
 
 def sample(
@@ -48,6 +58,7 @@ def sample(
     points: int = POINTS,
     most: int = MOST_POINTS,
     ask: PageNodes = page_nodes,
+    narrow: Narrow = _nowhere,
 ) -> Residency:
     """Tell on which nodes the pages of some ranges of a process are.
 
@@ -62,6 +73,7 @@ def sample(
         points: How many of the pages that are looked at should be resident.
         most: How many are looked at at most where few are resident.
         ask: Makes the call.
+        narrow: Tells what is in memory of ranges so vast that `most` looks find too little.
 
     Raises:
         ProcessGone: It ended.
@@ -75,7 +87,11 @@ def sample(
         # An eighth more: where nearly all is resident, the first look is enough.
         found = _look(pid, choose(spans, draw, points + points // 8), deadline, ask)
         again = more(found, most, points)
-        if again:
+        parts = _Parts.of(spans, narrow) if again >= most else None
+        if parts is not None:
+            chosen = choose(parts.spans, draw, points + points // 8)
+            found = parts.summed(_look(pid, chosen, deadline, ask), found.total)
+        elif again:
             found = _look(pid, choose(spans, draw, again), deadline, ask)
     except OSError as err:
         if isinstance(err, CallFailed):
@@ -95,6 +111,44 @@ def _look(pid: int, chosen: Sample, deadline: float, ask: PageNodes) -> Residenc
             time.sleep(_REST_S)
         statuses.extend(ask(pid, chosen.addresses[first : first + _CALL]))
     return estimate(chosen, statuses)
+
+
+class _Parts:
+    """What is in memory of some spans."""
+
+    def __init__(self, spans: list[Span], of: list[int]) -> None:
+        self.spans = spans
+        self._of = of  # of each the index of the span it is a part of
+
+    @classmethod
+    def of(cls, spans: Sequence[Ranged], narrow: Narrow) -> _Parts | None:
+        # Huge pages of a pool are few, and looked at by their size.
+        small = sorted(
+            (span.start, span.end, index)
+            for index, span in enumerate(spans)
+            if span.page_size <= _PAGE
+        )
+        found = narrow([(start, end) for start, end, _ in small])
+        if found is None:
+            return None
+        starts = [start for start, _, _ in small]
+        indices = [small[bisect_right(starts, start) - 1][2] for start, _ in found]
+        large = [i for i, span in enumerate(spans) if span.page_size > _PAGE]
+        parts = [Span(start, end) for start, end in found]
+        parts += [Span(spans[i].start, spans[i].end, spans[i].page_size) for i in large]
+        return cls(parts, indices + large)
+
+    def summed(self, found: Residency, total: int) -> Residency:
+        """The same by the spans they are parts of."""
+        by_span: dict[int, dict[int, int]] = {}
+        for number, pages in found.by_span.items():
+            _add(by_span.setdefault(self._of[number], {}), pages)
+        return replace(found, by_span=by_span, total=total)
+
+
+def _add(pages: dict[int, int], more_pages: Mapping[int, int]) -> None:
+    for node, size in more_pages.items():
+        pages[node] = pages.get(node, 0) + size
 
 
 def _raise(err: OSError, *, alive: bool) -> NoReturn:
