@@ -49,6 +49,7 @@ def test_the_device_is_a_node_in_a_tier_of_its_own(cluster: Cluster) -> None:
     wait_for("a report of the node", lambda: bool(_reported(cluster)), timeout_s=60)
     (node,) = [n for n in _reported(cluster) if n["id"] == scenario.CXL]
     assert node["tier"] == "cxl"
+    assert node["evidence"] == "its memory is that of a CXL region, by dax0.0"
     assert node["cpus"] == ""
     assert 200 << 20 < node["totalBytes"] <= 256 << 20
 

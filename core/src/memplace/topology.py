@@ -1,71 +1,70 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiers of a node: what the kernel knows, and what MemoryTier objects say instead."""
+"""Tiers of a node: what is shown of its NUMA nodes, and what MemoryTier objects say instead."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 from msgspec import UNSET
 
 from memplace.api.v1alpha1 import MemoryTier
+from memplace.evidence import CXL, DRAM, HBM, Verdict, judge
 from memplace.nodes import NodeSet
+from memplace.numa import NumaNode
 
-DRAM = "dram"
-CXL = "cxl"
-HBM = "hbm"
+__all__ = [
+    "BUILTIN_TIERS",
+    "NumaNode",
+    "nodes_by_tier",
+    "resolve_tiers",
+    "resolve_verdicts",
+    "tier_by_node",
+]
 
 # Tiers that need no MemoryTier object: a node without one of them is not a typing error.
 BUILTIN_TIERS = frozenset({DRAM, CXL, HBM})
 
 
-@dataclass(frozen=True, slots=True)
-class NumaNode:
-    """A NUMA node as sysfs describes it.
-
-    Attributes:
-        id: The node's number.
-        cpus: CPUs of the node; empty for CXL memory and HBM.
-        total_bytes: Its memory; 0 for a memoryless node.
-        kernel_tier: N of /sys/devices/virtual/memory_tiering/memory_tierN whose nodelist has
-            it, larger is slower; None when the kernel has it in no tier.
-    """
-
-    id: int
-    cpus: frozenset[int]
-    total_bytes: int
-    kernel_tier: int | None = None
-
-
 def resolve_tiers(
-    numa_nodes: Sequence[NumaNode], memory_tiers: Iterable[MemoryTier], node_name: str
+    numa_nodes: Iterable[NumaNode], memory_tiers: Iterable[MemoryTier], node_name: str
 ) -> dict[str, NodeSet]:
     """Group the NUMA nodes of a Kubernetes node into tiers.
 
-    A node with CPUs is ``dram``. One without, in a kernel tier slower than the fastest
-    dram node's, is ``cxl``, in a faster one ``hbm``. One that the kernel has in no tier or
-    in dram's (device memory, say) is in none. A MemoryTier that covers this Kubernetes node
-    overrides that for the NUMA nodes it lists; of two that list the same one, one with
-    nodeNames beats one without, then the first name wins.
+    Returns:
+        Tier name to its NUMA nodes, by name; sets are never empty and never overlap. A node
+        of which nothing shows what it is, and of which no MemoryTier says it, is in none.
+    """
+    return nodes_by_tier(resolve_verdicts(numa_nodes, memory_tiers, node_name))
+
+
+def resolve_verdicts(
+    numa_nodes: Iterable[NumaNode], memory_tiers: Iterable[MemoryTier], node_name: str
+) -> dict[int, Verdict]:
+    """Say of each NUMA node with memory which tier it is in, and why.
+
+    A node with CPUs is ``dram``. One without is ``cxl`` or ``hbm`` by positive evidence only,
+    in this order: the device its memory comes from, the CXL region it lies in, its figures
+    and the kernel's memory tier compared with dram's. Memory of a device, a GPU say, is in
+    none, and so is a node in dram's kernel tier of which nothing else is shown.
+
+    A MemoryTier that covers this Kubernetes node overrides all that for the NUMA nodes it
+    lists; of two that list the same one, one with nodeNames beats one without, then the first
+    name wins.
 
     Args:
-        numa_nodes: All NUMA nodes; those without memory are left out.
+        numa_nodes: All NUMA nodes, in any order; those without memory are left out.
         memory_tiers: All MemoryTier objects, in any order.
         node_name: The Kubernetes node's name.
 
-    Returns:
-        Tier name to its NUMA nodes, by name; sets are never empty and never overlap.
-
     Source: linux ``Documentation/ABI/testing/sysfs-kernel-mm-memory-tiers``,
-    ``mm/memory-tiers.c``.
+    ``Documentation/admin-guide/mm/numaperf.rst``, ``mm/memory-tiers.c``.
     """
-    populated = [node for node in numa_nodes if node.total_bytes > 0]
-    by_node = _default_tiers(populated)
+    verdicts = judge(numa_nodes)
     for tier in sorted(memory_tiers, key=_weakest_first, reverse=True):
         if tier.spec.covers(node_name):
-            by_node.update((n.id, tier.name) for n in populated if n.id in tier.spec.numa_nodes)
-    names = sorted(set(by_node.values()))
-    return {name: frozenset(n for n, tier in by_node.items() if tier == name) for name in names}
+            said = Verdict(tier.name, f"MemoryTier {tier.name} says so")
+            verdicts |= dict.fromkeys(verdicts.keys() & set(tier.spec.numa_nodes), said)
+    return verdicts
 
 
 def _weakest_first(tier: MemoryTier) -> tuple[bool, str]:
@@ -73,20 +72,13 @@ def _weakest_first(tier: MemoryTier) -> tuple[bool, str]:
     return tier.spec.node_names is UNSET, tier.name
 
 
-def _default_tiers(populated: Iterable[NumaNode]) -> dict[int, str]:
-    nodes = list(populated)
-    dram_tiers = [n.kernel_tier for n in nodes if n.cpus and n.kernel_tier is not None]
-    dram = min(dram_tiers, default=None)
-    named = ((node.id, _default_tier(node, dram)) for node in nodes)
-    return {id_: tier for id_, tier in named if tier}
-
-
-def _default_tier(node: NumaNode, dram: int | None) -> str:
-    if node.cpus:
-        return DRAM
-    if node.kernel_tier is None or dram is None or node.kernel_tier == dram:
-        return ""
-    return CXL if node.kernel_tier > dram else HBM
+def nodes_by_tier(verdicts: Mapping[int, Verdict]) -> dict[str, NodeSet]:
+    """Return the tiers by name, and their NUMA nodes; nodes in none are left out."""
+    names = sorted({verdict.tier for verdict in verdicts.values()} - {""})
+    return {
+        name: frozenset(n for n, verdict in verdicts.items() if verdict.tier == name)
+        for name in names
+    }
 
 
 def tier_by_node(tiers: Mapping[str, NodeSet]) -> dict[int, str]:

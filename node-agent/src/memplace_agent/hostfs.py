@@ -47,6 +47,26 @@ class HostFs:
         return self.sysfs / "devices/virtual/memory_tiering"
 
     @property
+    def memory_blocks(self) -> Path:
+        """The directory of memory blocks, the unit in which memory is added and removed."""
+        return self.sysfs / "devices/system/memory"
+
+    @property
+    def dax_memory(self) -> Path:
+        """The directory with a link for each dax device that is used as memory."""
+        return self.sysfs / "bus/dax/drivers/kmem"
+
+    @property
+    def cxl_devices(self) -> Path:
+        """The directory with a link for each region, decoder and device of CXL."""
+        return self.sysfs / "bus/cxl/devices"
+
+    @property
+    def nvidia_gpus(self) -> Path:
+        """The directory in which NVIDIA's driver has one for each GPU."""
+        return self.proc / "driver/nvidia/gpus"
+
+    @property
     def interleave_weights(self) -> Path:
         """The directory with a nodeN for the weight of each NUMA node; absent before 6.9."""
         return self.sysfs / "kernel/mm/mempolicy/weighted_interleave"

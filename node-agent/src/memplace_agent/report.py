@@ -23,14 +23,20 @@ from memplace.api.v1alpha1 import (
     TierNodes,
 )
 from memplace.assignment import PodRef
-from memplace.nodes import NodeSet, format_nodes
+from memplace.evidence import Verdict
+from memplace.nodes import format_nodes
+from memplace.numa import NumaNode
 from memplace.reasons import ConditionType, Reason
-from memplace.topology import NumaNode, tier_by_node
+from memplace.topology import nodes_by_tier
 
 from memplace_agent.syscalls.features import Features
 from memplace_agent.world import NotUnderstood
 
-__all__ = ["Reports", "Retirement", "Subject", "node_status"]
+__all__ = ["CPUS_MAX", "EVIDENCE_MAX", "Reports", "Retirement", "Subject", "node_status"]
+
+# Of characters; crds/nodememories.yaml has them as maxLength.
+CPUS_MAX = 4096
+EVIDENCE_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class Reports:
     """The reports of a pass, by placement, pod and container."""
 
     numa_nodes: tuple[NumaNode, ...] = ()
-    tiers: Mapping[str, NodeSet] = field(default_factory=dict)
+    verdicts: Mapping[int, Verdict] = field(default_factory=dict)
     _containers: dict[tuple[str, str, str], tuple[Subject, ContainerReport]] = field(
         default_factory=dict
     )
@@ -206,7 +212,6 @@ def node_status(
         generation=0,
         now=now,
     )
-    names = tier_by_node(reports.tiers)
     return NodeMemoryStatus(
         conditions=conditions,
         agent_version=version,
@@ -218,16 +223,17 @@ def node_status(
         numa_nodes=tuple(
             NumaNodeStatus(
                 id=node.id,
-                cpus=format_nodes(node.cpus),
+                cpus=shorten(format_nodes(node.cpus or ()), CPUS_MAX),
                 total_bytes=node.total_bytes,
-                tier=names.get(node.id, ""),
+                tier=verdict.tier,
+                evidence=shorten(verdict.why, EVIDENCE_MAX),
             )
             for node in reports.numa_nodes
-            if node.total_bytes
+            if (verdict := reports.verdicts.get(node.id)) is not None
         ),
         tiers=tuple(
             TierNodes(name=name, numa_nodes=tuple(sorted(nodes)))
-            for name, nodes in reports.tiers.items()
+            for name, nodes in nodes_by_tier(reports.verdicts).items()
         ),
         placements=with_not_understood(reports.placements(), not_understood, version),
     )

@@ -76,9 +76,9 @@ def set_condition(
     return tuple(new if c.type == type else c for c in before)
 
 
-def shorten(message: str) -> str:
-    """Cut a message to MESSAGE_MAX characters; the cut shows as an ellipsis."""
-    return message if len(message) <= MESSAGE_MAX else message[: MESSAGE_MAX - 1] + "…"
+def shorten(message: str, limit: int = MESSAGE_MAX) -> str:
+    """Cut a text to so many characters; the cut shows as an ellipsis."""
+    return message if len(message) <= limit else message[: limit - 1] + "…"
 
 
 def _seconds(now: datetime) -> datetime:

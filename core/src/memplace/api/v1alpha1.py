@@ -257,12 +257,16 @@ class Backend(_Status, frozen=True):
 
 
 class NumaNodeStatus(_Status, frozen=True):
-    """A NUMA node with memory; ``cpus`` is a kernel list, ``tier`` empty for none."""
+    """A NUMA node with memory; ``cpus`` is a kernel list, ``tier`` empty for none.
+
+    ``evidence`` says why it is in that tier, or in none.
+    """
 
     id: int
     cpus: str = ""
     total_bytes: int = 0
     tier: str = ""
+    evidence: str = ""
 
 
 class TierNodes(_Status, frozen=True):

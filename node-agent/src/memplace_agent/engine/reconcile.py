@@ -375,7 +375,7 @@ class Reconciler:
     def reports(self) -> Reports:
         """How everything fares now."""
         state = self._state
-        reports = Reports(numa_nodes=state.machine.numa_nodes, tiers=state.machine.tiers)
+        reports = Reports(numa_nodes=state.machine.numa_nodes, verdicts=state.machine.verdicts)
         for container_id, assignment in state.view.assignments.items():
             listed = state.listed[container_id]
             subject = subject_of(container_id, listed, assignment)

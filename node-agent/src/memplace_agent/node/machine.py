@@ -8,11 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import MemoryTier
+from memplace.evidence import Verdict
 from memplace.nodes import NodeSet
-from memplace.topology import BUILTIN_TIERS, NumaNode, resolve_tiers
+from memplace.numa import NumaNode
+from memplace.topology import BUILTIN_TIERS, nodes_by_tier, resolve_verdicts
 
 from memplace_agent.hostfs import HostFs
 from memplace_agent.sysfs import read_numa_nodes
+from memplace_agent.sysfs.files import NotClear, entries, integer, numbered
 
 __all__ = ["Machine", "merges_pages", "read_machine"]
 
@@ -25,6 +28,7 @@ class Machine:
 
     Attributes:
         numa_nodes: All NUMA nodes.
+        verdicts: Of each NUMA node with memory: its tier, and why.
         tiers: Tier name to NUMA nodes.
         known_tiers: Names that are tiers somewhere.
         weights: Of WeightedInterleave, by NUMA node; None when the kernel does not tell.
@@ -32,6 +36,7 @@ class Machine:
     """
 
     numa_nodes: tuple[NumaNode, ...] = ()
+    verdicts: Mapping[int, Verdict] = field(default_factory=dict)
     tiers: Mapping[str, NodeSet] = field(default_factory=dict)
     known_tiers: frozenset[str] = BUILTIN_TIERS
     weights: Mapping[int, int] | None = None
@@ -46,9 +51,11 @@ def read_machine(host: HostFs, tiers: Iterable[MemoryTier], node_name: str) -> M
     """
     tiers = tuple(tiers)
     numa_nodes = read_numa_nodes(host)
+    verdicts = resolve_verdicts(numa_nodes, tiers, node_name)
     return Machine(
         numa_nodes=numa_nodes,
-        tiers=resolve_tiers(numa_nodes, tiers, node_name),
+        verdicts=verdicts,
+        tiers=nodes_by_tier(verdicts),
         known_tiers=BUILTIN_TIERS | {tier.name for tier in tiers},
         weights=_weights(host),
         max_mappings=_max_mappings(host),
@@ -57,13 +64,15 @@ def read_machine(host: HostFs, tiers: Iterable[MemoryTier], node_name: str) -> M
 
 def _weights(host: HostFs) -> dict[int, int] | None:
     # Source: Documentation/ABI/testing/sysfs-kernel-mm-mempolicy-weighted-interleave.
-    try:
-        return {
-            int(path.name.removeprefix("node")): int(path.read_text())
-            for path in host.interleave_weights.glob("node[0-9]*")
-        } or None
-    except (OSError, ValueError):
-        return None
+    found = {}
+    for number in numbered(entries(host.interleave_weights), "node"):
+        try:
+            weight = integer(host.interleave_weights / f"node{number}")
+        except NotClear:
+            return None
+        if weight is not None:
+            found[number] = weight
+    return found or None
 
 
 def _max_mappings(host: HostFs) -> int:

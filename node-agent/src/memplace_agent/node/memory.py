@@ -17,6 +17,7 @@ from memplace.pacing import NodeState, Room
 
 from memplace_agent.hostfs import HostFs
 from memplace_agent.node.psi import node_pressure
+from memplace_agent.sysfs.files import numbered
 
 __all__ = ["KernelMoves", "own_nodes", "read_kernel_moves", "read_node_state", "read_rooms"]
 
@@ -84,10 +85,9 @@ def read_rooms(host: HostFs) -> dict[int, Room]:
     """
     marks = _watermarks(host.proc / "zoneinfo")
     rooms = {}
-    for path in host.numa_nodes.glob("node[0-9]*"):
-        number = int(path.name.removeprefix("node"))
+    for number in numbered((path.name for path in host.numa_nodes.glob("node*")), "node"):
         try:
-            rooms[number] = _room(path, marks.get(number, {}))
+            rooms[number] = _room(host.numa_nodes / f"node{number}", marks.get(number, {}))
         except (OSError, ValueError) as err:
             log.debug("NUMA node %d: %s", number, err)
     return rooms
