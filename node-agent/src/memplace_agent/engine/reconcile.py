@@ -13,7 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.assignment import Assignment, PlacementIndex, Target, View, delta
@@ -30,6 +30,7 @@ from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import is_populated
 from memplace_agent.engine import said
 from memplace_agent.engine.duelist import DueList, Look, Outcome
+from memplace_agent.engine.explaining import Explainer, Explaining
 from memplace_agent.engine.judge import judge
 from memplace_agent.engine.known import Followed, Listed, News, State, news_of, subject_of
 from memplace_agent.engine.look import Container, Looker
@@ -69,6 +70,7 @@ class Parts:
     metrics: Metrics
     unsupported: FeatureUnavailable | None
     keeps_defaults: bool = False
+    explainer: Explainer = field(default_factory=Explainer)
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[], float] = time.perf_counter
     tick: Callable[[], None] = lambda: None
@@ -129,8 +131,7 @@ class Reconciler:
         self._parts.due.update(namespaces, self._parts.clock())
         self._undoing.keep(namespaces)
         self._finder.keep(namespaces)
-        gone = self._state.undoing.keys() - namespaces.keys()
-        for container_id in gone:
+        for container_id in self._state.undoing.keys() - namespaces.keys():
             del self._state.undoing[container_id]
 
     def _read_machine(self) -> None:
@@ -188,6 +189,8 @@ class Reconciler:
         moved = {self._moved.popleft() for _ in range(len(self._moved))}
         parts.due.changed(moved, parts.clock())
         parts.due.felt(parts.pulse.beat(refs), parts.clock())
+        explaining = Explaining(state, self._report_of, self._wanted_of, self._finder, parts)
+        parts.explainer.serve(explaining)
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
         tiers = state.machine.tiers
