@@ -11,6 +11,7 @@ from memplace.kinds import Mode, Policy
 from memplace.rebind import STATIC
 from memplace_agent.containers import members
 from memplace_agent.engine.pool import Pool
+from memplace_agent.procfs.query import Way
 
 from tests.unit.agent_pkg.machine import CXL
 
@@ -358,8 +359,6 @@ def test_a_process_near_its_limit_of_mappings_gets_no_more_policies(node, kit):
 
 
 def test_policies_are_known_without_procmap_query_too(node, kit):
-    from memplace_agent.procfs.query import Way
-
     node.way = Way.MAPS
     node.start()
     node.machine.start(100, A, kit.heap(policy=kit.BIND), kit.anon())
@@ -380,8 +379,6 @@ def test_policies_are_known_without_procmap_query_too(node, kit):
 
 
 def test_a_policy_whose_text_is_cut_off_is_given_back(node, kit):
-    from memplace_agent.procfs.query import Way
-
     nodes = list(range(1, 60, 2))
     for number in nodes[1:]:
         directory = node.machine.host.numa_nodes / f"node{number}"
@@ -416,3 +413,16 @@ def test_thousands_of_processes_keep_no_other_container_waiting(node, kit):
     assert node.machine.policies(129)["[heap]"] is None
     assert node.run(60)[ONE].state == "Placed"
     assert node.machine.policies(129)["[heap]"] == kit.CXL
+
+
+@pytest.mark.parametrize("way", [Way.MAPS, Way.POLICY])
+def test_no_page_is_moved_where_no_policy_could_be_set(started, kit, way):
+    """The call that moves sets the policy, too, and nobody would ever give that back."""
+    limit = started.machine.host.proc / "sys/vm/max_map_count"
+    limit.parent.mkdir(parents=True)
+    limit.write_text("3\n")
+    started.way = way
+    started.start()
+    found = started.full(kit.placement(), seconds=30)["mp", "p", "c0"]
+    assert found.reason == "TooManyMappings"
+    assert not started.machine.calls

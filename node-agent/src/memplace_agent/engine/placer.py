@@ -231,13 +231,17 @@ class Placer:
             return Outcome(identity=pinned.identity, survey=again.survey, changed=True)
         if again is not seen:
             seen, planned = again, self._plan(wanted, again, measured.pages)
+        # A move sets the policy as well, and what the ledger does not have is never given back.
+        unset = {step.start for step in planned.policies}
         return Outcome(
             identity=pinned.identity,
             survey=again.survey,
             plan=planned,
             left=len(planned.policies) + len(planned.released),
             is_done=planned.is_done and not work.is_busy,
-            moves=tuple((move, _policy_at(move, seen)) for move in planned.moves),
+            moves=tuple(
+                (move, _policy_at(move, seen)) for move in planned.moves if move.start not in unset
+            ),
             problems=tuple(work.problems),
             changed=work.changed,
             carried=len(seen.carried),
