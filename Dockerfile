@@ -46,6 +46,7 @@ COPY lab/images/compile-ffi /usr/local/bin/
 RUN PYTHONPATH=/opt/memplace/deps compile-ffi build_ffi.py /opt/memplace/app
 COPY core/src/memplace /opt/memplace/app/memplace
 COPY node-agent/src/memplace_agent /opt/memplace/app/memplace_agent
+COPY node-agent/bin/memplace-agent /opt/memplace/app/bin/memplace-agent
 RUN finish-app memplace_agent
 
 FROM ${BASE_IMAGE} AS runtime
@@ -75,4 +76,5 @@ LABEL org.opencontainers.image.title="memplace agent" \
 # Root with two capabilities (the chart says which): the pods of a node belong
 # to any user, and Kubernetes gives capabilities to root only.
 USER 0:0
+ENV PATH=/opt/memplace/app/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ENTRYPOINT ["/usr/bin/python3", "-m", "memplace_agent"]

@@ -60,6 +60,7 @@ TOGGLES = {
     "networkPolicy.enabled": (True, "kind: NetworkPolicy"),
     "podMonitor.enabled": (True, "kind: PodMonitor"),
     "agent.auditSeconds": (77, 'MEMPLACE_AUDIT_S, value: "77"'),
+    "agent.explainPort": (7777, 'MEMPLACE_EXPLAIN_PORT, value: "7777"'),
     "agent.moveBandwidth": ("2Gi", "MEMPLACE_MOVE_BANDWIDTH, value: 2Gi"),
     "agent.kubeletRootDir": ("/data/kubelet", "/data/kubelet/seccomp/memplace"),
     "agent.seccomp.type": ("Unconfined", "type: Unconfined"),

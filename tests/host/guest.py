@@ -33,6 +33,7 @@ from harness import (
     scope,
     world,
 )
+from inspecting import inspect_places_a_process_once_and_gives_it_back
 from later import (
     a_default_that_is_lost_is_set_again_and_anothers_is_left_alone,
     memory_that_is_mapped_later_is_on_cxl_from_its_first_page,
@@ -195,6 +196,7 @@ STEPS = (
     sampling_finds_the_pages_where_they_are,
     a_default_for_mappings_to_come_is_read_back,
     identities_of_processes_are_unique,
+    inspect_places_a_process_once_and_gives_it_back,
 )
 
 

@@ -129,9 +129,9 @@ class CompiledEntry:
             text = f"permissions are {self.permissions}, it has {region.permissions}"
             return Miss(Mismatch.OTHER_PERMISSIONS, text)
         if not self._means_name(region.name):
-            return Miss(Mismatch.OTHER_NAME, f"name is {wanted.name}, its is {region.name!r}")
+            return Miss(Mismatch.OTHER_NAME, f"name is {wanted.name}, {_its(region.name)}")
         if self.path and not self.path(region.path):
-            return Miss(Mismatch.OTHER_PATH, f"path is {wanted.path}, its is {region.path!r}")
+            return Miss(Mismatch.OTHER_PATH, f"path is {wanted.path}, {_its(region.path)}")
         return None
 
     def fits(self, size: int, slack: int = 1) -> bool:
@@ -160,6 +160,10 @@ def compile_entry(entry: RegionEntry, number: int) -> CompiledEntry:
         min_bytes=entry.min_bytes,
         max_bytes=entry.max_bytes,
     )
+
+
+def _its(text: str) -> str:
+    return f"its is {text!r}" if text else "it has none"
 
 
 def _pattern(glob: str) -> Callable[[str], object] | None:

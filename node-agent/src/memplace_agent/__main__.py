@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python3 -m memplace_agent``: run the agent, or install its seccomp profile."""
+"""``python3 -m memplace_agent``: run the agent, look at a process, or install a profile."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-USAGE = "usage: python3 -m memplace_agent [run | install-seccomp DIR]"
+USAGE = """usage: memplace-agent [run]            place the memory of this node's pods
+       memplace-agent inspect --pid N  show a process's memory, and what rules would do to it
+       memplace-agent explain [NAMESPACE/POD[/CONTAINER]]   ask the agent that runs here
+       memplace-agent install-seccomp DIR"""
 
 
 def main(args: Sequence[str]) -> int:
@@ -21,6 +24,18 @@ def main(args: Sequence[str]) -> int:
             from memplace_agent.seccomp import install
 
             print(install(Path(directory)))
+            return 0
+        # The daemon needs none of what these import.
+        case ["inspect", *rest]:
+            from memplace_agent.cli import inspect
+
+            return inspect.main(rest)
+        case ["explain", *rest]:
+            from memplace_agent.cli import explain
+
+            return explain.main(rest)
+        case ["-h" | "--help"]:
+            print(USAGE)
             return 0
         case _:
             print(USAGE, file=sys.stderr)
@@ -43,5 +58,10 @@ def _run() -> int:
     return 0
 
 
+def entry() -> int:
+    """Start as ``memplace-agent``."""
+    return main(sys.argv[1:])
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(entry())

@@ -16,8 +16,9 @@ from memplace_agent.cluster.publish import Publisher
 from memplace_agent.cluster.watch import WATCH_S, Watcher, collections
 from memplace_agent.cluster.world import Cache
 from memplace_agent.engine.build import Engine, open_ledger, running_system
+from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.worker import Worker, WorkerParts
-from memplace_agent.http import HttpServer
+from memplace_agent.http import HttpServer, LoopbackServer
 from memplace_agent.metrics import Metrics
 from memplace_agent.settings import Settings
 from memplace_agent.syscalls import RunningKernel
@@ -95,6 +96,7 @@ def run(settings: Settings) -> None:
         metrics,
         tick=worker_pulse.tick,
         move_tick=mover_pulse.tick,
+        explainer=_explain_server(settings),
     )
     metrics.lost_threads.set_function(lambda: engine.pool.lost)
     worker = Worker(
@@ -122,6 +124,13 @@ def run(settings: Settings) -> None:
     threads.join(1)
     logging.shutdown()
     os._exit(0)
+
+
+def _explain_server(settings: Settings) -> Explainer:
+    explainer = Explainer()
+    if settings.explain_port is not None:
+        LoopbackServer(settings.explain_port, explainer.route).start()
+    return explainer
 
 
 def _age(watcher: Watcher) -> float:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one small HTTP server: /healthz, /readyz and /metrics.
+"""Two small HTTP servers: /healthz, /readyz and /metrics for all, and another on loopback.
 
-On the pod's address, since the kubelet's probes and Prometheus come from outside of the pod;
-nothing else may be served here. Others in the cluster can reach it as well, so each connection
-has a deadline, and nobody can take all the threads.
+The first is on the pod's address, since the kubelet's probes and Prometheus come from outside
+of the pod; nothing else may be served there. Others in the cluster can reach it as well, so
+each connection has a deadline, and nobody can take all the threads.
 """
 
 from __future__ import annotations
@@ -18,9 +18,14 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-__all__ = ["HttpServer"]
+__all__ = ["HttpServer", "LoopbackServer"]
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
+_JSON = "application/json"
+
+# A page of the web that is open on the machine of whoever forwards the port can make a name of
+# its own lead here; it can't make the browser say another name than that.
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 _THREADS = 8
 # From one address at a time; the kubelet makes one connection per probe.
@@ -29,9 +34,31 @@ _PER_ADDRESS = 3
 _DEADLINE_S = 5.0
 
 Problems = Callable[[], Sequence[str]]
+# From a path to a status and a body.
+Route = Callable[[str], tuple[int, bytes]]
 
 
-class HttpServer:
+class _Serving:
+    # What both servers can do.
+
+    _server: _Server
+
+    @property
+    def port(self) -> int:
+        """The port it listens on."""
+        return self._server.server_port
+
+    def start(self) -> None:
+        """Serve from now on."""
+        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+
+    def stop(self) -> None:
+        """Stop serving and close the port."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class HttpServer(_Serving):
     """Answers in threads of its own until the process ends."""
 
     def __init__(
@@ -51,38 +78,48 @@ class HttpServer:
             "/metrics": lambda: (200, metrics()),
         }
 
-        class Handler(BaseHTTPRequestHandler):
-            # A client that says nothing must not hold a thread.
-            timeout = _DEADLINE_S
+        def route(path: str) -> tuple[int, bytes]:
+            page = pages.get(path)
+            return page() if page else (404, b"not found\n")
 
-            def do_GET(self) -> None:
-                page = pages.get(self.path.partition("?")[0])
-                status, body = page() if page else (404, b"not found\n")
-                self.send_response(status)
-                self.send_header("Content-Type", _TEXT)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+        self._server: _Server = _Server(("", port), _handler(route, _TEXT))
 
-            def log_message(self, *_: object) -> None:
-                # The kubelet asks every few seconds.
-                return
 
-        self._server = _Server(("", port), Handler)
+class LoopbackServer(_Serving):
+    """Answers those in the pod, in JSON: who may not enter the pod does not get here.
 
-    @property
-    def port(self) -> int:
-        """The port it listens on."""
-        return self._server.server_port
+    Args:
+        port: 0 takes a free one.
+        route: Status and body for a path.
+    """
 
-    def start(self) -> None:
-        """Serve from now on."""
-        threading.Thread(target=self._server.serve_forever, name="http", daemon=True).start()
+    def __init__(self, port: int, route: Route) -> None:
+        handler = _handler(route, _JSON, only_loopback_names=True)
+        self._server = _LoopbackSockets(("127.0.0.1", port), handler)
 
-    def stop(self) -> None:
-        """Stop serving and close the port."""
-        self._server.shutdown()
-        self._server.server_close()
+
+def _handler(
+    route: Route, content_type: str, *, only_loopback_names: bool = False
+) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        # A client that says nothing must not hold a thread.
+        timeout = _DEADLINE_S
+
+        def do_GET(self) -> None:
+            name = self.headers.get("Host", "").rpartition(":")
+            is_welcome = (name[0] or name[2]) in _LOOPBACK_NAMES or not only_loopback_names
+            status, body = route(self.path.partition("?")[0]) if is_welcome else (403, b"{}")
+            self.send_response(status)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            # The kubelet asks every few seconds.
+            return
+
+    return Handler
 
 
 class _Server(HTTPServer):
@@ -135,6 +172,11 @@ class _Server(HTTPServer):
     def server_close(self) -> None:
         super().server_close()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class _LoopbackSockets(_Server):
+    # No address of another family: 127.0.0.1 is what is asked for.
+    address_family = socket.AF_INET
 
 
 def _answer(problems: Sequence[str]) -> tuple[int, bytes]:

@@ -27,6 +27,7 @@ class Settings:
         audit_s: Seconds between looks at a container where nothing changes.
         move_bandwidth: Bytes per second that all moves on the node together may take.
         http_port: Of /healthz, /readyz and /metrics; 0 takes a free one.
+        explain_port: Of the explain API on 127.0.0.1; None turns it off.
         log_level: DEBUG, INFO, WARNING or ERROR; addresses appear only in DEBUG.
     """
 
@@ -35,6 +36,7 @@ class Settings:
     audit_s: float = 60
     move_bandwidth: int = 256 << 20
     http_port: int = 8080
+    explain_port: int | None = None
     log_level: str = "INFO"
 
 
@@ -61,8 +63,15 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
         audit_s=_number(env, "MEMPLACE_AUDIT_S", "60", minimum=1),
         move_bandwidth=_bandwidth(env),
         http_port=int(_number(env, "MEMPLACE_HTTP_PORT", "8080", minimum=0)),
+        explain_port=_explain_port(env),
         log_level=level,
     )
+
+
+def _explain_port(env: Mapping[str, str]) -> int | None:
+    # Off unless the chart says that the pod has a network of its own: on the host's every user
+    # could ask, and addresses of other people's programs are secrets.
+    return int(_number(env, "MEMPLACE_EXPLAIN_PORT", "0", minimum=0)) or None
 
 
 def _bandwidth(env: Mapping[str, str]) -> int:

@@ -38,6 +38,12 @@ def shared_pool():
     return Pool()
 
 
+@pytest.fixture(autouse=True)
+def _commands_share_it(monkeypatch):
+    """What is a program of its own elsewhere ends, and its threads with it."""
+    monkeypatch.setattr("memplace_agent.cli.reading.Pool", shared_pool)
+
+
 def placement(name="mp", *, rules=None, uid=None, created="2026-01-01T00:00:00Z", **spec):
     rule = {
         "name": "heap",

@@ -321,3 +321,16 @@ def test_containers_that_are_nowhere_do_not_cost_a_walk_each(node, kit, monkeypa
     node.full(kit.placement(), pods=pods, seconds=60)
     assert {report.reason for report in node.reports().values()} == {"CgroupNotFound"}
     assert 30 <= len(walks) <= 2 * 60 + 1
+
+
+@pytest.mark.parametrize("way", [Way.MAPS, Way.POLICY])
+def test_no_page_is_moved_where_no_policy_could_be_set(started, kit, way):
+    """The call that moves sets the policy, too, and nobody would ever give that back."""
+    limit = started.machine.host.proc / "sys/vm/max_map_count"
+    limit.parent.mkdir(parents=True)
+    limit.write_text("3\n")
+    started.way = way
+    started.start()
+    found = started.full(kit.placement(), seconds=30)["mp", "p", "c0"]
+    assert found.reason == "TooManyMappings"
+    assert not started.machine.calls

@@ -15,15 +15,17 @@ from memplace_agent.containers.identity import Identities, probe_identities
 from memplace_agent.containers.pinning import Pinner
 from memplace_agent.engine.apply import PolicySetter
 from memplace_agent.engine.duelist import DueList, Pace
+from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.measure import Sampler
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, Work
+from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Placer
 from memplace_agent.engine.pool import Pool
 from memplace_agent.engine.pulse import Pulse
-from memplace_agent.engine.reconcile import Parts, Reconciler
+from memplace_agent.engine.reconcile import Reconciler
 from memplace_agent.engine.survey import Surveyor
 from memplace_agent.engine.undo import Undoer
 from memplace_agent.engine.upgrade import import_journal
@@ -94,6 +96,7 @@ class Engine:
     pool: Pool = field(default_factory=Pool)
     tick: Callable[[], None] = lambda: None
     move_tick: Callable[[], None] = lambda: None
+    explainer: Explainer = field(default_factory=Explainer)
     mover: Mover = field(init=False)
     _reconciler: Reconciler | None = None
     _sampler: Sampler = field(init=False)
@@ -175,6 +178,7 @@ class Engine:
                 metrics=self.metrics,
                 unsupported=self.features.error,
                 keeps_defaults=self.features.keeps_defaults,
+                explainer=self.explainer,
                 clock=system.clock,
                 cost=system.cost or self._cost,
                 tick=self.tick,

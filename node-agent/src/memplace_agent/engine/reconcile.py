@@ -10,15 +10,13 @@ came from, and stops nothing else.
 from __future__ import annotations
 
 import logging
-import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.assignment import Assignment, PlacementIndex, Target, View, delta
 from memplace.claims import Claim
-from memplace.errors import FeatureUnavailable, MemplaceError
+from memplace.errors import MemplaceError
 from memplace.future import implied_future
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
@@ -29,22 +27,19 @@ from memplace_agent.containers.finder import Finder
 from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import is_populated
 from memplace_agent.engine import said
-from memplace_agent.engine.duelist import DueList, Look, Outcome
+from memplace_agent.engine.duelist import Look, Outcome
+from memplace_agent.engine.explaining import Explaining
 from memplace_agent.engine.judge import judge
 from memplace_agent.engine.known import Followed, Listed, News, State, news_of, subject_of
-from memplace_agent.engine.look import Container, Looker
+from memplace_agent.engine.look import Container
+from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
-from memplace_agent.engine.pulse import Pulse
-from memplace_agent.engine.undo import Undoer
 from memplace_agent.engine.undoing import Decision, Standing, Undoing
-from memplace_agent.hostfs import HostFs
-from memplace_agent.ledger_store import LedgerStore
-from memplace_agent.metrics import Metrics
 from memplace_agent.node.machine import read_machine
 from memplace_agent.report import Reports, Subject
 from memplace_agent.world import World
 
-__all__ = ["Parts", "Reconciler"]
+__all__ = ["Reconciler"]
 
 log = logging.getLogger(__name__)
 
@@ -53,25 +48,6 @@ _MACHINE_AGAIN_S = 30.0
 
 # New memory has this long to get to its place before a placement is called unplaced again.
 _FRESH_S = 15.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
-    """What a reconciler works with; `keeps_defaults`: the kernel has MPOL_MF_FUTURE."""
-
-    node_name: str
-    host: HostFs
-    store: LedgerStore
-    looker: Looker
-    undoer: Undoer
-    due: DueList
-    pulse: Pulse
-    metrics: Metrics
-    unsupported: FeatureUnavailable | None
-    keeps_defaults: bool = False
-    clock: Callable[[], float] = time.monotonic
-    cost: Callable[[], float] = time.perf_counter
-    tick: Callable[[], None] = lambda: None
 
 
 class Reconciler:
@@ -129,8 +105,7 @@ class Reconciler:
         self._parts.due.update(namespaces, self._parts.clock())
         self._undoing.keep(namespaces)
         self._finder.keep(namespaces)
-        gone = self._state.undoing.keys() - namespaces.keys()
-        for container_id in gone:
+        for container_id in self._state.undoing.keys() - namespaces.keys():
             del self._state.undoing[container_id]
 
     def _read_machine(self) -> None:
@@ -188,6 +163,8 @@ class Reconciler:
         moved = {self._moved.popleft() for _ in range(len(self._moved))}
         parts.due.changed(moved, parts.clock())
         parts.due.felt(parts.pulse.beat(refs), parts.clock())
+        view = Explaining(state, self._report_of, self._wanted_of, self._finder, parts)
+        parts.explainer.serve(view)
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
         tiers = state.machine.tiers

@@ -6,12 +6,13 @@ from __future__ import annotations
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.assignment import Assignment
 from memplace.errors import FeatureUnavailable
+from memplace.explained import ContainerListed
 from memplace.reasons import Reason
 
 from memplace_agent.containers.absence import Absence
 from memplace_agent.report import Subject
 
-__all__ = ["absent", "conflict", "failed", "not_yet", "unsupported"]
+__all__ = ["absent", "conflict", "failed", "listed", "not_yet", "unsupported"]
 
 
 def absent(subject: Subject, absence: Absence) -> ContainerReport:
@@ -47,6 +48,20 @@ def unsupported(subject: Subject, why: FeatureUnavailable) -> ContainerReport:
 def failed(subject: Subject, reason: Reason, text: str) -> ContainerReport:
     """Report a container that could not be looked at."""
     return _report(subject, ContainerState.FAILED, reason, text)
+
+
+def listed(subject: Subject, report: ContainerReport) -> ContainerListed:
+    """Say of a container how it fares, for those who ask about its memory."""
+    return ContainerListed(
+        id=subject.container_id,
+        namespace=subject.pod.namespace,
+        pod=subject.pod.name,
+        container=subject.container,
+        placement=subject.placement.name,
+        state=report.state,
+        reason=report.reason,
+        message=report.message,
+    )
 
 
 def _report(

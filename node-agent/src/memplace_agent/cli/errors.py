@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a command ends: exit statuses, and the error that carries one."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from memplace.errors import MemplaceError
+
+__all__ = ["CommandFailed", "Exit"]
+
+
+class Exit(IntEnum):
+    """Exit statuses; docs/inspect.md has them."""
+
+    OK = 0
+    FAILED = 1
+    USAGE = 2  # an option or a manifest
+    NO_PROCESS = 3  # it does not exist, has ended, or has no memory
+    NOT_PERMITTED = 4
+    NO_KERNEL = 5  # --apply on a kernel without process_mbind()
+    NOT_WHOLE = 6  # --apply or --undo did a part
+
+
+class CommandFailed(MemplaceError):  # noqa: N818  says what happened
+    """A command can't do what it was asked for; the message says why, and what to do."""
+
+    def __init__(self, status: Exit, message: str) -> None:
+        self.status = status
+        super().__init__(message)

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options of ``inspect`` and ``explain``, and their help."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memplace.errors import ParseError
+from memplace.nodes import parse_nodes
+
+__all__ = ["ExplainOptions", "InspectOptions", "explain_options", "inspect_options"]
+
+_FORMATS = ("table", "wide", "json")
+DEFAULT_PORT = 8081
+
+_INSPECT = """\
+Show what memory a process has, on which NUMA nodes and tiers it lies, which policy it has,
+and, with a placement, which rule gets which region and what a plan would do. Changes nothing
+without --apply. Works on any Linux, without a cluster."""
+
+_INSPECT_EXAMPLES = """\
+examples:
+  inspect --pid 4711                          what it has, and where that is
+  inspect --pid 4711 -f p.yaml                which rule gets what, and what would be done
+  inspect --pid 4711 -f p.yaml --tier cxl=1   the same; NUMA node 1 is the tier cxl
+  inspect --pid 4711 -o json | jq .process.byTier
+  inspect --pid 4711 -f p.yaml --apply        do it, once (a kernel with process_mbind)
+  inspect --pid 4711 --undo                   give the policies back
+
+exit status:
+  0 done   1 failed   2 usage, or the manifest   3 no such process, or it has no memory
+  4 not permitted   5 this kernel can't (--apply, --undo)   6 done in part (--apply, --undo)"""
+
+_EXPLAIN = """\
+Ask the agent of this node about containers that follow a placement: which rule gets which
+region, and why not. Run it where the agent runs:
+  kubectl -n memplace-system exec POD -c agent -- memplace-agent explain"""
+
+_EXPLAIN_EXAMPLES = """\
+examples:
+  explain                        the containers that this agent places
+  explain cache/redis-0          all containers of a pod
+  explain cache/redis-0/redis -o json"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InspectOptions:
+    """What was typed; `tiers` is (name, NUMA nodes), `limit` 0 for all regions."""
+
+    pid: int
+    file: str = ""
+    placement: str = ""
+    tiers: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    output: str = "table"
+    limit: int | None = None
+    walk: bool = True
+    apply: bool = False
+    undo: bool = False
+    timeout_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExplainOptions:
+    """What was typed: up to three names, the outermost first."""
+
+    names: tuple[str, ...] = ()
+    port: int = DEFAULT_PORT
+    output: str = "table"
+    limit: int | None = None
+
+
+def inspect_options(args: Sequence[str]) -> InspectOptions:
+    """Parse them; ends the program with status 2 and a line about it if they make no sense."""
+    parser = _parser("inspect", _INSPECT, _INSPECT_EXAMPLES)
+    parser.add_argument("--pid", type=_pid, required=True, help="the process")
+    parser.add_argument(
+        "-f",
+        "--file",
+        default="",
+        metavar="FILE",
+        help="a MemoryPlacement, and MemoryTiers if need be; - is standard input",
+    )
+    parser.add_argument(
+        "--placement", default="", metavar="NAME", help="which one, if FILE has several"
+    )
+    parser.add_argument(
+        "--tier",
+        type=_tier,
+        action="append",
+        default=[],
+        metavar="NAME=NODES",
+        help="NUMA nodes that are a tier, such as cxl=1 or cxl=2-3; may be given again",
+    )
+    _add_output(parser)
+    parser.add_argument(
+        "--no-walk",
+        action="store_true",
+        help="don't read numa_maps, which walks the process's page tables: policies stay unknown "
+        "on kernels that tell them no other way, and bytes are sampled",
+    )
+    act = parser.add_mutually_exclusive_group()
+    act.add_argument("--apply", action="store_true", help="do what the plan says, once")
+    act.add_argument("--undo", action="store_true", help="give back what --apply has set")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=60.0,
+        metavar="SECONDS",
+        help="of --apply: how long pages may be moved (60)",
+    )
+    known = parser.parse_args(args)
+    if known.apply and not known.file:
+        parser.error("--apply needs a placement: give it with -f")
+    if known.undo and known.file:
+        parser.error("--undo gives back all that --apply has set: leave out -f")
+    return InspectOptions(
+        pid=known.pid,
+        file=known.file,
+        placement=known.placement,
+        tiers=tuple(known.tier),
+        output=known.output,
+        limit=known.limit,
+        walk=not known.no_walk,
+        apply=known.apply,
+        undo=known.undo,
+        timeout_s=known.timeout,
+    )
+
+
+def explain_options(args: Sequence[str]) -> ExplainOptions:
+    """Parse them; as `inspect_options`."""
+    parser = _parser("explain", _EXPLAIN, _EXPLAIN_EXAMPLES)
+    parser.add_argument("name", nargs="?", default="", metavar="NAMESPACE/POD[/CONTAINER]")
+    port = os.environ.get("MEMPLACE_EXPLAIN_PORT", "")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=int(port) if port.isdecimal() and int(port) else DEFAULT_PORT,
+        help="where the agent listens on loopback (MEMPLACE_EXPLAIN_PORT, or %(default)s)",
+    )
+    _add_output(parser)
+    known = parser.parse_args(args)
+    names = tuple(known.name.split("/")) if known.name else ()
+    if len(names) == 1 or len(names) > 3 or not all(names or ("-",)):
+        parser.error(f"write NAMESPACE/POD or NAMESPACE/POD/CONTAINER, not {known.name!r}")
+    return ExplainOptions(names=names, port=known.port, output=known.output, limit=known.limit)
+
+
+def _parser(command: str, text: str, examples: str) -> argparse.ArgumentParser:
+    return argparse.ArgumentParser(
+        prog=f"memplace-agent {command}",
+        description=text,
+        epilog=examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=_FORMATS,
+        default="table",
+        help="table, wide (addresses, permissions, and why no rule), or json",
+    )
+    parser.add_argument(
+        "--limit",
+        type=_count,
+        default=None,
+        metavar="N",
+        help="regions to show, those with most bytes; 0 for all (table 30, wide 200, json 4096)",
+    )
+
+
+def _pid(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 31):
+        raise argparse.ArgumentTypeError(f"not a process id: {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from err
+    if not 0 < seconds <= 86400:
+        raise argparse.ArgumentTypeError("write more than 0 and at most 86400 seconds")
+    return seconds
+
+
+def _tier(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, listed = text.partition("=")
+    try:
+        nodes = parse_nodes(listed)
+    except ParseError:
+        nodes = frozenset()
+    if not name or not nodes:
+        raise argparse.ArgumentTypeError(f"write a tier and its NUMA nodes as cxl=1, not {text!r}")
+    return name, tuple(sorted(nodes))

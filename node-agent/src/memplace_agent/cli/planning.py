@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what was read, typed and written in a manifest to what is explained."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import msgspec
+from memplace.api.v1alpha1 import MemoryTier, Placement, TierSpec
+from memplace.explain import MOST_REGIONS, Wish, explain
+from memplace.explained import ProcessExplained
+from memplace.matching import Matcher
+from memplace.policy import plan
+from memplace.reasons import ABOUT_TIERS
+
+from memplace_agent.cli.errors import CommandFailed, Exit
+from memplace_agent.cli.options import InspectOptions
+from memplace_agent.cli.reading import Look
+from memplace_agent.hostfs import HostFs
+from memplace_agent.node.machine import Machine, read_machine
+
+__all__ = ["explained", "machine_of", "wish_of"]
+
+# Regions to show.
+_LIMITS = {"table": 30, "wide": 200, "json": MOST_REGIONS}
+
+
+def explained(
+    look: Look, placement: Placement | None, machine: Machine, options: InspectOptions
+) -> ProcessExplained:
+    """Explain what was read, as far as it is to be shown."""
+    facts = look.facts(dict(machine.tiers))
+    limit = _LIMITS[options.output] if options.limit is None else options.limit
+    wish = wish_of(look, placement, machine) if placement else None
+    found = explain(facts, wish, limit)
+    if any(rule.problem in ABOUT_TIERS for rule in found.rules):
+        note = "--tier NAME=NODES says which NUMA nodes of this machine are a tier"
+        found = msgspec.structs.replace(found, notes=(*found.notes, note))
+    return found
+
+
+def wish_of(look: Look, placement: Placement, machine: Machine) -> Wish:
+    """Make the plan."""
+    matcher = Matcher(placement.spec.rules)
+    facts = look.facts(dict(machine.tiers))
+    planned = plan(
+        matcher,
+        tiers=machine.tiers,
+        allowed=facts.allowed,
+        regions=look.regions,
+        known_tiers=machine.known_tiers,
+        process=look.survey.name,
+        ours=facts.ours,
+        weights=machine.weights,
+    )
+    return Wish(placement.name, matcher, planned)
+
+
+def machine_of(host: HostFs, tiers: Sequence[MemoryTier], options: InspectOptions) -> Machine:
+    """Read NUMA nodes and tiers; what was typed wins over all else.
+
+    Raises:
+        CommandFailed: A tier names a NUMA node that is not there.
+    """
+    here = os.uname().nodename
+    typed = tuple(
+        MemoryTier(
+            uid="", name=name, generation=0, spec=TierSpec(numa_nodes=nodes, node_names=(here,))
+        )
+        for name, nodes in options.tiers
+    )
+    machine = read_machine(host, (*typed, *tiers), here)
+    there = {node.id for node in machine.numa_nodes if node.total_bytes}
+    for name, nodes in options.tiers:
+        missing = sorted(set(nodes) - there)
+        if missing:
+            known = ", ".join(map(str, sorted(there))) or "none"
+            raise CommandFailed(
+                Exit.USAGE,
+                f"--tier {name}: this machine has no memory on NUMA node {missing[0]}; "
+                f"it has NUMA nodes {known}",
+            )
+    return machine
