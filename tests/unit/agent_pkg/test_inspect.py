@@ -149,7 +149,7 @@ def test_without_a_walk_bytes_are_sampled_and_policies_not_known(child, capsys, 
     assert abs(big["resident"] - 8 * MIB) <= 2 * MIB and big["policy"] == ""
 
 
-def test_without_a_walk_a_vast_reservation_is_sampled_too(capsys, monkeypatch):
+def test_without_a_walk_what_little_there_is_of_a_vast_reservation_is_found(capsys, monkeypatch):
     code = "import mmap, sys; m = mmap.mmap(-1, 1 << 40, flags=0x4022); m[0] = 1; print(flush=True)"
     child = start(f"{code}; sys.stdin.read()")  # MAP_NORESERVE | MAP_PRIVATE | MAP_ANONYMOUS
     opened = []
@@ -157,7 +157,7 @@ def test_without_a_walk_a_vast_reservation_is_sampled_too(capsys, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", lambda p: opened.append(p.name) or read_bytes(p))
     try:
         process = inspected(capsys, "--pid", str(child.pid), "--no-walk")
-        assert process["reading"]["error"] > 0.05
+        assert process["reading"]["error"] <= 0.02
         assert "numa_maps" not in opened and opened
     finally:
         child.communicate()
