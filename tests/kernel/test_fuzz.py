@@ -60,7 +60,8 @@ def test_the_calls_do_something(console: str) -> None:
     assert looked, console[-3000:]
     pages, changes = map(int, looked.groups())
     assert pages > CALLS / 10
-    assert changes > CALLS / 1000
+    # Each meets the calls of eight callers, and takes as long as moving their memory does
+    assert changes > CALLS / 2000
 
 
 def test_the_kernel_did_not_complain(console: str) -> None:
