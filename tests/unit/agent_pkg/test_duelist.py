@@ -200,6 +200,8 @@ def test_changes_without_end_do_not_pile_up():
 steps = st.lists(
     st.one_of(
         st.tuples(st.just("change"), st.sampled_from("abcd")),
+        st.tuples(st.just("feel"), st.sampled_from("abcd")),
+        st.tuples(st.just("follow"), st.sampled_from("abcd")),
         st.tuples(st.just("wait"), st.floats(0.01, 40)),
         st.tuples(st.just("take"), st.none()),
         st.tuples(st.just("done"), st.sampled_from(list(Outcome))),
@@ -220,6 +222,12 @@ class Hands:
 
     def change(self, container):
         self.due.changed([container], self.now)
+
+    def feel(self, container):
+        self.due.felt([container], self.now)
+
+    def follow(self, container):
+        self.due.follow_up([container], self.now)
 
     def wait(self, seconds):
         self.now += seconds
@@ -314,3 +322,56 @@ def test_what_is_asked_for_does_not_wait_for_what_is_felt():
     planner.took_s = 0.001
     planner.change("b")
     assert planner.run(planner.now + 0.3) == ["b"]
+
+
+def test_what_follows_from_what_is_felt_is_in_the_same_share():
+    """Each look at a container that changes all the time sets something, and pages move then."""
+    planner = Planner(**{f"c{i}": "ns" for i in range(100)})
+    planner.run(100)
+    planner.took_s = 0.01
+
+    def moves(container):
+        planner.due.follow_up([container], planner.now)
+        return Outcome.CHANGED
+
+    planner.outcome = moves
+    start, first = planner.now, len(planner.looks)
+    while planner.now < start + 300:
+        planner.due.felt(planner.containers, planner.now)
+        planner.run(planner.now + 1)
+    spent = (len(planner.looks) - first) * planner.took_s
+    audits = 300 / (0.9 * PACE.slow_s) * 100 * planner.took_s
+    assert 0.03 * 300 <= spent <= 0.04 * 300 + audits
+
+
+def test_what_is_felt_at_once_is_looked_at_one_after_the_other():
+    planner = Planner(**{f"c{i}": "ns" for i in range(100)})
+    planner.run(100)
+    planner.took_s = 0.02
+    planner.due.felt(planner.containers, planner.now)
+    looks = planner.run(planner.now + 5)
+    assert 8 <= len(looks) <= 5 / (25 * planner.took_s) + 3
+
+
+def test_what_is_felt_but_not_paid_for_is_audited_in_time():
+    planner = Planner(**{f"c{i}": "ns" for i in range(100)}, last="ns")
+    planner.run(100)
+    planner.took_s = 0.1
+    before = next(when for when, c in reversed(planner.looks) if c == "last")
+    planner.due.felt([*planner.containers], planner.now)
+    planner.run(planner.now + 60)
+    after = next(when for when, c in planner.looks if c == "last" and when > before)
+    assert after - before <= 1.1 * PACE.slow_s + 100 * planner.took_s
+
+
+def test_what_follows_from_what_was_asked_is_as_urgent():
+    planner = Planner(**{f"c{i}": "ns" for i in range(100)}, asked="ns")
+    planner.run(100)
+    planner.took_s = 0.1
+    planner.due.felt([f"c{i}" for i in range(100)], planner.now)
+    planner.run(planner.now + 1)
+    planner.change("asked")
+    assert "asked" in planner.run(planner.now + 0.5)
+    planner.run(planner.now + 1)
+    planner.due.follow_up(["asked"], planner.now)
+    assert "asked" in planner.run(planner.now + 0.5)

@@ -7,13 +7,13 @@ There are no passes over everything. Each container has a time of its own:
   comes together is one look;
 - the last look found a change: soon; it found none: later and later, up to the slow audit;
 - the last look failed: after a backoff of its own;
-- it was felt to have changed (see `pulse`): as after an event, but all such looks together take
-  a bounded share of a core, however many containers change;
+- it was felt to have changed (see `pulse`): as after an event, but all such looks together, and
+  those that follow from them, take a bounded share of a core, however many containers change;
 - in any case not before the container has been left alone for some multiple of what the last
   look took: a large or busy one costs a bounded share of a core, however often it is edited.
 
-Of those that are due, namespaces take turns: who has a thousand containers that all changed
-delays another namespace by one look, not by a thousand.
+Of those that are due, and of those that were felt, namespaces take turns: who has a thousand
+containers that all changed delays another namespace by one look, not by a thousand.
 """
 
 from __future__ import annotations
@@ -51,8 +51,10 @@ class Pace:
         last_backoff_s: At most this long after a failure.
         audit_rest: A look that nothing asked for waits this many times what the last one took.
         change_rest: The same, of one that a change asked for, or that follows a change.
+        asked_s: So long after something else was wanted of a container what follows is as urgent;
+            later it is as if it had been felt.
         felt_rest: Looks at containers that were felt to have changed, and those that follow,
-            together wait this many times what they take: 4 % of a core.
+            together wait this many times what they take, one by one: 4 % of a core.
     """
 
     coalesce_s: float = 0.2
@@ -63,6 +65,7 @@ class Pace:
     last_backoff_s: float = 300.0
     audit_rest: float = 99.0
     change_rest: float = 9.0
+    asked_s: float = 30.0
     felt_rest: float = 24.0
 
 
@@ -83,16 +86,24 @@ class _Entry:
     rested_at: float = 0.0
     rested_for_change_at: float = 0.0
     is_out: bool = False
-    # It is due for what was felt, not for what anybody asked.
+    # When something else was wanted of it.
+    asked_at: float = float("-inf")
+    # It is due for what was felt, not for what anybody asked; then when it would be due else.
     is_felt: bool = False
-    # When a change came while a look was under way: it may have been seen, or not.
+    audit_at: float = float("inf")
+    # When a change came while a look was under way: it may have been seen, or not. And when
+    # something came that follows from such a look.
     changed_at: float | None = None
+    followed_at: float | None = None
 
 
 @dataclass(slots=True)
 class _Turns:
     # Containers that are due, by namespace; the namespace in front is served next.
     queues: OrderedDict[str, dict[str, Look]] = field(default_factory=OrderedDict)
+
+    def __contains__(self, look: Look) -> bool:
+        return look.container_id in self.queues.get(look.namespace, ())
 
     def add(self, look: Look) -> None:
         self.queues.setdefault(look.namespace, {})[look.container_id] = look
@@ -133,7 +144,8 @@ class DueList:
         self._entries: dict[str, _Entry] = {}
         self._heap: list[tuple[float, str]] = []
         self._turns = _Turns()
-        # When all looks for what was felt are paid off.
+        # Those that are due for what was felt: one at a time, when the last one is paid off.
+        self._felt = _Turns()
         self._paid_at = float("-inf")
         self._backoffs = Backoffs[str](
             first_s=self._pace.first_backoff_s, limit_s=self._pace.last_backoff_s
@@ -145,13 +157,16 @@ class DueList:
     def update(self, containers: Mapping[str, str], now: float) -> None:
         """Take the containers there are, id to namespace: new ones are due, others forgotten."""
         for container_id in self._entries.keys() - containers.keys():
-            self._turns.drop(self._entries.pop(container_id).look)
+            look = self._entries.pop(container_id).look
+            self._turns.drop(look)
+            self._felt.drop(look)
         self._backoffs.keep(containers.keys())
         for container_id, namespace in containers.items():
             if container_id not in self._entries:
                 look = Look(container_id, namespace)
-                self._entries[container_id] = _Entry(look, float("inf"), self._pace.fast_s)
-                self._set_due(self._entries[container_id], now + self._pace.coalesce_s)
+                entry = _Entry(look, float("inf"), self._pace.fast_s, asked_at=now)
+                self._entries[container_id] = entry
+                self._set_due(entry, now + self._pace.coalesce_s)
 
     def changed(self, container_ids: Iterable[str], now: float) -> None:
         """Say that something else is wanted of containers, or that they changed.
@@ -161,25 +176,38 @@ class DueList:
         """
         for container_id in container_ids:
             entry = self._entries.get(container_id)
-            if entry is None:
-                continue
-            if entry.is_out:
-                entry.changed_at = now if entry.changed_at is None else entry.changed_at
-            else:
-                at = max(now + self._pace.coalesce_s, entry.rested_for_change_at)
-                entry.is_felt = False
-                self._set_due(entry, min(at, entry.due_at))
+            if entry is not None:
+                entry.asked_at = now
+                self._hurry(entry, now)
 
     def felt(self, container_ids: Iterable[str], now: float) -> None:
         """Say that containers seem to have changed, though nobody asks anything of them."""
         for container_id in container_ids:
             entry = self._entries.get(container_id)
-            if entry is None or entry.is_out:
+            if entry is None or entry.is_out or entry.look in self._turns:
                 continue
-            at = max(now + self._pace.coalesce_s, entry.rested_for_change_at, self._paid_at)
-            if at < entry.due_at:
-                entry.is_felt = True
+            at = max(now + self._pace.coalesce_s, entry.rested_for_change_at)
+            if at < entry.due_at and entry.look not in self._felt:
+                if not entry.is_felt:
+                    entry.is_felt, entry.audit_at = True, entry.due_at
                 self._set_due(entry, at)
+
+    def follow_up(self, container_ids: Iterable[str], now: float) -> None:
+        """Say that what a look began has come to something: pages have moved.
+
+        As `changed` if somebody wanted something a short while ago, as `felt` if not: a
+        container that changes all the time gets something done by each look.
+        """
+        for container_id in container_ids:
+            entry = self._entries.get(container_id)
+            if entry is None:
+                continue
+            if entry.is_out:
+                entry.followed_at = now
+            elif self._is_asked(entry, now):
+                self._hurry(entry, now)
+            else:
+                self.felt((container_id,), now)
 
     def take(self, now: float) -> Look | None:
         """Return the container whose turn it is, None when none is due.
@@ -187,10 +215,14 @@ class DueList:
         It is not handed out again before `done`.
         """
         self._gather(now)
-        look = self._turns.take()
+        # What was felt keeps nobody waiting: it has its share, and no more.
+        look = self._felt.take() if now >= self._paid_at else None
+        is_felt = look is not None
+        look = look or self._turns.take()
         if look is not None:
             entry = self._entries[look.container_id]
-            entry.is_out, entry.changed_at = True, None
+            entry.is_out, entry.is_felt = True, is_felt
+            entry.changed_at = entry.followed_at = None
             # What was asked for before this look is seen by it.
             entry.due_at = float("inf")
         return look
@@ -214,7 +246,9 @@ class DueList:
             self._paid_at = max(self._paid_at, now) + took_s * self._pace.felt_rest
         self._set_due(entry, self._next(entry, outcome, now))
         if entry.changed_at is not None:
-            self.changed((look.container_id,), entry.changed_at)
+            self._hurry(entry, entry.changed_at)
+        if entry.followed_at is not None:
+            self.follow_up((look.container_id,), entry.followed_at)
 
     def next_at(self) -> float | None:
         """Return when a container is due next, None when none is or will be.
@@ -225,27 +259,39 @@ class DueList:
             return float("-inf")
         while self._heap and not self._is_current(*self._heap[0]):
             heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
+        times = [self._heap[0][0]] if self._heap else []
+        if self._felt.queues:
+            times.append(self._paid_at)
+        return min(times, default=None)
 
     def failures(self, container_id: str) -> int:
         """Return how often a container failed in a row."""
         return self._backoffs.times(container_id)
 
     def _next(self, entry: _Entry, outcome: Outcome, now: float) -> float:
-        container_id = entry.look.container_id
+        container_id, entry.is_felt = entry.look.container_id, False
         if outcome is Outcome.FAILED:
             return max(self._backoffs.failed(container_id, now), entry.rested_at)
         self._backoffs.succeeded(container_id)
         rested_at = entry.rested_at
         if outcome is Outcome.CHANGED:
             entry.interval_s, rested_at = self._pace.fast_s, entry.rested_for_change_at
-            if entry.is_felt:
-                rested_at = max(rested_at, self._paid_at)
-        else:
-            entry.is_felt = False
+            entry.is_felt = not self._is_asked(entry, now)
+            entry.audit_at = max(now + self._pace.slow_s * _spread(container_id), entry.rested_at)
         wait = entry.interval_s * _spread(container_id)
         entry.interval_s = min(self._pace.slow_s, entry.interval_s * self._pace.growth)
         return max(now + wait, rested_at)
+
+    def _is_asked(self, entry: _Entry, now: float) -> bool:
+        return now - entry.asked_at <= self._pace.asked_s
+
+    def _hurry(self, entry: _Entry, now: float) -> None:
+        if entry.is_out:
+            entry.changed_at = now if entry.changed_at is None else entry.changed_at
+            return
+        at = max(now + self._pace.coalesce_s, entry.rested_for_change_at)
+        entry.is_felt = False
+        self._set_due(entry, min(at, entry.due_at))
 
     def _set_due(self, entry: _Entry, at: float) -> None:
         if at == entry.due_at:
@@ -264,9 +310,17 @@ class DueList:
     def _gather(self, now: float) -> None:
         while self._heap and self._heap[0][0] <= now:
             at, container_id = heapq.heappop(self._heap)
-            if self._is_current(at, container_id):
-                entry = self._entries[container_id]
-                entry.due_at = float("inf")
+            if not self._is_current(at, container_id):
+                continue
+            entry = self._entries[container_id]
+            entry.due_at = float("inf")
+            if entry.is_felt:
+                # If nothing is left for it until then, it is audited as if nothing were felt.
+                self._felt.add(entry.look)
+                entry.is_felt = False
+                self._set_due(entry, max(now, entry.audit_at))
+            else:
+                self._felt.drop(entry.look)
                 self._turns.add(entry.look)
 
     def _is_current(self, at: float, container_id: str) -> bool:

@@ -161,7 +161,7 @@ class Reconciler:
         parts, state = self._parts, self._state
         refs = {id_: each.ref for id_, each in state.followed.items() if each.ref}
         moved = {self._moved.popleft() for _ in range(len(self._moved))}
-        parts.due.changed(moved, parts.clock())
+        parts.due.follow_up(moved, parts.clock())
         parts.due.felt(parts.pulse.beat(refs), parts.clock())
         view = Explaining(state, self._report_of, self._wanted_of, self._finder, parts)
         parts.explainer.serve(view)
