@@ -40,8 +40,8 @@ class View:
             policy: list(accumulate((kept.end for kept in ranges), max))
             for policy, ranges in self._kept.items()
         }
-        # What `policy` returns: one object for all mappings that have it.
-        self._spelt: dict[Policy, Policy] = {}
+        # What `spelt` returns: one object for all mappings that have it.
+        self._spelt: dict[int, Policy] = {}
 
     @property
     def is_empty(self) -> bool:
@@ -63,13 +63,17 @@ class View:
 
     def policy(self, region: Mapped) -> Policy:
         """Return the policy of a mapping as rules spell it: whole, and without the form."""
-        part = next(self.parts(region), None)
-        if part is None:
-            return region.policy
-        shown = self._shown(part[2])
-        if shown not in self._spelt:
-            self._spelt[shown] = replace(shown, flags=shown.flags - {STATIC})
-        return self._spelt[shown]
+        return self.spelt(region) or region.policy
+
+    def spelt(self, region: Mapped) -> Policy | None:
+        """As `policy`; None for what does not carry anything of memplace's."""
+        for _, _, ours in self.parts(region):
+            known = self._spelt.get(id(ours))  # this view keeps the object
+            if known is None:
+                shown = self._shown(ours)
+                known = self._spelt[id(ours)] = replace(shown, flags=shown.flags - {STATIC})
+            return known
+        return None
 
     def parts(self, region: Mapped) -> Iterator[tuple[int, int, Ours]]:
         """Yield the parts of a mapping that carry ours: first address, end, and what it is."""

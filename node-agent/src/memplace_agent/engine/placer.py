@@ -142,11 +142,11 @@ class _Seen:
         )
 
     def _as_rules_see(self, region: Region) -> Region:
-        if not self.view.carries(region):
+        policy = self.view.spelt(region)
+        if policy is None:
             return region
         self.carried.add(region.start)
-        policy = self.view.policy(region)
-        return region if policy == region.policy else replace(region, policy=policy)
+        return region if policy == region.policy else region.like(policy)
 
     def mapped_at(self, start: int) -> Region | None:
         at = bisect_left(self.mapped, start, key=lambda region: region.start)
@@ -359,7 +359,7 @@ class Placer:
 
 
 def _with_pages(region: Region, pages: Mapping[int, int]) -> Region:
-    return region if region.pages == pages else replace(region, pages=pages)
+    return region if region.pages == pages else region.holding(pages)
 
 
 def is_near_limit(survey: Survey, wanted: Wanted) -> bool:
