@@ -9,7 +9,7 @@ of pages, which take their time. Applying both and planning again gives nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from memplace.api.v1alpha1 import Rule
 from memplace.kinds import ExistingPages, Mode, Policy, RegionKind
@@ -28,6 +28,7 @@ __all__ = [
     "Problem",
     "RuleResult",
     "Step",
+    "measured",
     "plan",
     "policy_of",
 ]
@@ -135,6 +136,7 @@ class Plan:
         problems: At most one per rule, in their order.
         released: Regions with a policy of memplace's that no rule means (any more),
             ascending by address; the ledger knows what to give back.
+        following: The regions that follow a rule, each with that rule, ascending by address.
     """
 
     policies: tuple[Step, ...] = ()
@@ -142,6 +144,7 @@ class Plan:
     rules: tuple[RuleResult, ...] = ()
     problems: tuple[Problem, ...] = ()
     released: tuple[Region, ...] = ()
+    following: tuple[tuple[Region, Rule], ...] = ()
 
     @property
     def is_done(self) -> bool:
@@ -216,6 +219,23 @@ def plan(
         ),
         problems=tuple(problems[rule.name] for rule in rules if rule.name in problems),
         released=tuple(sorted(released, key=lambda region: region.start)),
+        following=tuple(following),
+    )
+
+
+def measured(rule: Rule, before: RuleResult, numa_bytes: Mapping[int, int]) -> RuleResult:
+    """Return what a rule holds after another look at the pages of the regions that follow it.
+
+    Args:
+        rule: The rule.
+        before: What it held by the plan that these regions are from.
+        numa_bytes: The resident bytes of the regions per NUMA node.
+    """
+    return replace(
+        before,
+        bytes=sum(numa_bytes.values()),
+        numa_bytes=dict(sorted(numa_bytes.items())),
+        misplaced_bytes=_outside(rule, before.nodes, numa_bytes),
     )
 
 
@@ -316,9 +336,13 @@ def _has_policy(rule: Rule, policy: Policy, region: Region) -> bool:
 
 
 def _misplaced(rule: Rule, nodes: NodeSet, region: Region) -> int:
+    return _outside(rule, nodes, region.pages)
+
+
+def _outside(rule: Rule, nodes: NodeSet, pages: Mapping[int, int]) -> int:
     if rule.existing is ExistingPages.LEAVE or not rule.policy.mode.takes_nodes:
         return 0
-    return region.bytes_outside(nodes)
+    return sum(size for node, size in pages.items() if node not in nodes)
 
 
 def _step(rule: Rule, policy: Policy, region: Region) -> Step:
@@ -356,16 +380,14 @@ def _result(
     for region in won.follow:
         for node, size in region.pages.items():
             on_node[node] = on_node.get(node, 0) + size
-    return RuleResult(
+    held = RuleResult(
         rule=rule.name,
         regions=len(won.follow),
-        bytes=sum(on_node.values()),
-        numa_bytes=dict(sorted(on_node.items())),
-        misplaced_bytes=sum(_misplaced(rule, nodes, region) for region in won.follow),
         nodes=nodes,
         weights=_spread(rule, nodes, weights),
         own_regions=won.own,
     )
+    return measured(rule, held, on_node)
 
 
 def _spread(rule: Rule, nodes: NodeSet, weights: Mapping[int, int] | None) -> dict[int, int]:

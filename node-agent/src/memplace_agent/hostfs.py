@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from memplace_agent.errors import ProcessGone
 
 __all__ = ["HostFs", "read_proc"]
+
+# More than /proc/PID/status has. Of a file of many lines the kernel gives some 4 KiB at a time.
+_AT_ONCE = 1 << 14
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +108,19 @@ def read_proc(path: Path) -> str:
     """
     try:
         # Paths of mappings are bytes of any kind.
-        return path.read_bytes().decode("utf-8", "surrogateescape")
+        return _read(str(path)).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, ProcessLookupError) as err:
         raise ProcessGone(err.errno, "the process is gone") from err
+
+
+def _read(path: str) -> bytes:
+    # Most files have a line or two, and each look at a process reads some of them: Path and
+    # open() would take several times as long as the kernel.
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        parts = [os.read(file, _AT_ONCE)]
+        while parts[-1]:
+            parts.append(os.read(file, _AT_ONCE))
+        return b"".join(parts)
+    finally:
+        os.close(file)

@@ -135,12 +135,21 @@ def test_bytes_are_those_of_the_kernel(child, capsys):
     assert process["reading"] == {"policies": "NumaMaps", "bytes": "Exact", "error": 0.0}
 
 
+def files_opened(monkeypatch):
+    """The names of the files that are opened from now on, whichever way."""
+    names, real, read_bytes = [], os.open, Path.read_bytes
+
+    def opened(path, *args, **kwargs):
+        names.append(Path(path).name)
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "open", opened)
+    monkeypatch.setattr(Path, "read_bytes", lambda p: names.append(p.name) or read_bytes(p))
+    return names
+
+
 def test_without_a_walk_bytes_are_sampled_and_policies_not_known(child, capsys, monkeypatch):
-    opened = []
-    read_text = Path.read_bytes
-    monkeypatch.setattr(
-        "pathlib.Path.read_bytes", lambda path: opened.append(path.name) or read_text(path)
-    )
+    opened = files_opened(monkeypatch)
     process = inspected(capsys, "--pid", str(child.pid), "--no-walk")
     assert "numa_maps" not in opened and opened
     assert process["reading"]["policies"] == "Unknown"
@@ -152,9 +161,7 @@ def test_without_a_walk_bytes_are_sampled_and_policies_not_known(child, capsys, 
 def test_without_a_walk_what_little_there_is_of_a_vast_reservation_is_found(capsys, monkeypatch):
     code = "import mmap, sys; m = mmap.mmap(-1, 1 << 40, flags=0x4022); m[0] = 1; print(flush=True)"
     child = start(f"{code}; sys.stdin.read()")  # MAP_NORESERVE | MAP_PRIVATE | MAP_ANONYMOUS
-    opened = []
-    read_bytes = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda p: opened.append(p.name) or read_bytes(p))
+    opened = files_opened(monkeypatch)
     try:
         process = inspected(capsys, "--pid", str(child.pid), "--no-walk")
         assert process["reading"]["error"] <= 0.02

@@ -3,6 +3,7 @@
 does is bounded, whatever a program does meanwhile."""
 
 import errno
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -297,13 +298,22 @@ def test_nothing_that_is_done_regularly_walks_page_tables(node, kit, monkeypatch
     node.start()
     node.machine.start(100, A, kit.anon(0x100000000, 512 << 20))
     walked = []
-    real = Path.read_bytes
+    real = Path.read_bytes, os.open
+
+    def see(path):
+        walks = Path(path).name in ("numa_maps", "smaps", "smaps_rollup")
+        walked.extend([path] if walks else [])
 
     def read_bytes(path):
-        walked.extend([path] if path.name in ("numa_maps", "smaps", "smaps_rollup") else [])
-        return real(path)
+        see(path)
+        return real[0](path)
+
+    def opened(path, *args, **kwargs):
+        see(path)
+        return real[1](path, *args, **kwargs)
 
     monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    monkeypatch.setattr(os, "open", opened)
     node.machine.present = lambda *_: walked.append("pagemap")
     node.full(kit.placement(), seconds=60)
     for number in range(20):

@@ -13,6 +13,7 @@ from functools import partial
 
 from memplace.claims import Change
 from memplace.regions import Region
+from memplace.residency import Ranged
 
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import (
@@ -51,7 +52,7 @@ class Hands:
         return self.surveyor.read(pinned, group, audit=audit)
 
     def measure(
-        self, pinned: Pinned, group: str, regions: Sequence[Region], resident: int
+        self, pinned: Pinned, group: str, regions: Sequence[Ranged], resident: int
     ) -> Measured:
         """As `Sampler.measure`."""
         return self.sampler.measure(pinned, group, regions, resident)

@@ -22,6 +22,7 @@ from memplace.reasons import Reason
 from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import member_test, read_members
 from memplace_agent.containers.pinning import IsMember, Pinned, Pinner
+from memplace_agent.engine.again import is_same, look_again
 from memplace_agent.engine.backoff import Backoffs
 from memplace_agent.engine.contention import Contention
 from memplace_agent.engine.hands import Hands
@@ -239,8 +240,13 @@ class Looker:
 
     def _place(self, container: Container, pinned: Pinned, known: _Process, survey: Survey) -> bool:
         wanted, now = container.wanted, self.clock()
-        if self._is_as_it_was(known, survey, wanted):
-            return False
+        if known.outcome is not None and known.wanted == wanted and is_same(known.outcome, survey):
+            if now - known.sampled_at < _SAMPLE_AGAIN_S:
+                return False
+            outcome = look_again(self.hands, pinned, wanted, known.outcome, survey)
+            if outcome is not None:
+                known.outcome, known.sampled_at = outcome, now
+                return False
         outcome = self.placer.place(
             pinned,
             survey,
@@ -260,17 +266,6 @@ class Looker:
         known.problem = _problem(survey)
         known.outcome = None if known.problem else known.outcome
         return None if known.problem else survey
-
-    def _is_as_it_was(self, known: _Process, survey: Survey, wanted: Wanted) -> bool:
-        before = known.outcome
-        return (
-            before is not None
-            and before.is_done
-            and not before.problems
-            and known.wanted == wanted
-            and self.clock() - known.sampled_at < _SAMPLE_AGAIN_S
-            and survey.is_like(before.survey)
-        )
 
     def _failed(self, pinned: Pinned, known: _Process, err: Exception) -> None:
         reason = err.reason if isinstance(err, MemplaceError) else Reason.FAILED

@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from memplace.regions import Region
 from memplace.residency import Ranged, Residency, Span
 
 from memplace_agent.containers.pinning import Pinned
@@ -62,14 +61,14 @@ class Sampler:
     present: Present = present
 
     def measure(
-        self, pinned: Pinned, group: str, regions: Sequence[Region], resident: int
+        self, pinned: Pinned, group: str, regions: Sequence[Ranged], resident: int
     ) -> Measured:
         """Tell where the pages of regions are.
 
         Args:
             pinned: The process.
             group: The namespace that pays for threads that are lost with it.
-            regions: Which.
+            regions: Which; ranges will do.
             resident: Bytes in memory of the process. Where a sample finds next to nothing,
                 since the regions are vast reservations, the kernel can't tell what is in memory
                 of them, and a walk of its page tables takes less than a millisecond, that is
@@ -94,7 +93,7 @@ class Sampler:
         pages = {regions[index].start: pages for index, pages in found.by_span.items()}
         return Measured(pages, found.error)
 
-    def _walked(self, pinned: Pinned, group: str, regions: Sequence[Region]) -> Measured:
+    def _walked(self, pinned: Pinned, group: str, regions: Sequence[Ranged]) -> Measured:
         file = self.reader.host.pid(pinned.pid) / "numa_maps"
         text = self.pool.run(
             lambda _: read_proc(file),

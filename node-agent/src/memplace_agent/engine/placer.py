@@ -30,6 +30,7 @@ from memplace.regions import Region
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import PolicyReport
 from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.holding import Holding
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import recorded, todo
@@ -100,6 +101,7 @@ class Outcome:
         own: Mappings with a policy that the program has set itself.
         error: The share of the bytes that may be on another node than said, with 95 %.
         no_default: Why mappings to come do not have what is implied, for people, or empty.
+        holding: Ranges that follow the rules.
     """
 
     identity: int
@@ -114,6 +116,7 @@ class Outcome:
     own: OwnPolicies = field(default_factory=OwnPolicies)
     error: float = 0.0
     no_default: str = ""
+    holding: Holding = field(default_factory=Holding)
 
     @property
     def results(self) -> tuple[RuleResult, ...]:
@@ -244,6 +247,7 @@ class Placer:
             own=OwnPolicies.of(r for r in seen.regions if r.own and not seen.ours(r)),
             error=measured.error,
             no_default=work.no_default,
+            holding=Holding.of(planned.following),
         )
 
     def _set_default(self, work: _Work, seen: _Seen) -> bool:

@@ -2,8 +2,8 @@
 """Read one process through the pool: what it is, what it has mapped, which policies that has.
 
 The read is given up at its deadline, and the process quarantined; whoever waits for it gets
-`Stuck`. What is quiet is read once per look. Only when mappings came or went its threads are
-asked for their stacks as well, since the new mapping may be one.
+`Stuck`. Only when mappings came or went its threads are asked for their stacks as well, since
+the new mapping may be one.
 """
 
 from __future__ import annotations
@@ -186,11 +186,8 @@ class Surveyor:
     ) -> Survey:
         pidfd = PidFd(turn.pidfd)
         until = time.monotonic() + self.deadline_s
-        request = Request(stacks=layout is None, numa_maps=walk, seen_stacks=stacks)
+        request = Request(numa_maps=walk, seen_stacks=stacks, seen_layout=layout)
         view = self.reader.read(pid, pidfd, until, request)
-        if not view.incomplete and layout not in (None, view.vmas.layout):
-            request = Request(stacks=True, numa_maps=walk, seen_stacks=stacks)
-            view = self.reader.read(pid, pidfd, until, request)
         if view.incomplete:
             return Survey(pid=pid, identity=identity, view=view)
         return Survey(

@@ -58,16 +58,18 @@ class Request:
     """What to read of a process besides its mappings and its status.
 
     Attributes:
-        stacks: Ask its threads for their stack pointers; worthwhile as long as mappings appear
-            that may be stacks.
+        stacks: Ask its threads for their stack pointers.
         numa_maps: Walk its page tables for the policies where no other way tells them (see
             `memplace_agent.procfs.audit`).
         seen_stacks: What the last view had as ``stacks``.
+        seen_layout: What the last view had as ``vmas.layout``: if it is the same, no mapping
+            came that may be a stack, and no thread is asked.
     """
 
     stacks: bool = True
     numa_maps: bool = False
-    seen_stacks: Collection[int] = ()
+    seen_stacks: frozenset[int] = frozenset()
+    seen_layout: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +148,7 @@ class Reader:
             problem = _problem(found, status, alive)
             if problem:
                 return view(status=status, incomplete=problem, took=time.monotonic() - begin)
-            pointers = self._pointers(pid, deadline, request)
+            stacks = self._stacks(pid, found.vmas, deadline, request)
             numa, took = self._numa(pid, found.vmas, deadline, request)
         except (ProcessGone, ParseError, OSError) as err:
             return view(incomplete=_of_error(err, alive))
@@ -155,7 +157,7 @@ class Reader:
         return view(
             vmas=found.vmas,
             status=status,
-            stacks=stacks_of(found.vmas, pointers, request.seen_stacks),
+            stacks=stacks,
             numa=numa,
             numa_took=took,
             took=time.monotonic() - begin,
@@ -164,10 +166,14 @@ class Reader:
     def _vmas(self, pid: int, deadline: float) -> ReadVmas:
         return self.ask(self.host.pid(pid), self.way, deadline, self.limit)
 
-    def _pointers(self, pid: int, deadline: float, request: Request) -> StackPointers:
-        if not request.stacks:
-            return StackPointers(frozenset())
-        return read_stack_pointers(self.host, pid, deadline)
+    def _stacks(self, pid: int, vmas: Vmas, deadline: float, request: Request) -> frozenset[int]:
+        if vmas.layout == request.seen_layout:
+            return request.seen_stacks
+        vmas.check()
+        pointers = StackPointers(frozenset())
+        if request.stacks:
+            pointers = read_stack_pointers(self.host, pid, deadline)
+        return stacks_of(vmas, pointers, request.seen_stacks)
 
     def _numa(
         self, pid: int, vmas: Vmas, deadline: float, request: Request

@@ -118,11 +118,20 @@ class Vmas(Sequence[Vma]):
     starts: array[int]
     ends: array[int]
     class_of: array[int]
-    classes: tuple[VmaClass, ...]
+    classes: Sequence[VmaClass]
     layout: int = 0
 
     def __len__(self) -> int:
         return len(self.starts)
+
+    def check(self) -> None:
+        """Make all classes: until then they are as the kernel told them.
+
+        Raises:
+            ParseError: A policy that no kernel prints.
+        """
+        for _ in self.classes:
+            pass
 
     @overload
     def __getitem__(self, index: int) -> Vma: ...
@@ -134,7 +143,7 @@ class Vmas(Sequence[Vma]):
         return Vma(self.starts[index], self.ends[index], self.classes[self.class_of[index]])
 
     def __iter__(self) -> Iterator[Vma]:
-        classes = self.classes
+        classes = tuple(self.classes)
         for start, end, one in zip(self.starts, self.ends, self.class_of, strict=True):
             yield Vma(start, end, classes[one])
 
@@ -151,20 +160,37 @@ class Vmas(Sequence[Vma]):
         return [index for index, one in enumerate(self.class_of) if one in chosen]
 
 
+class _Classes(Sequence[VmaClass]):
+    # Made of what the kernel told when somebody asks: a look at what did not change does not.
+
+    __slots__ = ("_made", "_raw")
+
+    def __init__(self, raw: Sequence[RawClass]) -> None:
+        self._raw = raw
+        self._made: tuple[VmaClass, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    @overload
+    def __getitem__(self, index: int) -> VmaClass: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[VmaClass]: ...
+    def __getitem__(self, index: int | slice) -> VmaClass | Sequence[VmaClass]:
+        if self._made is None:
+            self._made = tuple(_class(one) for one in self._raw)
+        return self._made[index]
+
+
 EMPTY = Vmas(array("Q"), array("Q"), array("I"), ())
 
 
 def vmas_of(view: RawView) -> Vmas:
-    """Make what C read into what the agent works with.
-
-    Raises:
-        ParseError: A policy that no kernel prints.
-    """
+    """Make what C read into what the agent works with; see `Vmas.check`."""
     layout = hash(
         (view.starts.tobytes(), view.ends.tobytes(), view.class_of.tobytes(), view.classes)
     )
-    classes = tuple(_class(one) for one in view.classes)
-    return Vmas(view.starts, view.ends, view.class_of, classes, layout)
+    return Vmas(view.starts, view.ends, view.class_of, _Classes(view.classes), layout)
 
 
 def _class(raw: RawClass) -> VmaClass:

@@ -10,13 +10,16 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any
+from typing import Any, overload
 
 from memplace_agent._memplace_sys import ffi, lib
 
 __all__ = ["Ended", "RawClass", "RawView", "page_nodes", "parse_maps", "query_maps", "read_maps"]
+
+_SIZE = ffi.sizeof("struct memplace_class")
+_USED = ffi.offsetof("struct memplace_class", "flags_size") + 4
 
 
 class Ended(IntEnum):
@@ -75,7 +78,37 @@ class RawView:
     starts: array[int]
     ends: array[int]
     class_of: array[int]
-    classes: tuple[RawClass, ...]
+    classes: Sequence[RawClass]
+
+
+@dataclass(frozen=True, slots=True)
+class _Classes(Sequence[RawClass]):
+    # As C has them: mostly nobody asks for more than whether they are others by now.
+    members: tuple[bytes, ...]
+    text: bytes
+
+    def __len__(self) -> int:
+        return len(self.members)
+
+    @overload
+    def __getitem__(self, index: int) -> RawClass: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[RawClass]: ...
+    def __getitem__(self, index: int | slice) -> RawClass | Sequence[RawClass]:
+        if isinstance(index, slice):
+            return replace(self, members=self.members[index])
+        one, text = ffi.from_buffer("struct memplace_class *", self.members[index]), self.text
+        return RawClass(
+            permissions=one.permissions,
+            inode=one.inode,
+            device=(one.dev_major, one.dev_minor),
+            page_size=one.page_size,
+            unnamed=bool(one.unnamed),
+            name=text[one.name : one.name + one.name_size],
+            policy=text[one.policy : one.policy + one.policy_size],
+            source=one.source,
+            flags=text[one.flags : one.flags + one.flags_size],
+        )
 
 
 def parse_maps(text: bytes, limit: int) -> RawView:
@@ -148,24 +181,15 @@ def _array(typecode: str, pointer: Any, count: int) -> array[int]:
     return copy
 
 
-def _classes(view: Any) -> tuple[RawClass, ...]:
+def _classes(view: Any) -> _Classes:
     if not view.class_count:
-        return ()
-    text = bytes(ffi.buffer(view.text, view.text_used))
-    return tuple(
-        RawClass(
-            permissions=one.permissions,
-            inode=one.inode,
-            device=(one.dev_major, one.dev_minor),
-            page_size=one.page_size,
-            unnamed=bool(one.unnamed),
-            name=text[one.name : one.name + one.name_size],
-            policy=text[one.policy : one.policy + one.policy_size],
-            source=one.source,
-            flags=text[one.flags : one.flags + one.flags_size],
-        )
-        for one in (view.classes[i] for i in range(view.class_count))
+        return _Classes((), b"")
+    whole = bytes(ffi.buffer(view.classes, view.class_count * _SIZE))
+    # What the compiler leaves free at the end of each has no say in whether two are equal.
+    members = tuple(
+        whole[at : at + _USED].ljust(_SIZE, b"\0") for at in range(0, len(whole), _SIZE)
     )
+    return _Classes(members, bytes(ffi.buffer(view.text, view.text_used)))
 
 
 def page_nodes(pid: int, addresses: Sequence[int]) -> array[int]:
