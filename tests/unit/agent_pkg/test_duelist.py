@@ -375,3 +375,16 @@ def test_what_follows_from_what_was_asked_is_as_urgent():
     planner.run(planner.now + 1)
     planner.due.follow_up(["asked"], planner.now)
     assert "asked" in planner.run(planner.now + 0.5)
+
+
+def test_who_changes_seldom_does_not_wait_for_those_who_always_do():
+    planner = Planner(**{f"c{i}": "ns" for i in range(100)}, seldom="ns")
+    planner.run(100)
+    planner.took_s, planner.outcome = 0.02, lambda _: Outcome.CHANGED
+    for _ in range(30):
+        planner.due.felt([f"c{i}" for i in range(100)], planner.now)
+        planner.run(planner.now + 1)
+    for _ in range(3):
+        planner.due.felt(planner.containers, planner.now)
+        assert "seldom" in planner.run(planner.now + 2)
+        planner.run(planner.now + 18)

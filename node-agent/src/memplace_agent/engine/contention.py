@@ -26,7 +26,10 @@ class Contention:
     """What had to be done again in the processes of a container."""
 
     _flapping: Flapping[_Key] = field(default_factory=Flapping)
-    _known: dict[int, dict[_Key, Step | Move]] = field(default_factory=dict)
+    _known: dict[int, set[_Key]] = field(default_factory=dict)
+    # Of these what was not seen in its place since it was to be done, or is contended: the
+    # others have nothing new to tell until there is something to do again.
+    _open: dict[int, dict[_Key, Step | Move]] = field(default_factory=dict)
     _contended: dict[_Key, Verdict] = field(default_factory=dict)
 
     def taker(self, identity: int, now: float) -> Callable[[Step], bool]:
@@ -41,9 +44,11 @@ class Contention:
         """Take note of what is left to do in a process; returns the moves that are due."""
         todo: tuple[Step | Move, ...] = (*plan.moves, *plan.policies)
         open_keys = {(identity, each.rule, each.start) for each in todo}
-        for key, item in list(self._known.get(identity, {}).items()):
+        for key, item in list(self._open.get(identity, {}).items()):
             if key not in open_keys:
                 self._see(identity, item, now, found=item.policy, misplaced=0)
+                if key not in self._contended:
+                    del self._open[identity][key]
         return tuple(
             move
             for move in plan.moves
@@ -54,6 +59,7 @@ class Contention:
         """Forget all processes but these."""
         for identity in self._known.keys() - set(identities):
             keys = self._known.pop(identity)
+            self._open.pop(identity, None)
             self._flapping.forget(keys)
             for key in keys:
                 self._contended.pop(key, None)
@@ -70,10 +76,11 @@ class Contention:
         self, identity: int, item: Step | Move, now: float, *, found: Policy, misplaced: int
     ) -> bool:
         key = (identity, item.rule, item.start)
-        known = self._known.setdefault(identity, {})
+        known = self._known.setdefault(identity, set())
         if key not in known and len(known) >= _MOST:
             return True
-        known[key] = item
+        known.add(key)
+        self._open.setdefault(identity, {})[key] = item
         verdict = self._flapping.see(
             key,
             wanted=item.policy,

@@ -19,9 +19,10 @@ containers that all changed delays another namespace by one look, not by a thous
 from __future__ import annotations
 
 import heapq
+import math
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -91,6 +92,9 @@ class _Entry:
     # It is due for what was felt, not for what anybody asked; then when it would be due else.
     is_felt: bool = False
     audit_at: float = float("inf")
+    # How often it was felt lately, and when that was so.
+    busy: float = 0.0
+    busy_at: float = 0.0
     # When a change came while a look was under way: it may have been seen, or not. And when
     # something came that follows from such a look.
     changed_at: float | None = None
@@ -114,11 +118,11 @@ class _Turns:
         if not queue:
             self.queues.pop(look.namespace, None)
 
-    def take(self) -> Look | None:
+    def take(self, rank: Callable[[str], float] = lambda _: 0.0) -> Look | None:
         if not self.queues:
             return None
         namespace, queue = self.queues.popitem(last=False)
-        container_id = next(iter(queue))
+        container_id = min(queue, key=rank)  # of equals the one that came first
         look = queue.pop(container_id)
         if queue:
             self.queues[namespace] = queue
@@ -181,16 +185,15 @@ class DueList:
                 self._hurry(entry, now)
 
     def felt(self, container_ids: Iterable[str], now: float) -> None:
-        """Say that containers seem to have changed, though nobody asks anything of them."""
+        """Say that containers seem to have changed, though nobody asks anything of them.
+
+        Who changes seldom goes first: who does all the time is never up to date for long.
+        """
         for container_id in container_ids:
             entry = self._entries.get(container_id)
-            if entry is None or entry.is_out or entry.look in self._turns:
-                continue
-            at = max(now + self._pace.coalesce_s, entry.rested_for_change_at)
-            if at < entry.due_at and entry.look not in self._felt:
-                if not entry.is_felt:
-                    entry.is_felt, entry.audit_at = True, entry.due_at
-                self._set_due(entry, at)
+            if entry is not None:
+                entry.busy, entry.busy_at = self._busy(entry, now) + 1, now
+                self._feel(entry, now)
 
     def follow_up(self, container_ids: Iterable[str], now: float) -> None:
         """Say that what a look began has come to something: pages have moved.
@@ -207,7 +210,7 @@ class DueList:
             elif self._is_asked(entry, now):
                 self._hurry(entry, now)
             else:
-                self.felt((container_id,), now)
+                self._feel(entry, now)
 
     def take(self, now: float) -> Look | None:
         """Return the container whose turn it is, None when none is due.
@@ -216,7 +219,7 @@ class DueList:
         """
         self._gather(now)
         # What was felt keeps nobody waiting: it has its share, and no more.
-        look = self._felt.take() if now >= self._paid_at else None
+        look = self._felt.take(self._rank(now)) if now >= self._paid_at else None
         is_felt = look is not None
         look = look or self._turns.take()
         if look is not None:
@@ -281,6 +284,21 @@ class DueList:
         wait = entry.interval_s * _spread(container_id)
         entry.interval_s = min(self._pace.slow_s, entry.interval_s * self._pace.growth)
         return max(now + wait, rested_at)
+
+    def _busy(self, entry: _Entry, now: float) -> float:
+        return entry.busy * math.exp2((entry.busy_at - now) / self._pace.slow_s)
+
+    def _rank(self, now: float) -> Callable[[str], float]:
+        return lambda container_id: self._busy(self._entries[container_id], now)
+
+    def _feel(self, entry: _Entry, now: float) -> None:
+        if entry.is_out or entry.look in self._turns or entry.look in self._felt:
+            return
+        at = max(now + self._pace.coalesce_s, entry.rested_for_change_at)
+        if at < entry.due_at:
+            if not entry.is_felt:
+                entry.is_felt, entry.audit_at = True, entry.due_at
+            self._set_due(entry, at)
 
     def _is_asked(self, entry: _Entry, now: float) -> bool:
         return now - entry.asked_at <= self._pace.asked_s
