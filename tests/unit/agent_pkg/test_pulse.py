@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from memplace_agent.containers.index import CgroupRef
+from memplace_agent.engine import pulse
 from memplace_agent.engine.pulse import BEAT_S, Pulse
 from memplace_agent.hostfs import HostFs
 
@@ -149,3 +150,63 @@ def test_a_beat_that_costs_much_is_paid_off_first(node: Node, grower: Grower) ->
     grower.grow()
     assert node.beat(after=9.0) == set()
     assert node.beat(after=1.0) == {"a"}
+
+
+def open_files() -> set[str]:
+    links = list(Path("/proc/self/fd").iterdir())  # and one of its own, closed by now
+    return {str(link.readlink()) for link in links if link.is_symlink()}
+
+
+def test_files_stay_open_while_somebody_is_felt(node: Node, grower: Grower) -> None:
+    statm = f"/proc/{grower.pid}/statm"
+    node.put("a", grower.pid)
+    node.beat()
+    node.beat()
+    assert {statm, f"{node.root}/a/cgroup.procs"} <= open_files()
+    node.put("a")
+    node.beat()
+    node.beat()
+    assert statm not in open_files()
+    del node.refs["a"]
+    node.beat()
+    assert not {name for name in open_files() if name.startswith(str(node.root))}
+    node.put("a", grower.pid)
+    node.beat()
+    node.pulse = Pulse(HostFs())
+    assert statm not in open_files()
+
+
+def test_a_process_with_the_number_of_one_that_ended_is_felt_once(
+    tmp_path: Path, grower: Grower
+) -> None:
+    """The open file of a process that ended can't be read any more."""
+    first = subprocess.Popen(["sleep", "60"])
+    (tmp_path / "proc" / "7").mkdir(parents=True)
+    link = tmp_path / "proc" / "7" / "statm"
+    link.symlink_to(f"/proc/{first.pid}/statm")
+    node = Node(tmp_path)
+    node.pulse = Pulse(HostFs(proc=tmp_path / "proc"), clock=lambda: node.now, cost=node._cost)
+    node.put("a", 7)
+    node.beat()
+    assert node.beat() == set()
+    first.kill()
+    first.wait()
+    link.unlink()
+    link.symlink_to(f"/proc/{grower.pid}/statm")
+    assert node.beat() == {"a"}
+    assert node.beat() == set()
+
+
+def test_more_files_than_may_be_open_are_read_all_the_same(
+    node: Node, grower: Grower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pulse, "_OPEN", 2)
+    node.pulse = Pulse(HostFs(), clock=lambda: node.now, cost=node._cost)
+    for name in ("a", "b", "c"):
+        node.put(name, os.getppid())
+    node.put("last", grower.pid)
+    node.beat()
+    node.beat()
+    assert len([name for name in open_files() if name.startswith(str(node.root))]) <= 2
+    grower.grow()
+    assert node.beat() == {"last"}

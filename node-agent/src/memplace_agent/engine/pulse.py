@@ -6,7 +6,7 @@ several percent of a core. Two tiny files tell nearly as much. cgroup.procs has 
 and the first numbers of /proc/PID/statm are the size of the address space, which an mmap(), brk()
 or munmap() changes, and of what is resident. Neither waits for a lock of the process or walks
 its page tables. What they don't show, a mapping in place of one as large, is found by the slow
-audit.
+audit. The files stay open: to find and open one takes three times as long as to read it.
 
 Source: proc_pid_statm(5); linux ``fs/proc/task_mmu.c:task_statm()``, which reads counters.
 """
@@ -14,6 +14,7 @@ Source: proc_pid_statm(5); linux ``fs/proc/task_mmu.c:task_statm()``, which read
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,6 +32,8 @@ BEAT_S = 1.0
 _REST = 199.0
 # Of a container with more processes only so many are asked for their size, in turns.
 _PROCESSES = 32
+# Files that stay open, and the share of those that the agent may have.
+_OPEN, _OPEN_SHARE = 4096, 4
 # As much as a line of statm has, and the start of a long list of processes.
 _LINE, _LIST = 64, 1 << 16
 
@@ -38,7 +41,7 @@ _LINE, _LIST = 64, 1 << 16
 class _Felt(NamedTuple):
     # Processes, and the size of those that have been asked.
     members: list[bytes]
-    sizes: dict[bytes, bytes]
+    sizes: dict[bytes, tuple[bytes, int]]
 
 
 _NOTHING = _Felt([], {})
@@ -66,6 +69,7 @@ class Pulse:
         self._proc = str(host.proc)
         self._clock = clock
         self._cost = cost
+        self._files = _Files()
         self._felt: dict[str, _Felt] = {}
         self._turn = 0
         self._next_at = float("-inf")
@@ -84,6 +88,7 @@ class Pulse:
         self._turn += 1
         for container_id, ref in containers.items():
             self._felt[container_id] = self._feel(ref.path, before.get(container_id, _NOTHING))
+        self._files.close_unread()
         self._next_at = now + max(BEAT_S, (self._cost() - begin) * _REST)
         return frozenset(
             container_id
@@ -92,45 +97,88 @@ class Pulse:
         )
 
     def _feel(self, cgroup: Path, before: _Felt) -> _Felt:
-        members = _read(f"{cgroup}/cgroup.procs", _LIST).split()
+        members = self._files.read(f"{cgroup}/cgroup.procs", _LIST).split()
         if not members:  # crun and systemd make cgroups of their own below
             members = [b"%d" % pid for pid in sorted(read_pids(cgroup))]
+        if len(members) <= _PROCESSES:
+            return _Felt(members, {pid: self._size(pid) for pid in members})
         known = {pid: before.sizes[pid] for pid in members if pid in before.sizes}
         return _Felt(members, known | {pid: self._size(pid) for pid in self._in_turn(members)})
 
     def _in_turn(self, pids: list[bytes]) -> list[bytes]:
-        if len(pids) <= _PROCESSES:
-            return pids
         first = self._turn * _PROCESSES % len(pids)
         return (pids + pids)[first : first + _PROCESSES]
 
-    def _size(self, pid: bytes) -> bytes:
-        return _rounded(_read(f"{self._proc}/{pid.decode()}/statm", _LINE))
+    def _size(self, pid: bytes) -> tuple[bytes, int]:
+        return _rounded(self._files.read(f"{self._proc}/{pid.decode()}/statm", _LINE))
 
 
-def _rounded(statm: bytes) -> bytes:
+def _rounded(statm: bytes) -> tuple[bytes, int]:
     # The size as it is, what is resident to 128 KiB or 1 to 2 %, whichever is more.
     size, resident = (*statm.split(b" ", 2)[:2], b"0", b"0")[:2]
     pages = int(resident)
-    return b"%s %d" % (size, pages >> max(5, pages.bit_length() - 7))
+    return size, pages >> max(5, pages.bit_length() - 7)
 
 
 def _differs(before: _Felt, now: _Felt) -> bool:
     # Who is asked for the first time has not changed by that.
+    if before == now:
+        return False
     return before.members != now.members or any(
         before.sizes.get(pid, size) != size for pid, size in now.sizes.items()
     )
 
 
-def _read(path: str, length: int) -> bytes:
-    # Three system calls; Path and open() take several times as long as those.
+class _File:
+    # Closed with the last who has it.
+    __slots__ = ("_number",)
+
+    def __init__(self, path: str) -> None:
+        self._number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, length: int) -> bytes:
+        return os.pread(self._number, length, 0)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_number"):
+            os.close(self._number)
+
+
+class _Files:
+    """Files that are read at each beat; those that were not read at one are closed."""
+
+    def __init__(self) -> None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = min(_OPEN, limit // _OPEN_SHARE) if limit >= 0 else _OPEN
+        self._before: dict[str, _File] = {}
+        self._now: dict[str, _File] = {}
+
+    def read(self, path: str, length: int) -> bytes:
+        """Return the begin of a file; empty if it is not there, or was of somebody who ended."""
+        known = self._before.get(path)
+        # That of a process that ended can't be read: another may have its number.
+        data = _begin_of(known, length) if known else None
+        if data is None:
+            known = _opened(path)
+            data = _begin_of(known, length) if known else None
+        if known and data is not None and len(self._now) < self._most:
+            self._now[path] = known
+        return data or b""
+
+    def close_unread(self) -> None:
+        """Begin another beat."""
+        self._before, self._now = self._now, {}
+
+
+def _opened(path: str) -> _File | None:
     try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:  # it ended, or its cgroup is threaded
-        return b""
-    try:
-        return os.read(file, length)
+        return _File(path)
     except OSError:
-        return b""
-    finally:
-        os.close(file)
+        return None
+
+
+def _begin_of(file: _File, length: int) -> bytes | None:
+    try:
+        return file.read(length)
+    except OSError:  # it ended, or its cgroup is threaded
+        return None
