@@ -388,3 +388,15 @@ def test_who_changes_seldom_does_not_wait_for_those_who_always_do():
         planner.due.felt(planner.containers, planner.now)
         assert "seldom" in planner.run(planner.now + 2)
         planner.run(planner.now + 18)
+
+
+def test_a_change_now_and_then_does_not_wait_for_a_hundred_at_once():
+    planner = Planner(**{f"c{i}": "ns" for i in range(100)}, single="ns")
+    planner.run(100)
+    planner.took_s = 0.1
+    planner.due.felt([f"c{i}" for i in range(100)], planner.now)
+    planner.run(planner.now + 1)
+    for _ in range(3):
+        planner.due.felt(["single"], planner.now)
+        assert "single" in planner.run(planner.now + 3)
+        planner.run(planner.now + 2)

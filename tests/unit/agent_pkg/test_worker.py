@@ -106,6 +106,22 @@ def test_events_that_concern_nobody_cost_no_look(at_work, node) -> None:
     assert not reads
 
 
+def test_long_looks_keep_nobody_from_being_felt(at_work, node, monkeypatch) -> None:
+    """As on a node where looks take 0.4 s each, for many containers that are due."""
+    done = []
+
+    def step():
+        node.clock.now += 0.4
+        done.append("look")
+        return True
+
+    monkeypatch.setattr(node.reconciler, "step", step)
+    monkeypatch.setattr(node.reconciler, "audit", lambda: done.append("audit"))
+    at_work.worker.step()
+    at_work.worker.step()
+    assert done == ["audit", *3 * ["look"], "audit", *3 * ["look"]]
+
+
 def test_a_second_agent_waits_and_says_so(at_work, node) -> None:
     other = Agent(node, ledger=lambda: open_ledger(node.machine.host)).list()
     condition = other.condition("Supported")

@@ -30,6 +30,9 @@ from memplace_agent.engine.backoff import Backoffs
 
 __all__ = ["DueList", "Look", "Outcome", "Pace"]
 
+# Who was felt less often than that, of late, changes seldom.
+_SELDOM = 8.0
+
 
 class Outcome(Enum):
     """How a look ended."""
@@ -118,7 +121,7 @@ class _Turns:
         if not queue:
             self.queues.pop(look.namespace, None)
 
-    def take(self, rank: Callable[[str], float] = lambda _: 0.0) -> Look | None:
+    def take(self, rank: Callable[[str], tuple[float, ...]] = lambda _: ()) -> Look | None:
         if not self.queues:
             return None
         namespace, queue = self.queues.popitem(last=False)
@@ -187,7 +190,9 @@ class DueList:
     def felt(self, container_ids: Iterable[str], now: float) -> None:
         """Say that containers seem to have changed, though nobody asks anything of them.
 
-        Who changes seldom goes first: who does all the time is never up to date for long.
+        Who changes seldom goes first: who does all the time is never up to date for long. Of
+        those who change as often the last one does: a change here and there does not wait for
+        a hundred at once, and who waits for long is audited.
         """
         for container_id in container_ids:
             entry = self._entries.get(container_id)
@@ -288,8 +293,12 @@ class DueList:
     def _busy(self, entry: _Entry, now: float) -> float:
         return entry.busy * math.exp2((entry.busy_at - now) / self._pace.slow_s)
 
-    def _rank(self, now: float) -> Callable[[str], float]:
-        return lambda container_id: self._busy(self._entries[container_id], now)
+    def _rank(self, now: float) -> Callable[[str], tuple[float, ...]]:
+        def rank(container_id: str) -> tuple[float, ...]:
+            entry = self._entries[container_id]
+            return self._busy(entry, now) // _SELDOM, -entry.busy_at
+
+        return rank
 
     def _feel(self, entry: _Entry, now: float) -> None:
         if entry.is_out or entry.look in self._turns or entry.look in self._felt:

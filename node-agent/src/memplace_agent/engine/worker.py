@@ -154,13 +154,16 @@ class Worker:
 
     def _look(self, reconciler: Reconciler) -> None:
         reconciler.audit()
+        clock = self._parts.clock
+        # What changes meanwhile is to be felt in about a second.
+        end = clock() + _STEP_S
         for _ in range(_LOOKS_PER_STEP):
             self._parts.tick()
             if not reconciler.step():
                 self._parts.metrics.last_success.set_to_current_time()
                 return
             self._news = max(self._news, reconciler.take_news())
-            if self._parts.source.changed.is_set():
+            if self._parts.source.changed.is_set() or clock() >= end:
                 return
 
     def _pause(self) -> float:
