@@ -58,7 +58,7 @@ class Pace:
         asked_s: So long after something else was wanted of a container what follows is as urgent;
             later it is as if it had been felt.
         felt_rest: Looks at containers that were felt to have changed, and those that follow,
-            together wait this many times what they take, one by one: 4 % of a core.
+            together wait this many times what they take, one by one: 3 % of a core.
     """
 
     coalesce_s: float = 0.2
@@ -70,7 +70,7 @@ class Pace:
     audit_rest: float = 99.0
     change_rest: float = 9.0
     asked_s: float = 30.0
-    felt_rest: float = 24.0
+    felt_rest: float = 33.0
 
 
 @dataclass(frozen=True, slots=True)
