@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +21,9 @@ from memplace_agent.procfs.process import Reader, Reason, Request
 from memplace_agent.procfs.query import ReadVmas, Way, best_way
 from memplace_agent.procfs.stacks import parse_stack_pointer, read_stack_pointers
 from memplace_agent.procfs.status import FutureDefault, parse_status
-from memplace_agent.procfs.vmas import EMPTY
+from memplace_agent.procfs.vmas import EMPTY, vmas_of
 from memplace_agent.syscalls import RunningKernel
-from memplace_agent.syscalls.views import Ended
+from memplace_agent.syscalls.views import Ended, RawClass, RawView
 
 KERNEL, HOST = RunningKernel(None), HostFs()
 FAR = float("inf")
@@ -144,6 +145,17 @@ def test_a_process_that_ends_while_the_rest_is_read_is_gone(reader):
     os.close(pidfd)
     child.stdin.close()
     assert view.incomplete.reason is Reason.PROCESS_GONE
+    assert len(view.vmas) == 0
+
+
+def test_mappings_that_cannot_be_understood_are_no_view(reader):
+    """Whoever reads a process is told so, and not whoever looks at its mappings later."""
+    odd = RawClass(3, 0, (0, 0), 4096, False, b"", b"prefer (most):1", 1, b"")
+    numbers = (array("Q", [0x1000]), array("Q", [0x2000]), array("I", [0]))
+    found = ReadVmas(vmas_of(RawView(Ended.COMPLETE, 0, *numbers, (odd,))), Ended.COMPLETE)
+    reader = Reader(HOST, KERNEL, reader.way, ask=lambda *_: found)
+    view = read(reader, os.getpid())
+    assert view.incomplete.reason is Reason.CUT
     assert len(view.vmas) == 0
 
 

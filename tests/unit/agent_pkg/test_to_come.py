@@ -256,6 +256,17 @@ def test_one_that_fails_is_told_and_the_rest_goes_on(started, kit, error):
     assert f"1 of 1 processes: {error}" in report.new_memory
 
 
+def test_one_that_failed_is_tried_again_though_all_else_is_as_it_was(started, kit):
+    def fail():
+        raise MissingCapability(errno.EPERM, "may not")
+
+    started.machine.on_future = fail
+    placed(started, kit)
+    started.machine.on_future = None
+    started.run(130)
+    assert plain(future(started)) == CXL_BOTH
+
+
 def test_none_is_set_that_could_not_be_told_from_the_programs_own(node, kit):
     flags = [frozenset(), frozenset({"static"})]
     own = [

@@ -46,6 +46,14 @@ def test_rules_see_a_policy_without_its_form():
     assert view.policy(seen(8, policy=BIND0)) == BIND0
 
 
+def test_rules_see_each_of_two_policies_as_it_is():
+    first, (cxl,) = placed(seen(0))
+    second, (bound,) = placed(seen(8), claim=first.claim, policy=BIND0)
+    view = View(second.claim, ONE)
+    assert [view.spelt(region) for region in (cxl, bound, cxl, bound)] == [CXL, BIND0] * 2
+    assert view.spelt(seen(16)) is None
+
+
 def test_planning_the_same_again_writes_nothing():
     recorded, after = placed(seen(0))
     again, _ = placed(*after, claim=recorded.claim)

@@ -29,7 +29,7 @@ def look_again(
 
     Returns:
         What it holds by now; None if that has to be planned, since pages are not in their
-        place, or rules have problems.
+        place, or rules or mappings to come have problems.
 
     Raises:
         ProcessGone: It ended meanwhile.
@@ -37,7 +37,7 @@ def look_again(
         CallFailed: The kernel refuses.
     """
     plan, status = before.plan, survey.view.status
-    if plan is None or plan.problems or status is None:
+    if plan is None or plan.problems or before.no_default or status is None:
         return None
     spans = before.holding.spans()
     found = hands.measure(pinned, wanted.group, spans, status.resident)

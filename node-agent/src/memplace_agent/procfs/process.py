@@ -169,7 +169,6 @@ class Reader:
     def _stacks(self, pid: int, vmas: Vmas, deadline: float, request: Request) -> frozenset[int]:
         if vmas.layout == request.seen_layout:
             return request.seen_stacks
-        vmas.check()
         pointers = StackPointers(frozenset())
         if request.stacks:
             pointers = read_stack_pointers(self.host, pid, deadline)

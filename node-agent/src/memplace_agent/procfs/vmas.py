@@ -124,15 +124,6 @@ class Vmas(Sequence[Vma]):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def check(self) -> None:
-        """Make all classes: until then they are as the kernel told them.
-
-        Raises:
-            ParseError: A policy that no kernel prints.
-        """
-        for _ in self.classes:
-            pass
-
     @overload
     def __getitem__(self, index: int) -> Vma: ...
     @overload
@@ -186,7 +177,11 @@ EMPTY = Vmas(array("Q"), array("Q"), array("I"), ())
 
 
 def vmas_of(view: RawView) -> Vmas:
-    """Make what C read into what the agent works with; see `Vmas.check`."""
+    """Make what C read into what the agent works with.
+
+    Classes are made when they are asked for, which raises ParseError for a policy that no
+    kernel prints.
+    """
     layout = hash(
         (view.starts.tobytes(), view.ends.tobytes(), view.class_of.tobytes(), view.classes)
     )
