@@ -180,7 +180,7 @@ def test_a_process_with_the_number_of_one_that_ended_is_felt_once(
     tmp_path: Path, grower: Grower
 ) -> None:
     """The open file of a process that ended can't be read any more."""
-    first = subprocess.Popen(["sleep", "60"])
+    first = Grower()
     (tmp_path / "proc" / "7").mkdir(parents=True)
     link = tmp_path / "proc" / "7" / "statm"
     link.symlink_to(f"/proc/{first.pid}/statm")
@@ -189,8 +189,9 @@ def test_a_process_with_the_number_of_one_that_ended_is_felt_once(
     node.put("a", 7)
     node.beat()
     assert node.beat() == set()
-    first.kill()
-    first.wait()
+    first.process.kill()
+    first.process.wait()
+    grower.grow()
     link.unlink()
     link.symlink_to(f"/proc/{grower.pid}/statm")
     assert node.beat() == {"a"}
