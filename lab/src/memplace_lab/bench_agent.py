@@ -163,12 +163,14 @@ def herd_table(
             in_force,
             _ms(middle(found, MEMTIERD, "new mapping", "moved_ns")),
             (share_of_peer(1 / 50, "≥ 50 times sooner"),),
+            "{:,.3f}",  # microseconds, or half a minute
         ),
         Line(
             "the same / until memtierd has looked at its page: ms",
             in_force,
             _ms(middle(found, MEMTIERD, "new mapping", "seen_ns")),
             (share_of_peer(1 / 50, "≥ 50 times sooner"),),
+            "{:,.3f}",  # microseconds, or half a minute
         ),
         line(
             "CPU meanwhile: % of a core",
