@@ -329,12 +329,8 @@ def test_what_follows_from_what_is_felt_is_in_the_same_share():
     planner = Planner(**{f"c{i}": "ns" for i in range(100)})
     planner.run(100)
     planner.took_s = 0.01
-
-    def moves(container):
-        planner.due.follow_up([container], planner.now)
-        return Outcome.CHANGED
-
-    planner.outcome = moves
+    follow_up = planner.due.follow_up
+    planner.outcome = lambda c: follow_up([c], planner.now) or Outcome.CHANGED
     start, first = planner.now, len(planner.looks)
     while planner.now < start + 300:
         planner.due.felt(planner.containers, planner.now)
@@ -349,8 +345,7 @@ def test_what_is_felt_at_once_is_looked_at_one_after_the_other():
     planner.run(100)
     planner.took_s = 0.02
     planner.due.felt(planner.containers, planner.now)
-    looks = planner.run(planner.now + 5)
-    assert 6 <= len(looks) <= 5 / (34 * planner.took_s) + 3
+    assert 6 <= len(planner.run(planner.now + 5)) <= 5 / (34 * planner.took_s) + 3
 
 
 def test_what_is_felt_but_not_paid_for_is_audited_in_time():

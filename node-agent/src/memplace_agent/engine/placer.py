@@ -90,8 +90,8 @@ class Outcome:
     Attributes:
         identity: Which process.
         survey: As it was read last.
-        plan: What would be done next, and what the rules hold; None if it could not be read.
-            `without_mappings`, it has what the rules hold and their problems.
+        plan: What would be done next, and what the rules hold: None if it could not be read, and
+            `without_mappings` the latter alone.
         left: How many policies the plan would set or take away next.
         is_done: The plan has nothing to do, nor has the next look for mappings to come.
         moves: Of the plan, each with the policy that its range has.
@@ -227,8 +227,7 @@ class Placer:
         resident = status.resident if status else 0
         measured = self._hands.measure(pinned, wanted.group, seen.following(wanted), resident)
         planned = self._plan(wanted, seen, measured.pages)
-        # Mappings that show the wanted policy without having it: only a look at their pages
-        # tells that they need one of their own.
+        # Only their pages tell of mappings that show the wanted policy without having it.
         again = self._set(work, seen, planned)
         if again.survey.incomplete:
             return Outcome(identity=pinned.identity, survey=again.survey, changed=True)
@@ -289,9 +288,8 @@ class Placer:
         return _Seen(survey, View(claim, survey.process))
 
     def _new(self, wanted: Wanted) -> Claim:
-        placement = wanted.placement
-        names = (placement.uid, placement.namespace, placement.name)
-        return claim_for(wanted.container_id, names, self._clock())
+        of = wanted.placement
+        return claim_for(wanted.container_id, (of.uid, of.namespace, of.name), self._clock())
 
     def _plan(
         self, wanted: Wanted, seen: _Seen, pages: Mapping[int, Mapping[int, int]] | None = None
