@@ -79,6 +79,7 @@ __all__ = [
     "prune",
     "record",
     "record_default",
+    "record_newborn",
 ]
 
 
@@ -222,6 +223,29 @@ def record_default(
     if ours not in claim.defaults:
         claim = replace(claim, defaults=(*claim.defaults, ours))
     return _put(claim, process.image, forms.footprint), form
+
+
+def record_newborn(claim: Claim, policy: Policy, allowed: NodeSet) -> tuple[Claim, Policy]:
+    """Take up a default for a container that has not executed its program yet.
+
+    What the runtime has mapped there ends with execve(), and no program is there to use a form
+    by itself: so the claim speaks of the default alone, and needs no image. What the program
+    maps under it is told as that of any image that nobody has seen (`View`).
+
+    Args:
+        claim: The container's claim.
+        policy: What the rules want; no default policy.
+        allowed: Mems_allowed_list of the process now; the runtime may set another later.
+
+    Returns:
+        The claim to be on disk before the call, and the policy in the form to be set.
+    """
+    form = Forms(Footprint(), allowed, ()).claim(policy, DEFAULT)
+    if form is None:
+        raise ValueError("the default policy is no default for mappings to come")
+    if all(ours.policy != form for ours in claim.defaults):
+        claim = replace(claim, defaults=(*claim.defaults, Ours(form, allowed)))
+    return claim, form
 
 
 def prune(claim: Claim, images: Collection[int]) -> Claim:

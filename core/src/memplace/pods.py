@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -44,6 +44,7 @@ class PodState:
         started: When the kubelet took it; None before.
         config_hash: Of a static pod, what its cgroup is named for instead of its UID; or "".
         runtime_class: Its runtimeClassName; "" for none.
+        declared: The names of all containers of its spec, whether or not they run.
     """
 
     ref: PodRef
@@ -53,6 +54,13 @@ class PodState:
     started: datetime | None = None
     config_hash: str = ""
     runtime_class: str = ""
+    declared: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> PodRef:
+        """The same pod with all the containers that it has or will have."""
+        names = dict.fromkeys((*self.declared, *self.ref.containers))
+        return replace(self.ref, containers=tuple(names))
 
     @property
     def cgroup_uids(self) -> frozenset[str]:
@@ -84,9 +92,21 @@ class _Meta(_Raw, frozen=True):
     deletion_timestamp: str | None = None
 
 
+class _Container(_Raw, frozen=True):
+    name: str
+
+
 class _Spec(_Raw, frozen=True):
     node_name: str = ""
     runtime_class_name: str | None = None
+    init_containers: tuple[_Container, ...] | None = None
+    containers: tuple[_Container, ...] | None = None
+    ephemeral_containers: tuple[_Container, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        lists = (self.init_containers, self.containers, self.ephemeral_containers)
+        return tuple(each.name for listed in lists for each in listed or ())
 
 
 class _ContainerStatus(_Raw, frozen=True):
@@ -157,6 +177,7 @@ def parse_pod(obj: Mapping[str, Any]) -> PodState:
         status.start_time,
         config_hash=(raw.metadata.annotations or {}).get(_CONFIG_HASH, ""),
         runtime_class=raw.spec.runtime_class_name or "",
+        declared=raw.spec.names,
     )
 
 

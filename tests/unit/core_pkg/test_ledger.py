@@ -7,7 +7,7 @@ import pytest
 from memplace.claims import Footprint, Process
 from memplace.forms import MAX_KEPT, MAX_OURS
 from memplace.kinds import Mode, Policy
-from memplace.ledger import View, admit, prune, record, record_default
+from memplace.ledger import View, admit, prune, record, record_default, record_newborn
 from memplace.nodes import parse_cut_nodes
 
 from tests.unit.core_pkg.ledgers import (
@@ -316,3 +316,28 @@ def test_a_range_is_not_kept_where_a_relative_set_the_same_itself():
 def test_an_image_without_anything_done_takes_no_room():
     assert admit(EMPTY, ONE) is EMPTY
     assert Footprint().images == frozenset()
+
+
+def test_the_default_of_a_birth_is_ours_in_programs_nobody_has_seen():
+    claim, form = record_newborn(EMPTY, CXL, BOTH)
+    assert form.flags == {"static"} and not claim.footprints
+    program = Process(7, frozenset({1}), form, form)  # the runtime has set a cpuset meanwhile
+    born = admit(claim, program)
+    assert View(born, program).default_is_ours
+    assert find_ours(born, 7) == {form}
+
+
+def test_it_is_in_the_claim_once_whatever_cpuset_it_was_set_under():
+    claim, form = record_newborn(EMPTY, CXL, BOTH)
+    again, same = record_newborn(claim, CXL, frozenset({1}))
+    assert again == claim and same == form
+
+
+def test_the_default_policy_is_no_default_of_a_birth():
+    with pytest.raises(ValueError, match="no default"):
+        record_newborn(EMPTY, DEFAULT, BOTH)
+
+
+def find_ours(claim, image):
+    (footprint,) = [each for each in claim.footprints if image in each.images]
+    return {ours.policy for ours in footprint.ours}

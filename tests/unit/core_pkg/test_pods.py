@@ -106,3 +106,11 @@ def test_a_pod_that_nobody_has_looked_at() -> None:
 def test_what_is_no_pod() -> None:
     with pytest.raises(ValidationError):
         parse_pod({"metadata": {"name": "x"}})
+
+
+def test_a_pod_tells_all_its_containers_before_one_of_them_runs() -> None:
+    obj = a_pod(phase="Pending")
+    obj["spec"] |= {"initContainers": [{"name": "init"}], "ephemeralContainers": [{"name": "dbg"}]}
+    pod = parse_pod(obj)
+    assert pod.ref.containers == () and pod.whole.containers == ("init", "redis", "dbg")
+    assert parse_pod({**obj, "spec": {"nodeName": "a"}}).declared == ()
