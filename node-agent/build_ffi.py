@@ -70,6 +70,8 @@ FUNCTIONS = """
                                 const struct memplace_mpol_args *args, size_t usize,
                                 unsigned int flags);
     long memplace_page_nodes(int pid, unsigned long count, const uint64_t *pages, int *status);
+    int memplace_inotify_open(void);
+    int memplace_inotify_watch(int fd, const char *path, uint32_t mask);
     struct memplace_view *memplace_view_new(size_t limit);
     void memplace_view_free(struct memplace_view *view);
     int memplace_parse_maps(struct memplace_view *view, const char *text, size_t size);
@@ -88,6 +90,7 @@ HEADERS = """
     #include <stdint.h>
     #include <stdlib.h>
     #include <string.h>
+    #include <sys/inotify.h>
     #include <sys/ioctl.h>
     #include <sys/syscall.h>
     #include <sys/uio.h>

@@ -8,6 +8,17 @@ static long memplace_process_mbind(long nr, int pidfd, const struct iovec *vec, 
 	return syscall(nr, pidfd, vec, vlen, args, usize, flags);
 }
 
+/* Never waits: who reads it polls. */
+static int memplace_inotify_open(void)
+{
+	return inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+}
+
+static int memplace_inotify_watch(int fd, const char *path, uint32_t mask)
+{
+	return inotify_add_watch(fd, path, mask);
+}
+
 /* move_pages(2) without target nodes: it moves nothing and tells where pages are. */
 static long memplace_page_nodes(int pid, unsigned long count, const uint64_t *pages, int *status)
 {

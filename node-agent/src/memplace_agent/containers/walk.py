@@ -27,7 +27,7 @@ from pathlib import Path
 from memplace_agent.containers.names import container_with_pod_of, id_of, pod_of
 from memplace_agent.containers.place import Place
 
-__all__ = ["PodGroup", "Walk", "walk"]
+__all__ = ["PodGroup", "Walk", "is_roots", "walk"]
 
 # A node has some hundred units and up to a few hundred pods; at 15 us each.
 MAX_DIRECTORIES = 20_000
@@ -62,12 +62,15 @@ class Walk:
     Attributes:
         pods: Their cgroups, by UID; usually one each.
         strays: Directories with a container's id in their name that are in no pod, by id.
+        nurseries: Directories in which kubelet makes pods' cgroups, or may; the agent's own
+            kubelet, where that is known.
         looked_at: How many directories were read.
         is_whole: Nothing was left out: neither for the bound nor for an error.
     """
 
     pods: dict[str, list[PodGroup]] = field(default_factory=dict)
     strays: dict[str, Path] = field(default_factory=dict)
+    nurseries: dict[str, None] = field(default_factory=dict)
     looked_at: int = 0
     is_whole: bool = True
 
@@ -94,14 +97,18 @@ def walk(root: Path, place: Place | None, *, limit: int = MAX_DIRECTORIES) -> Wa
     todo = deque([_Todo(str(root), 0, below_kubepods=False, is_home=str(root) == home)])
     while todo:
         here = todo.popleft()
+        if here.below_kubepods and (here.is_home or place is None):
+            found.nurseries[here.path] = None
         for name in _names(here.path, found, limit):
             path = f"{here.path}/{name}"
             is_on_way = path in way
             uid = None if is_on_way else pod_of(name, below_kubepods=here.below_kubepods)
-            if not is_on_way and not _is_roots(path):
+            if not is_on_way and not is_roots(path):
                 continue
             if uid is not None:
                 found.pods.setdefault(uid, []).append(_pod(uid, path, here, found, limit))
+                if here.is_home or place is None:
+                    found.nurseries[here.path] = None
                 continue
             id_ = id_of(name)
             if id_ is not None and not is_on_way:
@@ -127,8 +134,11 @@ def _prefixes(root: Path, parts: tuple[str, ...]) -> Iterator[str]:
         yield str(root.joinpath(*parts[:depth]))
 
 
-def _is_roots(path: str) -> bool:
-    # Of root in the agent's user namespace: so is what a kubelet makes that runs in there.
+def is_roots(path: str) -> bool:
+    """Return whether a directory belongs to root; False when it is gone.
+
+    Of root in the agent's user namespace: so is what a kubelet makes that runs in there.
+    """
     try:
         return os.lstat(path).st_uid in (0, os.geteuid())
     except OSError:
