@@ -98,7 +98,7 @@ def run(settings: Settings) -> None:
         move_tick=mover_pulse.tick,
         explainer=_explain_server(settings),
     )
-    metrics.lost_threads.set_function(lambda: engine.pool.lost)
+    metrics.lost_threads.set_function(lambda: engine.lost)
     worker = Worker(
         WorkerParts(
             host=settings.host,
@@ -115,10 +115,12 @@ def run(settings: Settings) -> None:
     cluster.start()
     threads.start(lambda stop, _: worker.run(stop), worker_pulse)
     threads.start(lambda stop, _: engine.mover.run(stop), mover_pulse)
+    threads.start(engine.births.run, Pulse("births", _HANGS_AFTER_S))
     signal.sigwait(_END_SIGNALS)
     threads.stop.set()
     cluster.cache.changed.set()
     engine.mover.wake()
+    engine.births.wake()
     # What a call of the worker has not finished is in the ledger, the next agent goes on.
     # Threads that wait for the API server need not be waited for.
     threads.join(1)

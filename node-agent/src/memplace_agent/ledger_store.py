@@ -25,7 +25,9 @@ Example::
     if not store.unread and not tuple(store):
         store.close()              # may retire
 
-Used by one thread.
+Used by one thread, and by one more that only calls `put_newborn` and `end_birth`: for containers
+whose first program is about to run. What that one has put is never lost to what the other puts,
+and a container is not dropped while it is at it.
 """
 
 from __future__ import annotations
@@ -37,13 +39,14 @@ import logging
 import os
 import re
 import stat
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from memplace.claims import Claim
+from memplace.claims import Claim, Ours
 from memplace.errors import FeatureUnavailable
 from memplace.reasons import Reason
 
@@ -97,6 +100,10 @@ class LedgerStore:
         self._raw: dict[str, dict[str, Any]] = {}
         self._unwritten: set[str] = set()
         self._unread: list[Unread] = []
+        # Held for as long as it takes to write one file.
+        self._lock = threading.Lock()
+        self._newborn: dict[str, tuple[Ours, ...]] = {}
+        self._being_born: set[str] = set()
 
     @classmethod
     def open(cls, directory: Path, boot_id: str) -> LedgerStore:
@@ -127,7 +134,9 @@ class LedgerStore:
 
     def close(self) -> None:
         """Let another agent have it; the store is of no use afterwards."""
-        os.close(self._directory)
+        with self._lock:
+            os.close(self._directory)
+            self._directory = -1
 
     @property
     def unread(self) -> tuple[Unread, ...]:
@@ -148,6 +157,42 @@ class LedgerStore:
             OSError: It could not be written, for example ENOSPC. What was kept before is.
             ValueError: The id of its container can't be the name of a file.
         """
+        with self._lock:
+            self._put(claim)
+
+    def put_newborn(self, claim: Claim, timeout_s: float) -> bool:
+        """Add the defaults of a claim to what is known of a container whose birth this begins.
+
+        Args:
+            claim: Nothing of it but its defaults, if the container has one already.
+            timeout_s: How long to wait for another write.
+
+        Returns:
+            Whether it survives the end of this agent now; if not, make no call.
+
+        Raises:
+            OSError: As `put`.
+        """
+        if not self._lock.acquire(timeout=timeout_s):
+            return False
+        try:
+            if self._directory < 0:
+                return False
+            name = claim.container
+            known = replace(claim, defaults=self._newborn.get(name, ()))
+            self._newborn[name] = _with(known, claim.defaults).defaults
+            self._put(self._claims.get(name, claim))
+            self._being_born.add(name)
+            return True
+        finally:
+            self._lock.release()
+
+    def end_birth(self, container: str) -> None:
+        """Say that no call follows what was put by `put_newborn`."""
+        self._being_born.discard(container)
+
+    def _put(self, claim: Claim) -> None:
+        claim = _with(claim, self._newborn.get(claim.container, ()))
         before = self._versions.get(claim.container, _WITHOUT_DEFAULTS)
         version = max(before, VERSION if claim.defaults else _WITHOUT_DEFAULTS)
         name = _file(claim.container, version)
@@ -174,7 +219,7 @@ class LedgerStore:
             extra = {"container": claim.container, "error": err.strerror}
             log.warning("the ledger can't be written; undo goes on", extra=extra)
             self._unwritten.add(claim.container)
-            self._claims[claim.container] = claim
+            self._claims[claim.container] = _with(claim, self._newborn.get(claim.container, ()))
             return False
         return True
 
@@ -182,11 +227,16 @@ class LedgerStore:
         """Forget a container: nothing of memplace's is left in it.
 
         A file that can't be removed is logged: read again, it leads to an undo of nothing.
+        Not so a container whose birth is under way: it keeps its claim, for another undo.
         """
-        self._claims.pop(container, None)
-        self._raw.pop(container, None)
-        self._unwritten.discard(container)
-        self._remove(_file(container, self._versions.pop(container, _WITHOUT_DEFAULTS)))
+        with self._lock:
+            if container in self._being_born:
+                return
+            self._claims.pop(container, None)
+            self._newborn.pop(container, None)
+            self._raw.pop(container, None)
+            self._unwritten.discard(container)
+            self._remove(_file(container, self._versions.pop(container, _WITHOUT_DEFAULTS)))
 
     def read_unread(self, file: str) -> bytes:
         """Return what is in a file that was left alone, for an importer.
@@ -288,6 +338,13 @@ class LedgerStore:
         except OSError as err:
             extra = {"file": name[:255], "error": err.strerror}
             log.warning("a file of the ledger can't be removed", extra=extra)
+
+
+def _with(claim: Claim, defaults: tuple[Ours, ...]) -> Claim:
+    # Those of a birth keep their policy, whatever becomes of the cpuset (`record_newborn`).
+    known = {ours.policy for ours in claim.defaults}
+    new = tuple(ours for ours in defaults if ours.policy not in known)
+    return replace(claim, defaults=(*claim.defaults, *new)) if new else claim
 
 
 def _names(directory: int) -> list[str]:

@@ -74,6 +74,18 @@ class Metrics:
             ["kind"],
             registry=registry,
         )
+        self.births = Counter(
+            "memplace_agent_births_total",
+            "Containers that were to have a default before their first page.",
+            ["reached"],
+            registry=registry,
+        )
+        self.birth_duration = Histogram(
+            "memplace_agent_birth_duration_seconds",
+            "From the event of a container's cgroup to the default in a first process.",
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2),
+            registry=registry,
+        )
         self._build = Gauge(
             "memplace_build_info", "Always 1.", ["version", "component"], registry=registry
         )

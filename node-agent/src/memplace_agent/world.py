@@ -44,6 +44,7 @@ class World:
             concern pods of this node.
         held: Ids of containers that may follow one of them, nobody can tell how: they are
             neither placed nor undone.
+        held_pods: Uids of pods that may follow one of them.
         held_placements: Uids of all placements that exist and can't be parsed: what was set
             for one of them is not undone either.
     """
@@ -54,4 +55,5 @@ class World:
     mode: AgentMode | None = AgentMode.ACTIVE
     not_understood: tuple[NotUnderstood, ...] = ()
     held: frozenset[str] = frozenset()
+    held_pods: frozenset[str] = frozenset()
     held_placements: frozenset[str] = frozenset()

@@ -234,3 +234,27 @@ def test_a_mode_of_a_version_to_come_changes_nothing() -> None:
     cache.event(Kind.NODE_MEMORY, "MODIFIED", {"metadata": meta, "spec": {"agent": "Asleep"}})
     assert cache.snapshot().mode == "Retired"
     assert cache.own_uid == "u"
+
+
+@pytest.mark.parametrize(("app", "wakes"), [("x", True), ("y", False)])
+def test_a_pod_that_will_follow_a_placement_wakes_before_it_runs(app: str, wakes: bool) -> None:
+    found = Cache("n")
+    for kind in Kind:
+        found.replace(kind, [])
+    found.event(Kind.PLACEMENT, "ADDED", placement())
+    found.changed.clear()
+    new = pod(labels={"app": app})
+    new["spec"]["containers"] = [{"name": "c"}]
+    found.event(Kind.POD, "ADDED", new)
+    assert found.changed.is_set() is wakes
+
+
+def test_a_pod_that_may_follow_one_nobody_understands_is_held_before_it_runs() -> None:
+    found = Cache("n")
+    for kind in Kind:
+        found.replace(kind, [])
+    found.event(Kind.PLACEMENT, "ADDED", newer(placement()))
+    found.event(Kind.POD, "ADDED", pod())
+    assert found.snapshot().held_pods == {"pod"}
+    found.event(Kind.POD, "MODIFIED", pod(labels={"app": "other"}))
+    assert not found.snapshot().held_pods

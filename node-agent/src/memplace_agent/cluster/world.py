@@ -111,6 +111,11 @@ class Cache:
                 if any(each.may_select(pod.ref) for pod in pods)
             ),
             held=_held([each for each in odd if each.uid not in kept], pods, objects),
+            held_pods=frozenset(
+                pod.ref.uid
+                for pod in pods
+                if any(each.may_select(pod.ref) for each in odd if each.uid not in kept)
+            ),
             held_placements=frozenset(each.uid for each in odd if each.uid not in kept),
         )
 
@@ -205,8 +210,9 @@ def _concerns(before: Any, after: Any, objects: _Objects, node_name: str) -> boo
 
 
 def _follows(pod: PodState | None, placements: Iterable[Placement]) -> Mapping[str, Any]:
-    # Per container that follows a placement, its id and that placement.
+    # Per container that follows a placement, or will, its id and that placement: one that is
+    # about to be made has to be known before it is.
     if pod is None:
         return {}
-    found = assign(placements, pod.ref)
-    return {name: (pod.container_ids[name], each.winner) for name, each in found.items()}
+    found = assign(placements, pod.whole)
+    return {name: (pod.container_ids.get(name), each.winner) for name, each in found.items()}

@@ -14,6 +14,7 @@ from memplace.results import bytes_per_tier
 from memplace_agent.containers.identity import Identities, probe_identities
 from memplace_agent.containers.pinning import Pinner
 from memplace_agent.engine.apply import PolicySetter
+from memplace_agent.engine.birth import Births
 from memplace_agent.engine.duelist import DueList, Pace
 from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.hands import Hands
@@ -87,7 +88,7 @@ def running_system(host: HostFs, kernel: Kernel, features: Features) -> System:
 
 @dataclass(slots=True)
 class Engine:
-    """Makes the parts that share a system: the mover, and reconcilers on a ledger."""
+    """Makes the parts that share a system: mover, births, and reconcilers on a ledger."""
 
     settings: Settings
     system: System
@@ -98,6 +99,7 @@ class Engine:
     move_tick: Callable[[], None] = lambda: None
     explainer: Explainer = field(default_factory=Explainer)
     mover: Mover = field(init=False)
+    births: Births = field(init=False)
     _reconciler: Reconciler | None = None
     _sampler: Sampler = field(init=False)
 
@@ -116,6 +118,28 @@ class Engine:
             moved=self._moved,
             finished=self._finished,
         )
+
+        self.births = Births(
+            self.settings.host,
+            self._pinner,
+            PolicySetter(system.kernel, supported_flags=self.features.flags),
+            self.metrics,
+            self._born,
+            system.clock,
+        )
+
+    @property
+    def lost(self) -> int:
+        """Threads in calls on processes that have not come back."""
+        return self.pool.lost + self.births.lost
+
+    @property
+    def _pinner(self) -> Pinner:
+        return Pinner(self.settings.host, self.system.kernel, self.system.identities)
+
+    def _born(self, container_id: str) -> None:
+        if self._reconciler is not None:
+            self._reconciler.born(container_id)
 
     def _guard(self, order: MoveOrder, pidfd: PidFd, work: Work) -> None:
         self.pool.run(
@@ -154,7 +178,7 @@ class Engine:
             self.metrics,
             system.clock,
         )
-        pinner = Pinner(host, system.kernel, system.identities)
+        pinner = self._pinner
         import_journal(store, host)
         self._reconciler = Reconciler(
             Parts(
@@ -182,6 +206,7 @@ class Engine:
                 clock=system.clock,
                 cost=system.cost or self._cost,
                 tick=self.tick,
+                publish=self.births.publish,
             )
         )
         return self._reconciler

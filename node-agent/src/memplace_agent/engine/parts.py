@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from memplace.assignment import PlacementIndex
 from memplace.errors import FeatureUnavailable
 
 from memplace_agent.engine.duelist import DueList
+from memplace_agent.engine.expected import Table, expected
 from memplace_agent.engine.explaining import Explainer
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.pulse import Pulse
@@ -17,13 +19,19 @@ from memplace_agent.engine.undo import Undoer
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
+from memplace_agent.node.machine import Machine
+from memplace_agent.world import World
 
 __all__ = ["Parts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a reconciler works with; `keeps_defaults`: the kernel has MPOL_MF_FUTURE."""
+    """What a reconciler works with.
+
+    `keeps_defaults`: the kernel has MPOL_MF_FUTURE. `publish` takes what is expected of
+    containers that are not there yet, and where their claims are kept.
+    """
 
     node_name: str
     host: HostFs
@@ -39,3 +47,9 @@ class Parts:
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[], float] = time.perf_counter
     tick: Callable[[], None] = lambda: None
+    publish: Callable[[Table, LedgerStore], None] = lambda *_: None
+
+    def expect(self, world: World, placements: PlacementIndex, machine: Machine) -> None:
+        """Publish what the pods of a world imply, where the kernel can keep it."""
+        if self.keeps_defaults and self.unsupported is None:
+            self.publish(expected(world, placements, machine), self.store)

@@ -59,8 +59,9 @@ class Reconciler:
         self._finder = Finder(parts.host, parts.clock)
         self._undoing = Undoing()
         self._wanted: dict[str, Wanted] = {}
-        # Filled by another thread.
+        # Filled by other threads.
         self._moved: deque[str] = deque()
+        self._born: deque[str] = deque()
         self._news = News.NONE
         # Containers with processes that are left to the next look.
         self._unfinished: set[str] = set()
@@ -84,7 +85,9 @@ class Reconciler:
             for name, container_id in pod.container_ids.items()
         }
         targets = [Target(id_, each.pod.ref, each.name) for id_, each in state.listed.items()]
-        state.view = View(PlacementIndex(world.placements), targets, state.machine.tiers)
+        placements = PlacementIndex(world.placements)
+        state.view = View(placements, targets, state.machine.tiers)
+        parts.expect(world, placements, state.machine)
         for container_id, assignment in state.view.assignments.items():
             state.listed[container_id].assignment = assignment
         for container_id in state.followed.keys() - state.view.assignments.keys():
@@ -152,6 +155,10 @@ class Reconciler:
         """Take the news that moves in a container have ended; from any thread."""
         self._moved.append(container_id)
 
+    def born(self, container_id: str) -> None:
+        """Take the news that a container may have a claim by now; from any thread."""
+        self._born.append(container_id)
+
     def next_at(self) -> float | None:
         """Return when a container is due next; None if none will be."""
         return self._parts.due.next_at()
@@ -159,6 +166,9 @@ class Reconciler:
     def audit(self) -> None:
         """Do what no event asks for: feel who has changed, read the node, forget who is gone."""
         parts, state = self._parts, self._state
+        if self._born:
+            self._born.clear()
+            self._set_due()
         refs = {id_: each.ref for id_, each in state.followed.items() if each.ref}
         moved = {self._moved.popleft() for _ in range(len(self._moved))}
         parts.due.follow_up(moved, parts.clock())
@@ -336,6 +346,7 @@ class Reconciler:
 
     def undo_all(self) -> tuple[bool, str]:
         """Give everything back; returns whether nothing is left, and else what is in the way."""
+        self._parts.publish({}, self._parts.store)  # what comes is no matter of ours any more
         for container_id in tuple(self._state.followed):
             self._drop(container_id)
         self._state.view = View(PlacementIndex([]), [], {})

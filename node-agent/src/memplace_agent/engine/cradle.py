@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One container between its cgroup and its program: each process in it gets the default.
+
+A runtime goes through stages (runc has three processes, one made by the other) before it
+executes the program. Who was forked before its parent had the default lacks it, so the list of
+processes is read again and again. A process counts as done when its status shows the default,
+not because a call returned 0.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from memplace.claims import DEFAULT, Claim, Process
+from memplace.ledger import View, claim_for, record_newborn
+
+from memplace_agent.containers.elders import has_elder
+from memplace_agent.containers.events import Born
+from memplace_agent.containers.members import member_test, read_pids
+from memplace_agent.containers.pinning import Pinned, Pinner
+from memplace_agent.engine.apply import SetFuture
+from memplace_agent.engine.callers import Call, Callers
+from memplace_agent.engine.expected import Newborn
+from memplace_agent.errors import ProcessGone
+from memplace_agent.hostfs import read_proc
+from memplace_agent.ledger_store import LedgerStore
+from memplace_agent.procfs.status import Status, parse_status
+
+__all__ = ["Cradle", "Reached", "Tools"]
+
+# runc 1.1 had a process in the cgroup for 11 ms at least before it executed the program.
+_EARLY_S = 0.010
+# After the last process that needed a call, stages that come later are waited for.
+_WATCHED_S = 0.1
+# The runtime has that long to put a process into the cgroup that it made.
+_EMPTY_S = 2.0
+# However often processes appear that need a call; the looks of the worker go on.
+_AT_MOST_S = 5.0
+# A look every half millisecond, until two in a row have found nothing to do.
+_SOON_S, _LATER_S = 0.0005, 0.005
+
+# A write of the ledger takes a fraction of a millisecond; the round after this one tries again.
+_LEDGER_S = 0.003
+
+# What the runtime runs beside the program, whatever cgroup that is in.
+_NOT_A_PROGRAM = frozenset({"pause", "conmon"})
+
+
+class Reached(StrEnum):
+    """How a container was reached; the label of a metric."""
+
+    EARLY = "early"
+    LATE = "late"
+    MISSED = "missed"
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What cradles work with; `still` says whether the same is wanted of a pod's container."""
+
+    pinner: Pinner
+    callers: Callers
+    store: LedgerStore
+    still: Callable[[Born, Newborn], bool]
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass(slots=True)
+class Cradle:
+    """See the module.
+
+    Attributes:
+        born: The cgroup.
+        newborn: What its processes are to have.
+        began: When it was heard of.
+        due_at: When the next round is.
+        in_force: When a process had the default for the first time; None before.
+    """
+
+    born: Born
+    newborn: Newborn
+    began: float
+    due_at: float = field(init=False)
+    in_force: float | None = None
+    _last_new: float = field(init=False)
+    _read_at: float = field(init=False)
+    _ready: set[int] = field(default_factory=set)
+    _seen: set[int] = field(default_factory=set)
+    # By pid: the last one, and the time of the list before the one with that process.
+    _calls: dict[int, tuple[Call, float]] = field(default_factory=dict)
+    _clean: int = 0
+    _slowest: float = 0.0
+    _is_app: bool | None = None
+    _error: Exception | None = None
+
+    def __post_init__(self) -> None:
+        self.due_at = self._last_new = self._read_at = self.began
+
+    @property
+    def reached(self) -> Reached | None:
+        """How it ended; None if there was nothing to do, or nobody to do it to."""
+        if self._error is not None or self._seen - self._ready:
+            return Reached.MISSED
+        if self.in_force is None:
+            return None
+        return Reached.EARLY if self._slowest <= _EARLY_S else Reached.LATE
+
+    @property
+    def error(self) -> Exception | None:
+        """Why a process could not be reached, if it was not for lack of time."""
+        return self._error
+
+    @property
+    def is_calling(self) -> bool:
+        """Whether a call on one of its processes has not come back."""
+        return any(call.ended is None for call, _ in self._calls.values())
+
+    def round(self, tools: Tools) -> bool:
+        """Look once; returns whether more rounds are to follow."""
+        now = tools.clock()
+        self._hear_of_calls()
+        pids = _pids(self.born.ref.path)
+        if pids is None or not tools.still(self.born, self.newborn):
+            self._seen.clear()
+            return False
+        if pids and self._is_app is None:
+            self._is_app = has_elder(self.born)
+        if pids and not self._is_app:
+            return False
+        # Who is not listed any more may come back as another process.
+        self._ready &= pids
+        self._seen = set(pids)
+        for pid in pids - self._ready:
+            self._try(pid, tools)
+        self._clean = self._clean + 1 if pids and pids == self._ready else 0
+        self._read_at = now
+        self.due_at = tools.clock() + (self._pace(now) if pids else self._pace_empty(now))
+        return self._goes_on(now, is_empty=not pids)
+
+    def _pace(self, now: float) -> float:
+        return _LATER_S if self._clean >= 2 or now - self._last_new > _WATCHED_S else _SOON_S
+
+    def _pace_empty(self, now: float) -> float:
+        return _LATER_S if now - self.began > _WATCHED_S else _SOON_S
+
+    def _goes_on(self, now: float, *, is_empty: bool) -> bool:
+        if self._error is not None or now - self.began > _AT_MOST_S:
+            return False
+        if is_empty:
+            return now - self._last_new < (_EMPTY_S if self.in_force is None else _WATCHED_S)
+        return self._clean < 2 or now - self._last_new < _WATCHED_S
+
+    def _try(self, pid: int, tools: Tools) -> None:
+        is_member = member_test(tools.pinner.host, self.born.ref)
+        try:
+            with tools.pinner.pin(pid, is_member) as pinned:
+                if self._is_done(pinned, tools):
+                    self._ready.add(pid)
+        except ProcessGone:
+            self._seen.discard(pid)
+
+    def _is_done(self, pinned: Pinned, tools: Tools) -> bool:
+        status = parse_status(read_proc(tools.pinner.host.pid(pinned.pid) / "status"))
+        if not status.has_memory:
+            return False  # between two programs, or about to end
+        if status.name in _NOT_A_PROGRAM:
+            return True
+        claim = self._claim(tools)
+        found = self.newborn.todo(status, View(claim, _process(status)))
+        if not found.steps:
+            return True
+        steps: list[SetFuture] = []
+        for step in found.steps:
+            policy = step.policy
+            if policy != DEFAULT:
+                claim, policy = record_newborn(claim, policy, status.allowed)
+            steps.append(SetFuture(kinds=step.kinds, policy=policy, least=step.least))
+        # Before the call: whoever comes after a crash has to know what it may have done.
+        if pinned.pid not in self._calls and tools.store.put_newborn(claim, _LEDGER_S):
+            self._set(pinned, steps, tools)
+        return False  # the next round reads what came of it
+
+    def _claim(self, tools: Tools) -> Claim:
+        new = claim_for(self.born.container_id, self.newborn.names, time.time())
+        return tools.store.get(self.born.container_id) or new
+
+    def _set(self, pinned: Pinned, steps: list[SetFuture], tools: Tools) -> None:
+        call = tools.callers.submit(pinned.pidfd, self.newborn.placement.namespace, steps)
+        if call is not None:
+            self._calls[pinned.pid] = call, self._read_at
+
+    def _hear_of_calls(self) -> None:
+        ended = {pid: each for pid, each in self._calls.items() if each[0].ended is not None}
+        for pid, (call, read_at) in ended.items():
+            del self._calls[pid]
+            self._error = self._error or call.error
+            if call.is_set and call.ended is not None:
+                self.in_force = min(self.in_force or call.ended, call.ended)
+                self._last_new = max(self._last_new, call.ended)
+                # It was not there when the list was read before.
+                self._slowest = max(self._slowest, call.ended - read_at)
+
+
+def _process(status: Status) -> Process:
+    # Without an image: nothing that is mapped is asked about.
+    mmap, brk = status.future_mmap, status.future_brk
+    return Process(
+        0,
+        status.allowed,
+        future=mmap.whole_policy if mmap else None,
+        future_brk=brk.whole_policy if brk else None,
+    )
+
+
+def _pids(cgroup: Path) -> set[int] | None:
+    # None when it is gone. crun and systemd make cgroups of their own below.
+    try:
+        text = (cgroup / "cgroup.procs").read_text()
+    except OSError:
+        return None
+    return {int(pid) for pid in text.split() if pid != "0"} or set(read_pids(cgroup))

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What containers that do not run yet are to have from their first page on. Pure.
+
+A container that is being made has a cgroup, named for an id that the API server will hear of
+later. What is known of it is its pod. So it has a default if all containers of its pod have the
+same, or if somebody can tell its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from memplace.api.v1alpha1 import Placement, Rule
+from memplace.assignment import PlacementIndex
+from memplace.claim_view import View
+from memplace.future import Future, Implied, implied_future
+from memplace.kinds import Policy
+from memplace.nodes import NodeSet
+from memplace.pods import PodState
+from memplace.policy import Problem, policy_of
+
+from memplace_agent.containers.names import normal_uid
+from memplace_agent.engine.to_come import ToCome, todo
+from memplace_agent.node.machine import Machine
+from memplace_agent.procfs.status import Status
+from memplace_agent.world import World
+
+__all__ = ["NOTHING", "Expected", "Newborn", "Table", "expected"]
+
+
+@dataclass(frozen=True, slots=True)
+class Newborn:
+    """What a container that is being made is to have.
+
+    Attributes:
+        placement: The placement it will follow.
+        future: The defaults that its rules imply, at least one.
+        tiers: Tier name to NUMA nodes of this node.
+        known_tiers: Names that are tiers somewhere.
+    """
+
+    placement: Placement
+    future: Future
+    tiers: Mapping[str, NodeSet]
+    known_tiers: frozenset[str]
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """Uid, namespace and name of the placement, as a claim has them."""
+        return self.placement.uid, self.placement.namespace, self.placement.name
+
+    def means(self, other: Newborn) -> bool:
+        """Return whether another one asks for the same, whatever else has changed."""
+        return (self.placement.uid, self.future, self.tiers) == (
+            other.placement.uid,
+            other.future,
+            other.tiers,
+        )
+
+    def todo(self, status: Status, view: View) -> ToCome:
+        """Return what is to be done in one of its processes; as `to_come.todo`."""
+
+        def of_rule(rule: Rule) -> Policy | Problem:
+            return policy_of(rule, self.tiers, status.allowed, self.known_tiers)
+
+        return todo(self.future, of_rule, status, view)
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What the containers of one pod are to have, by name; None for none."""
+
+    containers: Mapping[str, Newborn | None]
+
+    def of(self, name: str | None) -> Newborn | None:
+        """Return it for one container; without its name, if it is the same for all of them."""
+        if name is not None:
+            return self.containers.get(name)
+        first, *others = self.containers.values()
+        is_one = all(first and other and first.means(other) for other in others)
+        return first if is_one else None
+
+
+# By what a pod's cgroup may be named for. Never changed once it is made: threads share it.
+Table = Mapping[str, Expected]
+
+NOTHING: Table = {}
+
+
+def expected(world: World, placements: PlacementIndex, machine: Machine) -> Table:
+    """Return what the pods of a node imply; those that imply nothing are not in it."""
+    found: dict[str, Expected] = {}
+    futures: dict[str, Future] = {}
+    for pod in world.pods:
+        if pod.life == "Ended" or pod.ref.uid in world.held_pods:
+            continue
+        each = _of_pod(pod, placements, machine, futures)
+        if any(each.values()):
+            found |= {normal_uid(uid): Expected(each) for uid in pod.cgroup_uids}
+    return found
+
+
+def _of_pod(
+    pod: PodState, placements: PlacementIndex, machine: Machine, futures: dict[str, Future]
+) -> dict[str, Newborn | None]:
+    assigned = placements.assign(pod.whole)
+    return {
+        name: _newborn(assigned[name].winner, machine, futures) if name in assigned else None
+        for name in pod.whole.containers
+    }
+
+
+def _newborn(placement: Placement, machine: Machine, futures: dict[str, Future]) -> Newborn | None:
+    if placement.uid not in futures:
+        futures[placement.uid] = implied_future(placement.spec.rules)
+    future = futures[placement.uid]
+    if not any(isinstance(each, Implied) for each in (future.brk, future.mmap)):
+        return None
+    return Newborn(placement, future, machine.tiers, machine.known_tiers)
