@@ -38,6 +38,11 @@ from later import (
     a_default_that_is_lost_is_set_again_and_anothers_is_left_alone,
     memory_that_is_mapped_later_is_on_cxl_from_its_first_page,
 )
+from newborn import (
+    a_new_container_has_its_default_before_its_program,
+    the_same_beside_a_thread_that_computes,
+    what_was_set_before_a_look_is_undone_by_an_agent_that_never_looked,
+)
 from reading import (
     a_default_for_mappings_to_come_is_read_back,
     a_process_is_read_in_one_go,
@@ -185,6 +190,9 @@ STEPS = (
     new_mappings_and_children_are_placed_without_an_event,
     memory_that_is_mapped_later_is_on_cxl_from_its_first_page,
     a_default_that_is_lost_is_set_again_and_anothers_is_left_alone,
+    a_new_container_has_its_default_before_its_program,
+    the_same_beside_a_thread_that_computes,
+    what_was_set_before_a_look_is_undone_by_an_agent_that_never_looked,
     a_child_that_no_look_has_seen_is_undone_too,
     a_killed_agent_is_continued,
     the_cpuset_of_the_container_bounds_the_plan,
