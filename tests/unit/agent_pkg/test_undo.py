@@ -158,6 +158,22 @@ def test_moved_and_grown_mappings_are_given_back_too(started, kit):
     assert set(started.machine.policies(100).values()) == {None}
 
 
+def test_what_moves_away_under_the_call_that_gives_it_back_is_found(started, kit):
+    started.full(kit.placement())
+    moved = kit.anon(0x70000000, policy=OURS)
+
+    def move():
+        if 0x20000000 in {v.start for v in started.machine.processes[100].vmas}:
+            started.machine.unmap(100, 0x20000000)
+            started.machine.map(100, moved)
+
+    started.machine.on_call = move
+    started.full()
+    started.run(60)
+    assert set(started.machine.policies(100).values()) == {None}
+    assert not started.claims
+
+
 def test_a_policy_that_the_program_set_itself_stays(node, kit):
     mine = kit.anon(0x30000000, 0x4000, policy=kit.CXL)
     node.machine.start(100, A, kit.heap(), mine)
