@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from enum import IntEnum
 
 from memplace.errors import MemplaceError
 
-__all__ = ["CommandFailed", "Exit"]
+from memplace_agent.cli.screen import close_output
+
+__all__ = ["CommandFailed", "Exit", "status_of"]
 
 
 class Exit(IntEnum):
@@ -28,3 +32,22 @@ class CommandFailed(MemplaceError):  # noqa: N818  says what happened
     def __init__(self, status: Exit, message: str) -> None:
         self.status = status
         super().__init__(message)
+
+
+def status_of(run: Callable[[], int]) -> int:
+    """Run a command to its end; the exit status, and on standard error what was in the way."""
+    try:
+        status = run()
+        sys.stdout.flush()
+        return status
+    except CommandFailed as err:
+        print(f"memplace-agent: {err}", file=sys.stderr)
+        return err.status
+    except MemplaceError as err:
+        print(f"memplace-agent: {err}. {err.HELP}", file=sys.stderr)
+        return Exit.FAILED
+    except BrokenPipeError:
+        close_output()
+        return Exit.OK
+    except KeyboardInterrupt:
+        return Exit.FAILED

@@ -11,9 +11,9 @@ import msgspec
 from memplace.explained import SCHEMA, ContainerExplained, ContainerListed, Cut
 
 from memplace_agent.cli.ask import ask
-from memplace_agent.cli.errors import CommandFailed, Exit
+from memplace_agent.cli.errors import CommandFailed, Exit, status_of
 from memplace_agent.cli.options import ExplainOptions, explain_options
-from memplace_agent.cli.screen import close_output, print_lines, screen
+from memplace_agent.cli.screen import print_lines, screen
 from memplace_agent.cli.table import container_lines, listed_lines
 
 __all__ = ["main"]
@@ -23,18 +23,7 @@ _LIMITS = {"table": 30, "wide": 200, "json": 0}
 
 def main(args: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
-    try:
-        status = _run(explain_options(args))
-        sys.stdout.flush()
-        return status
-    except CommandFailed as err:
-        print(f"memplace-agent: {err}", file=sys.stderr)
-        return err.status
-    except BrokenPipeError:
-        close_output()
-        return Exit.OK
-    except KeyboardInterrupt:
-        return Exit.FAILED
+    return status_of(lambda: _run(explain_options(args)))
 
 
 def _run(options: ExplainOptions) -> int:

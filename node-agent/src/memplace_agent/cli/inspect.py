@@ -8,14 +8,13 @@ from collections.abc import Sequence
 
 import msgspec
 from memplace.api.v1alpha1 import MemoryTier, Placement
-from memplace.errors import MemplaceError
 from memplace.explained import SCHEMA, ProcessExplained
 
-from memplace_agent.cli.errors import CommandFailed, Exit
+from memplace_agent.cli.errors import CommandFailed, Exit, status_of
 from memplace_agent.cli.options import InspectOptions, inspect_options
 from memplace_agent.cli.planning import explained, machine_of
 from memplace_agent.cli.reading import Process, host_from_env
-from memplace_agent.cli.screen import close_output, print_lines, screen
+from memplace_agent.cli.screen import print_lines, screen
 from memplace_agent.cli.table import process_lines
 
 __all__ = ["main"]
@@ -23,21 +22,7 @@ __all__ = ["main"]
 
 def main(args: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
-    try:
-        status = _run(inspect_options(args))
-        sys.stdout.flush()
-        return status
-    except CommandFailed as err:
-        print(f"memplace-agent: {err}", file=sys.stderr)
-        return err.status
-    except MemplaceError as err:
-        print(f"memplace-agent: {err}. {err.HELP}", file=sys.stderr)
-        return Exit.FAILED
-    except BrokenPipeError:
-        close_output()
-        return Exit.OK
-    except KeyboardInterrupt:
-        return Exit.FAILED
+    return status_of(lambda: _run(inspect_options(args)))
 
 
 def _run(options: InspectOptions) -> int:
