@@ -17,7 +17,11 @@ NAMESPACE = "memplace-system"
 TRANSIENT = {"events", "events.events.k8s.io", "leases.coordination.k8s.io"}
 ADMISSION_TIMEOUT_S = 30
 DISAPPEAR_TIMEOUT_S = 20
-GONE = "the server doesn't have a resource type"
+# What kubectl says of a kind that went before it looked for the kind, and after.
+GONE = (
+    "the server doesn't have a resource type",
+    "the server could not find the requested resource",
+)
 
 
 def namespace(name: str, level: str) -> Json:
@@ -39,13 +43,17 @@ def everything(cluster: Any) -> set[tuple[str, str]]:
     """Return (kind, namespace/name) of every object the API server can list."""
     deadline = time.monotonic() + DISAPPEAR_TIMEOUT_S
     # A kind that is being deleted can go between the list of kinds and the look at them.
-    while GONE in (done := _get_all(cluster)).stderr and time.monotonic() < deadline:
+    while _kind_went(done := _get_all(cluster)) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert done.returncode == 0, done.stderr
     return {
         (o["kind"], f"{o['metadata'].get('namespace', '')}/{o['metadata']['name']}")
         for o in json.loads(done.stdout)["items"]
     }
+
+
+def _kind_went(done: Any) -> bool:
+    return any(words in done.stderr for words in GONE)
 
 
 def _get_all(cluster: Any) -> Any:

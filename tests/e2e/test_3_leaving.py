@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from memplace_lab import product, scenario
 from memplace_lab.cluster import Cluster
 from memplace_lab.scenario import Pod
-from memplace_lab.steps import wait_for
+from memplace_lab.steps import LabError, wait_for
+
+DISAPPEAR_TIMEOUT_S = 30
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -58,18 +62,27 @@ def test_uninstall_undoes_and_leaves_nothing(cluster: Cluster, pods: dict[str, P
 
 def _everything(cluster: Cluster) -> list[str]:
     """Return the names of all objects in the cluster outside the lab's own namespaces."""
-    kinds = cluster.kubectl("api-resources", "--verbs=list", "-o", "name").split()
-    wanted = [
-        k for k in kinds if not k.startswith(("events", "leases", "nodes", "componentstatuses"))
-    ]
-    names = cluster.kubectl(
-        "get", ",".join(wanted), "-A", "-o", "name", "--ignore-not-found"
-    ).split()
     return [
         n
-        for n in names
+        for n in _names(cluster)
         if n not in (f"namespace/{product.NAMESPACE}",) and not n.startswith("pod/")
     ]
+
+
+def _names(cluster: Cluster) -> list[str]:
+    deadline = time.monotonic() + DISAPPEAR_TIMEOUT_S
+    while True:
+        kinds = cluster.kubectl("api-resources", "--verbs=list", "-o", "name").split()
+        wanted = [
+            k for k in kinds if not k.startswith(("events", "leases", "nodes", "componentstatuses"))
+        ]
+        try:
+            return cluster.kubectl("get", ",".join(wanted), "-A", "-o", "name").split()
+        except LabError:
+            # A kind that is being deleted can go between the list of kinds and the look at them.
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.5)
 
 
 def _pods(cluster: Cluster) -> str:
