@@ -49,6 +49,23 @@ class ExistingPages(StrEnum):
     LEAVE = "Leave"
 
 
+class OnUnsupported(StrEnum):
+    """What a placement wants of nodes where no policy can be set for a running process."""
+
+    FAIL = "Fail"  # leave the pod alone, and say so
+    BEST_EFFORT = "BestEffort"  # move the pages that are there, as long as there is a way
+    OBSERVE = "Observe"  # tell where they are
+
+
+class Capability(StrEnum):
+    """What a backend can do to processes."""
+
+    MEASURES = "Measures"  # tell where pages are
+    MOVES = "Moves"  # move pages that are there
+    POLICIES = "Policies"  # set a policy on what is mapped: pages to come follow it
+    DEFAULTS = "Defaults"  # keep a default for what will be mapped
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """A memory policy of a region.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from memplace.kinds import RegionKind
+from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.engine.apply import PolicySetter, SetFuture
 from memplace_agent.engine.callers import Callers
 from memplace_agent.errors import CallFailed, ProcessGone, TryAgain
@@ -43,7 +44,7 @@ class Desk:
         kernel: Any = Kernel()
         self.kernel = kernel
         self.now = 100.0
-        setter = PolicySetter(kernel, supported_flags=0xFF)
+        setter = PolicySetter(ProcessMbind(kernel, flags=0xFF))
         self.callers = Callers(setter, 2, lambda: self.now)
         self.pidfd = PidFd(os.open("/dev/null", os.O_RDONLY))
 

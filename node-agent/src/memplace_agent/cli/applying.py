@@ -29,6 +29,8 @@ from memplace.pacing import Limits, Pacer, WaitReason
 from memplace.policy import Move
 from memplace.reasons import Reason
 
+from memplace_agent.backends.process_mbind import ProcessMbind
+from memplace_agent.backends.protocol import Backend
 from memplace_agent.cli.errors import CommandFailed, Exit
 from memplace_agent.cli.options import InspectOptions
 from memplace_agent.cli.planning import explained, wish_of
@@ -69,15 +71,17 @@ class _Bench:
     features: Features
     store: LedgerStore
     moved: int = 0
+    backend: Backend = field(init=False)
     hands: Hands = field(init=False)
 
     def __post_init__(self) -> None:
         process = self.process
+        self.backend = ProcessMbind(process.system.kernel, flags=self.features.flags)
         self.hands = Hands(
             process.pool,
             Surveyor(self.host, process.reader, process.pool, _READ_DEADLINE_S),
             process.sampler,
-            PolicySetter(process.system.kernel, supported_flags=self.features.flags),
+            PolicySetter(self.backend),
             Metrics(),
             process.system.clock,
         )
@@ -85,11 +89,10 @@ class _Bench:
     def mover(self) -> Mover:
         system = self.process.system
         return Mover(
-            system.kernel,
+            self.backend,
             self.process.sampler.look,
             system.senses,
             Pacer(Limits(bandwidth=_BANDWIDTH), system.clock()),
-            supported_flags=self.features.flags,
             guard=self._guard,
             moved=self._count,
             clock=system.clock,

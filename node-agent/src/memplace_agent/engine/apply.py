@@ -4,7 +4,7 @@
 Without pages to move a call takes as long as there are mappings to change; so it needs no
 limit of size, and the last mapping of a large process has its policy as soon as the first.
 
-    policies = PolicySetter(kernel, supported_flags=features.flags)
+    policies = PolicySetter(backend)
     report = policies.apply(process.pidfd, identity, steps, now=clock())
 
 Pages are moved by `memplace_agent.engine.mover`, later.
@@ -20,19 +20,12 @@ from memplace.kinds import Policy, RegionKind
 from memplace.reasons import Reason
 from memplace.setbacks import Setbacks
 
+from memplace_agent.backends.protocol import Backend
 from memplace_agent.engine.answers import Answer, answer_of
 from memplace_agent.errors import CallFailed, MissingCapability
-from memplace_agent.syscalls import (
-    MPOL_FUTURE_BRK,
-    MPOL_FUTURE_MMAP,
-    MPOL_MF_PRIVATE_ANON,
-    Kernel,
-    PidFd,
-)
+from memplace_agent.syscalls import PidFd
 
-__all__ = ["FutureReport", "PolicyReport", "PolicySetter", "SetFuture", "SetPolicy", "finished"]
-
-_FUTURE = {RegionKind.BRK: MPOL_FUTURE_BRK, RegionKind.ANONYMOUS: MPOL_FUTURE_MMAP}
+__all__ = ["FutureReport", "PolicyReport", "PolicySetter", "SetFuture", "SetPolicy"]
 
 # Errors that are told; all are counted, and the ranges behind them are done.
 _MOST_TOLD = 8
@@ -130,15 +123,9 @@ class FutureReport:
 class PolicySetter:
     """Sets policies, and remembers the ranges that failed. For one thread."""
 
-    def __init__(self, kernel: Kernel, *, supported_flags: int) -> None:
-        """Make one.
-
-        Args:
-            kernel: Makes the calls.
-            supported_flags: The mask of flags that the kernel announces.
-        """
-        self._kernel = kernel
-        self._private = supported_flags & MPOL_MF_PRIVATE_ANON
+    def __init__(self, backend: Backend) -> None:
+        """Make one on a backend that carries it out."""
+        self._backend = backend
         # Apart, so that what could not be set is no reason to wait with giving it back.
         self._setbacks = {undo: Setbacks[int]() for undo in (True, False)}
 
@@ -193,8 +180,7 @@ class PolicySetter:
             check()
             report.calls += 1
             try:
-                mask = sum(_FUTURE[kind] for kind in step.kinds)
-                self._kernel.set_future(pidfd, step.policy, mask, step.least)
+                self._backend.set_default(pidfd, step.policy, step.kinds, step.least)
             except (CallFailed, MissingCapability) as error:
                 if answer_of(error) is Answer.BUSY:
                     report.busy = True
@@ -232,7 +218,6 @@ class PolicySetter:
         check: Callable[[], None],
     ) -> bool:
         # Returns whether the process takes more.
-        flags = self._private if group[0].private_anonymous else 0
         at = 0
         while at < len(group):
             if report.failed >= _MOST_FAILURES:
@@ -242,7 +227,7 @@ class PolicySetter:
             report.calls += 1
             some = group[at : at + MAX_CALL_RANGES]
             try:
-                done = self._call(pidfd, some, flags)
+                done = self._call(pidfd, some)
             except (CallFailed, MissingCapability) as error:
                 if not self._failed(identity, some[0], error, report, now):
                     report.left += len(group) - at
@@ -254,15 +239,12 @@ class PolicySetter:
             at += done
         return True
 
-    def _call(self, pidfd: PidFd, steps: Sequence[SetPolicy], flags: int) -> int:
-        # A call that stops half way does not say why; the next one begins with the range that
-        # stopped it and gets the errno.
+    def _call(self, pidfd: PidFd, steps: Sequence[SetPolicy]) -> int:
         ranges = [(step.start, step.end) for step in steps]
-        size = self._kernel.process_mbind(pidfd, ranges, steps[0].policy, flags)
-        done = finished(ranges, size)
-        if not done:
-            raise CallFailed(0, "process_mbind: did nothing, and did not say why")
-        return done
+        first = steps[0]
+        return self._backend.set_policy(
+            pidfd, ranges, first.policy, private_anonymous=first.private_anonymous
+        )
 
     def _worked(self, identity: int, steps: Sequence[SetPolicy]) -> None:
         setbacks = self._setbacks[steps[0].undo]
@@ -292,12 +274,3 @@ class PolicySetter:
         report.failed += 1
         self._setbacks[step.undo].add(identity, step.start, step.end, why=Reason.FAILED, now=now)
         return True
-
-
-def finished(ranges: Sequence[tuple[int, int]], size: int) -> int:
-    """Return how many of the ranges a call has done that returned a size in bytes."""
-    for index, (start, end) in enumerate(ranges):
-        size -= end - start
-        if size < 0:
-            return index
-    return len(ranges)

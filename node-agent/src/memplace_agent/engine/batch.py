@@ -6,16 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from memplace_agent.engine.apply import finished
+from memplace_agent.backends.protocol import Backend
 from memplace_agent.engine.orders import Job, Look, Part
 from memplace_agent.errors import CallFailed, MissingCapability, ProcessGone
-from memplace_agent.syscalls import (
-    MPOL_MF_MOVE,
-    MPOL_MF_MOVE_ALL,
-    Kernel,
-    PidFd,
-    Ranges,
-)
+from memplace_agent.syscalls import PidFd, Ranges
 
 __all__ = ["Batch", "carry_out"]
 
@@ -28,7 +22,6 @@ class Batch:
         job: Whose they are.
         parts: What was taken off it.
         most: Bytes the call may move.
-        private: MPOL_MF_PRIVATE_ANON if the kernel has it, else 0.
         untried: Parts that were not reached.
         emptied: Parts of which nothing is left to move.
         stayed: Parts with bytes that did not move; their bytes are these.
@@ -41,7 +34,6 @@ class Batch:
     job: Job
     parts: list[Part]
     most: int
-    private: int
     untried: list[Part] = field(default_factory=list)
     emptied: list[Part] = field(default_factory=list)
     stayed: list[Part] = field(default_factory=list)
@@ -53,12 +45,12 @@ class Batch:
 
 def carry_out(
     batch: Batch,
-    kernel: Kernel,
+    backend: Backend,
     look: Look,
     pidfd: PidFd,
     check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Look, move what is to be moved, and look again; `check` is asked before the move.
+    """Look, move what is to be moved, and look again; `check` is asked before each change.
 
     Raises:
         ProcessGone: The process ended.
@@ -69,12 +61,8 @@ def carry_out(
     if not parts or order.cancel.is_set() or batch.job.dropped:
         batch.untried[:0] = parts
         return
-    check()
     try:
-        size = kernel.process_mbind(pidfd, _ranges(parts), order.policy, _flags(batch))
-        done = finished(_ranges(parts), size)
-        if not done:
-            raise CallFailed(0, "process_mbind: did nothing, and did not say why")
+        done = backend.move(pidfd, order, _ranges(parts), check)
     except ProcessGone:
         raise
     except (CallFailed, MissingCapability) as error:
@@ -128,12 +116,6 @@ def _measure(batch: Batch, look: Look, pidfd: PidFd, parts: Sequence[Part]) -> N
             batch.stayed.append(Part(part.start, part.end, after))
         else:
             batch.emptied.append(part)
-
-
-def _flags(batch: Batch) -> int:
-    order = batch.job.order
-    flags = MPOL_MF_MOVE_ALL if order.move_all else MPOL_MF_MOVE
-    return flags | (batch.private if order.private_anonymous else 0)
 
 
 def _ranges(parts: Sequence[Part]) -> Ranges:

@@ -11,6 +11,8 @@ from functools import partial
 from memplace.pacing import Limits, Pacer
 from memplace.results import bytes_per_tier
 
+from memplace_agent.backends.process_mbind import ProcessMbind
+from memplace_agent.backends.protocol import Backend
 from memplace_agent.containers.identity import Identities, probe_identities
 from memplace_agent.containers.pinning import Pinner
 from memplace_agent.engine.apply import PolicySetter
@@ -100,18 +102,21 @@ class Engine:
     explainer: Explainer = field(default_factory=Explainer)
     mover: Mover = field(init=False)
     births: Births = field(init=False)
+    backend: Backend = field(init=False)
     _reconciler: Reconciler | None = None
     _sampler: Sampler = field(init=False)
 
     def __post_init__(self) -> None:
-        system = self.system
+        system, features = self.system, self.features
+        self.backend = ProcessMbind(
+            system.kernel, flags=features.flags, keeps_defaults=features.keeps_defaults
+        )
         self._sampler = Sampler(system.reader, self.pool, system.ask, system.present)
         self.mover = Mover(
-            system.kernel,
+            self.backend,
             self._sampler.look,
             system.senses,
             Pacer(Limits(bandwidth=self.settings.move_bandwidth), system.clock()),
-            supported_flags=self.features.flags,
             clock=system.clock,
             tick=self.move_tick,
             guard=self._guard,
@@ -122,7 +127,7 @@ class Engine:
         self.births = Births(
             self.settings.host,
             self._pinner,
-            PolicySetter(system.kernel, supported_flags=self.features.flags),
+            PolicySetter(self.backend),
             self.metrics,
             self._born,
             system.clock,
@@ -174,7 +179,7 @@ class Engine:
             self.pool,
             surveyor,
             self._sampler,
-            PolicySetter(system.kernel, supported_flags=self.features.flags),
+            PolicySetter(self.backend),
             self.metrics,
             system.clock,
         )

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Move pages from a queue, in a thread of its own: paced, fair, and stopped at any time.
 
-    mover = Mover(kernel, look, Senses(host), Pacer(Limits(), clock()),
-                  supported_flags=features.flags)
+    mover = Mover(backend, look, Senses(host), Pacer(Limits(), clock()))
     threading.Thread(target=mover.run, args=(stop,), name="mover", daemon=True).start()
     mover.submit(identity, orders)     # after the policies are set; replaces older ones
     orders[0].cancel.set()             # the placement is gone
@@ -22,12 +21,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
-from memplace.calls import CUT_ALIGNMENT
 from memplace.pacing import Grant, Pacer, Request, Wait, WaitReason
 from memplace.reasons import Reason
 from memplace.setbacks import Setbacks, next_delay
 from memplace.shares import Shares
 
+from memplace_agent.backends.protocol import Backend
 from memplace_agent.engine.answers import Answer, answer_of
 from memplace_agent.engine.batch import Batch, carry_out
 from memplace_agent.engine.orders import (
@@ -43,7 +42,7 @@ from memplace_agent.engine.orders import (
 )
 from memplace_agent.errors import ProcessGone
 from memplace_agent.node.senses import SensesLike
-from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON, Kernel, PidFd
+from memplace_agent.syscalls import PidFd
 
 __all__ = ["Mover"]
 
@@ -70,9 +69,6 @@ _LEAST_CHARGE = 256 << 10
 # Before the next batch that only kswapd can make room for.
 _TRICKLE_S = 0.1
 
-# The first version of process_mbind() that walks a range in short steps.
-_STEPS_SINCE = 2
-
 
 @dataclass(slots=True)
 class _Process:
@@ -90,12 +86,11 @@ class Mover:
 
     def __init__(
         self,
-        kernel: Kernel,
+        backend: Backend,
         look: Look,
         senses: SensesLike,
         pacer: Pacer,
         *,
-        supported_flags: int,
         clock: Callable[[], float] = time.monotonic,
         tick: Callable[[], None] = lambda: None,
         guard: Guard = unguarded,
@@ -105,22 +100,20 @@ class Mover:
         """Make one; `run` starts it.
 
         Args:
-            kernel: Makes the calls.
+            backend: Carries out the moves.
             look: Measures what is left.
             senses: Reads pressure and room.
             pacer: Decides how much and when.
-            supported_flags: The mask of flags that the kernel announces.
             clock: Seconds; never runs backwards.
             tick: Called at each turn, for a watchdog.
             guard: Makes a batch's calls so that they may be given up.
             moved: Told of bytes that arrived.
             finished: Told of orders with nothing left to move.
         """
-        self._kernel = kernel
+        self._backend = backend
         self._look = look
         self._senses = senses
         self._pacer = pacer
-        self._private = supported_flags & MPOL_MF_PRIVATE_ANON
         self._clock = clock
         self._tick = tick
         self._guard = guard
@@ -285,13 +278,13 @@ class Mover:
     def _turn(self, job: Job, request: Request, grant: Grant, now: float) -> None:
         job.wait = None
         self._charge(job, _LEAST_CHARGE)
-        longest = CUT_ALIGNMENT if self._kernel.version < _STEPS_SINCE else None
+        longest, setbacks = self._backend.longest, self._of(job).setbacks
         with self._lock:
-            parts = job.take(grant.bytes, self._of(job).setbacks, now, longest=longest)
+            parts = job.take(grant.bytes, setbacks, now, longest=longest)
             if not parts:
                 self._rest(job, now)
                 return
-        batch = Batch(job, parts, grant.bytes, self._private)
+        batch = Batch(job, parts, grant.bytes)
         try:
             with job.order.pin() as pidfd:
                 self._guard(job.order, pidfd, partial(self._carry_out, batch))
@@ -300,12 +293,12 @@ class Mover:
             return
         except Exception as error:  # a look or a file failed: it is about this process
             # A call that was given up may still be at work on the batch.
-            batch = Batch(job, [], grant.bytes, self._private)
+            batch = Batch(job, [], grant.bytes)
             batch.error, batch.untried = error, [Part(p.start, p.end, p.bytes) for p in parts]
         self._book(job, batch, request, grant)
 
     def _carry_out(self, batch: Batch, pidfd: PidFd, check: Callable[[], None]) -> None:
-        carry_out(batch, self._kernel, self._look, pidfd, check)
+        carry_out(batch, self._backend, self._look, pidfd, check)
 
     def _book(self, job: Job, batch: Batch, request: Request, grant: Grant) -> None:
         now = self._clock()

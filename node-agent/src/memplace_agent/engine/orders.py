@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +72,7 @@ class MoveOrder:
         move_all: Move pages that other processes map, too.
         private_anonymous: The ranges are private anonymous memory.
         page_size: Bytes of one page; a multiple of it is moved.
+        weights: By NUMA node, those of a policy that interleaves; empty if they are alike.
         cgroup: Of the container, for its memory pressure; None if that is not to count.
         limit: migration.maxBandwidth in bytes per second.
     """
@@ -89,6 +90,7 @@ class MoveOrder:
     move_all: bool = False
     private_anonymous: bool = False
     page_size: int = 4096
+    weights: Mapping[int, int] = field(default_factory=dict)
     cgroup: Path | None = None
     limit: int | None = None
 

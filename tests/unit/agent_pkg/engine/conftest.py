@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from memplace.kinds import Mode, Policy
 from memplace.pacing import Limits, NodeState, Pacer, Room
+from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, MoveRange
 from memplace_agent.errors import ProcessGone
@@ -65,11 +66,10 @@ class Bench:
         self.looks = 0
         self.finished = []
         self.mover = Mover(
-            self.machine,
+            ProcessMbind(self.machine, flags=self.flags),
             self.look,
             self.senses,
             Pacer(Limits(bandwidth=self.bandwidth), self.clock.now),
-            supported_flags=self.flags,
             clock=self.clock,
             finished=self.finished.append,
         )

@@ -4,6 +4,7 @@
 import errno
 
 import pytest
+from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.engine.apply import PolicySetter, SetPolicy
 from memplace_agent.errors import CallFailed, HoleInRange, MissingCapability, ProcessGone, TryAgain
 from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON
@@ -51,7 +52,7 @@ def fail(machine, error, *bad):
 
 
 def setter(machine, flags=0xF7):
-    return PolicySetter(machine, supported_flags=flags)
+    return PolicySetter(ProcessMbind(machine, flags=flags))
 
 
 def test_a_call_takes_as_many_ranges_as_the_kernel_does(machine, kit, process):

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node can do, what a placement asks for where that is not all, and what follows. Pure.
+
+A backend is a way to act on processes, with what it can; the agent has the best one of its
+node. A placement says in onUnsupported what it wants of nodes that can set no policies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import Enum, auto
+
+from memplace.kinds import Capability, OnUnsupported
+
+__all__ = ["Act", "act_of"]
+
+
+class Act(Enum):
+    """What the agent does for a placement on its node.
+
+    PLACE: set policies, and move pages once: memory stays where the rules want it.
+    MOVE: move pages that are there, again and again; new ones land anywhere.
+    OBSERVE: tell where pages are, and change nothing.
+    LEAVE: nothing.
+    """
+
+    PLACE = auto()
+    MOVE = auto()
+    OBSERVE = auto()
+    LEAVE = auto()
+
+    @property
+    def changes(self) -> bool:
+        """Whether pages of the container come to another place by it."""
+        return self in (Act.PLACE, Act.MOVE)
+
+
+def act_of(asked: OnUnsupported, can: Collection[Capability]) -> Act:
+    """Return what to do for a placement.
+
+    Args:
+        asked: Its onUnsupported.
+        can: What the node's backend can.
+
+    Example:
+        >>> act_of(OnUnsupported.BEST_EFFORT, {Capability.MEASURES})
+        <Act.OBSERVE: 3>
+    """
+    if Capability.POLICIES in can:
+        return Act.PLACE
+    if asked is OnUnsupported.FAIL or Capability.MEASURES not in can:
+        return Act.LEAVE
+    if asked is OnUnsupported.BEST_EFFORT and Capability.MOVES in can:
+        return Act.MOVE
+    return Act.OBSERVE
