@@ -136,10 +136,14 @@ def test_numbers_are_integers_with_a_width_and_a_bound(schemas: Walk) -> None:
         assert "minimum" in schema, path
 
 
-def test_no_nullables_or_phases_and_one_boolean(schemas: Walk) -> None:
-    # An enum can grow and a boolean can't; yes or no is all that can be said to this one.
+def test_no_nullables_or_phases_and_few_booleans(schemas: Walk) -> None:
+    # An enum can grow and a boolean can't; yes or no is all that can be said to these.
     booleans = [path for path, _ in of_type(schemas, "boolean")]
-    assert booleans == ["MemoryPlacement.spec.rules[].override"]
+    assert booleans == [
+        "MemoryPlacement.spec.rules[].override",
+        "NodeMemory.status.backend.sticky",
+        "NodeMemory.status.placements[].pods[].containers[].sticky",
+    ]
     for path, schema in schemas:
         assert "nullable" not in schema, path
         assert path.rpartition(".")[2] not in ("phase", "state") or "enum" in schema, path

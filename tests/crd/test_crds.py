@@ -14,7 +14,7 @@ from memplace.api import v1alpha1 as v1
 from memplace.api.conditions import MESSAGE_MAX, Condition, set_condition
 from memplace.api.convert import to_builtins
 from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
-from memplace.kinds import Mode
+from memplace.kinds import Capability, Mode
 from memplace.validation import problems
 from memplace_agent.cluster import bounded
 
@@ -142,6 +142,7 @@ def full_node_status() -> v1.NodeMemoryStatus:
         state=v1.ContainerState.MOVING,
         reason="Moving",
         message="m" * MESSAGE_MAX,
+        sticky=False,
         rules=(rule,),
     )
     pod = v1.PodReport(uid="p", name="redis-0", containers=(container,))
@@ -153,7 +154,12 @@ def full_node_status() -> v1.NodeMemoryStatus:
         conditions=conditions("x" * (MESSAGE_MAX + 1)),
         heartbeat_time=NOW,
         agent_version="0.1.0",
-        backend=v1.Backend(name=v1.BackendName.PROCESS_MBIND, reason="ProcessMbindAvailable"),
+        backend=v1.Backend(
+            name=v1.BackendName.PROCESS_MBIND,
+            reason="ProcessMbindAvailable",
+            capabilities=tuple(Capability),
+            sticky=True,
+        ),
         numa_nodes=(
             v1.NumaNodeStatus(id=0, cpus="0-1", total_bytes=2**31, tier="dram"),
             v1.NumaNodeStatus(id=1, total_bytes=2**30),
@@ -182,7 +188,7 @@ def test_an_empty_status_is_legal_too(api: Any, node: Json, placed: Json) -> Non
 
 def test_the_states_of_the_core_are_those_of_the_crd(crds: dict[str, Json]) -> None:
     text = yaml.safe_dump(crds["NodeMemory"])
-    for enum in (v1.ContainerState, v1.BackendName, v1.AgentMode):
+    for enum in (v1.ContainerState, v1.BackendName, v1.AgentMode, Capability):
         assert re.search(
             r"enum:\n" + "".join(rf" *- '?{each.value}'?\n" for each in enum) + " *[a-z]", text
         )
@@ -208,6 +214,7 @@ def test_columns_of_a_placement(api: Any, placed: Json) -> None:
     assert header.split() == ["NAME", "READY", "REASON", "MATCHED", "PLACED", "AGE"]
     assert row.split()[:-1] == ["redis-on-cxl", "True", "Placed", "2", "1"]
     wide = api.kubectl("get", "mp", "-o", "wide").stdout
+    assert "BESTEFFORT" in wide
     assert "UNSUPPORTED" in wide
     assert "all is well" in wide
 

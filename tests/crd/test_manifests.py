@@ -72,7 +72,11 @@ def test_accepted(api: Any, spec: Json) -> None:
         ("write at least one rule", {"selector": {}, "rules": []}),
         ("swap them", entry(type="Heap", minSize="2Gi", maxSize="1Gi")),
         ("give each rule a name of its own", {"selector": {}, "rules": [rule(), rule()]}),
-        ('unknown field "spec.onUnsupported"', one() | {"onUnsupported": "Fail"}),
+        ('unknown field "spec.onUnknown"', one() | {"onUnknown": "Fail"}),
+        (
+            'supported values: "Fail", "BestEffort", "Observe"',
+            one() | {"onUnsupported": "Ignore"},
+        ),
     ],
 )
 def test_what_a_user_of_kubectl_reads(api: Any, words: str, spec: Json) -> None:

@@ -8,11 +8,13 @@ node. A placement says in onUnsupported what it wants of nodes that can set no p
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from enum import Enum, auto
 
 from memplace.kinds import Capability, OnUnsupported
+from memplace.policy import Plan
 
-__all__ = ["Act", "act_of"]
+__all__ = ["Act", "act_of", "within"]
 
 
 class Act(Enum):
@@ -53,3 +55,14 @@ def act_of(asked: OnUnsupported, can: Collection[Capability]) -> Act:
     if asked is OnUnsupported.BEST_EFFORT and Capability.MOVES in can:
         return Act.MOVE
     return Act.OBSERVE
+
+
+def within(act: Act, plan: Plan) -> Plan:
+    """Return what of a plan is done: without policies for MOVE, nothing for OBSERVE.
+
+    What its rules hold stays as it was measured.
+    """
+    if act is Act.PLACE:
+        return plan
+    moves = plan.moves if act is Act.MOVE else ()
+    return replace(plan, policies=(), released=(), moves=moves)

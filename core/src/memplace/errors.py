@@ -84,6 +84,12 @@ class KernelWithoutProcessMbind(FeatureUnavailable):
     )
 
 
+class KernelWithoutMovePages(FeatureUnavailable):
+    """The kernel has no move_pages(): it is built without NUMA or without migration (ENOSYS)."""
+
+    HELP = "Boot a kernel with CONFIG_NUMA and CONFIG_MIGRATION, as distributions build it."
+
+
 class SeccompFiltered(FeatureUnavailable):
     """A seccomp filter of the agent's own container refuses the call (ENOSYS, EPERM)."""
 

@@ -137,9 +137,17 @@ class Reason(StrEnum):
         "SandboxedRuntime",
         "The container runs in a virtual machine or behind a kernel of its own.",
     )
+    OBSERVED = (
+        "Observed",
+        "The node of the pod cannot place memory; as the placement asks, it is only measured.",
+    )
     MOVING = "Moving", "Pages are being moved.", Trait.PATIENT
     PENDING = "Pending", "The pod or the agent is not ready to be looked at yet.", Trait.PATIENT
     NO_PODS = "NoPods", "No running container is selected.", Trait.PATIENT
+    PLACED_BEST_EFFORT = (
+        "PlacedBestEffort",
+        "The pages were moved and measured where the rules want them; those to come may not be.",
+    )
     PLACED = "Placed", "All memory was measured where the rules want it."
 
     # Conditions Degraded and Unsupported with status False.

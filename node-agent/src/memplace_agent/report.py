@@ -12,7 +12,6 @@ import msgspec
 from memplace.api.conditions import Condition, set_condition, shorten
 from memplace.api.v1alpha1 import (
     Backend,
-    BackendName,
     ContainerReport,
     ContainerState,
     NodeMemoryStatus,
@@ -29,6 +28,7 @@ from memplace.numa import NumaNode
 from memplace.reasons import ConditionType, Reason
 from memplace.topology import nodes_by_tier
 
+from memplace_agent.backends.choice import choose
 from memplace_agent.syscalls.features import Features
 from memplace_agent.world import NotUnderstood
 
@@ -193,13 +193,13 @@ def node_status(
         now: The time of conditions that change.
         not_understood: Placements that the agent can't parse.
     """
-    supported = features.error is None
+    chosen = choose(features)
     conditions = set_condition(
         before,
         ConditionType.SUPPORTED,
-        status="True" if supported else "False",
+        status="True" if chosen.is_sticky else "False",
         reason=features.reason,
-        message=features.message,
+        message=chosen.message,
         generation=0,
         now=now,
     )
@@ -216,9 +216,11 @@ def node_status(
         conditions=conditions,
         agent_version=version,
         backend=Backend(
-            name=BackendName.PROCESS_MBIND if supported else BackendName.NONE,
+            name=chosen.name,
             reason=features.reason,
-            message=features.message,
+            message=shorten(chosen.message),
+            capabilities=chosen.capabilities,
+            sticky=chosen.is_sticky,
         ),
         numa_nodes=tuple(
             NumaNodeStatus(

@@ -77,7 +77,8 @@ def reconcile(placement: Placement, world: World) -> PlacementStatus:
         observed_generation=placement.generation,
         matched_pods=len(matched),
         placed_pods=sum(j.verdict.reason is Reason.PLACED for j in judged),
-        unsupported_pods=sum(j.verdict.reason is Reason.UNSUPPORTED for j in judged),
+        best_effort_pods=sum(j.verdict.reason is Reason.PLACED_BEST_EFFORT for j in judged),
+        unsupported_pods=sum(bool(j.verdict.cause) for j in judged),
         rules=_rules(placement, [m for j in judged for m in j.verdict.measured]),
     )
 
@@ -180,15 +181,32 @@ def _ready(
     running: Sequence[PodState],
     judged: Sequence[_Judged],
 ) -> _Finding:
-    if trouble.reason is not Reason.PLACED:
+    if trouble.reason not in (Reason.PLACED, Reason.PLACED_BEST_EFFORT):
         return _Finding(ConditionType.READY, "False", trouble.reason, trouble.message)
     if judged:
-        count = len(judged)
-        pods = "1 running pod is" if count == 1 else f"all {count} running pods are"
-        return _Finding(
-            ConditionType.READY, "True", Reason.PLACED, f"{pods} placed, read back from the kernel"
-        )
+        return _Finding(ConditionType.READY, "True", trouble.reason, _all_placed(judged))
     return _nothing_to_place(matched, running)
+
+
+def _all_placed(judged: Sequence[_Judged]) -> str:
+    count = len(judged)
+    pods = "1 running pod is" if count == 1 else f"all {count} running pods are"
+    placed = f"{pods} placed, read back from the kernel"
+    lesser = [j for j in judged if j.verdict.reason is Reason.PLACED_BEST_EFFORT]
+    if not lesser:
+        return placed
+    return (
+        f"{placed}; {_on_nodes(lesser)} by best effort (onUnsupported): pages to come land where "
+        "the program's own policy says, and are moved when they are found"
+    )
+
+
+def _on_nodes(judged: Sequence[_Judged]) -> str:
+    nodes = sorted({j.pod.node for j in judged})
+    pods = "1 pod" if len(judged) == 1 else f"{len(judged)} pods"
+    if len(nodes) == 1:
+        return f"{pods} on node {nodes[0]}"
+    return f"{pods} on {len(nodes)} nodes"
 
 
 def _nothing_to_place(matched: Sequence[PodState], running: Sequence[PodState]) -> _Finding:
@@ -223,13 +241,14 @@ def _degraded(trouble: Verdict) -> _Finding:
 
 
 def _unsupported(judged: Sequence[_Judged]) -> _Finding:
-    found = [j for j in judged if j.verdict.reason is Reason.UNSUPPORTED]
+    found = [j for j in judged if j.verdict.cause]
     if not found:
         message = "all nodes with matched pods can place memory"
         return _Finding(ConditionType.UNSUPPORTED, "False", Reason.ALL_NODES_SUPPORTED, message)
     # The smallest name, so that the order of pods in a list does not make it flap.
     first = min(found, key=lambda j: (j.verdict.cause, j.pod.node, j.pod.ref.name))
-    return _Finding(ConditionType.UNSUPPORTED, "True", first.verdict.cause, first.verdict.message)
+    message = f"{_on_nodes(found)} can't be placed there; {first.verdict.message}"
+    return _Finding(ConditionType.UNSUPPORTED, "True", first.verdict.cause, message)
 
 
 def _conditions(

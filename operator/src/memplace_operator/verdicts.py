@@ -4,16 +4,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplace.api.conditions import find_condition
 from memplace.api.liveness import STALE_AFTER
 from memplace.api.v1alpha1 import ContainerReport, ContainerState, Placement, PlacementReport
+from memplace.kinds import OnUnsupported
 from memplace.nodes import NodeSet
 from memplace.pods import PodState, bare_id
 from memplace.reasons import ABOUT_TIERS, FAILURES, ConditionType, Reason
 
 from memplace_operator.world import Node, World
+
+# What becomes of a pod where no policy can be set.
+_LESSER = {
+    ContainerState.PLACED_BEST_EFFORT: Reason.PLACED_BEST_EFFORT,
+    ContainerState.OBSERVED: Reason.OBSERVED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,8 @@ class Verdict:
     Attributes:
         reason: Placed, or why it is not.
         message: Why and what to do, for people; empty when placed.
-        cause: For Unsupported, the reason of the node's condition Supported.
+        cause: Of pods that can't be placed where they are, why; mostly the reason of the node's
+            condition Supported. Also of those that are moved on best effort, or observed.
         measured: The reports that count.
     """
 
@@ -72,7 +80,7 @@ def judge(placement: Placement, pod: PodState, world: World) -> Verdict | None:
     if found.reason in ABOUT_TIERS:
         tiers = dict.fromkeys(t for rule in placement.spec.rules for t in rule.policy.tiers)
         message += f" (tiers the rules name: {', '.join(tiers)})"
-    return Verdict(found.reason, message, found.cause, own.measured)
+    return Verdict(found.reason, message, found.cause or own.cause, own.measured)
 
 
 def _conflict(pod: PodState, container: str, winner: Placement) -> Verdict:
@@ -91,10 +99,17 @@ def _on_node(placement: Placement, pod: PodState, won: list[str], world: World) 
     if node.is_silent or node.is_retired:
         return Verdict(Reason.AGENT_NOT_REPORTING, _silence(node))
     supported = find_condition(node.memory.status.conditions, ConditionType.SUPPORTED)
-    if supported is not None and supported.status == "False":
+    if supported is None or supported.status != "False":
+        return _on_reporting_node(placement, pod, won, node)
+    if placement.spec.unsupported is OnUnsupported.FAIL:
         message = f"node {pod.node} can't place memory, its pods are left alone"
         detail = f"{message}: {supported.message}" if supported.message else message
         return Verdict(Reason.UNSUPPORTED, detail, supported.reason)
+    found = _on_reporting_node(placement, pod, won, node)
+    return replace(found, cause=found.cause or supported.reason)
+
+
+def _on_reporting_node(placement: Placement, pod: PodState, won: list[str], node: Node) -> Verdict:
     report = node.reports.get(placement.uid)
     if report is not None and report.reason == Reason.NOT_UNDERSTOOD:
         # About an older generation, or none: the agent could not read this one.
@@ -165,6 +180,8 @@ def _container(report: ContainerReport | None, name: str, pod: PodState) -> Verd
     if report.state is ContainerState.UNSUPPORTED:
         cause = report.reason or Reason.KERNEL_WITHOUT_PROCESS_MBIND
         return Verdict(Reason.UNSUPPORTED, _located(report.message, where), cause)
+    if report.state in _LESSER:
+        return Verdict(_LESSER[report.state], _located(report.message, where))
     # Each state is a reason too; a report may have a more exact one.
     reason = Reason(report.reason if report.reason in FAILURES else report.state)
     return Verdict(reason, _located(report.message, where))

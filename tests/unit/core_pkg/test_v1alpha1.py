@@ -114,7 +114,8 @@ def test_a_default_that_depends_on_the_mode():
 @pytest.mark.parametrize(
     ("change", "field", "problem"),
     [
-        ({"spec": SPEC | {"onUnsupported": "Fail"}}, "spec.onUnsupported", "unknown field"),
+        ({"spec": SPEC | {"onUnknown": "Fail"}}, "spec.onUnknown", "unknown field"),
+        ({"spec": SPEC | {"onUnsupported": "Ignore"}}, "spec.onUnsupported", "Ignore"),
         ({"spec": SPEC | {"rules": [RULE | {"x": 1}]}}, "spec.rules[0].x", "unknown field"),
         ({"spec": SPEC | {"rules": [{}]}}, "spec.rules[0]", "required field `name`"),
         ({"spec": {}}, "spec", "required field `selector`"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 from memplace.api.v1alpha1 import AgentMode, ContainerState, NodeMemory, TierBytes
+from memplace.kinds import OnUnsupported
 from memplace.pods import PodState
 
 from tests.unit.operator_pkg.worlds import (
@@ -129,6 +130,59 @@ def test_counts() -> None:
     assert condition(status, "Unsupported") == ("True", "SeccompFiltered")
     assert "node b" in message(status, "Unsupported")
     assert condition(status) == ("False", "Unsupported")
+
+
+STOCK = "KernelWithoutProcessMbind"
+
+
+@pytest.mark.parametrize(
+    ("asked", "state", "ready", "counts"),
+    [
+        ("Fail", S.PLACED_BEST_EFFORT, ("False", "Unsupported"), (1, 0, 2)),
+        ("BestEffort", S.PLACED_BEST_EFFORT, ("True", "PlacedBestEffort"), (1, 2, 2)),
+        ("BestEffort", S.OBSERVED, ("False", "Observed"), (1, 0, 2)),
+        ("BestEffort", S.MOVING, ("False", "Moving"), (1, 0, 2)),
+        ("Observe", S.OBSERVED, ("False", "Observed"), (1, 0, 2)),
+    ],
+)
+def test_pods_on_nodes_that_cannot_place(
+    asked: str, state: S, ready: tuple[str, str], counts: tuple[int, int, int]
+) -> None:
+    subject = placement(on_unsupported=OnUnsupported(asked))
+    pods = [pod(), pod("b", node="b"), pod("c", node="c")]
+    nodes = [node(report(pod_report()))]
+    nodes += [
+        node(report(pod_report(name, state=state, message="why")), name=name, supported=STOCK)
+        for name in ("b", "c")
+    ]
+    status = verdict(subject, pods, nodes)
+    assert condition(status) == ready
+    assert condition(status, "Degraded") == ("False", "AsExpected")
+    assert condition(status, "Unsupported") == ("True", STOCK)
+    assert "2 pods on 2 nodes can't be placed there" in message(status, "Unsupported")
+    assert (status.placed_pods, status.best_effort_pods, status.unsupported_pods) == counts
+
+
+def test_ready_by_best_effort_says_how_many() -> None:
+    subject = placement(on_unsupported=OnUnsupported.BEST_EFFORT)
+    best_effort = node(
+        report(pod_report("b", state=S.PLACED_BEST_EFFORT)), name="b", supported=STOCK
+    )
+    status = verdict(subject, [pod(), pod("b", node="b")], [PLACED, best_effort])
+    said = message(status)
+    assert "all 2 running pods are placed" in said
+    assert "1 pod on node b by best effort (onUnsupported)" in said
+
+
+def test_trouble_of_a_pod_by_best_effort_is_trouble() -> None:
+    subject = placement(on_unsupported=OnUnsupported.BEST_EFFORT)
+    full = node(
+        report(pod_report(state=S.FAILED, reason="TierFull", message="full")), supported=STOCK
+    )
+    status = verdict(subject, [pod()], [full])
+    assert condition(status) == ("False", "TierFull")
+    assert condition(status, "Degraded") == ("True", "TierFull")
+    assert condition(status, "Unsupported") == ("True", STOCK)
 
 
 def test_bytes_are_summed_per_tier_of_each_node() -> None:

@@ -32,7 +32,7 @@ from memplace.api.v1alpha1 import (
     Truncated,
 )
 from memplace.assignment import PodRef
-from memplace.kinds import Mode, RegionKind
+from memplace.kinds import Mode, OnUnsupported, RegionKind
 from memplace.pods import Life, PodState
 from memplace_operator.reconcile import reconcile
 from memplace_operator.world import World, make_world
@@ -57,12 +57,15 @@ def placement(
     created: datetime = OLD,
     rules: tuple[Rule, ...] = (rule(),),
     containers: tuple[str, ...] | None = None,
+    on_unsupported: OnUnsupported | None = None,
     status: PlacementStatus = PlacementStatus(),  # noqa: B008  frozen
 ) -> Placement:
     selector = LabelSelector({"app": "redis"})
     spec = PlacementSpec(selector, rules)
     if containers is not None:
         spec = PlacementSpec(selector, rules, containers)
+    if on_unsupported is not None:
+        spec = msgspec.structs.replace(spec, on_unsupported=on_unsupported)
     return Placement(
         uid=f"uid-{name}",
         namespace="cache",

@@ -16,7 +16,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from memplace.api.conditions import Condition
-from memplace.kinds import ExistingPages, Mode, RegionKind
+from memplace.kinds import Capability, ExistingPages, Mode, OnUnsupported, RegionKind
 from memplace.quantity import parse_quantity
 
 GROUP = "memplace.dev"
@@ -145,6 +145,12 @@ class PlacementSpec(_Spec, frozen=True):
     rules: Annotated[tuple[Rule, ...], Meta(max_length=16)]
     containers: Annotated[tuple[DnsLabel, ...], Meta(max_length=64)] | UnsetType = UNSET
     migration: Migration | UnsetType = UNSET
+    on_unsupported: OnUnsupported | UnsetType = UNSET
+
+    @property
+    def unsupported(self) -> OnUnsupported:
+        """The field onUnsupported, by default Fail."""
+        return OnUnsupported.FAIL if self.on_unsupported is UNSET else self.on_unsupported
 
     def selects_container(self, name: str) -> bool:
         """Return whether the container of that name is meant; by default each is."""
@@ -174,6 +180,7 @@ class PlacementStatus(_Status, frozen=True):
     observed_generation: int = 0
     matched_pods: int = 0
     placed_pods: int = 0
+    best_effort_pods: int = 0
     unsupported_pods: int = 0
     rules: tuple[RuleStatus, ...] = ()
 
@@ -228,6 +235,8 @@ class BackendName(StrEnum):
     """How the agent acts on a node."""
 
     PROCESS_MBIND = "ProcessMbind"
+    MOVE_PAGES = "MovePages"
+    OBSERVE = "Observe"
     NONE = "None"
 
 
@@ -235,6 +244,8 @@ class ContainerState(StrEnum):
     """How far a container's placement is."""
 
     PLACED = "Placed"
+    PLACED_BEST_EFFORT = "PlacedBestEffort"
+    OBSERVED = "Observed"
     MOVING = "Moving"
     PENDING = "Pending"
     FAILED = "Failed"
@@ -249,11 +260,16 @@ class NodeMemorySpec(_Spec, frozen=True):
 
 
 class Backend(_Status, frozen=True):
-    """Which backend the node has, and why not a better one."""
+    """Which backend the node has, what it can, and why not a better one.
+
+    Without ``sticky`` pages to come land where the program's own policy says.
+    """
 
     name: BackendName
     reason: str = ""
     message: str = ""
+    capabilities: tuple[Capability, ...] = ()
+    sticky: bool = False
 
 
 class NumaNodeStatus(_Status, frozen=True):
@@ -295,10 +311,11 @@ class RuleReport(_Status, frozen=True):
 
 
 class ContainerReport(_Status, frozen=True):
-    """How one container fares."""
+    """How one container fares; ``sticky`` is false where pages to come do not follow."""
 
     name: str
     state: ContainerState
+    sticky: bool | UnsetType = UNSET
     container_id: str = msgspec.field(name="containerID", default="")
     reason: str = ""
     message: str = ""

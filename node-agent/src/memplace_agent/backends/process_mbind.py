@@ -38,23 +38,15 @@ class ProcessMbind(Backend):
 
     name: ClassVar[BackendName] = BackendName.PROCESS_MBIND
 
-    def __init__(self, kernel: Kernel, *, flags: int, keeps_defaults: bool = False) -> None:
+    def __init__(self, kernel: Kernel, *, flags: int) -> None:
         """Make one.
 
         Args:
             kernel: Makes the calls.
             flags: The mask of MPOL_MF_* that the kernel announces.
-            keeps_defaults: It keeps a default for brk() and one for mmap().
         """
         self._kernel = kernel
         self._private = flags & MPOL_MF_PRIVATE_ANON
-        self._keeps_defaults = keeps_defaults
-
-    @property
-    def can(self) -> frozenset[Capability]:
-        """All but defaults, which not every version keeps."""
-        known = frozenset(Capability)
-        return known if self._keeps_defaults else known - {Capability.DEFAULTS}
 
     @property
     def longest(self) -> int | None:
@@ -65,6 +57,12 @@ class ProcessMbind(Backend):
     def why_not(features: Features) -> FeatureUnavailable | None:
         """See `Backend.why_not`."""
         return features.error
+
+    @staticmethod
+    def offers(features: Features) -> frozenset[Capability]:
+        """All but defaults, which not every version keeps; see `Backend.offers`."""
+        known = frozenset(Capability)
+        return known if features.keeps_defaults else known - {Capability.DEFAULTS}
 
     def set_policy(
         self, pidfd: PidFd, ranges: Ranges, policy: Policy, *, private_anonymous: bool

@@ -45,14 +45,10 @@ class Backend(Protocol):
 
     Attributes:
         name: As NodeMemory spells it.
-        can: What it can; moves without policies are not sticky.
         longest: Bytes of address space that a range of a move may have; None for any.
     """
 
     name: ClassVar[BackendName]
-
-    @property
-    def can(self) -> frozenset[Capability]: ...  # noqa: D102
 
     @property
     def longest(self) -> int | None:  # noqa: D102
@@ -65,6 +61,10 @@ class Backend(Protocol):
         Args:
             features: What was tried on the node: facts, never a version.
         """
+
+    @staticmethod
+    def offers(features: Features) -> frozenset[Capability]:
+        """Return what it can on a node that has it. Moves without policies are not sticky."""
 
     def set_policy(
         self, pidfd: PidFd, ranges: Ranges, policy: Policy, *, private_anonymous: bool

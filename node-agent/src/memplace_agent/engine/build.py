@@ -11,6 +11,7 @@ from functools import partial
 from memplace.pacing import Limits, Pacer
 from memplace.results import bytes_per_tier
 
+from memplace_agent.backends.choice import Choice, choose
 from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.backends.protocol import Backend
 from memplace_agent.containers.identity import Identities, probe_identities
@@ -102,15 +103,15 @@ class Engine:
     explainer: Explainer = field(default_factory=Explainer)
     mover: Mover = field(init=False)
     births: Births = field(init=False)
+    chosen: Choice = field(init=False)
     backend: Backend = field(init=False)
     _reconciler: Reconciler | None = None
     _sampler: Sampler = field(init=False)
 
     def __post_init__(self) -> None:
         system, features = self.system, self.features
-        self.backend = ProcessMbind(
-            system.kernel, flags=features.flags, keeps_defaults=features.keeps_defaults
-        )
+        self.chosen = choose(features)
+        self.backend = _backend(self.chosen.kind, system, features)
         self._sampler = Sampler(system.reader, self.pool, system.ask, system.present)
         self.mover = Mover(
             self.backend,
@@ -206,7 +207,7 @@ class Engine:
                 pulse=Pulse(host, system.clock, system.cost or self._cost),
                 metrics=self.metrics,
                 unsupported=self.features.error,
-                keeps_defaults=self.features.keeps_defaults,
+                can=self.chosen.can,
                 explainer=self.explainer,
                 clock=system.clock,
                 cost=system.cost or self._cost,
@@ -215,6 +216,12 @@ class Engine:
             )
         )
         return self._reconciler
+
+
+def _backend(kind: type[Backend], system: System, features: Features) -> Backend:
+    if kind is ProcessMbind:
+        return ProcessMbind(system.kernel, flags=features.flags)
+    return kind()
 
 
 def open_ledger(host: HostFs) -> LedgerStore:

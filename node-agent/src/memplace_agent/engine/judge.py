@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
+from memplace.backends import Act
 from memplace.future import Future
 from memplace.pacing import WaitReason
 from memplace.policy import RuleResult
@@ -22,7 +23,9 @@ from memplace.results import (
     rule_report,
     uneven_bytes,
 )
+from msgspec import UNSET
 
+from memplace_agent.engine.lesser import NOTES
 from memplace_agent.engine.orders import Progress
 from memplace_agent.engine.placer import Outcome, Problem
 from memplace_agent.engine.to_come import sentence
@@ -66,7 +69,11 @@ class Verdict:
     message: str = ""
 
 
-_PLACED = Verdict(ContainerState.PLACED, Reason.PLACED)
+_SETTLED = {
+    Act.PLACE: (ContainerState.PLACED, Reason.PLACED),
+    Act.MOVE: (ContainerState.PLACED_BEST_EFFORT, Reason.PLACED_BEST_EFFORT),
+    Act.OBSERVE: (ContainerState.OBSERVED, Reason.OBSERVED),
+}
 
 
 def problem_of(incomplete: Incomplete) -> Problem:
@@ -90,6 +97,7 @@ def judge(
     was_placed: bool = False,
     is_fresh: bool = False,
     future: Future | None = None,
+    act: Act = Act.PLACE,
 ) -> ContainerReport:
     """Sum up the processes of a container.
 
@@ -104,15 +112,18 @@ def judge(
         is_fresh: Whether all was in place a moment ago, so that what is not is new memory
             on its way, however much: that is no reason to call the placement unplaced.
         future: What its rules imply for mappings to come; None where the kernel can't keep it.
+        act: What is done to it.
     """
     results = merge_results(outcome.results for outcome in outcomes)
     moves = {each.rule: each for each in progress}
-    verdict = (
-        _of_processes(outcomes, unseen)
-        or _of_rules(results, moves, was_placed=was_placed, is_fresh=is_fresh)
-        or _of_changes(outcomes, unseen, is_fresh=was_placed and is_fresh)
-        or _PLACED
-    )
+    verdict = _of_processes(outcomes, unseen)
+    if act.changes:
+        verdict = (
+            verdict
+            or _of_rules(results, moves, was_placed=was_placed, is_fresh=is_fresh)
+            or _of_changes(outcomes, unseen, is_fresh=was_placed and is_fresh)
+        )
+    verdict = verdict or _in_place(act, results, outcomes)
     if contended and verdict.state is not ContainerState.FAILED:
         # What is left to do is left on purpose, and what is in place will not stay there.
         verdict = Verdict(ContainerState.FAILED, Reason.CONTENDED, contended)
@@ -123,9 +134,15 @@ def judge(
         container_id=container_id,
         reason=verdict.reason,
         message=shorten(message),
+        sticky=False if act is Act.MOVE else UNSET,
         new_memory=shorten(sentence(future, (outcome.no_default for outcome in outcomes))),
         rules=tuple(rule_report(result) for result in results),
     )
+
+
+def _in_place(act: Act, results: Sequence[RuleResult], outcomes: Sequence[Outcome]) -> Verdict:
+    said = NOTES.get(act, ""), explain_own(results) or _sampled(outcomes)
+    return Verdict(*_SETTLED[act], "; ".join(filter(None, said)))
 
 
 def _sampled(outcomes: Sequence[Outcome]) -> str:

@@ -7,8 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from memplace.assignment import PlacementIndex
+from memplace.api.v1alpha1 import Placement
+from memplace.assignment import PlacementIndex, View
+from memplace.backends import Act, act_of
 from memplace.errors import FeatureUnavailable
+from memplace.kinds import Capability
 
 from memplace_agent.engine.duelist import DueList
 from memplace_agent.engine.expected import Table, expected
@@ -29,8 +32,8 @@ __all__ = ["Parts"]
 class Parts:
     """What a reconciler works with.
 
-    `keeps_defaults`: the kernel has MPOL_MF_FUTURE. `publish` takes what is expected of
-    containers that are not there yet, and where their claims are kept.
+    `can`: what the node's backend can; `unsupported`: why it can't set policies. `publish`
+    takes what is expected of containers that are not there yet, and where their claims are kept.
     """
 
     node_name: str
@@ -42,7 +45,7 @@ class Parts:
     pulse: Pulse
     metrics: Metrics
     unsupported: FeatureUnavailable | None
-    keeps_defaults: bool = False
+    can: frozenset[Capability]
     explainer: Explainer = field(default_factory=Explainer)
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[], float] = time.perf_counter
@@ -51,5 +54,15 @@ class Parts:
 
     def expect(self, world: World, placements: PlacementIndex, machine: Machine) -> None:
         """Publish what the pods of a world imply, where the kernel can keep it."""
-        if self.keeps_defaults and self.unsupported is None:
+        if Capability.DEFAULTS in self.can:
             self.publish(expected(world, placements, machine), self.store)
+
+    def act_for(self, placement: Placement) -> Act:
+        """Return what is done for a placement on this node."""
+        return act_of(placement.spec.unsupported, self.can)
+
+    def acts(self, view: View) -> dict[str, Act]:
+        """Return what is done to containers that follow a placement, of those it is done to."""
+        found = view.assignments.items()
+        acts = {id_: self.act_for(assignment.winner) for id_, assignment in found}
+        return {id_: act for id_, act in acts.items() if act is not Act.LEAVE}

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from memplace.api.v1alpha1 import Placement, Rule
+from memplace.backends import Act, within
 from memplace.claims import DEFAULT, Claim, Process
-from memplace.errors import MemplaceError
 from memplace.future import Future
 from memplace.kinds import Policy
 from memplace.ledger import View, admit, claim_for, record
@@ -58,6 +58,7 @@ class Wanted:
         weights: Of WeightedInterleave, by NUMA node; None when not known.
         max_mappings: vm.max_map_count; 0 when not known.
         future: What its rules imply for mappings to come; None where the kernel can't keep it.
+        act: How much of it is done here.
     """
 
     placement: Placement
@@ -68,6 +69,7 @@ class Wanted:
     weights: Mapping[int, int] | None = None
     max_mappings: int = 0
     future: Future | None = None
+    act: Act = Act.PLACE
 
     @property
     def group(self) -> str:
@@ -298,7 +300,7 @@ class Placer:
         if pages is not None:
             regions = tuple(_with_pages(r, pages.get(r.start, {})) for r in regions)
         status = seen.survey.view.status
-        return plan(
+        whole = plan(
             wanted.matcher,
             tiers=wanted.tiers,
             allowed=status.allowed if status else frozenset(),
@@ -308,6 +310,7 @@ class Placer:
             ours=seen.ours,
             weights=wanted.weights,
         )
+        return within(wanted.act, whole)
 
     def _set(self, work: _Work, seen: _Seen, planned: Plan) -> _Seen:
         # Returns what is there afterwards; the same if there was nothing to do.
@@ -388,12 +391,8 @@ def _too_many(survey: Survey, wanted: Wanted) -> Problem:
 
 
 def _problems(report: PolicyReport) -> list[Problem]:
-    found = [_problem(error) for error in report.errors]
+    found = [Problem(error.reason, f"{error} {error.HELP}") for error in report.errors]
     if not found and (report.put_off or report.failed):
         failed = report.put_off + report.failed
         found.append(Problem(Reason.FAILED, f"{failed} ranges failed and are tried again later"))
     return found
-
-
-def _problem(error: MemplaceError) -> Problem:
-    return Problem(error.reason, f"{error} {error.HELP}")

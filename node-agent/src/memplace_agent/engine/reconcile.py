@@ -15,9 +15,11 @@ from collections.abc import Iterable, Mapping
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.assignment import Assignment, PlacementIndex, Target, View, delta
+from memplace.backends import Act
 from memplace.claims import Claim
 from memplace.errors import MemplaceError
 from memplace.future import implied_future
+from memplace.kinds import Capability
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
 from memplace.pods import PodState
@@ -31,6 +33,7 @@ from memplace_agent.engine.duelist import Look, Outcome
 from memplace_agent.engine.explaining import Explaining
 from memplace_agent.engine.judge import judge
 from memplace_agent.engine.known import Followed, Listed, News, State, news_of, subject_of
+from memplace_agent.engine.lesser import LEFT, SETTLED
 from memplace_agent.engine.look import Container
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
@@ -90,20 +93,20 @@ class Reconciler:
         parts.expect(world, placements, state.machine)
         for container_id, assignment in state.view.assignments.items():
             state.listed[container_id].assignment = assignment
-        for container_id in state.followed.keys() - state.view.assignments.keys():
+        acts = parts.acts(state.view)
+        for container_id in state.followed.keys() - acts.keys():
             self._drop(container_id)
         winners = {assignment.winner.uid for assignment in state.view.assignments.values()}
         self._wanted = {uid: known for uid, known in self._wanted.items() if uid in winners}
         self._set_due()
         parts.due.changed(delta(before, state.view), parts.clock())
-        supported = parts.unsupported is None
-        parts.metrics.managed_containers.set(len(state.view.assignments) if supported else 0)
+        parts.metrics.managed_containers.set(sum(act.changes for act in acts.values()))
 
     def _set_due(self) -> None:
-        if self._parts.unsupported is not None:
-            return
-        namespaces = {claim.container: claim.placement[1] for claim in self._parts.store}
-        for container_id in self._state.view.assignments:
+        # Who can set no policies can't give any back.
+        claims = self._parts.store if self._parts.unsupported is None else ()
+        namespaces = {claim.container: claim.placement[1] for claim in claims}
+        for container_id in self._parts.acts(self._state.view):
             namespaces[container_id] = self._state.listed[container_id].pod.ref.namespace
         self._parts.due.update(namespaces, self._parts.clock())
         self._undoing.keep(namespaces)
@@ -234,7 +237,8 @@ class Reconciler:
         known = self._wanted.get(placement.uid)
         if known is None or known.placement.spec != placement.spec:
             matcher = Matcher(placement.spec.rules)
-            future = implied_future(matcher.rules) if self._parts.keeps_defaults else None
+            keeps_defaults = Capability.DEFAULTS in self._parts.can
+            future = implied_future(matcher.rules) if keeps_defaults else None
         else:
             matcher, future = known.matcher, known.future
         wanted = Wanted(
@@ -246,6 +250,7 @@ class Reconciler:
             weights=machine.weights,
             max_mappings=machine.max_mappings,
             future=future,
+            act=self._parts.act_for(placement),
         )
         self._wanted[placement.uid] = wanted
         return wanted
@@ -273,6 +278,7 @@ class Reconciler:
             was_placed=followed.placed == spec,
             is_fresh=now - (followed.unsettled_at or now) <= _FRESH_S,
             future=followed.container.wanted.future,
+            act=followed.container.wanted.act,
         )
         misplaced = any(rule.misplaced_bytes for rule in followed.report.rules)
         if seen.is_whole and not seen.unseen and not misplaced:
@@ -282,8 +288,8 @@ class Reconciler:
         if not seen.is_whole:
             self._unfinished.add(container_id)
         state = followed.report.state
-        followed.placed = spec if state is ContainerState.PLACED else None
-        if seen.changed or (misplaced and state is not ContainerState.FAILED):
+        followed.placed = spec if state in SETTLED else None
+        if seen.changed or (misplaced and state not in LEFT):
             return Outcome.CHANGED
         if state is ContainerState.MOVING:
             return Outcome.CHANGED
@@ -380,7 +386,8 @@ class Reconciler:
         return reports
 
     def _report_of(self, container_id: str, subject: Subject) -> ContainerReport:
-        if self._parts.unsupported is not None:
-            return said.unsupported(subject, self._parts.unsupported)
+        why = self._parts.unsupported
+        if why is not None and self._parts.act_for(subject.placement) is Act.LEAVE:
+            return said.unsupported(subject, why)
         followed = self._state.followed.get(container_id)
         return followed.report if followed is not None else said.not_yet(subject)

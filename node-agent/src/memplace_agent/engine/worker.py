@@ -24,7 +24,7 @@ from memplace_agent.metrics import Metrics
 from memplace_agent.node.memory import read_kernel_moves
 from memplace_agent.report import Reports, Retirement, node_status
 from memplace_agent.retire import remove_host_files
-from memplace_agent.syscalls.features import Features
+from memplace_agent.syscalls.features import Features, blocked
 from memplace_agent.world import World
 
 __all__ = ["Sink", "Worker", "WorkerParts"]
@@ -195,7 +195,7 @@ class Worker:
             error = FeatureUnavailable(err.errno, f"the ledger can't be opened: {err}")
         if str(self._features.error) != str(error):
             log.error("waiting for the ledger", extra={"error": str(error)})
-        self._features = replace(self._parts.features, nr=None, error=error)
+        self._features = blocked(self._parts.features, error)
         self._news = News.STATE
 
     # --- retirement ---

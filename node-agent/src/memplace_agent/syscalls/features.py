@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from memplace.errors import (
@@ -36,7 +36,14 @@ from memplace_agent.syscalls import (
     raw_call,
 )
 
-__all__ = ["Features", "RawCall", "missing_capabilities", "probe", "procmap_query_size"]
+__all__ = [
+    "Features",
+    "RawCall",
+    "blocked",
+    "missing_capabilities",
+    "probe",
+    "procmap_query_size",
+]
 
 # linux include/uapi/linux/capability.h
 _CAPABILITIES = {"SYS_PTRACE": 19, "SYS_NICE": 23}
@@ -60,6 +67,7 @@ class Features:
         future: The mask of MPOL_FUTURE_* that it accepts; 0 if defaults for mappings to come
             can't be set, each for itself and to be kept by execve().
         error: What is in the way, None when nothing is.
+        look_error: What is in the way of reading processes at all, None when nothing is.
         warning: What is not in the way, but makes others wait; empty when nothing does.
         procmap_query_size: Bytes of struct procmap_query that the kernel announces, 0 if it
             announces nothing: see `memplace_agent.procfs.query.best_way`.
@@ -72,6 +80,7 @@ class Features:
     error: FeatureUnavailable | None = None
     warning: str = ""
     procmap_query_size: int = 0
+    look_error: FeatureUnavailable | None = None
 
     @property
     def keeps_defaults(self) -> bool:
@@ -99,14 +108,20 @@ def probe(host: HostFs, call: RawCall = raw_call) -> Features:
         host: Where sysfs and the agent's own /proc/self/status are.
         call: Makes the call; a test on a kernel without it gives another.
     """
+    missing = missing_capabilities((host.proc / "self/status").read_text())
+    look_error = _without(missing, "SYS_PTRACE")
     try:
         nr, version, args_size = _announced(host.announcement)
         _check_signature(nr, call)
-        missing = missing_capabilities((host.proc / "self/status").read_text())
-        if missing:
-            raise MissingCapability(f"the agent runs without {' and '.join(missing)}.")
+        if lacking := _without(missing, *missing):
+            raise lacking
     except FeatureUnavailable as err:
-        return Features(None, error=err, procmap_query_size=procmap_query_size(host))
+        return Features(
+            None,
+            error=err,
+            procmap_query_size=procmap_query_size(host),
+            look_error=look_error,
+        )
     flags = _mask(host.announcement / "flags", _FLAGS_OF_VERSION_1)
     to_come = MPOL_MF_FUTURE | MPOL_MF_FUTURE_EXEC
     has_future = args_size >= MPOL_ARGS_SIZE_FUTURE and flags & to_come == to_come
@@ -118,6 +133,11 @@ def probe(host: HostFs, call: RawCall = raw_call) -> Features:
         warning=_cpu_limit(host.own_cgroup / "cpu.max"),
         procmap_query_size=procmap_query_size(host),
     )
+
+
+def blocked(features: Features, error: FeatureUnavailable) -> Features:
+    """Return what a node has where something is in the way of whatever the agent could do."""
+    return replace(features, nr=None, error=error, look_error=error)
 
 
 def procmap_query_size(host: HostFs) -> int:
@@ -137,6 +157,11 @@ def missing_capabilities(status: str) -> list[str]:
         (int(line.split()[1], 16) for line in status.splitlines() if line.startswith("CapEff:")), 0
     )
     return [name for name, bit in _CAPABILITIES.items() if not effective >> bit & 1]
+
+
+def _without(missing: Collection[str], *needed: str) -> MissingCapability | None:
+    lacks = [name for name in needed if name in missing]
+    return MissingCapability(f"the agent runs without {' and '.join(lacks)}.") if lacks else None
 
 
 def _cpu_limit(file: Path) -> str:

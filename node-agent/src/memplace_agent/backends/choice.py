@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which backend a node has, and why not a better one. Pure: from what was tried on the node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memplace.api.v1alpha1 import BackendName
+from memplace.errors import FeatureUnavailable
+from memplace.kinds import Capability
+
+from memplace_agent.backends.observe import Nothing, Observe
+from memplace_agent.backends.process_mbind import ProcessMbind
+from memplace_agent.backends.protocol import Backend
+from memplace_agent.syscalls.features import Features
+
+__all__ = ["Choice", "choose"]
+
+_BEST_FIRST: tuple[type[Backend], ...] = (ProcessMbind, Observe, Nothing)
+
+_INSTEAD = {
+    BackendName.MOVE_PAGES: "Placements with onUnsupported: BestEffort have their pages moved here",
+    BackendName.OBSERVE: "Placements that do not say onUnsupported: Fail are measured here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A backend, and why not a better one.
+
+    Attributes:
+        kind: The backend.
+        can: What it can on this node.
+        better: The backends that would be better, best first, each with what is in the way.
+        found: What is said of process_mbind() itself.
+    """
+
+    kind: type[Backend]
+    can: frozenset[Capability]
+    better: tuple[tuple[BackendName, FeatureUnavailable], ...]
+    found: str
+
+    @property
+    def name(self) -> BackendName:
+        """As NodeMemory spells it."""
+        return self.kind.name
+
+    @property
+    def is_sticky(self) -> bool:
+        """Whether pages to come stay on their tier."""
+        return Capability.POLICIES in self.can
+
+    @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        """What it can, from the least on."""
+        return tuple(one for one in Capability if one in self.can)
+
+    @property
+    def message(self) -> str:
+        """Why it is this one, what to change for a better one, and what is done meanwhile."""
+        # Of the best one people hear more: what to do about it.
+        parts = [self.found, *(f"{name}: {error}" for name, error in self.better[1:])]
+        parts.append(f"{_INSTEAD[self.name]}." if self.name in _INSTEAD else "")
+        return " ".join(part for part in parts if part)
+
+
+def choose(features: Features) -> Choice:
+    """Choose the best backend that a node can have."""
+    better: list[tuple[BackendName, FeatureUnavailable]] = []
+    for kind in _BEST_FIRST:
+        error = kind.why_not(features)
+        if error is None:
+            break
+        better.append((kind.name, error))
+    return Choice(kind, kind.offers(features), tuple(better), features.message)
