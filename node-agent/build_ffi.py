@@ -70,6 +70,8 @@ FUNCTIONS = """
                                 const struct memplace_mpol_args *args, size_t usize,
                                 unsigned int flags);
     long memplace_page_nodes(int pid, unsigned long count, const uint64_t *pages, int *status);
+    long memplace_move_pages(int pid, unsigned long count, const uint64_t *pages,
+                             const int *nodes, int *status, int flags);
     int memplace_inotify_open(void);
     int memplace_inotify_watch(int fd, const char *path, uint32_t mask);
     struct memplace_view *memplace_view_new(size_t limit);

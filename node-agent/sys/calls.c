@@ -19,6 +19,13 @@ static int memplace_inotify_watch(int fd, const char *path, uint32_t mask)
 	return inotify_add_watch(fd, path, mask);
 }
 
+/* Moves pages of another process; each has a node to go to. */
+static long memplace_move_pages(int pid, unsigned long count, const uint64_t *pages,
+				const int *nodes, int *status, int flags)
+{
+	return syscall(SYS_move_pages, (long)pid, count, pages, nodes, status, (long)flags);
+}
+
 /* move_pages(2) without target nodes: it moves nothing and tells where pages are. */
 static long memplace_page_nodes(int pid, unsigned long count, const uint64_t *pages, int *status)
 {

@@ -39,6 +39,7 @@ __all__ = [
     "Room",
     "Wait",
     "WaitReason",
+    "spare_bytes",
     "speed_under",
 ]
 
@@ -214,6 +215,11 @@ def speed_under(pressure: float | None, limits: Limits) -> float:
     if pressure >= limits.stop_at:
         return 0.0
     return (limits.stop_at - pressure) / (limits.stop_at - limits.slow_at)
+
+
+def spare_bytes(room: Room, limits: Limits) -> int:
+    """Return what moves may take of a NUMA node's free memory: the rest is for page faults."""
+    return max(0, room.free - room.high - min(limits.spare, room.total // 64))
 
 
 class Pacer:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from memplace_agent import __version__
+from memplace_agent.backends.choice import choose
 from memplace_agent.cluster.client import Server, in_cluster
 from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
@@ -142,8 +143,13 @@ def _age(watcher: Watcher) -> float:
 def _probe(settings: Settings, metrics: Metrics) -> Features:
     metrics.build(__version__)
     features = probe(settings.host)
-    metrics.feature_supported.labels("process_mbind").set(0 if features.error else 1)
-    log.info("probed", extra={"reason": features.reason, "detail": features.message})
+    chosen = choose(features)
+    for kind, error in (("process_mbind", features.error), ("move_pages", features.move_error)):
+        metrics.feature_supported.labels(kind).set(0 if error else 1)
+    log.info(
+        "probed",
+        extra={"backend": chosen.name, "reason": features.reason, "detail": chosen.message},
+    )
     if features.warning:
         log.warning(features.warning)
     return features

@@ -118,6 +118,7 @@ class Node:
         self.machine: Any = machine or Machine(root)
         self.clock = Clock()
         self.unsupported = None
+        self.no_moves = None
         self.future = 3
         self.way = Way.POLICY
         self.pool = pool or shared_pool()
@@ -145,10 +146,18 @@ class Node:
                 senses=Senses(host),
                 ask=machine.page_nodes,
                 present=machine.present,
+                move=machine.move_pages,
                 clock=self.clock,
                 cost=lambda: 0.0,
             ),
-            Features(473, machine.version, FLAGS, self.future, error=self.unsupported),
+            Features(
+                473,
+                machine.version,
+                FLAGS,
+                self.future,
+                error=self.unsupported,
+                move_error=self.no_moves,
+            ),
             self.metrics,
             pool=self.pool,
         )

@@ -24,7 +24,7 @@ from memplace_agent.procfs.vmas import vmas_of
 from memplace_agent.syscalls import MPOL_FUTURE_BRK, MPOL_FUTURE_MMAP, MPOL_MF_PRIVATE_ANON
 from memplace_agent.syscalls.views import Ended, RawClass, RawView
 
-from tests.unit.agent_pkg.mappings import DEFAULT, Vma, bind, joined, node_at, span
+from tests.unit.agent_pkg.mappings import DEFAULT, Vma, bind, joined, moved, node_at, span
 
 MIB = 1 << 20
 HEAP, VDSO = 0x10000000, 0x7F0000000000
@@ -53,7 +53,8 @@ class Process:
 
 class Machine:
     """The files, and the calls on them. ``calls`` has every process_mbind() with ranges,
-    ``futures`` every one that is about mappings to come."""
+    ``futures`` every one that is about mappings to come, ``moves`` every move_pages() with nodes:
+    the pid, addresses, nodes and whether pages of others move along."""
 
     def __init__(self, root):
         self.root = root
@@ -68,6 +69,8 @@ class Machine:
         self.processes = {}
         self.calls = []
         self.futures = []
+        self.moves = []
+        self.on_move = None
         self.on_call = None
         self.on_future = None
         self.on_read = None
@@ -281,6 +284,21 @@ class Machine:
             raise OSError(errno.ESRCH, "gone")
         vmas = self.processes[pid].vmas
         return array("i", [node_at(vmas, address) for address in addresses])
+
+    def move_pages(self, pid, addresses, nodes, *, move_all):
+        if self.on_move:
+            self.on_move()
+        if pid not in self.processes:
+            raise OSError(errno.ESRCH, "gone")
+        process = self.processes[pid]
+        allowed = self.allowed if process.allowed is None else process.allowed
+        if not allowed.issuperset(nodes):
+            raise OSError(errno.EACCES, "not in the cpuset of the process")
+        self.moves.append((pid, tuple(addresses), tuple(nodes), move_all))
+        wanted = dict(zip(addresses, nodes, strict=True))
+        process.vmas = [moved(vma, wanted) for vma in process.vmas]
+        self.write(pid)
+        return self.page_nodes(pid, addresses)
 
     def present(self, directory, ranges):
         vmas = self.processes[int(directory.name)].vmas

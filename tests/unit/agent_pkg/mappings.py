@@ -105,6 +105,24 @@ def bind(vma, start, end, policy, flags):
     return [part for part in parts if part.start < part.end]
 
 
+def moved(vma, wanted):
+    """The mapping after move_pages(): ``wanted`` are nodes by address."""
+    if vma.stuck or not any(vma.start <= address < vma.end for address in wanted):
+        return vma
+    runs, at = [], vma.start
+    for node, count in vma.runs:
+        if node < 0:
+            runs.append((node, count))
+        for address in range(at, at + count * PAGE, PAGE) if node >= 0 else ():
+            now = wanted.get(address, node)
+            if runs and runs[-1][0] == now:
+                runs[-1] = (now, runs[-1][1] + 1)
+            else:
+                runs.append((now, 1))
+        at += count * PAGE
+    return vma.with_runs(runs)
+
+
 def joined(vmas):
     joined = []
     for vma in vmas:

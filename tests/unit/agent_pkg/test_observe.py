@@ -18,13 +18,14 @@ NO_READ = MissingCapability("the agent runs without SYS_PTRACE.")
 def stock(started):
     """A node whose kernel has neither process_mbind() nor move_pages()."""
     started.unsupported = NO_CALL
+    started.no_moves = FeatureUnavailable("this kernel has no move_pages().")
     started.restart()
     return started
 
 
 def untouched(node, kit):
     machine = node.machine
-    assert not machine.calls and not machine.futures and not node.claims
+    assert not machine.calls and not machine.futures and not machine.moves and not node.claims
     return machine.pages(100, kit.HEAP) == {0: 256}
 
 
@@ -73,16 +74,16 @@ def test_managed_are_those_that_something_is_done_to(stock, kit):
         (Features(473, 2, 0xF7, 3), "ProcessMbind", 4, ["system call 473"]),
         (Features(473, 2, 0x7), "ProcessMbind", 3, ["system call 473"]),
         (
-            Features(None, error=NO_CALL),
+            Features(None, error=NO_CALL, move_error=NO_READ),
             "Observe",
             1,
-            ["does not announce", "Boot a kernel", "measured"],
+            ["does not announce", "Boot a kernel", "MovePages: the agent runs without", "measured"],
         ),
         (
             blocked(Features(473, 2), NO_READ),
             "None",
             0,
-            ["SYS_PTRACE", "Give the agent", "Observe: the agent runs without"],
+            ["SYS_PTRACE", "Give the agent"],
         ),
     ],
 )
@@ -94,7 +95,7 @@ def test_a_node_has_the_best_it_can_have_and_says_why_not_a_better_one(features,
 
 
 def test_a_backend_refuses_what_it_can_not_do():
-    backend: Any = choose(Features(None, error=NO_CALL)).kind()
+    backend: Any = choose(Features(None, error=NO_CALL, move_error=NO_CALL)).kind()
     with pytest.raises(FeatureUnavailable, match="the backend Observe can't do that"):
         backend.set_policy(0, [], None, private_anonymous=False)
     with pytest.raises(FeatureUnavailable):

@@ -9,6 +9,7 @@ from memplace.api.v1alpha1 import BackendName
 from memplace.errors import FeatureUnavailable
 from memplace.kinds import Capability
 
+from memplace_agent.backends.move_pages import MovePages
 from memplace_agent.backends.observe import Nothing, Observe
 from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.backends.protocol import Backend
@@ -16,7 +17,7 @@ from memplace_agent.syscalls.features import Features
 
 __all__ = ["Choice", "choose"]
 
-_BEST_FIRST: tuple[type[Backend], ...] = (ProcessMbind, Observe, Nothing)
+_BEST_FIRST: tuple[type[Backend], ...] = (ProcessMbind, MovePages, Observe, Nothing)
 
 _INSTEAD = {
     BackendName.MOVE_PAGES: "Placements with onUnsupported: BestEffort have their pages moved here",
@@ -58,8 +59,10 @@ class Choice:
     @property
     def message(self) -> str:
         """Why it is this one, what to change for a better one, and what is done meanwhile."""
-        # Of the best one people hear more: what to do about it.
-        parts = [self.found, *(f"{name}: {error}" for name, error in self.better[1:])]
+        # Of the best one people hear more: what to do about it. What is in the way of several
+        # is said once.
+        parts, told = [self.found], {str(error) for _, error in self.better[:1]}
+        parts += [f"{name}: {err}" for name, err in self.better[1:] if str(err) not in told]
         parts.append(f"{_INSTEAD[self.name]}." if self.name in _INSTEAD else "")
         return " ".join(part for part in parts if part)
 

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
-from memplace.pacing import Limits, Pacer
+from memplace.pacing import Limits, Pacer, spare_bytes
 from memplace.results import bytes_per_tier
 
 from memplace_agent.backends.choice import Choice, choose
+from memplace_agent.backends.move_pages import MovePages
 from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.backends.protocol import Backend
 from memplace_agent.containers.identity import Identities, probe_identities
@@ -46,6 +47,7 @@ from memplace_agent.retire import journal_directory
 from memplace_agent.settings import Settings
 from memplace_agent.syscalls import Kernel, PidFd
 from memplace_agent.syscalls.features import Features
+from memplace_agent.syscalls.moves import MovesPages, move_pages
 from memplace_agent.syscalls.views import page_nodes
 
 __all__ = ["Engine", "System", "open_ledger", "running_system"]
@@ -66,6 +68,7 @@ class System:
         senses: Reads pressure and room.
         clock: Seconds, only forward.
         present: Tells what is in memory of vast reservations.
+        move: Moves pages where no policies can be set.
         cost: Seconds that work takes, of any clock; None for processor time.
     """
 
@@ -75,6 +78,7 @@ class System:
     senses: SensesLike
     ask: PageNodes = page_nodes
     present: Present = present
+    move: MovesPages = move_pages
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[], float] | None = None
 
@@ -111,7 +115,7 @@ class Engine:
     def __post_init__(self) -> None:
         system, features = self.system, self.features
         self.chosen = choose(features)
-        self.backend = _backend(self.chosen.kind, system, features)
+        self.backend = _backend(self.chosen.kind, self.settings.host, system, features)
         self._sampler = Sampler(system.reader, self.pool, system.ask, system.present)
         self.mover = Mover(
             self.backend,
@@ -218,10 +222,24 @@ class Engine:
         return self._reconciler
 
 
-def _backend(kind: type[Backend], system: System, features: Features) -> Backend:
+def _backend(kind: type[Backend], host: HostFs, system: System, features: Features) -> Backend:
     if kind is ProcessMbind:
         return ProcessMbind(system.kernel, flags=features.flags)
+    if kind is MovePages:
+        return MovePages(
+            host=host,
+            kernel=system.kernel,
+            ask=system.ask,
+            call=system.move,
+            present=system.present,
+            free=partial(_free, system),
+        )
     return kind()
+
+
+def _free(system: System) -> dict[int, int]:
+    rooms = system.senses.node(system.clock()).rooms
+    return {number: spare_bytes(room, Limits()) for number, room in rooms.items()}
 
 
 def open_ledger(host: HostFs) -> LedgerStore:

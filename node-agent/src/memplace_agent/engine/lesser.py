@@ -6,7 +6,7 @@ from __future__ import annotations
 from memplace.api.v1alpha1 import ContainerState
 from memplace.backends import Act
 
-__all__ = ["LEFT", "NOTES", "SETTLED"]
+__all__ = ["LEFT", "NOTES", "SETTLED", "sample_again_s"]
 
 # What was seen to be in its place; and what stays where it is, in its place or not.
 SETTLED = frozenset({ContainerState.PLACED, ContainerState.PLACED_BEST_EFFORT})
@@ -20,3 +20,12 @@ NOTES = {
     ),
     Act.OBSERVE: "where its memory is is only measured: on this node nothing is changed for it",
 }
+
+# Pages of a process whose mappings stay as they are are looked at this often, and where new
+# ones are not where the rules want them, more often.
+_SAMPLE_AGAIN_S, _SAMPLE_SOON_S = 60.0, 10.0
+
+
+def sample_again_s(act: Act) -> float:
+    """Return for how long pages of mappings that are as they were need no other look."""
+    return _SAMPLE_SOON_S if act is Act.MOVE else _SAMPLE_AGAIN_S

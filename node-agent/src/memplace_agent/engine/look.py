@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from memplace.backends import Act
 from memplace.errors import MemplaceError
 from memplace.kinds import Policy
 from memplace.policy import Move
@@ -27,6 +28,7 @@ from memplace_agent.engine.backoff import Backoffs
 from memplace_agent.engine.contention import Contention
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.judge import problem_of
+from memplace_agent.engine.lesser import sample_again_s
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, MoveRange
 from memplace_agent.engine.own import OwnPolicies
@@ -44,9 +46,6 @@ log = logging.getLogger(__name__)
 
 # Who has thousands of processes does not keep others waiting: the next look goes on.
 _BUDGET_S = 1.0
-
-# Pages of a process whose mappings stay as they are are looked at this often.
-_SAMPLE_AGAIN_S = 60.0
 
 
 @dataclass(slots=True)
@@ -241,7 +240,7 @@ class Looker:
     def _place(self, container: Container, pinned: Pinned, known: _Process, survey: Survey) -> bool:
         wanted, now = container.wanted, self.clock()
         if known.outcome is not None and known.wanted == wanted and is_same(known.outcome, survey):
-            if now - known.sampled_at < _SAMPLE_AGAIN_S:
+            if now - known.sampled_at < sample_again_s(wanted.act):
                 return False
             outcome = look_again(self.hands, pinned, wanted, known.outcome, survey)
             if outcome is not None:
@@ -290,7 +289,9 @@ class Looker:
         outcome = known.outcome
         if outcome is None or outcome.plan is None:
             return
-        due = container.contention.after(pinned.identity, outcome.plan, self.clock())
+        due = outcome.plan.moves
+        if container.wanted.act is Act.PLACE:  # others have to do again what comes anew
+            due = container.contention.after(pinned.identity, outcome.plan, self.clock())
         moves = [(move, policy) for move, policy in outcome.moves if move in due]
         known.outcome = outcome.without_mappings
         if not moves and not known.has_orders:
@@ -342,6 +343,8 @@ class Looker:
             move_all=move_all,
             private_anonymous=private,
             page_size=page_size,
+            has_policy=container.wanted.act is Act.PLACE,
+            weights=container.wanted.weights or {},
             cgroup=ref.path,
             limit=migration.max_bytes_per_second if migration else None,
         )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from memplace_agent.procfs.present import Present, present
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import Way
 from memplace_agent.procfs.sample import PageNodes, sample
+from memplace_agent.procfs.vmas import Vmas
 from memplace_agent.syscalls import PidFd, Ranges
 from memplace_agent.syscalls.views import Ended, page_nodes
 
@@ -121,21 +123,22 @@ class Sampler:
         """Return for each range the bytes on wrong nodes, as the mover wants to know it.
 
         In the calling thread, and as long as the process takes. Where the kernel tells
-        policies, a range that has another one by now has nothing to move.
+        policies, a range that has another one by now has nothing to move; without a policy,
+        one that is shared by now, or of a file, has not.
         """
         alive = partial(self.reader.kernel.is_alive, pidfd)
-        has_policy = self._policy_test(order)
+        is_meant = self._test(order)
         spans = [Span(start, end, order.page_size) for start, end in ranges]
         found = self._sampled(order.pid, spans, alive)
         return [
             sum(size for node, size in pages.items() if node not in order.nodes)
-            if has_policy(span)
+            if is_meant(span)
             else 0
             for span, pages in ((s, found.by_span.get(i, {})) for i, s in enumerate(spans))
         ]
 
-    def _policy_test(self, order: MoveOrder) -> Callable[[Span], bool]:
-        if self.reader.way is not Way.POLICY:
+    def _test(self, order: MoveOrder) -> Callable[[Span], bool]:
+        if order.has_policy and self.reader.way is not Way.POLICY:
             return lambda _: True
         deadline = time.monotonic() + _DEADLINE_S
         directory = self.reader.host.pid(order.pid)
@@ -143,9 +146,22 @@ class Sampler:
         if found.ended is not Ended.COMPLETE:
             raise ProcessGone("the mappings of the process can't be read any more")
         vmas = found.vmas
+        if not order.has_policy:
+            return lambda span: _is_private(vmas, span, anonymous=order.private_anonymous)
 
         def has_policy(span: Span) -> bool:
             index = vmas.at(span.start)
             return index is not None and vmas[index].of.policy == order.policy
 
         return has_policy
+
+
+def _is_private(vmas: Vmas, span: Span, *, anonymous: bool) -> bool:
+    # Whether all of a range, or what is mapped of it, is still of the kind that was planned.
+    for index in range(bisect_right(vmas.ends, span.start), len(vmas)):
+        if vmas.starts[index] >= span.end:
+            break
+        one = vmas.classes[vmas.class_of[index]]
+        if one.shared or (anonymous and one.inode):
+            return False
+    return True

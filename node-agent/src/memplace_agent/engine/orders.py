@@ -54,7 +54,7 @@ class MoveRange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoveOrder:
-    """Pages of one process to be moved for one rule; its policies are set already.
+    """Pages of one process to be moved for one rule; its policies are set already, if any are.
 
     Attributes:
         identity: What tells the process from all others: the inode of its pidfd.
@@ -65,7 +65,8 @@ class MoveOrder:
         container: The container's id; containers of a namespace have equal shares of its.
         placement: The placement's uid.
         rule: Name of the rule.
-        policy: The policy that the ranges have.
+        policy: The policy that the ranges have, or would have if it could be set.
+        has_policy: They have it.
         ranges: What to move, not overlapping.
         cancel: Set by whoever does not want it any more; at most the call that is under way
             at that moment is still finished.
@@ -90,6 +91,7 @@ class MoveOrder:
     move_all: bool = False
     private_anonymous: bool = False
     page_size: int = 4096
+    has_policy: bool = True
     weights: Mapping[int, int] = field(default_factory=dict)
     cgroup: Path | None = None
     limit: int | None = None

@@ -241,7 +241,7 @@ class Placer:
             plan=planned,
             left=len(planned.policies) + len(planned.released),
             is_done=planned.is_done and not work.is_busy,
-            moves=tuple(_settled(planned.moves, seen)),
+            moves=tuple(_settled(planned.moves, seen, wanted.act)),
             problems=tuple(work.problems),
             changed=work.changed,
             carried=len(seen.carried),
@@ -373,12 +373,14 @@ def is_near_limit(survey: Survey, wanted: Wanted) -> bool:
     return 0 < wanted.max_mappings * _MAPPINGS_SHARE < len(survey.view.vmas)
 
 
-def _settled(moves: Iterable[Move], seen: _Seen) -> Iterator[tuple[Move, Policy]]:
+def _settled(moves: Iterable[Move], seen: _Seen, act: Act) -> Iterator[tuple[Move, Policy]]:
     # With the policy in the form that is set, as a move sets it again. Where it could not be
     # set there is nothing to move to.
     for move in moves:
         region = seen.mapped_at(move.start)
-        if region and (region.own or seen.ours(region)):
+        if act is Act.MOVE:
+            yield move, move.policy
+        elif region and (region.own or seen.ours(region)):
             yield move, region.policy
 
 

@@ -35,6 +35,7 @@ from memplace_agent.syscalls import (
     MPOL_MF_MOVE_ALL,
     raw_call,
 )
+from memplace_agent.syscalls.moves import why_no_moves
 
 __all__ = [
     "Features",
@@ -67,6 +68,7 @@ class Features:
         future: The mask of MPOL_FUTURE_* that it accepts; 0 if defaults for mappings to come
             can't be set, each for itself and to be kept by execve().
         error: What is in the way, None when nothing is.
+        move_error: What is in the way of move_pages(), None when nothing is.
         look_error: What is in the way of reading processes at all, None when nothing is.
         warning: What is not in the way, but makes others wait; empty when nothing does.
         procmap_query_size: Bytes of struct procmap_query that the kernel announces, 0 if it
@@ -80,6 +82,7 @@ class Features:
     error: FeatureUnavailable | None = None
     warning: str = ""
     procmap_query_size: int = 0
+    move_error: FeatureUnavailable | None = None
     look_error: FeatureUnavailable | None = None
 
     @property
@@ -101,15 +104,21 @@ class Features:
         return f"{self.error} {self.error.HELP}"
 
 
-def probe(host: HostFs, call: RawCall = raw_call) -> Features:
-    """Find out whether process_mbind() can be used; touches no process.
+def probe(
+    host: HostFs,
+    call: RawCall = raw_call,
+    try_move: Callable[[], FeatureUnavailable | None] = why_no_moves,
+) -> Features:
+    """Find out what can be used of process_mbind() and move_pages(); touches no other process.
 
     Args:
         host: Where sysfs and the agent's own /proc/self/status are.
         call: Makes the call; a test on a kernel without it gives another.
+        try_move: Tries move_pages().
     """
     missing = missing_capabilities((host.proc / "self/status").read_text())
     look_error = _without(missing, "SYS_PTRACE")
+    move_error = _without(missing, *missing) or try_move()
     try:
         nr, version, args_size = _announced(host.announcement)
         _check_signature(nr, call)
@@ -120,6 +129,7 @@ def probe(host: HostFs, call: RawCall = raw_call) -> Features:
             None,
             error=err,
             procmap_query_size=procmap_query_size(host),
+            move_error=move_error,
             look_error=look_error,
         )
     flags = _mask(host.announcement / "flags", _FLAGS_OF_VERSION_1)
@@ -132,12 +142,13 @@ def probe(host: HostFs, call: RawCall = raw_call) -> Features:
         future=_mask(host.announcement / "future", 0) if has_future else 0,
         warning=_cpu_limit(host.own_cgroup / "cpu.max"),
         procmap_query_size=procmap_query_size(host),
+        move_error=move_error,
     )
 
 
 def blocked(features: Features, error: FeatureUnavailable) -> Features:
     """Return what a node has where something is in the way of whatever the agent could do."""
-    return replace(features, nr=None, error=error, look_error=error)
+    return replace(features, nr=None, error=error, move_error=error, look_error=error)
 
 
 def procmap_query_size(host: HostFs) -> int:
