@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ import pytest
 _NEEDS = {
     "MEMPLACE_BIN": ("crd", "operator", "chart", "e2e", "cxl"),
     "MEMPLACE_KERNEL": ("kernel", "host"),
+    "MEMPLACE_STOCK_KERNEL": ("host",),
 }
 
 
@@ -18,7 +22,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Set the variables that the chosen suites need; a variable that is set wins."""
     from memplace_lab import binaries, kernel
 
-    makers = {"MEMPLACE_BIN": binaries.directory, "MEMPLACE_KERNEL": kernel.image}
+    makers: dict[str, Callable[[], Path]] = {
+        "MEMPLACE_BIN": binaries.directory,
+        "MEMPLACE_KERNEL": kernel.image,
+        "MEMPLACE_STOCK_KERNEL": partial(kernel.image, flavour=kernel.UNPATCHED),
+    }
     suites = {item.path.relative_to(item.config.rootpath).parts[1] for item in items}
     for name, needed_by in _NEEDS.items():
         if suites.intersection(needed_by) and name not in os.environ:

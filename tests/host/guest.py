@@ -8,19 +8,15 @@ Where bytes are is read from /proc here, by code that is not the agent's.
 
 from __future__ import annotations
 
-import ctypes
 import itertools
-import os
 import signal
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 
 from harness import (
     AGENT,
-    HARNESS,
     HERE,
     MIB,
     Agent,
@@ -29,7 +25,7 @@ from harness import (
     keep_capabilities,
     line_of,
     pages_of,
-    prepare,
+    run_steps,
     scope,
     world,
 )
@@ -208,28 +204,9 @@ STEPS = (
 )
 
 
-def main():
-    prepare()
-    for step in STEPS:
-        try:
-            # The program to place belongs to another user, and nothing helps against modes.
-            keep_capabilities(*HARNESS, *AGENT)
-            step()
-        except BaseException:
-            traceback.print_exc(file=sys.stdout)
-            print("STEP", step.__name__, "failed", flush=True)
-        else:
-            print("STEP", step.__name__, "ok", flush=True)
-        for pid in (scope() / "cgroup.procs").read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
-    print("STEPS done", flush=True)
-    # QEMU runs with -no-reboot: this ends it.
-    ctypes.CDLL(None).reboot(ctypes.c_int(0x01234567))
-
-
 if __name__ == "__main__":
     if sys.argv[1:] == ["once"]:
         keep_capabilities(*AGENT)
         Agent().settle(world())
     else:
-        main()
+        run_steps(STEPS)
