@@ -10,8 +10,8 @@ LAB := $(IN_LAB) sh -c '$(SYNC) && exec python3 -m memplace_lab "$$@"' lab
 help: ## Show what there is to make
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
-demo: ## Bring up a cluster with memory tiers and move a running pod to CXL
-	@$(LAB) demo
+demo: ## Bring up a cluster with memory tiers and move a running pod to CXL (TOPOLOGY=hmat, or two)
+	@$(LAB) demo --topology $(or $(TOPOLOGY),hmat)
 
 test: ## Prove everything: static checks, unit, CRD, chart, image, kernel and end-to-end tests
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test'

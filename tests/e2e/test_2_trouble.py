@@ -8,24 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from memplace_lab import product, scenario
+from memplace_lab import both_kernels, product, scenario
 from memplace_lab.cluster import Cluster
 from memplace_lab.scenario import Pod
 from memplace_lab.steps import wait_for
 
 pytestmark = pytest.mark.timeout(600)
 AGENT = "pgrep -f 'python3 -m memplace_agent$'"
-
-
-def workload(name: str, worker: str = "worker-1", app: str = "workload") -> str:
-    """Return the manifest of one more workload pod."""
-    documents = product.workload_manifest().split("\n---\n")
-    found = next(d for d in documents if "name: workload\n" in d)
-    return (
-        found.replace("  name: workload\n", f"  name: {name}\n", 1)
-        .replace("labels: {app: workload}", f"labels: {{app: {app}}}")
-        .replace("nodeName: worker-1", f"nodeName: {worker}")
-    )
 
 
 def placement(name: str, *, app: str, tier: str = "cxl", mode: str = "PreferredMany") -> str:
@@ -69,9 +58,10 @@ def start(cluster: Cluster) -> Iterator[Callable[..., Pod]]:
     """Start workload pods that the test's end removes."""
     started: list[str] = []
 
-    def start_one(name: str, **how: str) -> Pod:
+    def start_one(name: str, worker: str = "worker-1", app: str = "workload") -> Pod:
         started.append(name)
-        cluster.kubectl("apply", "-f", "-", stdin=workload(name, **how))
+        manifest = both_kernels.workload(name, worker=worker, app=app)
+        cluster.kubectl("apply", "-f", "-", stdin=manifest)
         cluster.kubectl(
             "wait",
             "-n",
@@ -120,7 +110,7 @@ def test_a_stock_kernel_is_named_and_left_alone(
     assert scenario.CXL not in observation.labelled("heap")
     assert values_on_tier(pods["workload"])
     node = cluster.get("nodememory", "worker-2")
-    assert node["status"]["backend"]["name"] == "None"
+    assert node["status"]["backend"]["name"] == "MovePages"
 
 
 def test_the_placement_is_ready_again_without_the_stranger(cluster: Cluster) -> None:

@@ -35,11 +35,11 @@ def main() -> int:
     return 0
 
 
-def _demo(_topology: str) -> None:
-    """Build what is missing, show first light, leave the cluster running."""
-    from memplace_lab.demo import demo
+def _demo(topology: str) -> None:
+    """Build what is missing, show first light (or, with two, both kernels), leave it running."""
+    from memplace_lab import both_kernels, demo
 
-    demo()
+    (both_kernels if topology == "two" else demo).demo()
 
 
 def _up(topology: str) -> None:

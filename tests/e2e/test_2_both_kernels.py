@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One manifest on a kernel with process_mbind() and on Debian's stock kernel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from memplace_lab import both_kernels, scenario
+from memplace_lab.both_kernels import PLACEMENT
+from memplace_lab.cluster import Cluster
+from memplace_lab.scenario import Pod
+from memplace_lab.steps import wait_for
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def both(cluster: Cluster) -> Iterator[dict[str, Pod]]:
+    """A pod on each kernel, under one placement."""
+    started = both_kernels.start_pods(cluster)
+    both_kernels.apply_example(cluster)
+    yield started
+    cluster.kubectl("delete", "mp", "-n", scenario.NAMESPACE, PLACEMENT)
+    cluster.kubectl("delete", "pod", "-n", scenario.NAMESPACE, *both_kernels.PODS)
+
+
+def ready(cluster: Cluster) -> tuple[str, str]:
+    conditions = scenario.status(cluster, PLACEMENT).get("conditions", [])
+    found: dict[str, Any] = next((c for c in conditions if c["type"] == "Ready"), {})
+    return found.get("status", ""), found.get("reason", "")
+
+
+def test_each_kernel_does_what_it_can(cluster: Cluster, both: dict[str, Pod]) -> None:
+    scenario.wait_ready(cluster, PLACEMENT)
+    both_kernels.check(cluster, both)
+    assert ready(cluster) == ("True", "PlacedBestEffort")
+    status = scenario.status(cluster, PLACEMENT)
+    assert (status["placedPods"], status["bestEffortPods"], status["unsupportedPods"]) == (1, 1, 1)
+    unsupported = next(c for c in status["conditions"] if c["type"] == "Unsupported")
+    assert (unsupported["status"], unsupported["reason"]) == ("True", "KernelWithoutProcessMbind")
+    assert "1 pod on node worker-2" in unsupported["message"]
+
+
+def test_memory_that_comes_later_follows_on_both(both: dict[str, Pod]) -> None:
+    for pod in both.values():
+        scenario.grow(pod)
+        assert pod.restarts() == 0
+
+
+def test_observe_lets_the_stock_kernels_pod_alone(cluster: Cluster, both: dict[str, Pod]) -> None:
+    patch = json.dumps({"spec": {"onUnsupported": "Observe"}})
+    kind = ("mp", "-n", scenario.NAMESPACE, PLACEMENT)
+    cluster.kubectl("patch", *kind, "--type=merge", "-p", patch)
+    wait_for("Ready=False Observed", lambda: ready(cluster) == ("False", "Observed"), timeout_s=60)
+    found = both_kernels.fared(cluster)
+    assert found["on-memplace-kernel"].state == "Placed"
+    assert found["on-stock-kernel"].state == "Observed"
+    both["on-stock-kernel"].exec("/workload", "map")
+    assert scenario.DRAM in both["on-stock-kernel"].observe().labelled("anon:later")
