@@ -74,6 +74,12 @@ def test_managed_are_those_that_something_is_done_to(stock, kit):
         (Features(473, 2, 0xF7, 3), "ProcessMbind", 4, ["system call 473"]),
         (Features(473, 2, 0x7), "ProcessMbind", 3, ["system call 473"]),
         (
+            Features(None, error=NO_CALL, warning="NUMA balancing moves pages"),
+            "MovePages",
+            2,
+            ["Boot a kernel", "onUnsupported: BestEffort", "Beware: NUMA balancing moves pages."],
+        ),
+        (
             Features(None, error=NO_CALL, move_error=NO_READ),
             "Observe",
             1,

@@ -34,12 +34,14 @@ class Choice:
         can: What it can on this node.
         better: The backends that would be better, best first, each with what is in the way.
         found: What is said of process_mbind() itself.
+        warning: What else moves pages here, or makes the agent slow; empty when nothing does.
     """
 
     kind: type[Backend]
     can: frozenset[Capability]
     better: tuple[tuple[BackendName, FeatureUnavailable], ...]
     found: str
+    warning: str = ""
 
     @property
     def name(self) -> BackendName:
@@ -64,6 +66,8 @@ class Choice:
         parts, told = [self.found], {str(error) for _, error in self.better[:1]}
         parts += [f"{name}: {err}" for name, err in self.better[1:] if str(err) not in told]
         parts.append(f"{_INSTEAD[self.name]}." if self.name in _INSTEAD else "")
+        if self.warning and Capability.MOVES in self.can and not self.is_sticky:
+            parts.append(f"Beware: {self.warning}. No policy keeps pages where they are here.")
         return " ".join(part for part in parts if part)
 
 
@@ -75,4 +79,5 @@ def choose(features: Features) -> Choice:
         if error is None:
             break
         better.append((kind.name, error))
-    return Choice(kind, kind.offers(features), tuple(better), features.message)
+    can = kind.offers(features)
+    return Choice(kind, can, tuple(better), features.message, features.warning)
