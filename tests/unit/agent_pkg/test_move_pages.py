@@ -6,9 +6,8 @@ from dataclasses import replace
 
 import pytest
 from memplace.api.objects import parse_tier
-from memplace.errors import KernelWithoutProcessMbind
+from memplace.errors import KernelWithoutProcessMbind, SeccompFiltered
 from memplace_agent.procfs.query import Way
-from memplace_agent.syscalls.moves import why_no_moves
 
 A = "a" * 64
 ONE = ("mp", "p", "c0")
@@ -68,14 +67,16 @@ def test_a_node_that_can_place_takes_no_notice_of_it(started, kit):
 
 
 def test_new_pages_are_moved_again_and_again(stock, kit, placement):
-    stock.full(placement())
     machine = stock.machine
+    machine.map(100, kit.anon(BASE, 16 * kit.MIB))
+    stock.full(placement())
     for _ in range(8):  # each time the program has touched all of it anew
         process = machine.processes[100]
-        process.vmas = [v if v.path else v.with_runs([(0, 256)]) for v in process.vmas]
+        process.vmas = [v if v.path else v.with_runs([(0, v.runs[0][1])]) for v in process.vmas]
         machine.write(100)
+        assert on(machine, BASE) == {0: 4096}
         assert stock.run(130)[ONE].state == "PlacedBestEffort"
-        assert on(machine, 0x20000000) == {1: 256}
+        assert on(machine, BASE) == {1: 4096}
 
 
 def test_new_memory_makes_it_no_less_placed(stock, kit, placement):
@@ -287,27 +288,11 @@ def test_who_does_not_want_it_any_more_is_let_alone_at_once(stock, kit, placemen
     assert before and len(stock.machine.moves) == before
 
 
-def refused(number):
-    def call(*_, **__):
-        raise OSError(number, "no")
-
-    return call
-
-
-@pytest.mark.parametrize(
-    ("number", "words"),
-    [
-        (errno.ENOSYS, "this kernel has no move_pages()"),
-        (errno.EPERM, "move_pages() is refused to the agent"),
-        (errno.EINVAL, "move_pages() fails: Invalid argument"),
-    ],
-)
-def test_why_pages_can_not_be_moved(number, words):
-    assert words in str(why_no_moves(refused(number), lambda *_: [0]))
-    assert words in str(why_no_moves(ask=refused(number)))
-
-
-def test_a_call_that_does_something_else_is_not_trusted():
-    found = why_no_moves(lambda *_, **__: [-errno.EBUSY], lambda *_: [0])
-    assert "answers -16 for a page on 0" in str(found)
-    assert why_no_moves(lambda *_, **__: [0], lambda *_: [0]) is None
+def test_policies_from_better_days_are_left_where_they_are(started, kit):
+    assert started.full(kit.placement())[ONE].state == "Placed"
+    started.unsupported = SeccompFiltered(errno.ENOSYS, "hidden")
+    started.restart()
+    machine, before = started.machine, len(started.machine.calls)
+    assert started.full(seconds=60) == {}
+    assert len(machine.calls) == before and started.claims and not started.said
+    assert machine.policies(100)["[heap]"] == kit.CXL
