@@ -13,7 +13,7 @@ from memplace_agent.backends.move_pages import MovePages
 from memplace_agent.engine.answers import Answer, answer_of
 from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs
-from memplace_agent.syscalls.moves import move_pages, why_no_moves
+from memplace_agent.syscalls.moves import NOT_TOLD, move_pages, why_no_moves
 from memplace_agent.syscalls.views import page_nodes
 
 from tests.unit.agent_pkg.machine import CXL
@@ -24,8 +24,8 @@ BLOCK = 2 << 20
 class Moving:
     """What is asked of the backend, of one process that is there or not."""
 
-    def __init__(self, number=0, *, lives=True, on_look=False, parts=None):
-        self.lives, self.asked, self.moved = lives, [], []
+    def __init__(self, number=0, *, lives=True, on_look=False, parts=None, answers=()):
+        self.lives, self.asked, self.moved, self.answers = lives, [], [], iter(answers)
         self.pid, self.page_size, self.move_all, self.private_anonymous = 1, 4096, True, True
         self.policy, self.weights, self.cancel = CXL, {}, threading.Event()
         call = refused(number) if number else self.take
@@ -46,6 +46,8 @@ class Moving:
     def take(self, _pid, pages, nodes, *, move_all):
         assert move_all and set(nodes) == {1}
         self.moved += pages
+        told = next(self.answers, None)
+        return [1] * len(pages) if told is None else told
 
     def is_alive(self, _):
         return self.lives
@@ -77,6 +79,14 @@ def test_a_vast_range_is_searched_before_its_pages_are_looked_up():
     assert moving.asked == moving.moved == [BLOCK]
     moving = Moving(parts=[])
     assert moving.move(1 << 30) == 1 and not moving.asked
+
+
+def test_a_page_that_stays_keeps_none_behind_it_from_being_tried():
+    """The call ends early where one page can't be taken and one before it does not move."""
+    first = [NOT_TOLD, NOT_TOLD, -errno.EBUSY, NOT_TOLD, NOT_TOLD]
+    moving = Moving(answers=[first, [NOT_TOLD, NOT_TOLD]])
+    assert moving.move(5 * 4096) == 1
+    assert moving.moved == [*range(0, 5 * 4096, 4096), 3 * 4096, 4 * 4096]
 
 
 def test_what_can_not_be_searched_is_looked_up_page_by_page():

@@ -33,7 +33,7 @@ from memplace_agent.procfs.present import Present
 from memplace_agent.procfs.sample import PageNodes
 from memplace_agent.syscalls import Kernel, PidFd, Ranges
 from memplace_agent.syscalls.features import Features
-from memplace_agent.syscalls.moves import MovesPages
+from memplace_agent.syscalls.moves import NOT_TOLD, MovesPages
 
 __all__ = ["MovePages"]
 
@@ -130,7 +130,13 @@ class MovePages(Backend):
         if not self.kernel.is_alive(pidfd):
             raise ProcessGone(errno.ESRCH, "move_pages: the process is gone")
         try:
-            self.call(order.pid, pages, [node] * len(pages), move_all=order.move_all)
+            while pages:
+                targets = [node] * len(pages)
+                found = self.call(order.pid, pages, targets, move_all=order.move_all)
+                # A page that does not move can end the call early; those behind it are not to
+                # wait for it for ever.
+                told = [at for at, status in enumerate(found) if status != NOT_TOLD]
+                pages = pages[told[-1] + 1 :] if told else []
         except OSError as err:
             self._raise(pidfd, err)
 

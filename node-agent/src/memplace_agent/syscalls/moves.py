@@ -20,7 +20,10 @@ from memplace_agent._memplace_sys import ffi, lib
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
 from memplace_agent.syscalls.views import page_nodes
 
-__all__ = ["MovesPages", "move_pages", "why_no_moves"]
+__all__ = ["NOT_TOLD", "MovesPages", "move_pages", "why_no_moves"]
+
+# The status of a page that the kernel says nothing of; none that it ever writes.
+NOT_TOLD = -errno.EINPROGRESS
 
 
 class MovesPages(Protocol):
@@ -48,7 +51,9 @@ def move_pages(
 
     Returns:
         For each page the node it is on, or a negative errno: ENOENT, not in memory; EBUSY, it
-        is pinned or in use; EACCES, other processes map it; ENOMEM, no room on the node.
+        is pinned or in use; EACCES, other processes map it. `NOT_TOLD` of pages that stand
+        between two such, or after the last, when one of them does not move: all before the
+        last that is told were tried, those after it perhaps not.
 
     Raises:
         OSError: ESRCH, no such process; EINVAL, it has no address space; EPERM, not allowed;
@@ -57,7 +62,7 @@ def move_pages(
     Source: move_pages(2); linux ``mm/migrate.c:do_pages_move()``.
     """
     pages = array("Q", addresses)
-    status = array("i", bytes(4 * len(pages)))
+    status = array("i", [NOT_TOLD]) * len(pages)
     done = lib.memplace_move_pages(
         pid,
         len(pages),
