@@ -15,6 +15,7 @@ from memplace_agent.engine.expected import Table, expected
 from memplace_agent.engine.explaining import Explainer
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.pulse import Pulse
+from memplace_agent.engine.shims import Shims
 from memplace_agent.engine.undo import Undoer
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
@@ -38,6 +39,7 @@ class Parts:
     store: LedgerStore
     looker: Looker
     undoer: Undoer
+    shims: Shims
     due: DueList
     pulse: Pulse
     metrics: Metrics
@@ -49,7 +51,19 @@ class Parts:
     tick: Callable[[], None] = lambda: None
     publish: Callable[[Table, LedgerStore], None] = lambda *_: None
 
-    def expect(self, world: World, placements: PlacementIndex, machine: Machine) -> None:
-        """Publish what the pods of a world imply, where the kernel can keep it."""
-        if self.keeps_defaults and self.unsupported is None:
-            self.publish(expected(world, placements, machine), self.store)
+    def expect(self, world: World, placements: PlacementIndex, machine: Machine) -> list[str]:
+        """Publish what the pods of a world imply, where the kernel can keep it.
+
+        Returns:
+            The shims that are to be looked at for it.
+        """
+        if not self.keeps_defaults or self.unsupported is not None:
+            return []
+        table = expected(world, placements, machine)
+        self.publish(table, self.store)
+        return self.shims.expect(table)
+
+    def expect_nothing(self) -> None:
+        """Publish that what comes is no matter of memplace's any more."""
+        self.shims.expect({})
+        self.publish({}, self.store)
