@@ -117,9 +117,11 @@ def find_shim(host: HostFs, containers: Sequence[CgroupRef]) -> Shim | NoShim:
     (pid,) = parents
     try:
         started = parse_stat(read_proc(host.pid(pid) / "stat")).start_time
-        parent = _relative(host, pid)
-        children = [each for child in _children(host, pid) if (each := _living(host, child))]
-        why = why_not(parent, children, [ref.parts for ref in containers])
+        parent, pod = _relative(host, pid), [ref.parts for ref in containers]
+        why = why_not(parent, (), pod)  # mostly known from this, and much less to read
+        if not why:
+            living = (_living(host, child) for child in _children(host, pid))
+            why = why_not(parent, [each for each in living if each], pod)
     except ProcessGone:
         return NoShim("the parent of its first container has ended")
     if not why and (program := sandbox_program(host, [pid, *pids])):

@@ -256,7 +256,8 @@ class Births:
 
     def _tools(self, store: LedgerStore) -> Tools:
         callers = self._callers = self._callers or Callers(self._setter, _THREADS, self._clock)
-        return Tools(self._pinner, callers, store, self._is_still, self._clock)
+        shims = sum(isinstance(each, ShimCradle) for each in self._cradles.values())
+        return Tools(self._pinner, callers, store, self._is_still, self._clock, shims)
 
     def _count(self, cradle: Cradle | ShimCradle) -> None:
         if cradle.error is not None:

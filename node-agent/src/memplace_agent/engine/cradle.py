@@ -62,13 +62,18 @@ class Reached(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What cradles work with; `still` says whether the same is wanted of a pod's container."""
+    """What cradles work with.
+
+    `still` says whether the same is wanted of a pod's container; `shims` is how many pods' shims
+    are looked for just now.
+    """
 
     pinner: Pinner
     callers: Callers
     store: LedgerStore
     still: Callable[[Born, Newborn], bool]
     clock: Callable[[], float] = time.monotonic
+    shims: int = 0
 
 
 @dataclass(slots=True)
@@ -193,7 +198,7 @@ class Cradle:
 
     def _inherits(self, claim: Claim, tools: Tools) -> bool:
         # What its shim gave it is nobody's while no claim of the container's knows of it.
-        if claim.defaults and tools.store.get(self.born.container_id) is None:
+        if claim.defaults and claim is not tools.store.get(self.born.container_id):
             self._is_heir = tools.store.put_newborn(claim, _LEDGER_S)
             return self._is_heir
         return True

@@ -22,8 +22,9 @@ from memplace_agent.procfs.status import parse_status
 
 __all__ = ["ShimCradle"]
 
-# runc makes a sandbox in 30 to 100 ms, and kubelet asks for a container some 50 ms later.
-_AGAIN_S = 0.003
+# runc makes a sandbox in 30 to 100 ms, and kubelet asks for a container some 50 ms later. All
+# pods that are made take turns: it is the thread that containers wait for.
+_AGAIN_S = 0.005
 _AT_MOST_S = 5.0
 _LEDGER_S = 0.003
 
@@ -65,7 +66,7 @@ class ShimCradle:
         now = tools.clock()
         if now - self.began > _AT_MOST_S or not tools.still(self.born, self.newborn):
             return False
-        self.due_at = now + _AGAIN_S
+        self.due_at = now + _AGAIN_S * max(1, tools.shims)
         if self.is_calling:
             return True
         if self._call is not None and self._call.error is not None:

@@ -159,7 +159,7 @@ class Shims:
             return Undone(whole=False, message=f"{err} {err.HELP}")
         except OSError as err:
             return Undone(whole=False, message=f"{err}")
-        return Undone(whole=False, message="the shim starts programs all the time")
+        return Undone(whole=False, message="a shim is busy, or starts programs all the time")
 
     # --- one shim ---
 
