@@ -178,9 +178,12 @@ def test_a_container_that_was_born_while_no_agent_ran_is_given_back_too(ward):
 def test_one_that_is_on_its_way_into_the_pod_is_reached_as_well(ward):
     ward.sandbox()
     ward.looked(ward.placement)
-    ward.machine.daemon(60, comm="runc", ppid=SHIM, future=ward.machine.processes[SHIM].future)
+    for pid, parent in ((60, SHIM), (61, 60), (62, 61)):
+        future = ward.machine.processes[SHIM].future
+        ward.machine.daemon(pid, comm="runc", ppid=parent, future=future)
     ward.looked()
-    assert ward.future(60) == ward.future(SHIM) == {} and not ward.node.claims
+    assert [ward.future(pid) for pid in (SHIM, 60, 61, 62)] == [{}] * 4
+    assert not ward.node.claims
 
 
 def test_another_rule_is_set_anew(ward):

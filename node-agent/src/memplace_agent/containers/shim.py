@@ -17,6 +17,7 @@ PR_SET_CHILD_SUBREAPER in ``pkg/shim/shim.go:setupSignals()`` and below.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ __all__ = ["NoShim", "Shim", "find_shim", "helpers", "is_started", "siblings"]
 _NAME = "containerd-shim"
 
 _ENDED = frozenset("ZXx")
+
+# runc has three for each program that it makes.
+_MAX_HELPERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +162,23 @@ def why_not(
 
 
 def helpers(host: HostFs, shim: Shim) -> list[int]:
-    """Return the children of a shim that are where it is itself: what it runs to make programs.
+    """Return the descendants of a shim that are where it is itself: what makes programs for it.
+
+    One that is in the pod by now is not among them, nor is what that has started.
 
     Raises:
-        ProcessGone: It ended.
+        ProcessGone: The shim ended.
     """
     own = read_proc(host.pid(shim.pid) / "cgroup")
-    living = (_living(host, child) for child in _children(host, shim.pid))
-    return [each.pid for each in living if each and each.cgroup == own]
+    found: list[int] = []
+    todo = list(_children(host, shim.pid))
+    while todo and len(found) < _MAX_HELPERS:
+        each = _living(host, todo.pop())
+        if each and each.cgroup == own:
+            found.append(each.pid)
+            with contextlib.suppress(ProcessGone):
+                todo.extend(_children(host, each.pid))
+    return found
 
 
 def is_started(host: HostFs, shim: Shim) -> Callable[[int], bool]:
