@@ -313,9 +313,12 @@ def test_one_in_a_pod_that_is_called_so_is_not_touched(ward):
     assert ward.future(80) == ward.future(81) == ward.future(90) == {}
 
 
-def test_conmon_is_left_alone(ward):
+def test_conmon_is_left_alone_and_not_asked_again(ward):
     ward.machine.daemon(42, "crio", comm="conmon")
+    ward.expect()
     ward.sandbox(parent=42)
+    ward.rounds(8)
+    assert f"shim-{POD}" not in ward.births._cradles
     ward.looked(ward.placement)
     assert not ward.machine.futures and not ward.node.claims
 

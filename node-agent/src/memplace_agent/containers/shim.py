@@ -40,6 +40,7 @@ __all__ = ["NoShim", "Shim", "find_shim", "helpers", "is_started", "siblings"]
 
 # comm, of which the kernel keeps 15 bytes: containerd-shim-runc-v2 and all others of its kind.
 _NAME = "containerd-shim"
+_MONITOR = "conmon"
 
 _ENDED = frozenset("ZXx")
 
@@ -57,9 +58,10 @@ class Shim:
 
 @dataclass(frozen=True, slots=True)
 class NoShim:
-    """Why there is none, or not yet, for people."""
+    """Why there is none, for people; `is_final` if there will be none, and not only not yet."""
 
     why: str
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def find_shim(host: HostFs, containers: Sequence[CgroupRef]) -> Shim | NoShim:
         return NoShim("the parent of its first container has ended")
     if not why and (program := sandbox_program(host, [pid, *pids])):
         why = f"it runs {program}"
-    return NoShim(why) if why else Shim(pid, started)
+    return NoShim(why, parent.name == _MONITOR) if why else Shim(pid, started)
 
 
 def why_not(

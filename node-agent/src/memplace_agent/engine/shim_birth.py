@@ -81,7 +81,7 @@ class ShimCradle:
         host, pod_uid = tools.pinner.host, self.born.ref.pod_uid
         shim = find_shim(host, siblings(self.born.ref))
         if isinstance(shim, NoShim):
-            return True
+            return not shim.is_final
         with tools.pinner.pin(shim.pid, is_started(host, shim)) as pinned:
             status = parse_status(read_proc(host.pid(shim.pid) / "status"))
             claim = claim_of_shim(tools.store, pod_uid, shim, self.newborn.names)
