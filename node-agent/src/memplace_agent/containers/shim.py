@@ -11,8 +11,8 @@ somebody else as well.
 CRI-O has a monitor (conmon) for each container, which starts nothing later, and no process that
 starts the programs of one pod only.
 
-Source: containerd ``cmd/containerd-shim-runc-v2/manager/manager_linux.go``, "groupLabels";
-PR_SET_CHILD_SUBREAPER in ``pkg/shim/shim.go:setupSignals()`` and below.
+Source: containerd 1.7 ``runtime/v2/runc/manager/manager_linux.go``, groupLabels, and
+``runtime/v2/shim/shim_linux.go:subreaper()``.
 """
 
 from __future__ import annotations
