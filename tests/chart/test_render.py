@@ -177,6 +177,7 @@ def test_the_agent_is_told_what_the_contract_names(one: One) -> None:
         "MEMPLACE_MOVE_BANDWIDTH": "256Mi",
         "MEMPLACE_HTTP_PORT": "8080",
         "MEMPLACE_EXPLAIN_PORT": "8081",
+        "MEMPLACE_SHIM_DEFAULT": "true",
         "MEMPLACE_LOG_LEVEL": "info",
     }
 

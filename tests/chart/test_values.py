@@ -61,6 +61,7 @@ TOGGLES = {
     "podMonitor.enabled": (True, "kind: PodMonitor"),
     "agent.auditSeconds": (77, 'MEMPLACE_AUDIT_S, value: "77"'),
     "agent.explainPort": (7777, 'MEMPLACE_EXPLAIN_PORT, value: "7777"'),
+    "agent.shimDefault.enabled": (False, 'MEMPLACE_SHIM_DEFAULT, value: "false"'),
     "agent.moveBandwidth": ("2Gi", "MEMPLACE_MOVE_BANDWIDTH, value: 2Gi"),
     "agent.kubeletRootDir": ("/data/kubelet", "/data/kubelet/seccomp/memplace"),
     "agent.seccomp.type": ("Unconfined", "type: Unconfined"),

@@ -47,6 +47,14 @@ from reading import (
     policies_of_many_mappings_are_those_of_numa_maps,
     sampling_finds_the_pages_where_they_are,
 )
+from shims import (
+    a_new_shim_with_the_id_of_an_old_one_is_another,
+    a_pod_that_ends_takes_the_default_of_its_shim_along,
+    an_agent_that_is_killed_leaves_no_default_on_a_shim,
+    killed,
+    nobody_but_the_shim_of_this_pod_alone_is_touched,
+    what_a_shim_starts_has_the_default_before_its_first_instruction,
+)
 
 # --- the steps, in order; each leaves the guest as it found it ----------------------------
 
@@ -189,6 +197,11 @@ STEPS = (
     a_new_container_has_its_default_before_its_program,
     the_same_beside_a_thread_that_computes,
     what_was_set_before_a_look_is_undone_by_an_agent_that_never_looked,
+    what_a_shim_starts_has_the_default_before_its_first_instruction,
+    an_agent_that_is_killed_leaves_no_default_on_a_shim,
+    a_pod_that_ends_takes_the_default_of_its_shim_along,
+    a_new_shim_with_the_id_of_an_old_one_is_another,
+    nobody_but_the_shim_of_this_pod_alone_is_touched,
     a_child_that_no_look_has_seen_is_undone_too,
     a_killed_agent_is_continued,
     the_cpuset_of_the_container_bounds_the_plan,
@@ -208,5 +221,8 @@ if __name__ == "__main__":
     if sys.argv[1:] == ["once"]:
         keep_capabilities(*AGENT)
         Agent().settle(world())
+    elif sys.argv[1:2] == ["shim"]:
+        keep_capabilities(*AGENT)
+        killed(sys.argv[2])
     else:
         run_steps(STEPS)

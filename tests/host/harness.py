@@ -24,6 +24,8 @@ MIB = 1 << 20
 # SETGID, SETUID and SYS_BOOT for what this file does besides.
 AGENT, HARNESS = (19, 23), (5, 6, 7, 22)
 HERE = Path(__file__).resolve().parent
+# Where a node has its runtime.
+SERVICE = Path("/sys/fs/cgroup/system.slice/containerd.service")
 
 
 def mount(kind, target):
@@ -59,6 +61,7 @@ def prepare():
     for directory in (pod.parent.parent, pod.parent, pod):
         (directory / "cgroup.subtree_control").write_text("+cpuset")
     scope().mkdir()
+    SERVICE.mkdir(parents=True)
 
 
 def run_steps(steps):
@@ -133,7 +136,7 @@ class Agent:
 
     _store: Any = None
 
-    def __init__(self, *, stock=False):
+    def __init__(self, *, stock=False, shims=False):
         from memplace_agent.engine.build import Engine, open_ledger, running_system
         from memplace_agent.hostfs import HostFs
         from memplace_agent.metrics import Metrics
@@ -145,7 +148,9 @@ class Agent:
         features = probe(host)
         assert stock or features.error is None, features.message
         system = running_system(host, RunningKernel(features.nr, features.version), features)
-        settings = Settings(node_name="guest", host=host, move_bandwidth=1 << 40)
+        settings = Settings(
+            node_name="guest", host=host, move_bandwidth=1 << 40, shim_default=shims
+        )
         self.leave()
         Agent._store = open_ledger(host)
         self.engine = Engine(settings, system, features, Metrics())

@@ -14,7 +14,18 @@ from typing import NamedTuple, Protocol
 from memplace.kinds import Mode, Policy
 from memplace.nodes import NodeSet
 
-__all__ = ["DEFAULT", "Change", "Claim", "Footprint", "Kept", "Mapped", "Ours", "Process", "Wanted"]
+__all__ = [
+    "DEFAULT",
+    "Change",
+    "Claim",
+    "Footprint",
+    "HostProcess",
+    "Kept",
+    "Mapped",
+    "Ours",
+    "Process",
+    "Wanted",
+]
 
 DEFAULT = Policy(Mode.DEFAULT)
 
@@ -134,17 +145,33 @@ class Footprint:
     kept: tuple[Kept, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What memplace did in a container.
+@dataclass(frozen=True, slots=True)
+class HostProcess:
+    """A process of the node's own that starts the programs of one pod: a runtime's shim.
 
     Attributes:
-        container: The container's id.
+        pod: UID of the pod.
+        pid: Its id.
+        started: Clock ticks from boot to its start; with the pid they name it.
+    """
+
+    pod: str
+    pid: int
+    started: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What memplace did in a container, or to a process of the node's own.
+
+    Attributes:
+        container: The container's id; of a process what `shim_id` makes of it.
         placement: Uid, namespace and name of the placement it was done for.
         since: When it began, in seconds since the epoch.
         defaults: Policies set for mappings to come; exec() may keep them, so they hang on no
             image.
         footprints: What was done to mappings that exist; no image is in two of them.
+        process: The process that is no container's; None for a container.
     """
 
     container: str
@@ -152,6 +179,7 @@ class Claim:
     since: float
     defaults: tuple[Ours, ...] = ()
     footprints: tuple[Footprint, ...] = field(default=())
+    process: HostProcess | None = None
 
     @property
     def is_empty(self) -> bool:

@@ -76,6 +76,7 @@ __all__ = [
     "View",
     "admit",
     "claim_for",
+    "inherit",
     "prune",
     "record",
     "record_default",
@@ -246,6 +247,18 @@ def record_newborn(claim: Claim, policy: Policy, allowed: NodeSet) -> tuple[Clai
     if all(ours.policy != form for ours in claim.defaults):
         claim = replace(claim, defaults=(*claim.defaults, Ours(form, allowed)))
     return claim, form
+
+
+def inherit(claim: Claim, defaults: Iterable[Ours]) -> Claim:
+    """Return a claim that knows of defaults its processes may have been started with.
+
+    Args:
+        claim: The container's claim.
+        defaults: Set in the process that started them, before or while it did.
+    """
+    known = {ours.policy for ours in claim.defaults}
+    new = tuple(ours for ours in defaults if ours.policy not in known)
+    return replace(claim, defaults=(*claim.defaults, *new)) if new else claim
 
 
 def prune(claim: Claim, images: Collection[int]) -> Claim:

@@ -13,7 +13,8 @@ a crash leaves. Here is how that is kept:
 - What a newer agent adds without changing the version is carried along unread.
 - Version 2 says of a claim that defaults for mappings to come were set: an agent that knows
   version 1 only could not take them away, and what comes later would stay. Such claims are
-  written as version 2, all others as 1, which has the same form.
+  written as version 2, all others as 1, which has the same form. Version 3 is of a process that
+  is no container's: an agent before it would look for its cgroup, and forget it.
 - All of it ends with the boot, so files of another boot are removed.
 
 Example::
@@ -48,14 +49,15 @@ from typing import Any, NamedTuple
 import msgspec
 from memplace.claims import Claim, Ours
 from memplace.errors import FeatureUnavailable
+from memplace.ledger import inherit
 from memplace.reasons import Reason
 
 __all__ = ["VERSION", "AnotherAgent", "LedgerStore", "Unread"]
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
-_WITHOUT_DEFAULTS = 1
+VERSION = 3
+_WITH_DEFAULTS, _WITHOUT_DEFAULTS = 2, 1
 
 _NAME = re.compile(
     r"(?P<container>[0-9a-zA-Z][0-9a-zA-Z_.-]{0,199})\.v(?P<version>\d{1,9})\.json", re.ASCII
@@ -180,7 +182,7 @@ class LedgerStore:
                 return False
             name = claim.container
             known = replace(claim, defaults=self._newborn.get(name, ()))
-            self._newborn[name] = _with(known, claim.defaults).defaults
+            self._newborn[name] = inherit(known, claim.defaults).defaults
             self._put(self._claims.get(name, claim))
             self._being_born.add(name)
             return True
@@ -192,9 +194,9 @@ class LedgerStore:
         self._being_born.discard(container)
 
     def _put(self, claim: Claim) -> None:
-        claim = _with(claim, self._newborn.get(claim.container, ()))
+        claim = inherit(claim, self._newborn.get(claim.container, ()))
         before = self._versions.get(claim.container, _WITHOUT_DEFAULTS)
-        version = max(before, VERSION if claim.defaults else _WITHOUT_DEFAULTS)
+        version = max(before, _version(claim))
         name = _file(claim.container, version)
         if self._claims.get(claim.container) == claim and claim.container not in self._unwritten:
             return
@@ -219,7 +221,7 @@ class LedgerStore:
             extra = {"container": claim.container, "error": err.strerror}
             log.warning("the ledger can't be written; undo goes on", extra=extra)
             self._unwritten.add(claim.container)
-            self._claims[claim.container] = _with(claim, self._newborn.get(claim.container, ()))
+            self._claims[claim.container] = inherit(claim, self._newborn.get(claim.container, ()))
             return False
         return True
 
@@ -340,11 +342,10 @@ class LedgerStore:
             log.warning("a file of the ledger can't be removed", extra=extra)
 
 
-def _with(claim: Claim, defaults: tuple[Ours, ...]) -> Claim:
-    # Those of a birth keep their policy, whatever becomes of the cpuset (`record_newborn`).
-    known = {ours.policy for ours in claim.defaults}
-    new = tuple(ours for ours in defaults if ours.policy not in known)
-    return replace(claim, defaults=(*claim.defaults, *new)) if new else claim
+def _version(claim: Claim) -> int:
+    if claim.process is not None:
+        return VERSION
+    return _WITH_DEFAULTS if claim.defaults else _WITHOUT_DEFAULTS
 
 
 def _names(directory: int) -> list[str]:
@@ -362,6 +363,8 @@ def _file(container: str, version: int) -> str:
 def _record(claim: Claim, version: int, boot_id: str) -> dict[str, Any]:
     # As it is read back: lists, in one order.
     plain = msgspec.json.decode(msgspec.json.encode(claim, order="deterministic"))
+    if claim.process is None:
+        del plain["process"]
     return {"version": version, "boot": boot_id, "claim": plain}
 
 

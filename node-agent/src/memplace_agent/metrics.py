@@ -86,6 +86,11 @@ class Metrics:
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2),
             registry=registry,
         )
+        self.shim_defaults = Gauge(
+            "memplace_agent_shim_defaults",
+            "Shims of the container runtime with a default of memplace's.",
+            registry=registry,
+        )
         self._build = Gauge(
             "memplace_build_info", "Always 1.", ["version", "component"], registry=registry
         )

@@ -28,6 +28,7 @@ class Settings:
         move_bandwidth: Bytes per second that all moves on the node together may take.
         http_port: Of /healthz, /readyz and /metrics; 0 takes a free one.
         explain_port: Of the explain API on 127.0.0.1; None turns it off.
+        shim_default: Whether containerd's shims get the default of their pod's containers.
         log_level: DEBUG, INFO, WARNING or ERROR; addresses appear only in DEBUG.
     """
 
@@ -37,6 +38,7 @@ class Settings:
     move_bandwidth: int = 256 << 20
     http_port: int = 8080
     explain_port: int | None = None
+    shim_default: bool = False
     log_level: str = "INFO"
 
 
@@ -64,6 +66,7 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
         move_bandwidth=_bandwidth(env),
         http_port=int(_number(env, "MEMPLACE_HTTP_PORT", "8080", minimum=0)),
         explain_port=_explain_port(env),
+        shim_default=_switch(env, "MEMPLACE_SHIM_DEFAULT"),
         log_level=level,
     )
 
@@ -72,6 +75,13 @@ def _explain_port(env: Mapping[str, str]) -> int | None:
     # Off unless the chart says that the pod has a network of its own: on the host's every user
     # could ask, and addresses of other people's programs are secrets.
     return int(_number(env, "MEMPLACE_EXPLAIN_PORT", "0", minimum=0)) or None
+
+
+def _switch(env: Mapping[str, str], name: str) -> bool:
+    text = env.get(name, "false")
+    if text not in ("true", "false"):
+        raise ValidationError(name, f"write true or false, not {text!r}")
+    return text == "true"
 
 
 def _bandwidth(env: Mapping[str, str]) -> int:

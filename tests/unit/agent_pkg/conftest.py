@@ -123,6 +123,7 @@ class Node:
         self.way = Way.POLICY
         self.pool = pool or shared_pool()
         self.bandwidth = 1 << 45
+        self.shims = False
         self.world = World()
         self.store: Any = None
         self.restart()
@@ -138,7 +139,12 @@ class Node:
         machine, host = self.machine, self.machine.host
         self.metrics = Metrics()
         self.engine = Engine(
-            Settings(node_name="n1", host=host, move_bandwidth=self.bandwidth),
+            Settings(
+                node_name="n1",
+                host=host,
+                move_bandwidth=self.bandwidth,
+                shim_default=self.shims,
+            ),
             System(
                 kernel=machine,
                 reader=Reader(host, machine, self.way, ask=machine.read_vmas),

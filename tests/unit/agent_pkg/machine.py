@@ -48,6 +48,8 @@ class Process:
     pidfd_file: str = ""
     # By MPOL_FUTURE_*: the policy, and the smallest size.
     future: dict[int, tuple[Policy, int]] = field(default_factory=dict)
+    uid: int = 0
+    namespaces: int = 1
     borrows: bool = False  # the memory of its parent, as after vfork()
 
 
@@ -110,10 +112,16 @@ class Machine:
         kwargs = {"image": next(_NUMBERS)} | kwargs
         self._add(pid, Process([*vmas, vdso], **kwargs), self.cgroup(container_id, pod))
 
-    def fork(self, pid, child, container_id, **kwargs):
+    def daemon(self, pid, unit="containerd", **kwargs):
+        """A process of the node's own."""
+        cgroup = self.host.cgroup / f"system.slice/{unit}.service"
+        cgroup.mkdir(parents=True, exist_ok=True)
+        self._add(pid, Process([Vma(VDSO, VDSO + 0x2000, "[vdso]", "r-xp")], **kwargs), cgroup)
+
+    def fork(self, pid, child, container_id, *, pod="uid_p", **kwargs):
         parent = self.processes[pid]
         copy = replace(parent, vmas=list(parent.vmas), ppid=pid, **kwargs)
-        self._add(child, copy, self.cgroup(container_id))
+        self._add(child, copy, self.cgroup(container_id, pod))
 
     def _add(self, pid, process, cgroup):
         process.pidfd_file = self.root / "pidfds" / f"{pid}-{next(_NUMBERS)}"
@@ -186,6 +194,8 @@ class Machine:
         lines = [
             f"Name:\t{process.comm}",
             f"State:\t{process.state} (sleeping)",
+            f"NSpid:\t{chr(9).join([str(pid)] * process.namespaces)}",
+            f"Uid:\t{chr(9).join([str(process.uid)] * 4)}",
             f"VmSize:\t{sum(v.end - v.start for v in process.vmas) >> 10} kB",
             f"VmRSS:\t{sum(sum(v.pages.values()) for v in process.vmas) << 2} kB",
             f"Threads:\t{process.threads}",

@@ -202,16 +202,16 @@ def test_what_an_older_agent_did_meanwhile_is_known_too(directory):
 def test_what_a_newer_agent_wrote_is_kept_and_named(directory):
     with opened(directory) as store:
         store.put(claim())
-    newer = directory / f"{A}.v3.json"
+    newer = directory / f"{A}.v4.json"
     file_of(directory).rename(newer)
-    newer.write_text('{"version": 3, "claims": "in another form"}')
+    newer.write_text('{"version": 4, "claims": "in another form"}')
     with opened(directory) as store:
         assert store.unread == (Unread(newer.name, "Newer"),)
         assert not list(store)
         store.put(claim())  # an older agent goes on with what it knows itself
         store.drop(A)
         assert store.unread
-    assert newer.read_text() == '{"version": 3, "claims": "in another form"}'
+    assert newer.read_text() == '{"version": 4, "claims": "in another form"}'
 
 
 def test_the_journal_of_the_first_agents_is_kept_and_named(directory):

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 
+from memplace.claims import Claim
 from memplace.pods import PodState
 
 from memplace_agent.containers.absence import Absence, Absences, Sighting
@@ -59,6 +60,16 @@ class Finder:
         """Return the cgroups of a container whose pod may be gone from the API."""
         self._walk()
         return self._tree.refs(container_id)
+
+    def refs_of(self, claim: Claim) -> tuple[CgroupRef, ...]:
+        """Return the cgroups of a claim's container, or of its process's pod."""
+        process = claim.process
+        return self.refs_of_pod(process.pod) if process else self.refs(claim.container)
+
+    def refs_of_pod(self, pod_uid: str) -> tuple[CgroupRef, ...]:
+        """Return the cgroups of all containers of a pod, its sandbox's too."""
+        self._walk()
+        return self._tree.refs_of_pod(pod_uid)
 
     @property
     def is_whole(self) -> bool:

@@ -125,6 +125,14 @@ class CgroupIndex:
         found = self._named(container_id, self._groups())
         return tuple(CgroupRef(self.root, path, group.uid) for group, path in found)
 
+    def refs_of_pod(self, pod_uid: str) -> tuple[CgroupRef, ...]:
+        """Return the cgroups in a pod's, whatever they are."""
+        return tuple(
+            CgroupRef(self.root, group.path / name, group.uid)
+            for group in self.pod_groups((pod_uid,))
+            for name in group.containers
+        )
+
     def pod_groups(self, pod_uids: Collection[str]) -> list[PodGroup]:
         """Return the cgroups of a pod, usually one; none when it has none (yet)."""
         pods = self._walk.pods

@@ -30,6 +30,8 @@ from memplace_agent.engine.apply import PolicySetter
 from memplace_agent.engine.callers import Callers
 from memplace_agent.engine.cradle import Cradle, Reached, Tools
 from memplace_agent.engine.expected import NOTHING, Newborn, Table
+from memplace_agent.engine.shim_birth import ShimCradle
+from memplace_agent.engine.shim_claims import inherited, shim_id
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
@@ -67,6 +69,7 @@ class Births:
         metrics: What is counted.
         born: Called with the id of a container that was reached.
         clock: Seconds, only forward.
+        shims: Whether the shims of new pods get a default as well.
     """
 
     def __init__(
@@ -77,7 +80,10 @@ class Births:
         metrics: Metrics,
         born: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        shims: bool = False,
     ) -> None:
+        self._shims = shims
         self._host, self._pinner, self._setter = host, pinner, setter
         self._metrics, self._born, self._clock = metrics, born, clock
         self._told = _Told(NOTHING, None)
@@ -85,10 +91,10 @@ class Births:
         self._lock = threading.Lock()
         self._events: CgroupEvents | None = None
         self._open_at = float("-inf")
-        self._cradles: dict[str, Cradle] = {}
+        self._cradles: dict[str, Cradle | ShimCradle] = {}
         self._callers: Callers | None = None
         # Whose last call has not come back.
-        self._leaving: list[tuple[Cradle, LedgerStore]] = []
+        self._leaving: list[tuple[Cradle | ShimCradle, LedgerStore]] = []
 
     @property
     def lost(self) -> int:
@@ -139,8 +145,8 @@ class Births:
             for born in self._events.read():
                 self._hear(born)
         now = self._clock()
-        for cradle in [each for each in self._cradles.values() if each.due_at <= now]:
-            self._round(cradle)
+        for name in [name for name, each in self._cradles.items() if each.due_at <= now]:
+            self._round(name)
         self._leave()
 
     def begin(self, born: Born, newborn: Newborn) -> None:
@@ -149,6 +155,13 @@ class Births:
             self._metrics.births.labels(Reached.MISSED).inc()
             return
         self._cradles.setdefault(born.container_id, Cradle(born, newborn, self._clock()))
+
+    def _begin_shim(self, born: Born, newborn: Newborn) -> None:
+        # The first container of a pod is its sandbox.
+        name, store = shim_id(born.ref.pod_uid), self._told.store
+        is_new = store is not None and not inherited(store, born.ref.pod_uid)
+        if self._shims and is_new and len(self._cradles) < MAX_BIRTHS:
+            self._cradles.setdefault(name, ShimCradle(born, newborn, self._clock()))
 
     def close(self) -> None:
         """Watch nothing any more, and end the threads; `step` begins anew."""
@@ -209,6 +222,7 @@ class Births:
         expected = self._told.table.get(born.ref.pod_uid)
         newborn = expected.of(None) if expected else None
         if newborn is not None:
+            self._begin_shim(born, newborn)
             self.begin(born, newborn)
 
     def _is_still(self, born: Born, newborn: Newborn) -> bool:
@@ -216,35 +230,36 @@ class Births:
         now = expected.containers.values() if expected else ()
         return any(each is newborn or (each and each.means(newborn)) for each in now)
 
-    def _round(self, cradle: Cradle) -> None:
-        container_id, store = cradle.born.container_id, self._told.store
+    def _round(self, name: str) -> None:
+        cradle, store = self._cradles[name], self._told.store
         goes_on = False
         try:
             if store is not None:
                 goes_on = cradle.round(self._tools(store))
         except Exception as err:  # whatever it is, it is about this container
-            log.warning("birth failed", extra={"container": container_id, "error": repr(err)})
+            log.warning("birth failed", extra={"container": name, "error": repr(err)})
             self._metrics.births.labels(Reached.MISSED).inc()
         else:
             if not goes_on:
                 self._count(cradle)
         if not goes_on:
-            del self._cradles[container_id]
+            del self._cradles[name]
             if store is not None:
                 self._leaving.append((cradle, store))
 
     def _leave(self) -> None:
         # A claim is held for as long as a call may come.
         for cradle, store in [each for each in self._leaving if not each[0].is_calling]:
-            store.end_birth(cradle.born.container_id)
-            self._born(cradle.born.container_id)
+            store.end_birth(cradle.claim_id)
+            self._born(cradle.claim_id)
         self._leaving = [each for each in self._leaving if each[0].is_calling]
 
     def _tools(self, store: LedgerStore) -> Tools:
         callers = self._callers = self._callers or Callers(self._setter, _THREADS, self._clock)
-        return Tools(self._pinner, callers, store, self._is_still, self._clock)
+        shims = sum(isinstance(each, ShimCradle) for each in self._cradles.values())
+        return Tools(self._pinner, callers, store, self._is_still, self._clock, shims)
 
-    def _count(self, cradle: Cradle) -> None:
+    def _count(self, cradle: Cradle | ShimCradle) -> None:
         if cradle.error is not None:
             extra = {"container": cradle.born.container_id, "error": str(cradle.error)}
             log.warning("birth failed", extra=extra)

@@ -31,6 +31,7 @@ from memplace_agent.engine.placer import Placer
 from memplace_agent.engine.pool import Pool
 from memplace_agent.engine.pulse import Pulse
 from memplace_agent.engine.reconcile import Reconciler
+from memplace_agent.engine.shims import Shims
 from memplace_agent.engine.survey import Surveyor
 from memplace_agent.engine.undo import Undoer
 from memplace_agent.engine.upgrade import import_journal
@@ -136,6 +137,7 @@ class Engine:
             self.metrics,
             self._born,
             system.clock,
+            shims=self.settings.shim_default,
         )
 
     @property
@@ -207,6 +209,7 @@ class Engine:
                     tick=self.tick,
                 ),
                 undoer=Undoer(pinner, hands, store, self.tick),
+                shims=Shims(pinner, hands, store, self.metrics, settings.shim_default),
                 due=DueList(Pace(slow_s=settings.audit_s)),
                 pulse=Pulse(host, system.clock, system.cost or self._cost),
                 metrics=self.metrics,

@@ -10,13 +10,13 @@ not because a call returned 0.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from memplace.claims import DEFAULT, Claim, Process
-from memplace.ledger import View, claim_for, record_newborn
+from memplace.claims import Claim
+from memplace.ledger import claim_for, inherit
 
 from memplace_agent.containers.elders import has_elder
 from memplace_agent.containers.events import Born
@@ -25,10 +25,11 @@ from memplace_agent.containers.pinning import Pinned, Pinner
 from memplace_agent.engine.apply import SetFuture
 from memplace_agent.engine.callers import Call, Callers
 from memplace_agent.engine.expected import Newborn
+from memplace_agent.engine.shim_claims import inherited
 from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import read_proc
 from memplace_agent.ledger_store import LedgerStore
-from memplace_agent.procfs.status import Status, parse_status
+from memplace_agent.procfs.status import parse_status
 
 __all__ = ["Cradle", "Reached", "Tools"]
 
@@ -53,6 +54,7 @@ _NOT_A_PROGRAM = frozenset({"pause", "conmon"})
 class Reached(StrEnum):
     """How a container was reached; the label of a metric."""
 
+    INHERITED = "inherited"
     EARLY = "early"
     LATE = "late"
     MISSED = "missed"
@@ -60,13 +62,18 @@ class Reached(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What cradles work with; `still` says whether the same is wanted of a pod's container."""
+    """What cradles work with.
+
+    `still` says whether the same is wanted of a pod's container; `shims` is how many pods' shims
+    are looked for just now.
+    """
 
     pinner: Pinner
     callers: Callers
     store: LedgerStore
     still: Callable[[Born, Newborn], bool]
     clock: Callable[[], float] = time.monotonic
+    shims: int = 0
 
 
 @dataclass(slots=True)
@@ -95,6 +102,7 @@ class Cradle:
     _clean: int = 0
     _slowest: float = 0.0
     _is_app: bool | None = None
+    _is_heir: bool = False
     _error: Exception | None = None
 
     def __post_init__(self) -> None:
@@ -106,13 +114,18 @@ class Cradle:
         if self._error is not None or self._seen - self._ready:
             return Reached.MISSED
         if self.in_force is None:
-            return None
+            return Reached.INHERITED if self._is_heir else None
         return Reached.EARLY if self._slowest <= _EARLY_S else Reached.LATE
 
     @property
     def error(self) -> Exception | None:
         """Why a process could not be reached, if it was not for lack of time."""
         return self._error
+
+    @property
+    def claim_id(self) -> str:
+        """Under which name its claim is."""
+        return self.born.container_id
 
     @property
     def is_calling(self) -> bool:
@@ -169,16 +182,10 @@ class Cradle:
             return False  # between two programs, or about to end
         if status.name in _NOT_A_PROGRAM:
             return True
-        claim = self._claim(tools)
-        found = self.newborn.todo(status, View(claim, _process(status)))
-        if not found.steps:
-            return True
-        steps: list[SetFuture] = []
-        for step in found.steps:
-            policy = step.policy
-            if policy != DEFAULT:
-                claim, policy = record_newborn(claim, policy, status.allowed)
-            steps.append(SetFuture(kinds=step.kinds, policy=policy, least=step.least))
+        before = self._claim(tools)
+        claim, steps = self.newborn.steps(before, status)
+        if not steps:
+            return self._inherits(before, tools)
         # Before the call: whoever comes after a crash has to know what it may have done.
         if pinned.pid not in self._calls and tools.store.put_newborn(claim, _LEDGER_S):
             self._set(pinned, steps, tools)
@@ -186,9 +193,17 @@ class Cradle:
 
     def _claim(self, tools: Tools) -> Claim:
         new = claim_for(self.born.container_id, self.newborn.names, time.time())
-        return tools.store.get(self.born.container_id) or new
+        known = tools.store.get(self.born.container_id) or new
+        return inherit(known, inherited(tools.store, self.born.ref.pod_uid))
 
-    def _set(self, pinned: Pinned, steps: list[SetFuture], tools: Tools) -> None:
+    def _inherits(self, claim: Claim, tools: Tools) -> bool:
+        # What its shim gave it is nobody's while no claim of the container's knows of it.
+        if claim.defaults and claim is not tools.store.get(self.born.container_id):
+            self._is_heir = tools.store.put_newborn(claim, _LEDGER_S)
+            return self._is_heir
+        return True
+
+    def _set(self, pinned: Pinned, steps: Sequence[SetFuture], tools: Tools) -> None:
         call = tools.callers.submit(pinned.pidfd, self.newborn.placement.namespace, steps)
         if call is not None:
             self._calls[pinned.pid] = call, self._read_at
@@ -203,17 +218,6 @@ class Cradle:
                 self._last_new = max(self._last_new, call.ended)
                 # It was not there when the list was read before.
                 self._slowest = max(self._slowest, call.ended - read_at)
-
-
-def _process(status: Status) -> Process:
-    # Without an image: nothing that is mapped is asked about.
-    mmap, brk = status.future_mmap, status.future_brk
-    return Process(
-        0,
-        status.allowed,
-        future=mmap.whole_policy if mmap else None,
-        future_brk=brk.whole_policy if brk else None,
-    )
 
 
 def _pids(cgroup: Path) -> set[int] | None:

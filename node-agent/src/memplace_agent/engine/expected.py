@@ -14,19 +14,22 @@ from dataclasses import dataclass
 from memplace.api.v1alpha1 import Placement, Rule
 from memplace.assignment import PlacementIndex
 from memplace.claim_view import View
+from memplace.claims import DEFAULT, Claim, Process
 from memplace.future import Future, Implied, implied_future
 from memplace.kinds import Policy
+from memplace.ledger import record_newborn
 from memplace.nodes import NodeSet
 from memplace.pods import PodState
 from memplace.policy import Problem, policy_of
 
 from memplace_agent.containers.names import normal_uid
+from memplace_agent.engine.apply import SetFuture
 from memplace_agent.engine.to_come import ToCome, todo
 from memplace_agent.node.machine import Machine
 from memplace_agent.procfs.status import Status
 from memplace_agent.world import World
 
-__all__ = ["NOTHING", "Expected", "Newborn", "Table", "expected"]
+__all__ = ["NOTHING", "Expected", "Newborn", "Table", "expected", "process_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,21 @@ class Newborn:
 
         return todo(self.future, of_rule, status, view)
 
+    def steps(self, claim: Claim, status: Status) -> tuple[Claim, tuple[SetFuture, ...]]:
+        """Return what to do in a process without a program of its own, and the claim before it.
+
+        Args:
+            claim: As known by now.
+            status: What was just read of the process.
+        """
+        steps: list[SetFuture] = []
+        for step in self.todo(status, View(claim, process_of(status))).steps:
+            policy = step.policy
+            if policy != DEFAULT:
+                claim, policy = record_newborn(claim, policy, status.allowed)
+            steps.append(SetFuture(kinds=step.kinds, policy=policy, least=step.least))
+        return claim, tuple(steps)
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -86,6 +104,17 @@ class Expected:
 Table = Mapping[str, Expected]
 
 NOTHING: Table = {}
+
+
+def process_of(status: Status) -> Process:
+    """Return a process without an image: nothing that is mapped is asked about."""
+    mmap, brk = status.future_mmap, status.future_brk
+    return Process(
+        0,
+        status.allowed,
+        future=mmap.whole_policy if mmap else None,
+        future_brk=brk.whole_policy if brk else None,
+    )
 
 
 def expected(world: World, placements: PlacementIndex, machine: Machine) -> Table:

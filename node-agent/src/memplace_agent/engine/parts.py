@@ -18,6 +18,7 @@ from memplace_agent.engine.expected import Table, expected
 from memplace_agent.engine.explaining import Explainer
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.pulse import Pulse
+from memplace_agent.engine.shims import Shims
 from memplace_agent.engine.undo import Undoer
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
@@ -41,6 +42,7 @@ class Parts:
     store: LedgerStore
     looker: Looker
     undoer: Undoer
+    shims: Shims
     due: DueList
     pulse: Pulse
     metrics: Metrics
@@ -52,10 +54,22 @@ class Parts:
     tick: Callable[[], None] = lambda: None
     publish: Callable[[Table, LedgerStore], None] = lambda *_: None
 
-    def expect(self, world: World, placements: PlacementIndex, machine: Machine) -> None:
-        """Publish what the pods of a world imply, where the kernel can keep it."""
-        if Capability.DEFAULTS in self.can:
-            self.publish(expected(world, placements, machine), self.store)
+    def expect(self, world: World, placements: PlacementIndex, machine: Machine) -> list[str]:
+        """Publish what the pods of a world imply, where the kernel can keep it.
+
+        Returns:
+            The shims that are to be looked at for it.
+        """
+        if Capability.DEFAULTS not in self.can:
+            return []
+        table = expected(world, placements, machine)
+        self.publish(table, self.store)
+        return self.shims.expect(table)
+
+    def expect_nothing(self) -> None:
+        """Publish that what comes is no matter of memplace's any more."""
+        self.shims.expect({})
+        self.publish({}, self.store)
 
     def act_for(self, placement: Placement) -> Act:
         """Return what is done for a placement on this node."""

@@ -37,6 +37,7 @@ from memplace_agent.engine.lesser import LEFT, SETTLED
 from memplace_agent.engine.look import Container
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
+from memplace_agent.engine.shim_claims import first_shims, is_shim_id, pod_of_id
 from memplace_agent.engine.undoing import Decision, Standing, Undoing
 from memplace_agent.node.machine import read_machine
 from memplace_agent.report import Reports, Subject
@@ -90,7 +91,7 @@ class Reconciler:
         targets = [Target(id_, each.pod.ref, each.name) for id_, each in state.listed.items()]
         placements = PlacementIndex(world.placements)
         state.view = View(placements, targets, state.machine.tiers)
-        parts.expect(world, placements, state.machine)
+        shims = parts.expect(world, placements, state.machine)
         for container_id, assignment in state.view.assignments.items():
             state.listed[container_id].assignment = assignment
         acts = parts.acts(state.view)
@@ -99,7 +100,7 @@ class Reconciler:
         winners = {assignment.winner.uid for assignment in state.view.assignments.values()}
         self._wanted = {uid: known for uid, known in self._wanted.items() if uid in winners}
         self._set_due()
-        parts.due.changed(delta(before, state.view), parts.clock())
+        parts.due.changed(delta(before, state.view).union(shims), parts.clock())
         parts.metrics.managed_containers.set(sum(act.changes for act in acts.values()))
 
     def _set_due(self) -> None:
@@ -108,6 +109,7 @@ class Reconciler:
         namespaces = {claim.container: claim.placement[1] for claim in claims}
         for container_id in self._parts.acts(self._state.view):
             namespaces[container_id] = self._state.listed[container_id].pod.ref.namespace
+        namespaces |= self._parts.shims.due()
         self._parts.due.update(namespaces, self._parts.clock())
         self._undoing.keep(namespaces)
         self._finder.keep(namespaces)
@@ -190,6 +192,8 @@ class Reconciler:
 
     def _look(self, look: Look) -> Outcome:
         container_id = look.container_id
+        if is_shim_id(container_id):
+            return self._look_at_shim(pod_of_id(container_id))
         listed = self._state.listed.get(container_id)
         if container_id in self._state.world.held:
             return Outcome.QUIET
@@ -261,6 +265,7 @@ class Reconciler:
         ref = followed.ref = self._finder.find(container_id, listed.pod)
         if ref is None or not is_populated(ref.path):
             return self._absent(followed, subject, listed.pod)
+        self._parts.shims.inherit(container_id, ref, assignment.winner)
         seen = self._parts.looker.look(followed.container, ref)
         if seen.is_empty:
             return self._absent(followed, subject, listed.pod, has_unseen=True)
@@ -311,6 +316,14 @@ class Reconciler:
             self._parts.looker.mover.forget(identity)
         self._parts.looker.mover.wake()
 
+    def _look_at_shim(self, pod_uid: str) -> Outcome:
+        if not self._state.is_synced or pod_uid in self._state.world.held_pods:
+            return Outcome.QUIET
+        outcome, in_the_way = self._parts.shims.look(pod_uid, self._finder)
+        self._state.undoing |= in_the_way
+        self._set_due()
+        return outcome
+
     # --- a container whose claim may have to end ---
 
     def _end(self, claim: Claim, listed: Listed | None) -> Outcome:
@@ -341,7 +354,7 @@ class Reconciler:
         if not refs and not self._finder.is_whole:
             self._state.undoing[claim.container] = "the tree of cgroups could not be read whole"
             return False
-        undone = self._parts.undoer.undo(claim, refs)
+        undone = (self._parts.shims if claim.process else self._parts.undoer).undo(claim, refs)
         if undone.whole:
             self._state.undoing.pop(claim.container, None)
             self._set_due()
@@ -352,15 +365,15 @@ class Reconciler:
 
     def undo_all(self) -> tuple[bool, str]:
         """Give everything back; returns whether nothing is left, and else what is in the way."""
-        self._parts.publish({}, self._parts.store)  # what comes is no matter of ours any more
+        self._parts.expect_nothing()
         for container_id in tuple(self._state.followed):
             self._drop(container_id)
         self._state.view = View(PlacementIndex([]), [], {})
         self._state.listed.clear()
         self._read_machine()
         if self._parts.unsupported is None:
-            for claim in tuple(self._parts.store):
-                self._undo(claim, self._finder.refs(claim.container))
+            for claim in first_shims(self._parts.store):
+                self._undo(claim, self._finder.refs_of(claim))
         return not tuple(self._parts.store), next(iter(self._state.undoing.values()), "")
 
     # --- what is said ---
