@@ -168,6 +168,7 @@ def test_the_agent_is_told_what_the_contract_names(one: One) -> None:
     env = {e["name"]: e.get("value") for e in container["env"]}
     assert env == {
         "NODE_NAME": None,
+        "POD_UID": None,
         "MEMPLACE_JOURNAL_DIR": "/run/memplace",
         "MEMPLACE_CGROUP_ROOT": "/host/sys/fs/cgroup",
         "MEMPLACE_SECCOMP_DIR": "/var/lib/kubelet/seccomp/memplace",
