@@ -48,6 +48,9 @@ RULES = {
         ("coordination.k8s.io", ["leases"], ["list"]),
     ],
     "view": [("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], READ)],
+    # Bound to nobody.
+    "bind": [("memplace.dev", ["memoryplacements"], ["bind"])],
+    "use-tiers": [("memplace.dev", ["memorytiers"], ["use"])],
     "edit": [
         (
             "memplace.dev",

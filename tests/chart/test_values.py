@@ -72,6 +72,8 @@ TOGGLES = {
     "rbac.create": (False, None),
     "rbac.aggregate": (False, None),
     "admissionPolicy.enabled": (False, None),
+    "tenancy.bind": ("Anybody", None),
+    "tenancy.tiers": ("Granted", "name: tiers.memplace.dev"),
     "uninstall.retire": (False, None),
     "uninstall.timeoutSeconds": (77, "--timeout=77"),
     "uninstall.deletePlacements": (True, "--delete=placements"),
