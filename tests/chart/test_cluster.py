@@ -11,76 +11,10 @@ from typing import Any
 
 import pytest
 
+from tests.chart.conftest import NAMESPACE, create, install, namespace, uninstall
+
 Json = dict[str, Any]
-NAMESPACE = "memplace-system"
-# Kinds the API server or a client writes on its own.
-TRANSIENT = {"events", "events.events.k8s.io", "leases.coordination.k8s.io"}
 ADMISSION_TIMEOUT_S = 30
-DISAPPEAR_TIMEOUT_S = 20
-# What kubectl says of a kind that went before it looked for the kind, and after.
-GONE = (
-    "the server doesn't have a resource type",
-    "the server could not find the requested resource",
-)
-
-
-def namespace(name: str, level: str) -> Json:
-    labels = {"pod-security.kubernetes.io/enforce": level}
-    return {
-        "apiVersion": "v1",
-        "kind": "Namespace",
-        "metadata": {"name": name, "labels": labels},
-    }
-
-
-def create(cluster: Any, *found: Json, dry_run: bool = False) -> Any:
-    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": found})
-    how = ["--dry-run=server"] if dry_run else []
-    return cluster.kubectl("create", *how, "--filename=-", stdin=text)
-
-
-def everything(cluster: Any) -> set[tuple[str, str]]:
-    """Return (kind, namespace/name) of every object the API server can list."""
-    deadline = time.monotonic() + DISAPPEAR_TIMEOUT_S
-    # A kind that is being deleted can go between the list of kinds and the look at them.
-    while _kind_went(done := _get_all(cluster)) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert done.returncode == 0, done.stderr
-    return {
-        (o["kind"], f"{o['metadata'].get('namespace', '')}/{o['metadata']['name']}")
-        for o in json.loads(done.stdout)["items"]
-    }
-
-
-def _kind_went(done: Any) -> bool:
-    return any(words in done.stderr for words in GONE)
-
-
-def _get_all(cluster: Any) -> Any:
-    listed = cluster.kubectl("api-resources", "--verbs=list", "--output=name", "--no-headers")
-    kinds = sorted(set(listed.stdout.split()) - TRANSIENT)
-    # All in one: a kubectl for each kind took a third of the suite's time.
-    return cluster.kubectl("get", ",".join(kinds), "--all-namespaces", "--output=json")
-
-
-def install(cluster: Any, chart: Any, *more: str) -> None:
-    where = ["--namespace", NAMESPACE]
-    done = cluster.helm("install", "memplace", chart.folder, *where, *more)
-    assert done.returncode == 0, done.stderr
-
-
-def uninstall(cluster: Any) -> None:
-    # Without nodes there is nobody to run the hook; the lab's tests run it.
-    done = cluster.helm("uninstall", "memplace", "--namespace", NAMESPACE, "--no-hooks")
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def prepared(cluster: Any) -> Any:
-    """Return the cluster with the product's namespace."""
-    done = create(cluster, namespace(NAMESPACE, "privileged"))
-    assert done.returncode == 0, done.stderr
-    return cluster
 
 
 @pytest.fixture
@@ -90,55 +24,6 @@ def installed(prepared: Any, chart: Any) -> Iterator[Any]:
         yield prepared
     finally:
         uninstall(prepared)
-
-
-def test_uninstall_leaves_nothing_behind(prepared: Any, chart: Any) -> None:
-    before = everything(prepared)
-    options = ["--set", "networkPolicy.enabled=true"]
-    install(prepared, chart, *options)
-    during = everything(prepared) - before
-    assert len(during) > 15
-    assert ("Deployment", f"{NAMESPACE}/memplace-operator") in during
-    placement = {
-        "apiVersion": "memplace.dev/v1alpha1",
-        "kind": "MemoryPlacement",
-        "metadata": {"name": "left", "namespace": "default"},
-        "spec": {
-            "selector": {"matchLabels": {"app": "any"}},
-            "rules": [
-                {
-                    "name": "all",
-                    "regions": [{"type": "Heap"}],
-                    "policy": {"mode": "PreferredMany", "tiers": ["cxl"]},
-                }
-            ],
-        },
-    }
-    done = create(prepared, placement)
-    assert done.returncode == 0, done.stderr
-    uninstall(prepared)
-    # The API server takes the group of a deleted kind off its list a moment later.
-    deadline = time.monotonic() + DISAPPEAR_TIMEOUT_S
-    while (left := everything(prepared) - before) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert left == set()
-
-
-def test_what_is_kept_is_only_what_was_asked_to_be_kept(prepared: Any, chart: Any) -> None:
-    before = everything(prepared)
-    install(prepared, chart, "--set", "crds.keep=true")
-    uninstall(prepared)
-    crds = {
-        ("CustomResourceDefinition", f"/{kind}.memplace.dev")
-        for kind in ("memoryplacements", "memorytiers", "nodememories")
-    }
-    left = everything(prepared) - before
-    try:
-        assert crds <= left
-        assert {kind for kind, _ in left - crds} <= {"APIService"}
-    finally:
-        done = prepared.kubectl("delete", "crd", *(name.lstrip("/") for _, name in crds))
-        assert done.returncode == 0, done.stderr
 
 
 def test_the_schema_of_every_object_holds(prepared: Any, chart: Any) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,15 +39,18 @@ RULES = {
         ("coordination.k8s.io", ["leases"], ["create", "patch"]),
     ],
     "retire": [
-        ("memplace.dev", ["memoryplacements"], ["list", "delete"]),
-        ("memplace.dev", ["nodememories"], ["list", "patch"]),
+        ("memplace.dev", ["nodememories"], ["list", "patch", "deletecollection"]),
         ("coordination.k8s.io", ["leases"], ["list"]),
+        ("apps", ["daemonsets"], ["get", "delete"]),
     ],
     "selftest": [
         ("memplace.dev", ["nodememories"], ["list"]),
         ("coordination.k8s.io", ["leases"], ["list"]),
     ],
     "view": [("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], READ)],
+    # Bound to nobody.
+    "bind": [("memplace.dev", ["memoryplacements"], ["bind"])],
+    "use-tiers": [("memplace.dev", ["memorytiers"], ["use"])],
     "edit": [
         (
             "memplace.dev",
@@ -69,7 +73,8 @@ def with_pods(objects: list[Json]) -> list[Json]:
 def test_helm_finds_nothing_to_complain_about(chart: Any) -> None:
     done = chart.run("lint", "--strict", chart.folder)
     assert done.returncode == 0, done.stdout
-    assert "[WARNING]" not in done.stdout and "[ERROR]" not in done.stdout
+    for level in ("[INFO]", "[WARNING]", "[ERROR]"):
+        assert level not in done.stdout
 
 
 def test_the_accounts_may_do_exactly_this(objects: list[Json]) -> None:
@@ -91,7 +96,7 @@ def test_leases_are_those_of_the_own_namespace_only(objects: list[Json]) -> None
 def test_no_rule_has_a_wildcard_or_more_than_the_snapshot_shows(objects: list[Json]) -> None:
     for role in (o for o in objects if o["kind"].endswith("Role")):
         for rule in role["rules"]:
-            assert set(rule) == {"apiGroups", "resources", "verbs"}
+            assert set(rule) - {"resourceNames"} == {"apiGroups", "resources", "verbs"}
             assert len(rule["apiGroups"]) == 1
             assert "*" not in str(rule)
 
@@ -168,6 +173,7 @@ def test_the_agent_is_told_what_the_contract_names(one: One) -> None:
     env = {e["name"]: e.get("value") for e in container["env"]}
     assert env == {
         "NODE_NAME": None,
+        "POD_UID": None,
         "MEMPLACE_JOURNAL_DIR": "/run/memplace",
         "MEMPLACE_CGROUP_ROOT": "/host/sys/fs/cgroup",
         "MEMPLACE_SECCOMP_DIR": "/var/lib/kubelet/seccomp/memplace",
@@ -219,7 +225,38 @@ def test_selectors_meet_the_pods_they_are_for_and_no_others(objects: list[Json])
         assert met == {found["metadata"]["name"]}
 
 
-def test_hooks_run_before_the_deletion_and_leave_nothing(objects: list[Json]) -> None:
+def test_who_deletes_daemonsets_deletes_the_agents_only(objects: list[Json]) -> None:
+    rules = [rule for o in objects if o["kind"].endswith("Role") for rule in o["rules"]]
+    (found,) = [rule for rule in rules if "daemonsets" in rule["resources"]]
+    assert found["resourceNames"] == ["memplace-agent"]
+
+
+def test_deleting_placements_takes_a_right_that_nobody_has_by_default(chart: Any) -> None:
+    def rights(*settings: str) -> set[str]:
+        roles = [o for o in chart.render(*settings) if o["metadata"]["name"] == "memplace-retire"]
+        rules = [rule for o in roles for rule in o.get("rules", ())]
+        return {r for rule in rules if "list" not in rule["verbs"][1:] for r in rule["resources"]}
+
+    asked = ["uninstall.deletePlacements=true"]
+    assert rights(*asked) - rights() == {"memoryplacements", "memorytiers"}
+    assert rights(*asked, "crds.keep=false") - rights(*asked) == {"customresourcedefinitions"}
+
+
+def test_a_chart_that_changes_in_nothing_else_restarts_nobody(chart: Any, tmp_path: Path) -> None:
+    newer = shutil.copytree(chart.folder, tmp_path / "memplace")
+    text = (newer / "Chart.yaml").read_text()
+    (newer / "Chart.yaml").write_text(text.replace("\nversion: 0.1.0", "\nversion: 0.1.1"))
+    before, after = (
+        {o["metadata"]["name"]: o for o in type(chart)(chart.helm, folder).render()}
+        for folder in (chart.folder, newer)
+    )
+    assert before != after
+    for name in ("memplace-agent", "memplace-operator"):
+        assert before[name]["kind"] == after[name]["kind"] in {"DaemonSet", "Deployment"}
+        assert before[name]["spec"]["template"] == after[name]["spec"]["template"]
+
+
+def test_hooks_run_before_the_deletion_and_leave_nothing_but_a_log(objects: list[Json]) -> None:
     hooks = {
         (o["kind"], o["metadata"]["name"]): o["metadata"]["annotations"]
         for o in objects
@@ -228,13 +265,41 @@ def test_hooks_run_before_the_deletion_and_leave_nothing(objects: list[Json]) ->
     test_pod = hooks.pop(("Pod", "memplace-selftest"))
     assert test_pod["helm.sh/hook"] == "test"
     assert {name for _, name in hooks} == {"memplace-retire"}
-    policy = "before-hook-creation,hook-succeeded,hook-failed"
+    policy = "before-hook-creation,hook-succeeded"
+    job = hooks["Job", "memplace-retire"]
+    assert job["helm.sh/hook-output-log-policy"] == "hook-failed"
     for hook in hooks.values():
         assert hook["helm.sh/hook"] == "pre-delete"
         assert hook["helm.sh/hook-delete-policy"] == policy
     weights = {kind: int(a["helm.sh/hook-weight"]) for kind, a in hooks.items()}
     last = ("Job", "memplace-retire")
     assert all(weights[last] > weight for kind, weight in weights.items() if kind != last)
+
+
+def test_a_retirement_ends_before_helm_loses_patience(one: One) -> None:
+    job = one("Job", "retire")["spec"]
+    assert job["backoffLimit"] == 0
+    # The Job's end takes the pod's log along: the program has to end well before, and after it
+    # the agents, whose image may have to be pulled first.
+    assert "--timeout=200" in pod_spec({"kind": "Job", "spec": job})["containers"][0]["args"]
+    assert 200 + 80 < job["activeDeadlineSeconds"] < 300
+
+
+def test_every_pod_has_a_network_policy_and_what_it_needs(chart: Any) -> None:
+    found = chart.render("networkPolicy.enabled=true")
+    policies = {
+        tuple(sorted(o["spec"]["podSelector"]["matchLabels"].items())): o["spec"]
+        for o in found
+        if o["kind"] == "NetworkPolicy"
+    }
+    for each in with_pods(found):
+        meta = each["metadata"] if each["kind"] == "Pod" else each["spec"]["template"]["metadata"]
+        (policy,) = [p for labels, p in policies.items() if set(labels) <= meta["labels"].items()]
+        assert policy["policyTypes"] == ["Ingress", "Egress"]
+        assert {"port": 6443, "protocol": "TCP"} in policy["egress"][0]["ports"]
+        asks = each["metadata"]["name"] == "memplace-selftest"
+        assert len(policy["egress"]) == (2 if asks else 1)
+    assert len(policies) == 4
 
 
 @pytest.mark.parametrize("crd", CRDS, ids=lambda path: path.stem)
@@ -246,6 +311,13 @@ def test_the_crds_reach_the_cluster_as_they_are(chart: Any, objects: list[Json])
     files = {path.name for path in (chart.folder / "files" / "crds").iterdir()}
     assert files == {path.name for path in CRDS} and len(CRDS) == 3
     rendered = [o for o in objects if o["kind"] == "CustomResourceDefinition"]
+    keep = {
+        "helm.sh/resource-policy": "keep",
+        "argocd.argoproj.io/sync-options": "Prune=false,Delete=false",
+        "kustomize.toolkit.fluxcd.io/prune": "disabled",
+    }
+    for crd in rendered:
+        assert crd["metadata"].pop("annotations") == keep
     assert sorted(rendered, key=str) == sorted(
         (yaml.safe_load(path.read_text()) for path in CRDS), key=str
     )

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.chart import readme
+
 Json = dict[str, Any]
 
 
@@ -16,12 +18,27 @@ def crds_of(objects: list[Json]) -> list[Json]:
     return [o for o in objects if o["kind"] == "CustomResourceDefinition"]
 
 
-def test_crds_can_be_kept_or_left_to_others(chart: Any) -> None:
-    kept = crds_of(chart.render("crds.keep=true"))
-    assert len(kept) == 3
-    for crd in kept:
-        assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+def test_definitions_can_be_left_to_others(chart: Any) -> None:
+    assert len(crds_of(chart.render())) == 3
     assert crds_of(chart.render("crds.enabled=false")) == []
+
+
+def test_definitions_go_only_by_the_word_for_placements(chart: Any) -> None:
+    for settings in (
+        ["crds.keep=false"],
+        ["crds.keep=false", "crds.enabled=false"],
+        ["crds.keep=false", "uninstall.deletePlacements=true", "uninstall.retire=false"],
+    ):
+        done = chart.template(*settings)
+        assert done.returncode != 0
+        assert "set uninstall.deletePlacements=true" in done.stderr
+    # Even then Helm leaves them alone, since an upgrade may leave them out: the hook deletes.
+    found = chart.render("crds.keep=false", "uninstall.deletePlacements=true")
+    for crd in crds_of(found):
+        assert crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+    (job,) = [o for o in found if o["kind"] == "Job"]
+    args = job["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert {"--delete=agents", "--delete=placements", "--delete=crds"} < set(args)
 
 
 DIGEST = "sha256:" + "a" * 64
@@ -44,9 +61,10 @@ def test_the_reference_of_an_image(chart: Any, settings: list[str], expected: st
 # For every value: a value unlike the default, and text that then has to be there.
 TOGGLES = {
     "nameOverride": ("other", "name: memplace-other-agent"),
+    "fullnameOverride": ("mine", "name: mine-agent"),
+    "revisionHistoryLimit": (77, "revisionHistoryLimit: 77"),
     "commonLabels": ({"team": "memory"}, "team: memory"),
     "crds.enabled": (False, None),
-    "crds.keep": (True, "helm.sh/resource-policy: keep"),
     "image.registry": ("registry.example:5000", "registry.example:5000/memplace/agent"),
     "image.pullPolicy": ("Always", "imagePullPolicy: Always"),
     "image.pullSecrets": ([{"name": "mine"}], "- name: mine"),
@@ -54,11 +72,20 @@ TOGGLES = {
     "rbac.create": (False, None),
     "rbac.aggregate": (False, None),
     "admissionPolicy.enabled": (False, None),
+    "tenancy.bind": ("Anybody", None),
+    "tenancy.tiers": ("Granted", "name: tiers.memplace.dev"),
     "uninstall.retire": (False, None),
-    "uninstall.timeoutSeconds": (77, 'retire, --timeout, "77"'),
+    "uninstall.timeoutSeconds": (77, "--timeout=77"),
+    "uninstall.deletePlacements": (True, "--delete=placements"),
+    "uninstall.force": (True, "- --force"),
+    "tests.enabled": (False, None),
     "tests.timeoutSeconds": (77, 'selftest, --timeout, "77"'),
     "networkPolicy.enabled": (True, "kind: NetworkPolicy"),
     "podMonitor.enabled": (True, "kind: PodMonitor"),
+    "prometheusRule.enabled": (True, "kind: PrometheusRule"),
+    "dashboard.enabled": (True, "kind: ConfigMap"),
+    "operator.topologySpreadConstraints": ([{"maxSkew": 77}], "maxSkew: 77"),
+    "operator.podDisruptionBudget.enabled": (True, "kind: PodDisruptionBudget"),
     "agent.auditSeconds": (77, 'MEMPLACE_AUDIT_S, value: "77"'),
     "agent.explainPort": (7777, 'MEMPLACE_EXPLAIN_PORT, value: "7777"'),
     "agent.shimDefault.enabled": (False, 'MEMPLACE_SHIM_DEFAULT, value: "false"'),
@@ -75,7 +102,13 @@ TOGGLES = {
         "image.repository": ("mine/it", "mine/it:0.1.0"),
         "image.tag": ("9.9", ":9.9"),
         "image.digest": (DIGEST, DIGEST),
+        "serviceAccount.create": (False, None),
+        "serviceAccount.name": ("somebody", "serviceAccountName: somebody"),
         "serviceAccount.annotations": ({"who": "me"}, "who: me"),
+        "podLabels": ({"which": "this"}, "which: this"),
+        "extraEnv": ([{"name": "ODD", "value": "yes"}], "name: ODD"),
+        "volumes": ([{"name": "odd", "emptyDir": {}}], "emptyDir: {}"),
+        "volumeMounts": ([{"name": "odd", "mountPath": "/odd"}], "mountPath: /odd"),
         "podAnnotations": ({"why": "so"}, "why: so"),
         "priorityClassName": ("high", "priorityClassName: high"),
         "resources": ({"requests": {"cpu": "77m"}}, "cpu: 77m"),
@@ -90,7 +123,25 @@ TOGGLES = {
 }
 # These act only together with another value.
 TOGETHER = {
+    "crds.keep": ("uninstall.deletePlacements=true", False, "--delete=crds"),
+    "operator.podDisruptionBudget.maxUnavailable": (
+        "operator.podDisruptionBudget.enabled=true",
+        77,
+        "maxUnavailable: 77",
+    ),
     "networkPolicy.apiServerPorts": ("networkPolicy.enabled=true", [7777], "port: 7777"),
+    "networkPolicy.apiServerPeers": (
+        "networkPolicy.enabled=true",
+        [{"ipBlock": {"cidr": "10.7.7.7/32"}}],
+        "cidr: 10.7.7.7/32",
+    ),
+    "networkPolicy.metricsPeers": (
+        "networkPolicy.enabled=true",
+        [{"namespaceSelector": {"matchLabels": {"is": "watching"}}}],
+        "is: watching",
+    ),
+    "prometheusRule.labels": ("prometheusRule.enabled=true", {"see": "me"}, "see: me"),
+    "dashboard.labels": ("dashboard.enabled=true", {"see": "me"}, "see: me"),
     "podMonitor.labels": ("podMonitor.enabled=true", {"see": "me"}, "see: me"),
     "podMonitor.interval": ("podMonitor.enabled=true", "77s", "interval: 77s"),
 }
@@ -121,7 +172,7 @@ def test_no_value_is_untested(chart: Any) -> None:
         found: set[str] = set()
         for key, value in node.items():
             name = f"{path}{key}"
-            deeper = isinstance(value, dict) and value and name not in TOGGLES
+            deeper = isinstance(value, dict) and value and name not in TOGGLES | TOGETHER
             found |= leaves(value, f"{name}.") if deeper else {name}
         return found
 
@@ -175,3 +226,13 @@ def test_notes_name_the_next_step_and_what_is_unsafe(chart: Any, cluster: Any) -
     assert "agent.seccomp.type=Unconfined" in notes("agent.seccomp.type=Unconfined")
     assert "admissionPolicy.enabled=false" in notes("admissionPolicy.enabled=false")
     assert "uninstall.retire=false" in notes("uninstall.retire=false")
+    assert "leaves MemoryPlacements" in by_default
+    for word in ("deletePlacements", "force"):
+        assert f"WARNING: uninstall.{word}=true" in notes(f"uninstall.{word}=true")
+
+
+def test_the_readme_has_every_value_with_its_default_and_meaning(chart: Any) -> None:
+    # python tests/chart/readme.py writes it.
+    assert readme.written() == readme.table()
+    documented = {value.path for value in readme.values()}
+    assert documented == set(TOGGLES) | set(TOGETHER)

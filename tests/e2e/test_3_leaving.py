@@ -12,6 +12,7 @@ from memplace_lab.scenario import Pod
 from memplace_lab.steps import LabError, wait_for
 
 DISAPPEAR_TIMEOUT_S = 30
+KINDS = ("memoryplacements", "memorytiers", "nodememories")
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -33,22 +34,66 @@ def test_delete_gives_the_policies_back(cluster: Cluster, pods: dict[str, Pod]) 
         assert pod.restarts() == 0
 
 
-def test_uninstall_undoes_and_leaves_nothing(cluster: Cluster, pods: dict[str, Pod]) -> None:
+def test_uninstall_undoes_and_leaves_only_what_people_wrote(
+    cluster: Cluster, pods: dict[str, Pod]
+) -> None:
     scenario.apply_example(cluster)
     scenario.wait_ready(cluster)
     for worker in cluster.workers:
         assert "agent.json" in cluster.ssh(worker.name, "ls /var/lib/kubelet/seccomp/memplace")
     pods["workload"].exec("/workload", "fork")
+    _uninstall(cluster)
+    assert not any(scenario.placed_bytes(pod.observe()) for pod in pods.values())
+    assert _left(cluster) == {
+        *(f"customresourcedefinition.apiextensions.k8s.io/{name}.memplace.dev" for name in KINDS),
+        "apiservice.apiregistration.k8s.io/v1alpha1.memplace.dev",
+        f"memoryplacement.memplace.dev/{scenario.PLACEMENT}",
+    }
+    _is_clean(cluster)
+
+
+def test_a_new_release_goes_on_with_the_placements_there_are(
+    cluster: Cluster, pods: dict[str, Pod]
+) -> None:
+    product.release(cluster)
+    # By what the process has: the placement's status is the one of the release before.
+    wait_for(
+        "the policies of the new agents",
+        lambda: bool(scenario.placed_bytes(pods["workload"].observe())),
+        timeout_s=120,
+    )
+    for node in cluster.get("nodememories")["items"]:
+        assert node["spec"] == {"agent": "Active"}
+
+
+def test_an_uninstall_that_is_to_delete_placements_leaves_nothing(
+    cluster: Cluster, pods: dict[str, Pod]
+) -> None:
+    asked = ("uninstall.deletePlacements=true", "crds.keep=false")
+    product.release(cluster, *(word for value in asked for word in ("--set", value)))
+    _uninstall(cluster)
+    assert not any(scenario.placed_bytes(pod.observe()) for pod in pods.values())
+    assert _left(cluster) == set()
+    _is_clean(cluster)
+
+
+def _uninstall(cluster: Cluster) -> None:
     cluster.helm(
         "uninstall", "memplace", "--namespace", product.NAMESPACE, "--wait", "--timeout", "5m"
     )
-    assert not any(scenario.placed_bytes(pod.observe()) for pod in pods.values())
-    left = [
+
+
+def _left(cluster: Cluster) -> set[str]:
+    """Return the names of what is left of the product on the API server."""
+    return {
         n
         for n in _everything(cluster)
         if "memplace" in n.rpartition("/")[2] or "memplace" in n.split("/")[0]
-    ]
-    assert left == []
+    }
+
+
+def _is_clean(cluster: Cluster) -> None:
+    """Check that no pod and no file of the product is left on any node."""
     wait_for("the pods' end", lambda: not _pods(cluster), timeout_s=90)
     for worker in cluster.workers:
         files = cluster.ssh(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -37,11 +38,30 @@ RULES = [
 ]
 RETIRE_RULES = [
     {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements"], "verbs": ["list", "delete"]},
-    {"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list", "patch"]},
+    {
+        "apiGroups": ["memplace.dev"],
+        "resources": ["nodememories"],
+        "verbs": ["list", "patch", "deletecollection"],
+    },
+    {"apiGroups": ["memplace.dev"], "resources": ["memorytiers"], "verbs": ["deletecollection"]},
+    {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": ["get", "delete"]},
+    {
+        "apiGroups": ["apiextensions.k8s.io"],
+        "resources": ["customresourcedefinitions"],
+        "verbs": ["delete"],
+    },
 ]
 SELFTEST_RULES = [{"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list"]}]
 LEASE_RULES = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}]
-USERS = {"operator": RULES, "retire": RETIRE_RULES, "selftest": SELFTEST_RULES}
+RESUME_RULES = [
+    {"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list", "patch"]}
+]
+USERS = {
+    "operator": RULES,
+    "retire": RETIRE_RULES,
+    "resume": RESUME_RULES,
+    "selftest": SELFTEST_RULES,
+}
 
 
 @pytest.fixture(scope="session")
@@ -282,7 +302,8 @@ class Cluster:
 @pytest.fixture
 def cluster(api: ApiServer, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Yield a namespace and a node of the test's own."""
-    found = Cluster(api, request.node.name.removeprefix("test_").replace("_", "-")[:50])
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))
+    found = Cluster(api, name[:50].strip("-"))
     yield found
     found.clean()
 
@@ -333,3 +354,10 @@ def now(offset_s: float = 0) -> str:
     """Return a time of the API, some seconds from now."""
     moment = datetime.now(UTC) + timedelta(seconds=offset_s)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def chore(api: ApiServer, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the operator's program as the user of that name."""
+    env = os.environ | {"KUBECONFIG": str(api.kubeconfig(name))}
+    command = [sys.executable, "-m", "memplace_operator", name, *arguments]
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90)

@@ -8,12 +8,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.apiserver import ApiServer
-from tests.operator.conftest import API, Cluster, Operator, eventually, now, result
+from tests.operator.conftest import API, Cluster, Operator, chore, eventually, result
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 
@@ -243,12 +241,6 @@ def test_metrics_and_logs(cluster: Cluster, operator: Operator) -> None:
     assert not [line for line in operator.log() if "permission" in line["message"].lower()]
 
 
-def chore(api: ApiServer, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"KUBECONFIG": str(api.kubeconfig(name))}
-    command = [sys.executable, "-m", "memplace_operator", name, *arguments]
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=90)
-
-
 def test_selftest(cluster: Cluster, operator: Operator) -> None:
     service = f"http://127.0.0.1:{operator.port}"
     cluster.report(supported=("False", "KernelWithoutProcessMbind"))
@@ -260,32 +252,6 @@ def test_selftest(cluster: Cluster, operator: Operator) -> None:
     assert bad.returncode == 1
     assert bad.stdout.startswith(f"waiting for agent on {cluster.node}: no heartbeat")
     assert f"FAIL  agent on {cluster.node}" in bad.stdout
-
-
-def test_retire(cluster: Cluster) -> None:
-    cluster.apply("mp")
-    cluster.report()
-    path = f"{API}/nodememories/{cluster.node}"
-    late = chore(cluster.api, "retire", "--timeout", "2")
-    assert late.returncode == 1
-    assert cluster.node in late.stdout
-    assert cluster.api.call("GET", path).body["spec"] == {"agent": "Retired"}
-    assert cluster.api.call("GET", cluster.placement_path("mp")).status == 404
-    _retired(cluster, path)
-    done = chore(cluster.api, "retire", "--timeout", "20")
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def _retired(cluster: Cluster, path: str) -> None:
-    condition: dict[str, Any] = {
-        "type": "Retired",
-        "status": "True",
-        "reason": "Retired",
-        "message": "",
-        "lastTransitionTime": now(),
-    }
-    status = {"conditions": [condition], "heartbeatTime": now()}
-    assert cluster.api.call("PATCH", f"{path}/status", {"status": status}).ok
 
 
 def test_bad_settings_are_explained(tmp_path: Path) -> None:

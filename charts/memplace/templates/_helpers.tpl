@@ -2,11 +2,15 @@
 
 {{/* The first part of all names: the release's, with the chart's unless it has it. */}}
 {{- define "memplace.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride -}}
+{{- else -}}
 {{- $name := default .Chart.Name .Values.nameOverride -}}
 {{- if contains $name .Release.Name -}}
 {{- .Release.Name | trunc 40 | trimSuffix "-" -}}
 {{- else -}}
 {{- printf "%s-%s" .Release.Name $name | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 
@@ -28,6 +32,48 @@ app.kubernetes.io/managed-by: {{ $top.Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" $top.Chart.Name $top.Chart.Version | replace "+" "_" }}
 {{- with $top.Values.commonLabels }}
 {{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/*
+Labels of the pods of a component. Without versions: a chart that changes in nothing else
+must not restart the agents. Call with (list . "component").
+*/}}
+{{- define "memplace.podLabels" -}}
+{{- $top := index . 0 -}}
+{{ include "memplace.selectorLabels" . }}
+app.kubernetes.io/part-of: memplace
+{{- with $top.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- with (get $top.Values (index . 1) | default dict).podLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{/* Name of the account of a component. Call with (list . "component"). */}}
+{{- define "memplace.account" -}}
+{{- $top := index . 0 -}}
+{{- $own := printf "%s-%s" (include "memplace.fullname" $top) (index . 1) -}}
+{{- dig "serviceAccount" "name" "" (get $top.Values (index . 1) | default dict) | default $own -}}
+{{- end -}}
+
+{{/* The account of a component, if it is to be made. Call with (list . "component"). */}}
+{{- define "memplace.makeAccount" -}}
+{{- $account := (get (index . 0).Values (index . 1)).serviceAccount -}}
+{{- if $account.create }}
+apiVersion: v1
+kind: ServiceAccount
+metadata:
+  name: {{ include "memplace.account" . }}
+  labels:
+    {{- include "memplace.labels" . | nindent 4 }}
+  {{- with $account.annotations }}
+  annotations:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+automountServiceAccountToken: false
+---
 {{- end }}
 {{- end -}}
 
@@ -103,13 +149,20 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- with .topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end -}}
 
-{{/* Annotations of a hook that leaves nothing behind. Call with (list "event" weight). */}}
+{{/*
+Annotations of a hook that leaves nothing behind but, of a Job that failed, its log. Call with
+(list "event" weight).
+*/}}
 {{- define "memplace.hook" -}}
 helm.sh/hook: {{ index . 0 }}
 helm.sh/hook-weight: {{ index . 1 | quote }}
-helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 
 {{/* Role of a component that reads the agents' Leases. Call with (list . "component"). */}}
@@ -133,6 +186,6 @@ roleRef:
   name: {{ include "memplace.fullname" (index . 0) }}-{{ index . 1 }}
 subjects:
 - kind: ServiceAccount
-  name: {{ include "memplace.fullname" (index . 0) }}-{{ index . 1 }}
+  name: {{ include "memplace.account" . }}
   namespace: {{ (index . 0).Release.Namespace }}
 {{- end -}}

@@ -79,9 +79,14 @@ def install(cluster: Cluster, *more: str) -> None:
     cluster.kubectl("create", "namespace", NAMESPACE)
     label = "pod-security.kubernetes.io/enforce=privileged"
     cluster.kubectl("label", "namespace", NAMESPACE, label)
-    with step("helm install memplace charts/memplace"):
-        cluster.helm("install", "memplace", str(CHART), "--namespace", NAMESPACE, *_values(), *more,
-                     "--wait", "--timeout", "5m")  # fmt: skip
+    release(cluster, *more)
+
+
+def release(cluster: Cluster, *more: str) -> None:
+    """Install the chart, or upgrade what there is, and wait until all of it is ready."""
+    with step("helm upgrade --install memplace charts/memplace"):
+        cluster.helm("upgrade", "--install", "memplace", str(CHART), "--namespace", NAMESPACE,
+                     *_values(), *more, "--wait", "--timeout", "5m")  # fmt: skip
 
 
 @contextmanager

@@ -46,7 +46,7 @@ class _Cluster:
 
     def __init__(self, server: Server, settings: Settings, threads: Threads) -> None:
         name = settings.node_name
-        self.cache = Cache(name)
+        self.cache = Cache(name, settings.pod_uid)
         self.watchers = [Watcher(server, self.cache, each) for each in collections(name)]
         self.heartbeat = Heartbeat(
             server, name, is_alive=lambda: threads.is_alive, owner=lambda: self.cache.own_uid

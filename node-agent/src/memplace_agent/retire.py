@@ -13,11 +13,27 @@ import errno
 import os
 from pathlib import Path
 
+from memplace_agent import seccomp
 from memplace_agent.hostfs import HostFs
 
-__all__ = ["journal_directory", "remove_host_files"]
+__all__ = ["has_profile", "journal_directory", "remove_host_files", "restore_profile"]
 
-PROFILE = "agent.json"
+
+def has_profile(host: HostFs) -> bool:
+    """Return whether the agent's seccomp profile lies on the host."""
+    return (host.on_host(host.seccomp) / seccomp.PROFILE).exists()
+
+
+def restore_profile(host: HostFs) -> None:
+    """Write the profile that a retirement removed.
+
+    An init container wrote it first, and those do not run again when the agent's container is
+    restarted: without the file that restart would fail until somebody deletes the pod.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    seccomp.install(host.on_host(host.seccomp))
 
 
 def remove_host_files(host: HostFs) -> None:
@@ -44,9 +60,9 @@ def _remove(directory: Path) -> None:
 
 
 def _own_files(host: HostFs) -> list[Path]:
-    journal, seccomp = host.on_host(host.journal), host.on_host(host.seccomp)
+    journal, profiles = host.on_host(host.journal), host.on_host(host.seccomp)
     os.stat(host.on_host(Path("/")))  # noqa: PTH116  fails loudly where glob() finds nothing
-    return [*journal.glob("*.json"), *journal.glob(".*.tmp"), seccomp / PROFILE]
+    return [*journal.glob("*.json"), *journal.glob(".*.tmp"), profiles / seccomp.PROFILE]
 
 
 def journal_directory(host: HostFs) -> Path:

@@ -11,7 +11,9 @@ import os
 from importlib.resources import files
 from pathlib import Path
 
-__all__ = ["install"]
+__all__ = ["PROFILE", "install"]
+
+PROFILE = "agent.json"
 
 
 def install(directory: Path) -> Path:
@@ -20,7 +22,7 @@ def install(directory: Path) -> Path:
     It appears whole, by rename: a kubelet that starts a pod meanwhile reads the old or new.
     """
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    target = directory / "agent.json"
+    target = directory / PROFILE
     temporary = directory / ".agent.json.tmp"
     with temporary.open("wb") as file:
         file.write(files("memplace_agent").joinpath("seccomp.json").read_bytes())

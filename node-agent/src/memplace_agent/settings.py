@@ -23,6 +23,7 @@ class Settings:
 
     Attributes:
         node_name: The Kubernetes node.
+        pod_uid: Of the agent's own pod; empty where nobody says it.
         host: Where the host's file systems are.
         audit_s: Seconds between looks at a container where nothing changes.
         move_bandwidth: Bytes per second that all moves on the node together may take.
@@ -34,6 +35,7 @@ class Settings:
 
     node_name: str
     host: HostFs
+    pod_uid: str = ""
     audit_s: float = 60
     move_bandwidth: int = 256 << 20
     http_port: int = 8080
@@ -55,6 +57,7 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
         raise ValidationError("MEMPLACE_LOG_LEVEL", f"write one of {', '.join(LEVELS)}")
     return Settings(
         node_name=env["NODE_NAME"],
+        pod_uid=env.get("POD_UID", ""),
         host=HostFs(
             proc=Path(env.get("MEMPLACE_PROC", "/proc")),
             sysfs=Path(env.get("MEMPLACE_SYSFS", "/sys")),

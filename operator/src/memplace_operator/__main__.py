@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python3 -m memplace_operator``: run the operator, or one of its two chores."""
+"""``python3 -m memplace_operator``: run the operator, or one of its chores."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from memplace.errors import MemplaceError
 
 from memplace_operator import app
 from memplace_operator.kubeapi import KubeApi
-from memplace_operator.retire import retire
+from memplace_operator.retire import resume
 from memplace_operator.selftest import selftest, table
 from memplace_operator.settings import from_environment, kopf_settings
+from memplace_operator.uninstall import Delete, Uninstall, uninstall
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     settings = from_environment()
     if options.command == "retire":
-        return asyncio.run(_retire(options.timeout))
+        return asyncio.run(_retire(options))
+    if options.command == "resume":
+        return asyncio.run(_resume(everybody=options.all))
     if options.command == "selftest":
         return asyncio.run(_selftest(options.service, options.timeout))
     app.configure_logging(settings.log_level)
@@ -44,8 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="memplace_operator", description=__doc__)
     commands = parser.add_subparsers(dest="command", title="commands (default: run)")
     commands.add_parser("run", help="run the operator")
-    chore = commands.add_parser("retire", help="have all agents undo everything and retire")
-    chore.add_argument("--timeout", type=float, default=120, help="seconds (default: 120)")
+    _add_retire(commands.add_parser("retire", help="have all agents undo everything and retire"))
+    chore = commands.add_parser("resume", help="have agents work again that an uninstall retired")
+    chore.add_argument("--all", action="store_true", help="and those that an admin retired")
     chore = commands.add_parser("selftest", help="check an installation, for helm test")
     chore.add_argument("--timeout", type=float, default=90, help="seconds (default: 90)")
     chore.add_argument(
@@ -56,9 +60,42 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _retire(timeout_s: float) -> int:
+def _add_retire(chore: argparse.ArgumentParser) -> None:
+    chore.add_argument("--timeout", type=float, default=120, help="seconds (default: 120)")
+    chore.add_argument(
+        "--daemonset",
+        default="memplace-agent",
+        help="the agents', in the current namespace (default: memplace-agent)",
+    )
+    chore.add_argument(
+        "--delete",
+        action="append",
+        type=Delete,
+        choices=list(Delete),
+        default=[],
+        help="what to delete after that: agents (DaemonSet and NodeMemories), placements "
+        "(and MemoryTiers), crds; repeat it (default: nothing)",
+    )
+    chore.add_argument("--force", action="store_true", help="even if Helm does not uninstall")
+    chore.add_argument("--hook", action="store_true", help="do nothing where Helm did not install")
+
+
+async def _retire(options: argparse.Namespace) -> int:
+    what = Uninstall(
+        daemonset=options.daemonset,
+        timeout_s=options.timeout,
+        delete=frozenset(options.delete),
+        force=options.force,
+        is_hook=options.hook,
+    )
     async with KubeApi(kopf_settings()) as api:
-        return 0 if await retire(api, timeout_s=timeout_s) else 1
+        return 0 if await uninstall(api, what) else 1
+
+
+async def _resume(*, everybody: bool) -> int:
+    async with KubeApi(kopf_settings()) as api:
+        await resume(api, everybody=everybody)
+    return 0
 
 
 async def _selftest(service: str, timeout_s: float) -> int:

@@ -7,17 +7,17 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import aiohttp
 from memplace.api.conditions import find_condition
-from memplace.api.liveness import STALE_AFTER, is_alive
+from memplace.api.liveness import STALE_AFTER
 from memplace.api.v1alpha1 import NodeMemory
 from memplace.reasons import ConditionType
 
 from memplace_operator.agents import reports
 from memplace_operator.kinds import OUR_PLURALS, served_kinds
 from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
+from memplace_operator.pulses import Pulses
 
 POLL_S = 2.0
 
@@ -47,9 +47,9 @@ async def selftest(
         The last result of all checks.
     """
     deadline = time.monotonic() + timeout_s
-    said = ""
+    said, pulses = "", Pulses()
     while True:
-        checks = tuple([check async for check in _checks(api, service)])
+        checks = tuple([check async for check in _checks(api, service, pulses)])
         waiting = "; ".join(f"{check.what}: {check.detail}" for check in checks if not check.ok)
         if not waiting or time.monotonic() >= deadline:
             return checks
@@ -68,13 +68,15 @@ def table(checks: tuple[Check, ...]) -> str:
     )
 
 
-async def _checks(api: KubeApi, service: str) -> AsyncIterator[Check]:
+async def _checks(api: KubeApi, service: str, pulses: Pulses) -> AsyncIterator[Check]:
     try:
         missing = OUR_PLURALS - await served_kinds(api)
         detail = f"missing: {', '.join(sorted(missing))}" if missing else "all served"
         yield Check("CRDs", not missing, detail)
         if not missing:
-            for check in _nodes(await reports(api), datetime.now(UTC)):
+            nodes = await reports(api)
+            pulses.look(nodes)
+            for check in _nodes(nodes, pulses):
                 yield check
     except (*UNREACHABLE, ApiError) as err:
         yield Check("API server", False, f"{err or type(err).__name__}")
@@ -82,15 +84,15 @@ async def _checks(api: KubeApi, service: str) -> AsyncIterator[Check]:
         yield await _service(service)
 
 
-def _nodes(nodes: list[NodeMemory], now: datetime) -> list[Check]:
+def _nodes(nodes: list[NodeMemory], pulses: Pulses) -> list[Check]:
     if not nodes:
         return [Check("agents", False, "no agent has reported: look at the agent's DaemonSet")]
-    return [_node(node, now) for node in sorted(nodes, key=lambda node: node.name)]
+    return [_node(node, pulses) for node in sorted(nodes, key=lambda node: node.name)]
 
 
-def _node(node: NodeMemory, now: datetime) -> Check:
+def _node(node: NodeMemory, pulses: Pulses) -> Check:
     what = f"agent on {node.name}"
-    if not is_alive(node, now):
+    if not pulses.is_alive(node.name):
         quiet = f"no heartbeat in the last {STALE_AFTER.seconds} s: look at its pod"
         return Check(what, False, quiet)
     supported = find_condition(node.status.conditions, ConditionType.SUPPORTED)

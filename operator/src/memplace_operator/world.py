@@ -11,7 +11,6 @@ from datetime import datetime
 from memplace.api.conditions import is_true
 from memplace.api.liveness import STALE_AFTER, is_silent
 from memplace.api.v1alpha1 import (
-    AgentMode,
     MemoryTier,
     NodeMemory,
     Placement,
@@ -55,7 +54,8 @@ class Node:
     @property
     def is_retired(self) -> bool:
         """Whether its agent was told to stop placing, or has."""
-        told = self.memory.spec.agent is AgentMode.RETIRED
+        # Whether an installation that ends has retired is up to its agents to say.
+        told = self.memory.spec.is_retired_for_good
         return told or is_true(self.memory.status.conditions, ConditionType.RETIRED)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from memplace_agent import seccomp
 from memplace_agent.cluster.world import Cache, Kind
 from memplace_agent.engine.build import Engine, open_ledger, running_system
 from memplace_agent.engine.worker import Worker, WorkerParts
@@ -49,15 +50,19 @@ def host(tmp_path):
     )
 
 
-def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host):
-    """An uninstall deletes it before it ends the agent; nothing may be left on the host."""
-    cache, sink = Cache(), Sink()
+@pytest.fixture
+def cache():
+    return Cache()
+
+
+@pytest.fixture
+def worker(host, cache):
     features, metrics = Features(900, 2), Metrics()
     system = running_system(host, RunningKernel(None), features)
     engine = Engine(
         Settings(node_name="n", host=host), system, features, metrics, pool=shared_pool()
     )
-    worker = Worker(
+    found = Worker(
         WorkerParts(
             host=host,
             features=features,
@@ -65,21 +70,55 @@ def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host):
             make_reconciler=engine.reconciler,
             metrics=metrics,
             source=cache,
-            sink=sink,
+            sink=Sink(),
             tick=lambda: None,
             version="0.9",
         )
     )
     for kind in Kind:
         cache.replace(kind, [])
-    worker.step()
+    found.step()
     assert host.journal.is_dir()
-    cache.event(Kind.NODE_MEMORY, "ADDED", {"metadata": META, "spec": {"agent": "Retired"}})
+    return found
+
+
+def tell(cache, worker, mode):
+    cache.event(Kind.NODE_MEMORY, "MODIFIED", {"metadata": META, "spec": {"agent": mode}})
     worker.step()
+
+
+def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host, cache, worker):
+    """An uninstall deletes it before it ends the agent; nothing may be left on the host."""
+    tell(cache, worker, "Retired")
     assert not host.journal.exists()
     cache.event(Kind.NODE_MEMORY, "DELETED", {"metadata": META})
     worker.step()
     assert not host.journal.exists()
-    cache.event(Kind.NODE_MEMORY, "ADDED", {"metadata": META, "spec": {"agent": "Active"}})
-    worker.step()
+    tell(cache, worker, "Active")
     assert host.journal.is_dir()
+
+
+def test_who_goes_back_to_work_can_be_restarted(host, cache, worker):
+    """The kubelet needs the profile for that, and init containers do not run again."""
+    profile = host.seccomp / "agent.json"
+    seccomp.install(host.seccomp)
+    before = profile.read_bytes()
+    tell(cache, worker, "Retired")
+    assert not host.seccomp.exists()
+    tell(cache, worker, "Active")
+    assert profile.read_bytes() == before
+
+
+def test_where_there_was_no_profile_none_comes(host, cache, worker):
+    for mode in ("Retired", "Active"):
+        tell(cache, worker, mode)
+    assert not host.seccomp.exists()
+
+
+def test_a_profile_that_cannot_be_written_does_not_stop_the_work(host, cache, worker, caplog):
+    seccomp.install(host.seccomp)
+    tell(cache, worker, "Retired")
+    host.seccomp.write_text("a file is in its place")
+    tell(cache, worker, "Active")
+    assert host.journal.is_dir()
+    assert "delete this pod" in caplog.text

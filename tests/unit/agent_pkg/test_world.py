@@ -236,6 +236,29 @@ def test_a_mode_of_a_version_to_come_changes_nothing() -> None:
     assert cache.own_uid == "u"
 
 
+@pytest.mark.parametrize(
+    ("told", "owner", "mode"),
+    [
+        ("", "ds-2", "Retired"),
+        ("ds-2", "ds-2", "Retired"),
+        ("ds-1", "ds-2", "Active"),  # an uninstall that got no further than this
+        ("ds-1", "", "Retired"),  # who does not know whose it is obeys
+    ],
+)
+def test_what_an_uninstall_said_is_for_its_own_agents(told: str, owner: str, mode: str) -> None:
+    cache = Cache("n", pod_uid="me")
+    meta = {"name": "n", "uid": "u", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
+    spec = {"agent": "Retired", "installation": told}
+    cache.event(Kind.NODE_MEMORY, "ADDED", {"metadata": meta, "spec": spec})
+    for uid in ("me", "another"):
+        found = pod()
+        maker = {"kind": "DaemonSet", "uid": owner if uid == "me" else "ds-1", "controller": True}
+        owners = [{"kind": "Other", "uid": "x"}, *([maker] if maker["uid"] else [])]
+        found["metadata"] |= {"uid": uid, "name": uid, "ownerReferences": owners}
+        cache.event(Kind.POD, "ADDED", found)
+    assert cache.snapshot().mode == mode
+
+
 @pytest.mark.parametrize(("app", "wakes"), [("x", True), ("y", False)])
 def test_a_pod_that_will_follow_a_placement_wakes_before_it_runs(app: str, wakes: bool) -> None:
     found = Cache("n")

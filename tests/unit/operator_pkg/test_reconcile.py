@@ -82,6 +82,11 @@ CASES: dict[str, tuple[list[PodState], list[NodeMemory], str]] = {
         [node(report(pod_report()), agent=AgentMode.RETIRED)],
         "AgentNotReporting",
     ),
+    "an agent of a later installation than the one that retired": (
+        [pod()],
+        [node(report(pod_report()), agent=AgentMode.RETIRED, installation="ds-1")],
+        "Placed",
+    ),
     "no agent ever": ([pod()], [], "AgentNotReporting"),
     "an agent without a heartbeat": ([pod()], [node(age_s=None)], "AgentNotReporting"),
     "a spec the agent can't parse": (

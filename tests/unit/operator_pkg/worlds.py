@@ -143,6 +143,7 @@ def node(
     age_s: float | None = 10,
     supported: str = "",
     agent: AgentMode = AgentMode.ACTIVE,
+    installation: str = "",
 ) -> NodeMemory:
     condition = Condition(
         type="Supported",
@@ -160,7 +161,7 @@ def node(
         uid=f"uid-{name}",
         name=name,
         generation=1,
-        spec=NodeMemorySpec(agent),
+        spec=NodeMemorySpec(agent, installation),
         status=status,
     )
 

@@ -254,9 +254,27 @@ class ContainerState(StrEnum):
 
 
 class NodeMemorySpec(_Spec, frozen=True):
-    """The spec of a NodeMemory."""
+    """The spec of a NodeMemory; ``installation`` is the uid of the DaemonSet it is for."""
 
     agent: AgentMode = AgentMode.ACTIVE
+    installation: Annotated[str, Meta(max_length=64)] = ""
+
+    @property
+    def is_retired_for_good(self) -> bool:
+        """Whether an admin retired the node, and not one installation that ends."""
+        return self.agent is AgentMode.RETIRED and not self.installation
+
+    def mode_of(self, installation: str) -> AgentMode:
+        """Return what an agent is to do.
+
+        An uninstall that ends half-way, or without its hook, leaves the word for its own
+        agents behind: those of the next installation are not meant.
+
+        Args:
+            installation: The uid of the agent's DaemonSet; empty where it is not known.
+        """
+        others = self.installation and installation and self.installation != installation
+        return AgentMode.ACTIVE if others else self.agent
 
 
 class Backend(_Status, frozen=True):

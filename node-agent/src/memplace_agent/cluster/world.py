@@ -18,7 +18,7 @@ from memplace.pods import PodState, parse_pod
 from memplace_agent.cluster.odd import Odd, held_containers, parse_odd
 from memplace_agent.world import NotUnderstood, World
 
-__all__ = ["Cache", "Kind"]
+__all__ = ["Cache", "Kind", "controller_uid"]
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,17 @@ class Cache:
     something differs that concerns a container of this node.
     """
 
-    def __init__(self, node_name: str = "") -> None:
-        """Start empty; without a node's name, tiers of every node concern this one."""
+    def __init__(self, node_name: str = "", pod_uid: str = "") -> None:
+        """Start empty.
+
+        Args:
+            node_name: This node's; without, tiers of every node concern this one.
+            pod_uid: Of the agent's own pod; without, the word for any installation is obeyed.
+        """
         self.changed = threading.Event()
         self._node_name = node_name
+        self._pod_uid = pod_uid
+        self._installation = ""
         self._lock = threading.Lock()
         self._objects: dict[Kind, dict[str, Any]] = {kind: {} for kind in Kind}
         self._odd: dict[str, Odd] = {}
@@ -104,7 +111,7 @@ class Cache:
             placements=objects[Kind.PLACEMENT],
             tiers=objects[Kind.TIER],
             pods=pods,
-            mode=own[0].spec.agent if own else None,
+            mode=own[0].spec.mode_of(self._installation) if own else None,
             not_understood=tuple(
                 _not_understood(each, kept=each.uid in kept)
                 for each in odd
@@ -124,6 +131,8 @@ class Cache:
 
     def _put(self, kind: Kind, uid: str, obj: Mapping[str, Any]) -> bool:
         # Returns whether it concerns this node.
+        if kind is Kind.POD and uid == self._pod_uid:
+            self._installation = controller_uid(obj)
         try:
             parsed = _without_status(_PARSERS[kind](obj))
         except Exception as err:  # a form nobody thought of is no reason to stop
@@ -164,6 +173,12 @@ def _uid(kind: Kind, obj: Mapping[str, Any]) -> str:
         log.warning("object without a uid", extra={"kind": kind.value})
         return ""
     return uid
+
+
+def controller_uid(obj: Mapping[str, Any]) -> str:
+    """Return the uid of what made an object, of a pod its DaemonSet; empty for none."""
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
 
 
 def _not_understood(odd: Odd, *, kept: bool) -> NotUnderstood:

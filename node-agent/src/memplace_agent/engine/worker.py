@@ -23,7 +23,7 @@ from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.memory import read_kernel_moves
 from memplace_agent.report import Reports, Retirement, node_status
-from memplace_agent.retire import remove_host_files
+from memplace_agent.retire import has_profile, remove_host_files, restore_profile
 from memplace_agent.syscalls.features import Features, blocked
 from memplace_agent.world import World
 
@@ -108,6 +108,7 @@ class Worker:
         self._reported_at = float("-inf")
         self._news = News.NONE
         self._retirement = _ACTIVE
+        self._took_profile = False
         self._conditions: tuple[Condition, ...] = ()
 
     def run(self, stop: threading.Event) -> None:
@@ -144,6 +145,7 @@ class Worker:
             return
         if self._retirement is not _ACTIVE:
             self._retirement, self._not_before = _ACTIVE, float("-inf")
+            self._give_profile_back()
         known = self._reconciler
         reconciler = self._opened()
         if reconciler is None:
@@ -242,11 +244,22 @@ class Worker:
 
     def _cleaned(self, store: LedgerStore) -> Retirement:
         try:
+            self._took_profile |= has_profile(self._parts.host)
             remove_host_files(self._parts.host)
         except OSError as err:
             return Retirement(False, Reason.FAILED, f"files on the host can't be removed: {err}")
         store.close()
         return Retirement(True, Reason.RETIRED, "everything is undone and the host is clean")
+
+    def _give_profile_back(self) -> None:
+        if not self._took_profile:
+            return
+        try:
+            restore_profile(self._parts.host)
+        except OSError as err:
+            # The work goes on; what is lost without the profile is the next restart.
+            log.error("no seccomp profile: delete this pod", extra={"error": str(err)})
+        self._took_profile = False
 
     # --- the report ---
 
