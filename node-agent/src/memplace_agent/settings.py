@@ -28,6 +28,8 @@ class Settings:
         move_bandwidth: Bytes per second that all moves on the node together may take.
         http_port: Of /healthz, /readyz and /metrics; 0 takes a free one.
         explain_port: Of the explain API on 127.0.0.1; None turns it off.
+        nri_socket: Of the container runtime; None: it is not asked to tell of containers.
+        nri_timeout_s: How long a container that starts is held back at most.
         log_level: DEBUG, INFO, WARNING or ERROR; addresses appear only in DEBUG.
     """
 
@@ -37,6 +39,8 @@ class Settings:
     move_bandwidth: int = 256 << 20
     http_port: int = 8080
     explain_port: int | None = None
+    nri_socket: Path | None = None
+    nri_timeout_s: float = 0.2
     log_level: str = "INFO"
 
 
@@ -64,6 +68,8 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
         move_bandwidth=_bandwidth(env),
         http_port=int(_number(env, "MEMPLACE_HTTP_PORT", "8080", minimum=0)),
         explain_port=_explain_port(env),
+        nri_socket=_path(env, "MEMPLACE_NRI_SOCKET"),
+        nri_timeout_s=_number(env, "MEMPLACE_NRI_TIMEOUT_MS", "200", minimum=1) / 1000,
         log_level=level,
     )
 
@@ -72,6 +78,13 @@ def _explain_port(env: Mapping[str, str]) -> int | None:
     # Off unless the chart says that the pod has a network of its own: on the host's every user
     # could ask, and addresses of other people's programs are secrets.
     return int(_number(env, "MEMPLACE_EXPLAIN_PORT", "0", minimum=0)) or None
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    text = env.get(name, "")
+    if text and not text.startswith("/"):
+        raise ValidationError(name, f"write a path that begins with /, not {text!r}")
+    return Path(text) if text else None
 
 
 def _bandwidth(env: Mapping[str, str]) -> int:
