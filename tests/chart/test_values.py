@@ -62,6 +62,7 @@ TOGGLES = {
     "agent.auditSeconds": (77, 'MEMPLACE_AUDIT_S, value: "77"'),
     "agent.explainPort": (7777, 'MEMPLACE_EXPLAIN_PORT, value: "7777"'),
     "agent.moveBandwidth": ("2Gi", "MEMPLACE_MOVE_BANDWIDTH, value: 2Gi"),
+    "agent.nri.enabled": (True, "MEMPLACE_NRI_SOCKET, value: /host/run/nri/nri.sock"),
     "agent.kubeletRootDir": ("/data/kubelet", "/data/kubelet/seccomp/memplace"),
     "agent.seccomp.type": ("Unconfined", "type: Unconfined"),
     "agent.appArmorProfile": ({"type": "Unconfined"}, "appArmorProfile:"),
@@ -90,6 +91,8 @@ TOGGLES = {
 # These act only together with another value.
 TOGETHER = {
     "networkPolicy.apiServerPorts": ("networkPolicy.enabled=true", [7777], "port: 7777"),
+    "agent.nri.socketDirectory": ("agent.nri.enabled=true", "/data/nri", "path: /data/nri,"),
+    "agent.nri.timeoutMilliseconds": ("agent.nri.enabled=true", 77, 'TIMEOUT_MS, value: "77"'),
     "podMonitor.labels": ("podMonitor.enabled=true", {"see": "me"}, "see: me"),
     "podMonitor.interval": ("podMonitor.enabled=true", "77s", "interval: 77s"),
 }
@@ -139,6 +142,9 @@ def test_no_value_is_untested(chart: Any) -> None:
         ('crds.keep="yes"', "got string, want boolean"),
         ("agent.auditSeconds=0", "minimum: got 0, want 1"),
         ('agent.kubeletRootDir="relative"', "does not match pattern"),
+        ('agent.nri.socketDirectory="relative"', "does not match pattern"),
+        ('agent.nri.enabled="yes"', "got string, want boolean"),
+        ("agent.nri.timeoutMilliseconds=2000", "maximum: got 2,000, want 1,500"),
         ('agent.maxUnavailable="0%"', "does not match pattern"),
         ('podMonitor.interval="often"', "does not match pattern"),
         ("networkPolicy.apiServerPorts=[70000]", "maximum: got 70,000, want 65,535"),
