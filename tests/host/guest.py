@@ -33,6 +33,7 @@ from harness import (
     scope,
     world,
 )
+from held import by_nri_each_container_of_a_pod_has_its_own_default_from_the_first_page
 from inspecting import inspect_places_a_process_once_and_gives_it_back
 from later import (
     a_default_that_is_lost_is_set_again_and_anothers_is_left_alone,
@@ -193,6 +194,7 @@ STEPS = (
     a_new_container_has_its_default_before_its_program,
     the_same_beside_a_thread_that_computes,
     what_was_set_before_a_look_is_undone_by_an_agent_that_never_looked,
+    by_nri_each_container_of_a_pod_has_its_own_default_from_the_first_page,
     a_child_that_no_look_has_seen_is_undone_too,
     a_killed_agent_is_continued,
     the_cpuset_of_the_container_bounds_the_plan,

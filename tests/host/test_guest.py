@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from memplace_lab.nri import adaptation
 
 HERE = Path(__file__).parent
 STEPS = re.findall(r"^    (\w+),$", (HERE / "guest.py").read_text().split("STEPS = (")[1], re.M)
@@ -40,6 +41,7 @@ def console() -> str:
         "-append",
         "console=ttyS0 quiet panic=-1 root=root rootfstype=9p ro "
         "rootflags=trans=virtio,version=9p2000.L,cache=loose,msize=262144 "
+        f"MEMPLACE_NRI={adaptation('nri-0.8')} "
         f"NO_COLOR=1 PYTHONPATH={':'.join(paths)} PYTHONDONTWRITEBYTECODE=1 "
         f"init={sys.executable} -- -u {HERE / 'guest.py'}",
     ]
