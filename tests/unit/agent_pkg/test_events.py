@@ -207,7 +207,7 @@ def test_on_a_real_tree_the_event_comes_with_the_directory():
     with tree() as top:
         pod = top / SYSTEMD
         pod.mkdir(parents=True)
-        events = CgroupEvents(top.parent, None)
+        events = CgroupEvents(top, None)
         events.open()
         waiter = select.poll()
         waiter.register(events.fileno(), select.POLLIN)
