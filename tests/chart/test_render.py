@@ -168,6 +168,20 @@ def test_the_agent_sees_of_the_host_only_this(one: One) -> None:
     assert {name for name, mount in mounts.items() if not mount.get("readOnly")} == {"journal"}
 
 
+def test_the_runtimes_socket_is_there_only_when_asked_for(chart: Any) -> None:
+    def agents(*settings: str) -> Json:
+        (found,) = [o for o in chart.render(*settings) if o["kind"] == "DaemonSet"]
+        return pod_spec(found)
+
+    assert "nri" not in str(agents()).lower()
+    spec = agents("agent.nri.enabled=true")
+    (volume,) = [v for v in spec["volumes"] if v["name"] == "nri"]
+    assert volume["hostPath"] == {"path": "/var/run/nri", "type": "DirectoryOrCreate"}
+    (mount,) = [m for m in spec["containers"][0]["volumeMounts"] if m["name"] == "nri"]
+    assert mount == {"name": "nri", "mountPath": "/host/run/nri", "readOnly": True}
+    assert "nri" not in str(spec["initContainers"]).lower()
+
+
 def test_the_agent_is_told_what_the_contract_names(one: One) -> None:
     (container,) = pod_spec(one("DaemonSet", "agent"))["containers"]
     env = {e["name"]: e.get("value") for e in container["env"]}

@@ -28,8 +28,11 @@ def steps_of(program: str) -> list[str]:
     return re.findall(r"^    (\w+),$", text.split("STEPS = (")[1], re.M)
 
 
-def console_of(bzimage: Path, program: str) -> str:
-    """What the guest printed; it sees the file system of this machine, read-only."""
+def console_of(bzimage: Path, program: str, *env: str) -> str:
+    """What the guest printed; it sees the file system of this machine, read-only.
+
+    `env` is NAME=VALUE for process 1.
+    """
     paths = [path for path in sys.path if path.startswith("/")]
     command = [
         "qemu-system-x86_64",
@@ -44,7 +47,7 @@ def console_of(bzimage: Path, program: str) -> str:
         "-append",
         "console=ttyS0 quiet panic=-1 root=root rootfstype=9p ro "
         "rootflags=trans=virtio,version=9p2000.L,cache=loose,msize=262144 "
-        f"NO_COLOR=1 PYTHONPATH={':'.join(paths)} PYTHONDONTWRITEBYTECODE=1 "
+        f"{' '.join(env)} NO_COLOR=1 PYTHONPATH={':'.join(paths)} PYTHONDONTWRITEBYTECODE=1 "
         f"init={sys.executable} -- -u {HERE / program}",
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)

@@ -29,6 +29,7 @@ from harness import (
     scope,
     world,
 )
+from held import by_nri_each_container_of_a_pod_has_its_own_default_from_the_first_page
 from inspecting import inspect_places_a_process_once_and_gives_it_back
 from later import (
     a_default_that_is_lost_is_set_again_and_anothers_is_left_alone,
@@ -202,6 +203,7 @@ STEPS = (
     a_pod_that_ends_takes_the_default_of_its_shim_along,
     a_new_shim_with_the_id_of_an_old_one_is_another,
     nobody_but_the_shim_of_this_pod_alone_is_touched,
+    by_nri_each_container_of_a_pod_has_its_own_default_from_the_first_page,
     a_child_that_no_look_has_seen_is_undone_too,
     a_killed_agent_is_continued,
     the_cpuset_of_the_container_bounds_the_plan,

@@ -64,10 +64,13 @@ class Runtime:
             if os.fork() != 0:
                 time.sleep(window / 2)
                 os._exit(0)
-        time.sleep(window)
+        self._wait_before_program(window)
         os.dup2(low, 0)
         os.dup2(down, 1)
         os.execv(sys.executable, [sys.executable, "-S", "-c", program])
+
+    def _wait_before_program(self, window):
+        time.sleep(window)
 
     @property
     def pids(self):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from memplace_lab.nri import adaptation
 
 from tests.host.booting import console_of, kernel, steps_of
 
@@ -13,7 +14,8 @@ from tests.host.booting import console_of, kernel, steps_of
 @pytest.fixture(scope="module")
 def console() -> str:
     """What the guest printed."""
-    return console_of(kernel("MEMPLACE_KERNEL"), "guest.py")
+    nri = f"MEMPLACE_NRI={adaptation('nri-0.8')}"
+    return console_of(kernel("MEMPLACE_KERNEL"), "guest.py", nri)
 
 
 @pytest.mark.timeout(700)

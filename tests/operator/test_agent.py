@@ -24,6 +24,7 @@ from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
 from memplace_agent.cluster.watch import Watcher, collections
 from memplace_agent.cluster.world import Cache, Kind
+from memplace_lab.nri import adaptation
 
 from tests.apiserver import ADMIN, ApiServer
 from tests.operator.conftest import API, Cluster, eventually
@@ -187,8 +188,10 @@ def test_the_whole_agent_as_a_process(
     cluster.made(f"{API}/nodememories/{cluster.node}", f"{LEASES}/{cluster.node}")
     env = environment(server, cluster.node, tmp_path, port)
     (tmp_path / "account/ca.crt").write_bytes(api.ca.read_bytes())
+    env["MEMPLACE_NRI_SOCKET"] = str(tmp_path / "nri.sock")
     command = [sys.executable, "-c", RUN, str(tmp_path / "account")]
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
+    runtime = None
     try:
         eventually(lambda: answer(port, "/readyz") == (200, "ok\n"))
         assert answer(port, "/healthz") == (200, "ok\n")
@@ -199,9 +202,17 @@ def test_the_whole_agent_as_a_process(
         text = answer(port, "/metrics")[1]
         for kind in Kind:
             assert f'memplace_agent_watch_age_seconds{{kind="{kind}"}}' in text
+        assert "memplace_agent_nri_connected 0.0" in text
+        half = [str(adaptation("nri-0.12")), "-socket", env["MEMPLACE_NRI_SOCKET"]]
+        runtime = subprocess.Popen(half, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
+        eventually(lambda: "memplace_agent_nri_connected 1.0" in answer(port, "/metrics")[1])
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=5) == 0
     finally:
         process.kill()
         _, log = process.communicate()
+        if runtime is not None:
+            runtime.kill()
+            runtime.communicate()
     assert b"Traceback" not in log, log.decode()
+    assert log.count(b"NRI: not connected") == 1

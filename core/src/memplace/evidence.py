@@ -55,7 +55,7 @@ def judge(nodes: Iterable[NumaNode]) -> dict[int, Verdict]:
 
 
 def _dram(nodes: Collection[NumaNode]) -> _Dram:
-    with_cpus = [node for node in nodes if _has_cpus(node)]
+    with_cpus = [node for node in nodes if has_cpus(node)]
     if any(node.cpus is None and not node.has_cpus for node in nodes):
         return _Dram(figures=UNCLEAR)  # that one may be the best
     figures = {node.figures for node in with_cpus if node.figures is not None}
@@ -72,12 +72,13 @@ def _best(figures: Collection[Figures]) -> Figures | None:
     )
 
 
-def _has_cpus(node: NumaNode) -> bool:
+def has_cpus(node: NumaNode) -> bool:
+    """Return whether a node is known to have CPUs, online or not."""
     return bool(node.cpus) or node.has_cpus
 
 
 def _judge(node: NumaNode, dram: _Dram) -> Verdict:
-    if _has_cpus(node):
+    if has_cpus(node):
         return Verdict(DRAM, "it has CPUs" if node.cpus else "it has CPUs, none of them online")
     if node.cpus is None:
         return Verdict(UNKNOWN, f"whether it has CPUs can't be told{_SAY}")

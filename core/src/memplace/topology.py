@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from msgspec import UNSET
 
 from memplace.api.v1alpha1 import MemoryTier
-from memplace.evidence import CXL, DRAM, HBM, Verdict, judge
+from memplace.evidence import CXL, DRAM, HBM, Verdict, has_cpus, judge
 from memplace.nodes import NodeSet
 from memplace.numa import NumaNode
 
@@ -49,7 +49,8 @@ def resolve_verdicts(
 
     A MemoryTier that covers this Kubernetes node overrides all that for the NUMA nodes it
     lists; of two that list the same one, one with nodeNames beats one without, then the first
-    name wins.
+    name wins. One without nodeNames is about all machines of a fleet: where the number is a
+    NUMA node with CPUs it is left aside, and the verdict says so.
 
     Args:
         numa_nodes: All NUMA nodes, in any order; those without memory are left out.
@@ -59,12 +60,28 @@ def resolve_verdicts(
     Source: linux ``Documentation/ABI/testing/sysfs-kernel-mm-memory-tiers``,
     ``Documentation/admin-guide/mm/numaperf.rst``, ``mm/memory-tiers.c``.
     """
-    verdicts = judge(numa_nodes)
+    numa_nodes = tuple(numa_nodes)
+    with_cpus = {node.id for node in numa_nodes if has_cpus(node)}
+    shown = judge(numa_nodes)
+    verdicts = dict(shown)
     for tier in sorted(memory_tiers, key=_weakest_first, reverse=True):
-        if tier.spec.covers(node_name):
-            said = Verdict(tier.name, f"MemoryTier {tier.name} says so")
-            verdicts |= dict.fromkeys(verdicts.keys() & set(tier.spec.numa_nodes), said)
+        if not tier.spec.covers(node_name):
+            continue
+        for number in shown.keys() & set(tier.spec.numa_nodes):
+            is_aside = tier.spec.node_names is UNSET and number in with_cpus
+            verdicts[number] = _aside(shown[number], tier) if is_aside else _said(tier)
     return verdicts
+
+
+def _said(tier: MemoryTier) -> Verdict:
+    return Verdict(tier.name, f"MemoryTier {tier.name} says so")
+
+
+def _aside(shown: Verdict, tier: MemoryTier) -> Verdict:
+    if tier.name == shown.tier:
+        return shown
+    why = f"MemoryTier {tier.name} has no nodeNames and is left aside for NUMA nodes with CPUs"
+    return Verdict(shown.tier, f"{shown.why}; {why}")
 
 
 def _weakest_first(tier: MemoryTier) -> tuple[bool, str]:

@@ -16,11 +16,13 @@ from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
 from memplace_agent.cluster.watch import WATCH_S, Watcher, collections
 from memplace_agent.cluster.world import Cache
+from memplace_agent.engine.barrier import Barrier
 from memplace_agent.engine.build import Engine, open_ledger, running_system
 from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.worker import Worker, WorkerParts
 from memplace_agent.http import HttpServer, LoopbackServer
 from memplace_agent.metrics import Metrics
+from memplace_agent.nri.plugin import NriPlugin
 from memplace_agent.settings import Settings
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.features import Features, probe
@@ -117,6 +119,10 @@ def run(settings: Settings) -> None:
     threads.start(lambda stop, _: worker.run(stop), worker_pulse)
     threads.start(lambda stop, _: engine.mover.run(stop), mover_pulse)
     threads.start(engine.births.run, Pulse("births", _HANGS_AFTER_S))
+    if settings.nri_socket is not None:
+        barrier = Barrier(engine.births, settings.nri_timeout_s)
+        plugin = NriPlugin(settings.nri_socket, barrier.start, metrics)
+        threads.start(plugin.run, Pulse("nri", _HANGS_AFTER_S))
     signal.sigwait(_END_SIGNALS)
     threads.stop.set()
     cluster.cache.changed.set()

@@ -77,7 +77,7 @@ class Metrics:
         self.births = Counter(
             "memplace_agent_births_total",
             "Containers that were to have a default before their first page.",
-            ["reached"],
+            ["reached", "source"],
             registry=registry,
         )
         self.birth_duration = Histogram(
@@ -89,6 +89,23 @@ class Metrics:
         self.shim_defaults = Gauge(
             "memplace_agent_shim_defaults",
             "Shims of the container runtime with a default of memplace's.",
+            registry=registry,
+        )
+        self.nri_connected = Gauge(
+            "memplace_agent_nri_connected",
+            "1 while the runtime tells of containers before they run.",
+            registry=registry,
+        )
+        self.nri_starts = Counter(
+            "memplace_agent_nri_starts_total",
+            "Containers of which the runtime told before they ran.",
+            ["result"],
+            registry=registry,
+        )
+        self.nri_answer_duration = Histogram(
+            "memplace_agent_nri_answer_duration_seconds",
+            "What a container's start waited for the agent.",
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
             registry=registry,
         )
         self._build = Gauge(

@@ -30,6 +30,8 @@ class Settings:
         http_port: Of /healthz, /readyz and /metrics; 0 takes a free one.
         explain_port: Of the explain API on 127.0.0.1; None turns it off.
         shim_default: Whether containerd's shims get the default of their pod's containers.
+        nri_socket: Of the container runtime; None: it is not asked to tell of containers.
+        nri_timeout_s: How long a container that starts is held back at most.
         log_level: DEBUG, INFO, WARNING or ERROR; addresses appear only in DEBUG.
     """
 
@@ -41,6 +43,8 @@ class Settings:
     http_port: int = 8080
     explain_port: int | None = None
     shim_default: bool = False
+    nri_socket: Path | None = None
+    nri_timeout_s: float = 0.2
     log_level: str = "INFO"
 
 
@@ -70,6 +74,8 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
         http_port=int(_number(env, "MEMPLACE_HTTP_PORT", "8080", minimum=0)),
         explain_port=_explain_port(env),
         shim_default=_switch(env, "MEMPLACE_SHIM_DEFAULT"),
+        nri_socket=_path(env, "MEMPLACE_NRI_SOCKET"),
+        nri_timeout_s=_number(env, "MEMPLACE_NRI_TIMEOUT_MS", "200", minimum=1) / 1000,
         log_level=level,
     )
 
@@ -85,6 +91,13 @@ def _switch(env: Mapping[str, str], name: str) -> bool:
     if text not in ("true", "false"):
         raise ValidationError(name, f"write true or false, not {text!r}")
     return text == "true"
+
+
+def _path(env: Mapping[str, str], name: str) -> Path | None:
+    text = env.get(name, "")
+    if text and not text.startswith("/"):
+        raise ValidationError(name, f"write a path that begins with /, not {text!r}")
+    return Path(text) if text else None
 
 
 def _bandwidth(env: Mapping[str, str]) -> int:

@@ -189,7 +189,8 @@ class Machine:
         fields = [process.state, str(process.ppid), *["0"] * 17, str(process.start_time)]
         fields += ["0"] * 3 + [image, "0", image, *["0"] * 18, image]
         (directory / "comm").write_text(f"{process.comm}\n")
-        (directory / "stat").write_text(f"{pid} ({process.comm}) {' '.join(fields)}\n")
+        (directory / ".stat").write_text(f"{pid} ({process.comm}) {' '.join(fields)}\n")
+        (directory / ".stat").rename(directory / "stat")
         allowed = self.allowed if process.allowed is None else process.allowed
         lines = [
             f"Name:\t{process.comm}",
@@ -202,7 +203,9 @@ class Machine:
             f"Mems_allowed_list:\t{format_nodes(allowed)}",
         ]
         lines += _future_lines(process.future)
-        (directory / "status").write_text("\n".join([*lines, ""]))
+        # Whole, as the kernel's: another thread may read it meanwhile.
+        (directory / ".status").write_text("\n".join([*lines, ""]))
+        (directory / ".status").rename(directory / "status")
         (directory / "maps").write_text("".join(map(_maps_line, process.vmas)))
         text = "".join(self._numa_line(v, process.task_policy) for v in process.vmas)
         (directory / "numa_maps").write_text(text)

@@ -65,6 +65,34 @@ def test_one_whose_pod_and_container_are_one_directory(tmp_path, events):
     assert told(events) == [(A, UID)]
 
 
+ONE = ("kubepods", f"kubepods-burstable-pod{UID}.slice:cri-containerd:{A}")
+
+
+@pytest.mark.parametrize(("pod", "container"), [*PODS_OF.values(), ONE], ids=[*PODS_OF, "one"])
+@pytest.mark.parametrize("is_read", [True, False], ids=["read", "not read"])
+def test_one_that_was_named_is_found(tmp_path, events, pod, container, is_read):
+    (tmp_path / pod).mkdir(parents=True)
+    if (pod, container) == ONE:
+        (tmp_path / pod / container).mkdir()
+    events.open()
+    (tmp_path / pod / container).mkdir(exist_ok=True)
+    if is_read:
+        told(events)
+    born = events.find(UID, A)
+    assert (born.container_id, born.ref.pod_uid) == (A, UID)
+    assert born.ref.path == tmp_path / pod / container and born.inode
+
+
+@pytest.mark.parametrize(
+    ("uid", "container_id"), [(UID, B), ("u", A), (UID, ""), (UID, "a"), (UID, f"../{A}")]
+)
+def test_what_is_not_there_is_not_found(tmp_path, events, uid, container_id):
+    (tmp_path / SYSTEMD / f"crio-{A}.scope").mkdir(parents=True)
+    (tmp_path / SYSTEMD / f"crio-conmon-{B}.scope").mkdir(parents=True)
+    events.open()
+    assert events.find(uid, container_id) is None
+
+
 def test_a_class_of_service_that_is_made_later_is_watched(tmp_path, events):
     (tmp_path / "kubepods.slice").mkdir()
     events.open()
@@ -179,7 +207,7 @@ def test_on_a_real_tree_the_event_comes_with_the_directory():
     with tree() as top:
         pod = top / SYSTEMD
         pod.mkdir(parents=True)
-        events = CgroupEvents(top.parent, None)
+        events = CgroupEvents(top, None)
         events.open()
         waiter = select.poll()
         waiter.register(events.fileno(), select.POLLIN)

@@ -2,7 +2,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from memplace.api.v1alpha1 import MemoryTier, TierSpec
-from memplace.topology import NumaNode, resolve_tiers, tier_by_node
+from memplace.topology import NumaNode, resolve_tiers, resolve_verdicts, tier_by_node
 from msgspec import UNSET
 
 GIB = 1 << 30
@@ -59,7 +59,7 @@ def test_what_a_memory_tier_lists_is_never_in_a_default_tier(nodes, tiers):
             t.name
             for t in tiers
             if node.id in t.spec.numa_nodes
-            and (t.spec.node_names is UNSET or "n" in t.spec.node_names)
+            and ("n" in (t.spec.node_names or ()) or (t.spec.node_names is UNSET and not node.cpus))
         }
         if meant and node.total_bytes:
             assert result[node.id] in meant
@@ -108,6 +108,32 @@ def test_a_memory_tier_of_other_nodes_does_not_count():
 
 
 def test_named_nodes_beat_all_nodes_then_the_first_name_wins():
-    a, b, c = memory_tier("a", 0), memory_tier("b", 0, nodes=("n",)), memory_tier("c", 0)
-    assert resolve_tiers([DRAM], [c, a, b], "n") == {"b": {0}}
-    assert resolve_tiers([DRAM], [c, a], "n") == {"a": {0}}
+    a, b, c = memory_tier("a", 2), memory_tier("b", 2, nodes=("n",)), memory_tier("c", 2)
+    assert resolve_tiers([numa(2)], [c, a, b], "n") == {"b": {2}}
+    assert resolve_tiers([numa(2)], [c, a], "n") == {"a": {2}}
+
+
+def test_a_memory_tier_for_all_nodes_says_nothing_of_numa_nodes_with_cpus():
+    """Number 1 is an expander on some machines of a fleet, and a socket on others."""
+    expander, socket = [DRAM, numa(1)], [DRAM, numa(1, cpus={2})]
+    far = memory_tier("far", 1)
+    assert resolve_tiers(expander, [far], "n") == {"dram": {0}, "far": {1}}
+    assert resolve_tiers(socket, [far], "n") == {"dram": {0, 1}}
+    why = resolve_verdicts(socket, [far], "n")[1].why
+    assert why.startswith("it has CPUs; MemoryTier far") and "nodeNames" in why
+
+
+def test_cpus_that_are_offline_count_as_cpus():
+    asleep = NumaNode(1, frozenset(), GIB, None, has_cpus=True)
+    assert resolve_tiers([DRAM, asleep], [memory_tier("far", 1)], "n") == {"dram": {0, 1}}
+
+
+def test_who_names_the_machine_may_say_it_of_numa_nodes_with_cpus():
+    socket = [DRAM, numa(1, cpus={2})]
+    by_name, for_all = memory_tier("b", 1, nodes=("n",)), memory_tier("a", 1)
+    assert resolve_tiers(socket, [for_all, by_name], "n") == {"dram": {0}, "b": {1}}
+    assert resolve_verdicts(socket, [for_all, by_name], "n")[1].why == "MemoryTier b says so"
+
+
+def test_a_memory_tier_that_says_what_is_so_is_not_complained_of():
+    assert resolve_verdicts([DRAM], [memory_tier("dram", 0)], "n")[0].why == "it has CPUs"

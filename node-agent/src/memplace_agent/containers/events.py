@@ -119,6 +119,24 @@ class CgroupEvents:
             log.warning("events of cgroups were lost; the tree is walked")
             yield from self._walk()
 
+    def find(self, pod_uid: str, container_id: str) -> Born | None:
+        """Return a container's cgroup by its pod and id, if that pod is watched; None without.
+
+        It may be there before its event was read.
+        """
+        if id_of(container_id) != container_id:
+            return None
+        for path, uid in self._pods.items():
+            for name in _names(path) if uid == pod_uid else ():
+                if names_container(name, container_id):
+                    return _born(self._root, f"{path}/{name}", pod_uid, container_id)
+        for path in (path for siblings in self._known.values() for path in siblings):
+            both = path.rpartition("/")[2]
+            name = container_with_pod_of(both) or ""
+            if names_container(name, container_id) and pod_of(both, below_kubepods=True) == pod_uid:
+                return _born(self._root, path, pod_uid, container_id)
+        return None
+
     def _made(self, parent: str, name: str) -> Iterator[Born]:
         path = f"{parent}/{name}"
         uid = self._pods.get(parent)
@@ -151,16 +169,15 @@ class CgroupEvents:
         container_id = id_of(name)
         if container_id is None or not names_container(name, container_id):
             return
-        try:
-            inode = os.lstat(path).st_ino
-        except OSError:
-            return  # it is gone
+        born = _born(self._root, path, uid, container_id)
+        if born is None:
+            return
         parent = path.rpartition("/")[0]
         siblings = self._known.get(parent, {})
-        if siblings.get(path) != inode:
+        if siblings.get(path) != born.inode:
             there = {known: number for known, number in siblings.items() if _exists(known)}
-            self._known[parent] = there | {path: inode}
-            yield Born(container_id, CgroupRef(self._root, Path(path), uid), inode)
+            self._known[parent] = there | {path: born.inode}
+            yield born
 
     def _walk(self) -> Iterator[Born]:
         # With watches anew: which of those before have ended may be lost as well.
@@ -195,6 +212,14 @@ class CgroupEvents:
         if not self._is_full:
             log.warning("new containers are found late only", extra={"error": why})
         self._is_full = True
+
+
+def _born(root: Path, path: str, pod_uid: str, container_id: str) -> Born | None:
+    try:
+        inode = os.lstat(path).st_ino
+    except OSError:
+        return None  # it is gone
+    return Born(container_id, CgroupRef(root, Path(path), pod_uid), inode)
 
 
 def _names(directory: str) -> list[str]:

@@ -7,7 +7,7 @@ program keeps that it executes later. Which pods have which it is told by the re
 table that nobody changes; as long as that is empty nothing is watched. What is not reached in
 time is placed by the looks of the worker, as without this.
 
-What can be told about a container by others, such as the runtime itself, comes in by `begin`.
+The runtime itself may tell of a container, and waits for the answer: that comes in by `ask`.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 from memplace_agent.containers.events import Born, CgroupEvents
 from memplace_agent.containers.index import Hierarchy, read_hierarchy
 from memplace_agent.containers.pinning import Pinner
 from memplace_agent.containers.place import find_place
 from memplace_agent.engine.apply import PolicySetter
+from memplace_agent.engine.asked import Asked
 from memplace_agent.engine.callers import Callers
-from memplace_agent.engine.cradle import Cradle, Reached, Tools
+from memplace_agent.engine.cradle import Cradle, Reached, Source, Tools
 from memplace_agent.engine.expected import NOTHING, Newborn, Table
 from memplace_agent.engine.shim_birth import ShimCradle
 from memplace_agent.engine.shim_claims import inherited, shim_id
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 MAX_BIRTHS = 256
 
 _IDLE_S = 1.0
+# A poll knows whole milliseconds only.
+_POLL_S = 0.001
 _OPEN_AGAIN_S = 30.0
 # So that a process that holds its address space delays no other container.
 _THREADS = 4
@@ -60,7 +64,7 @@ class _Told:
 
 
 class Births:
-    """See the module. `publish` and `wake` are for any thread, all else is for one.
+    """See the module. `publish`, `wake`, `expects`, `ask`: for any thread, all else is for one.
 
     Args:
         host: Where /proc and the cgroups are.
@@ -95,6 +99,8 @@ class Births:
         self._callers: Callers | None = None
         # Whose last call has not come back.
         self._leaving: list[tuple[Cradle | ShimCradle, LedgerStore]] = []
+        self._asked: SimpleQueue[Asked] = SimpleQueue()
+        self._waiting: list[tuple[Cradle, Asked]] = []
 
     @property
     def lost(self) -> int:
@@ -122,6 +128,16 @@ class Births:
             if self._wake is not None:
                 os.eventfd_write(self._wake, 1)
 
+    def expects(self, pod_uid: str, name: str) -> Newborn | None:
+        """Return what a container of a pod is to have; None for nothing, or nothing known."""
+        expected = self._told.table.get(pod_uid)
+        return expected.of(name) if expected else None
+
+    def ask(self, asked: Asked) -> None:
+        """Have a container reached that somebody waits for, who is answered as soon as it is."""
+        self._asked.put(asked)
+        self.wake()
+
     def run(self, stop: threading.Event, tick: Callable[[], None]) -> None:
         """Work until told to stop."""
         hurry()
@@ -140,21 +156,31 @@ class Births:
         if self._wake is None:
             self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._watch()
-        self._wait(wait_s)
+        # Who asked before there was a number to wake found none.
+        self._wait(wait_s if self._asked.empty() else 0.0)
         if self._events is not None and self._events.is_open:
             for born in self._events.read():
                 self._hear(born)
+        with contextlib.suppress(Empty):
+            while True:
+                self._take_up(self._asked.get_nowait())
         now = self._clock()
         for name in [name for name, each in self._cradles.items() if each.due_at <= now]:
             self._round(name)
+        self._answer()
         self._leave()
 
-    def begin(self, born: Born, newborn: Newborn) -> None:
-        """Reach a container that is being made, whoever told of it."""
+    def begin(self, born: Born, newborn: Newborn, source: Source = Source.CGROUP) -> Cradle | None:
+        """Reach a container that is being made; None if there are too many already."""
+        known = self._cradles.get(born.container_id)
+        if isinstance(known, Cradle):
+            return known
         if len(self._cradles) >= MAX_BIRTHS:
-            self._metrics.births.labels(Reached.MISSED).inc()
-            return
-        self._cradles.setdefault(born.container_id, Cradle(born, newborn, self._clock()))
+            self._metrics.births.labels(Reached.MISSED, source).inc()
+            return None
+        cradle = Cradle(born, newborn, self._clock(), source=source)
+        self._cradles[born.container_id] = cradle
+        return cradle
 
     def _begin_shim(self, born: Born, newborn: Newborn) -> None:
         # The first container of a pod is its sandbox.
@@ -204,15 +230,16 @@ class Births:
     def _wait(self, wait_s: float) -> None:
         due_at = min((each.due_at for each in self._cradles.values()), default=None)
         if due_at is not None:
-            # A poll knows whole milliseconds only.
-            time.sleep(min(wait_s, max(0.0, due_at - self._clock())))
-            wait_s = 0.0
+            wait_s = min(wait_s, max(0.0, due_at - self._clock()))
+            if wait_s < _POLL_S:
+                time.sleep(wait_s)
+                wait_s = 0.0
         assert self._wake is not None
         waiter = select.poll()
         waiter.register(self._wake, select.POLLIN)
         if self._events is not None and self._events.is_open:
             waiter.register(self._events.fileno(), select.POLLIN)
-        waiter.poll(wait_s * 1000)
+        waiter.poll(int(wait_s * 1000))
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
 
@@ -224,6 +251,28 @@ class Births:
         if newborn is not None:
             self._begin_shim(born, newborn)
             self.begin(born, newborn)
+
+    def _take_up(self, asked: Asked) -> None:
+        # Its cgroup is there, the runtime has made it; whether the event was read or not.
+        self._watch()
+        born = None
+        if self._events is not None and self._events.is_open:
+            born = self._events.find(asked.pod_uid, asked.container_id)
+        cradle = self.begin(born, asked.newborn, Source.NRI) if born else None
+        if cradle is None:
+            asked.answer(is_ready=False)
+            return
+        # The runtime tells of its sandboxes in another way.
+        cradle.is_app, cradle.newborn, cradle.due_at = True, asked.newborn, self._clock()
+        self._waiting.append((cradle, asked))
+
+    def _answer(self) -> None:
+        for cradle, asked in self._waiting:
+            if cradle.is_ready(asked.pid):
+                asked.answer(is_ready=True)
+            elif self._cradles.get(cradle.born.container_id) is not cradle:
+                asked.answer(is_ready=False)
+        self._waiting = [each for each in self._waiting if each[1].is_ready is None]
 
     def _is_still(self, born: Born, newborn: Newborn) -> bool:
         expected = self._told.table.get(born.ref.pod_uid)
@@ -238,7 +287,7 @@ class Births:
                 goes_on = cradle.round(self._tools(store))
         except Exception as err:  # whatever it is, it is about this container
             log.warning("birth failed", extra={"container": name, "error": repr(err)})
-            self._metrics.births.labels(Reached.MISSED).inc()
+            self._metrics.births.labels(Reached.MISSED, cradle.source).inc()
         else:
             if not goes_on:
                 self._count(cradle)
@@ -264,6 +313,6 @@ class Births:
             extra = {"container": cradle.born.container_id, "error": str(cradle.error)}
             log.warning("birth failed", extra=extra)
         if cradle.reached is not None:
-            self._metrics.births.labels(cradle.reached).inc()
+            self._metrics.births.labels(cradle.reached, cradle.source).inc()
         if cradle.in_force is not None:
             self._metrics.birth_duration.observe(cradle.in_force - cradle.began)

@@ -31,7 +31,7 @@ from memplace_agent.hostfs import read_proc
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.procfs.status import parse_status
 
-__all__ = ["Cradle", "Reached", "Tools"]
+__all__ = ["Cradle", "Reached", "Source", "Tools"]
 
 # runc 1.1 had a process in the cgroup for 11 ms at least before it executed the program.
 _EARLY_S = 0.010
@@ -60,6 +60,13 @@ class Reached(StrEnum):
     MISSED = "missed"
 
 
+class Source(StrEnum):
+    """Who told of a container; the label of a metric."""
+
+    CGROUP = "cgroup"
+    NRI = "nri"
+
+
 @dataclass(frozen=True, slots=True)
 class Tools:
     """What cradles work with.
@@ -85,12 +92,16 @@ class Cradle:
         newborn: What its processes are to have.
         began: When it was heard of.
         due_at: When the next round is.
+        is_app: Whether it is one of the pod's spec, and not the runtime's; None: to be found out.
+        source: Who told of it.
         in_force: When a process had the default for the first time; None before.
     """
 
     born: Born
     newborn: Newborn
     began: float
+    is_app: bool | None = None
+    source: Source = Source.CGROUP
     due_at: float = field(init=False)
     in_force: float | None = None
     _last_new: float = field(init=False)
@@ -101,7 +112,6 @@ class Cradle:
     _calls: dict[int, tuple[Call, float]] = field(default_factory=dict)
     _clean: int = 0
     _slowest: float = 0.0
-    _is_app: bool | None = None
     _is_heir: bool = False
     _error: Exception | None = None
 
@@ -132,6 +142,10 @@ class Cradle:
         """Whether a call on one of its processes has not come back."""
         return any(call.ended is None for call, _ in self._calls.values())
 
+    def is_ready(self, pid: int) -> bool:
+        """Return whether a process has the default, as its status says; 0: all that there are."""
+        return pid in self._ready if pid else bool(self._seen) and self._seen <= self._ready
+
     def round(self, tools: Tools) -> bool:
         """Look once; returns whether more rounds are to follow."""
         now = tools.clock()
@@ -140,9 +154,9 @@ class Cradle:
         if pids is None or not tools.still(self.born, self.newborn):
             self._seen.clear()
             return False
-        if pids and self._is_app is None:
-            self._is_app = has_elder(self.born)
-        if pids and not self._is_app:
+        if pids and self.is_app is None:
+            self.is_app = has_elder(self.born)
+        if pids and not self.is_app:
             return False
         # Who is not listed any more may come back as another process.
         self._ready &= pids

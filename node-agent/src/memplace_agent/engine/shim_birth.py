@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from memplace_agent.containers.events import Born
 from memplace_agent.containers.shim import NoShim, find_shim, is_started, siblings
 from memplace_agent.engine.callers import Call
-from memplace_agent.engine.cradle import Reached, Tools
+from memplace_agent.engine.cradle import Reached, Source, Tools
 from memplace_agent.engine.expected import Newborn
 from memplace_agent.engine.shim_claims import claim_of_shim
 from memplace_agent.errors import ProcessGone
@@ -50,6 +50,7 @@ class ShimCradle:
     error: Exception | None = None
     # As of a container: neither is counted of a shim.
     reached: Reached | None = None
+    source: Source = Source.CGROUP
     in_force: float | None = None
     _call: Call | None = None
 

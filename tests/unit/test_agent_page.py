@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""docs/agent.md names tests that show what it says: each of them exists, under that name."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/agent.md").read_text()
+NAMED = sorted(set(re.findall(r"`(tests/\S+?)::(\w+)`", PAGE)))
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED)
+def test_a_test_that_the_page_names_is_there(path: str, name: str) -> None:
+    assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text(), re.M)
+
+
+def test_each_row_of_the_threats_names_one() -> None:
+    rows = [
+        line.strip("|").split("|")
+        for line in PAGE.split("## Who could try what")[1].splitlines()
+        if line.startswith("| ") and not line.startswith("| who |")
+    ]
+    assert len(rows) > 20
+    for row in rows:
+        assert "::" in row[3] or row[3].strip() == "the three before", row
+
+
+@pytest.mark.parametrize("capability", ["SYS_NICE", "SYS_PTRACE"])
+def test_the_capabilities_are_those_of_the_chart(capability: str) -> None:
+    assert capability in PAGE
+    chart = (ROOT / "charts/memplace/templates/agent.yaml").read_text()
+    assert "add: [SYS_NICE, SYS_PTRACE]" in chart
