@@ -26,6 +26,7 @@ from memplace_agent.containers.events import Born, CgroupEvents
 from memplace_agent.containers.index import Hierarchy, read_hierarchy
 from memplace_agent.containers.pinning import Pinner
 from memplace_agent.containers.place import find_place
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.apply import PolicySetter
 from memplace_agent.engine.callers import Callers
 from memplace_agent.engine.cradle import Cradle, Reached, Tools
@@ -65,6 +66,7 @@ class Births:
         pinner: Pins processes.
         setter: Makes the calls.
         metrics: What is counted.
+        begun: Called with the id and the cgroup of a container, before anything is done to it.
         born: Called with the id of a container that was reached.
         clock: Seconds, only forward.
     """
@@ -75,11 +77,13 @@ class Births:
         pinner: Pinner,
         setter: PolicySetter,
         metrics: Metrics,
+        begun: Callable[[str, CgroupRef], None] = lambda *_: None,
         born: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._host, self._pinner, self._setter = host, pinner, setter
-        self._metrics, self._born, self._clock = metrics, born, clock
+        self._metrics, self._clock = metrics, clock
+        self._begun, self._born = begun, born
         self._told = _Told(NOTHING, None)
         self._wake: int | None = None
         self._lock = threading.Lock()
@@ -148,6 +152,7 @@ class Births:
         if len(self._cradles) >= MAX_BIRTHS:
             self._metrics.births.labels(Reached.MISSED).inc()
             return
+        self._begun(born.container_id, born.ref)
         self._cradles.setdefault(born.container_id, Cradle(born, newborn, self._clock()))
 
     def close(self) -> None:
