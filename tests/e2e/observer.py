@@ -55,6 +55,7 @@ def mappings(pid):
     """Return the mappings of a process, each with its policy and bytes per NUMA node."""
     names = names_of(pid)
     found = []
+    data_end = 0
     for line in (PROC / str(pid) / "numa_maps").read_text().splitlines():
         fields = line.split(" ")
         start = int(fields[0], 16)
@@ -66,11 +67,14 @@ def mappings(pid):
         page = int(size.group(1)) * 1024 if size else 4096
         nodes = {n: int(c) * page for n, c in re.findall(r" N(\d+)=(\d+)", line)}
         name, permissions, length = names.get(start, ("", "p", 0))
+        # What an image has beyond its file the kernel maps right behind its data.
+        is_bss = name == "" and start == data_end
+        data_end = start + length if name.startswith("/") and permissions == "rw-p" else 0
         found.append(
             {
                 "start": start,
                 "length": length,
-                "label": label(name, permissions),
+                "label": "bss" if is_bss else label(name, permissions),
                 "policy": policy,
                 "nodes": nodes,
             }

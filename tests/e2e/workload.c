@@ -13,8 +13,12 @@
  * changed ends the program with status 3, which a pod shows as a restart.
  *
  *   workload DIR        run as a container's first process
+ *   workload touch MIB [MS [STATUS]]
+ *                       map that much, half of it by brk, touch it at once, and
+ *                       say where it is; end after MS, if given, with STATUS
  *   workload map|fork   from an exec in the same container: ask process 1 to map
- *                       16 MiB more ("anon:later"), or to fork one more child
+ *                       16 MiB more ("anon:later"; by brk if it is to touch), or
+ *                       to fork one more child
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -173,6 +177,30 @@ static void on_signal(int number)
 		want_fork = 1;
 }
 
+/* The bytes of memory that has no file and is no stack, as the kernel counts them. */
+static void tell(void)
+{
+	FILE *maps = fopen("/proc/self/numa_maps", "r");
+	unsigned long pages[2] = { 0 };
+	char line[512];
+
+	if (!maps)
+		die("numa_maps");
+	while (fgets(line, sizeof(line), maps)) {
+		if (!strstr(line, " anon=") || strstr(line, " file=") || strstr(line, " stack"))
+			continue;
+		for (int node = 0; node < 2; node++) {
+			char key[] = { ' ', 'N', (char)('0' + node), '=', 0 };
+			const char *found = strstr(line, key);
+
+			pages[node] += found ? strtoul(found + 4, NULL, 10) : 0;
+		}
+	}
+	fclose(maps);
+	printf("touched: %lu bytes on node 0, %lu on node 1\n",
+	       pages[0] * PAGE, pages[1] * PAGE);
+}
+
 static int ask(const char *what)
 {
 	int number = strcmp(what, "map") == 0 ? SIGUSR1 : SIGUSR2;
@@ -182,29 +210,16 @@ static int ask(const char *what)
 	return 0;
 }
 
-int main(int argc, char **argv)
+/* Whoever asks has signals; a changed page ends it. */
+static int serve(int touches)
 {
-	if (argc != 2) {
-		fprintf(stderr, "usage: workload DIR | map | fork\n");
-		return 2;
-	}
-	if (strcmp(argv[1], "map") == 0 || strcmp(argv[1], "fork") == 0)
-		return ask(argv[1]);
-
-	signal(SIGUSR1, on_signal);
-	signal(SIGUSR2, on_signal);
-	signal(SIGTERM, _exit);
-	add_heap(16 * MIB);
-	add_named("values", 32 * MIB);
-	add_named("io-buffers", 8 * MIB);
-	map_file(argv[1]);
-	start_child();
-	puts("ready");
-	fflush(stdout);
 	for (;;) {
 		if (want_map) {
 			want_map = 0;
-			add_named("later", 16 * MIB);
+			if (touches)
+				add_heap(16 * MIB);
+			else
+				add_named("later", 16 * MIB);
 			puts("mapped");
 		}
 		if (want_fork) {
@@ -218,4 +233,45 @@ int main(int argc, char **argv)
 			return 3; /* a child found a changed page */
 		rest();
 	}
+}
+
+static int touch(int argc, char **argv)
+{
+	size_t half = strtoul(argv[0], NULL, 10) * MIB / 2;
+	long ms = argc > 1 ? atol(argv[1]) : 0;
+	struct timespec life = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
+
+	add_heap(half);
+	add_named("touched", half);
+	tell();
+	fflush(stdout);
+	if (argc == 1)
+		return serve(1);
+	nanosleep(&life, NULL);
+	return argc > 2 ? atoi(argv[2]) : 0;
+}
+
+int main(int argc, char **argv)
+{
+	int touches = argc > 2 && argc < 6 && strcmp(argv[1], "touch") == 0;
+
+	if (argc != 2 && !touches) {
+		fprintf(stderr, "usage: workload DIR | touch MIB [MS [STATUS]] | map | fork\n");
+		return 2;
+	}
+	if (strcmp(argv[1], "map") == 0 || strcmp(argv[1], "fork") == 0)
+		return ask(argv[1]);
+
+	signal(SIGUSR1, on_signal);
+	signal(SIGUSR2, on_signal);
+	signal(SIGTERM, _exit);
+	if (touches)
+		return touch(argc - 2, argv + 2);
+	add_heap(16 * MIB);
+	add_named("values", 32 * MIB);
+	add_named("io-buffers", 8 * MIB);
+	map_file(argv[1]);
+	start_child();
+	puts("ready");
+	return serve(0);
 }

@@ -44,6 +44,10 @@ class Remote:
     def step(self):
         self._ask("step")
 
+    def make_container(self):
+        """Have a runtime make one more container of the pod, with a process in it."""
+        self._ask("make_container")
+
     def pidfd_open(self, pid):
         return os.open(self._ask("pidfd_file", pid), os.O_RDONLY)
 
@@ -81,8 +85,8 @@ class Kill:
 class Seat:
     """Where agents sit, one after the other."""
 
-    def __init__(self, machine):
-        self.machine = machine
+    def __init__(self, machine, make_container=lambda: None):
+        self.machine, self._make_container = machine, make_container
         # Of the last agent; steps are what it did to files of its ledger.
         self.calls = self.steps = 0
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from memplace_lab import cluster as clusters
 from memplace_lab import figure, product, scenario, store, witness
 from memplace_lab.cluster import Cluster
-from memplace_lab.figure import MIB, Panel
+from memplace_lab.figure import MIB, Panel, Story
+from memplace_lab.life import NAME, Life
 from memplace_lab.redisload import RedisLoad
 from memplace_lab.scenario import CXL, DRAM, Pod
 from memplace_lab.steps import LabError, elapsed, run, say, step, wait_for
@@ -19,7 +20,8 @@ OUT = store.REPO / "out"
 SHARE = 0.99  # of Redis's anonymous memory; stacks stay
 # Redis allocates a little while it answers, and less than 1 MiB is no reason to report.
 TOLERANCE = 2 * MIB
-TITLE = "Running pods, moved to the CXL tier by kubectl apply"
+TITLE = "Running pods moved to the CXL tier by kubectl apply, and a pod that is born there"
+STORY = f"pod {NAME}, created after its placement; none of its pages was ever moved"
 
 
 def demo() -> None:
@@ -30,10 +32,14 @@ def demo() -> None:
     """
     cluster = clusters.up("hmat", product.prepull(), publish=product.publish)
     product.install(cluster)
+    scenario.create_pods(cluster)
+    life = Life(cluster)
+    life.create()
     pods = scenario.start_pods(cluster)
     redis = scenario.fill_redis(pods["redis"])
     checksum = redis.digest(scenario.REDIS_KEYS)
     before = observe(pods)
+    life.live()
     redis.keep_asking()
     with step(f"kubectl apply -f {scenario.EXAMPLE.relative_to(store.REPO)}; kubectl wait"):
         scenario.apply_example(cluster)
@@ -41,7 +47,7 @@ def demo() -> None:
     share = wait_share(pods["redis"])
     grown = scenario.grow(pods["workload"])
     after = observe(pods)
-    forked = scenario.fork(pods["workload"])
+    life.live_again()
     answers = redis.answers()
     again = RedisLoad(cluster, pods["redis"].address)
     same = again.digest(scenario.REDIS_KEYS) == checksum
@@ -51,12 +57,13 @@ def demo() -> None:
         f"{answers.count} questions meanwhile, {answers.errors} errors, median "
         f"{answers.median_ms:.1f} ms, longest {answers.longest_ms:.0f} ms; "
         f"its data are {'intact' if same else 'NOT intact'}",
-        f"on the tier too: a region mapped afterwards, {grown:.1f} s later, and the memory of a "
-        f"child forked afterwards, {forked:.1f} s later (not in the picture)",
+        f"on the tier too: a region that workload mapped afterwards, {grown:.1f} s later",
+        *life.facts(),
     ]
     check_unharmed(cluster, pods, errors=answers.errors, same=same)
     facts += agreement(cluster, pods)
-    show(pods, before, after, facts)
+    story = Story(STORY, {name: born.nodes for name, born in life.rows.items()})
+    show([Panel(f"pod {name}", before[name], after[name]) for name in pods], story, facts)
     print(cluster.kubectl("get", "mp,nm", "-A"))
     undo(cluster, pods)
     say(f"done in {elapsed()}; the cluster is up: make lab-shell to look, make lab-down to end it")
@@ -122,16 +129,13 @@ def agreement(cluster: Cluster, pods: dict[str, Pod]) -> list[str]:
     return lines
 
 
-def show(
-    pods: dict[str, Pod], before: dict[str, Bytes], after: dict[str, Bytes], facts: list[str]
-) -> None:
+def show(panels: list[Panel], story: Story, facts: list[str]) -> None:
     """Print the picture and write it as SVG and PNG."""
-    panels = [Panel(f"pod {name}", before[name], after[name]) for name in pods]
-    print("\n" + figure.text(panels, NODES) + "\n")
+    print("\n" + figure.text(panels, NODES, story=story) + "\n")
     print("\n".join(facts) + "\n")
     OUT.mkdir(exist_ok=True)
     drawing = OUT / "first-light.svg"
-    drawing.write_text(figure.svg(panels, NODES, title=TITLE, footer=facts))
+    drawing.write_text(figure.svg(panels, NODES, story=story, title=TITLE, footer=facts))
     picture = drawing.with_suffix(".png")
     run("rsvg-convert", "--output", picture, drawing)
     for path in (drawing, picture):

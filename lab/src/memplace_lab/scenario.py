@@ -53,7 +53,7 @@ def start_pods(cluster: Cluster, names: Sequence[str] = PODS) -> dict[str, Pod]:
     has mapped nothing yet, such as Ready, is soon about something else.
     """
     with step(f"pods nobody prepared: {', '.join(names)}"):
-        cluster.kubectl("apply", "-f", "-", stdin=product.workload_manifest())
+        create_pods(cluster)
         wait = ("wait", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=240s", "pod")
         cluster.kubectl(*wait, *names)
         if "workload" in names:
@@ -63,6 +63,17 @@ def start_pods(cluster: Cluster, names: Sequence[str] = PODS) -> dict[str, Pod]:
                 timeout_s=60,
             )
     return {name: find_pod(cluster, name) for name in names}
+
+
+def create_namespace(cluster: Cluster) -> None:
+    """Create the namespace of all pods, if it is not there."""
+    namespace, *_ = product.workload_manifest().split("\n---\n")
+    cluster.kubectl("apply", "-f", "-", stdin=namespace)
+
+
+def create_pods(cluster: Cluster) -> None:
+    """Create the namespace and the pods of the demo."""
+    cluster.kubectl("apply", "-f", "-", stdin=product.workload_manifest())
 
 
 def find_pod(cluster: Cluster, name: str) -> Pod:

@@ -14,6 +14,7 @@ from memplace.pods import PodState
 from memplace_agent.containers.absence import Absence, Absences, Sighting
 from memplace_agent.containers.index import CgroupIndex, CgroupRef, has_memory
 from memplace_agent.containers.members import is_populated
+from memplace_agent.containers.names import normal_uid
 from memplace_agent.containers.place import find_place
 from memplace_agent.containers.sandbox import program_names, sandbox_pids, sandbox_program
 from memplace_agent.containers.walk import PodGroup
@@ -33,7 +34,10 @@ _MAX_SHOWN = 240
 
 
 class Finder:
-    """The index of a node's cgroups, read again when it may be old. For one thread."""
+    """The index of a node's cgroups, read again when it may be old.
+
+    `told` is for any thread, all else is for one.
+    """
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Finder:
         self._index: CgroupIndex | None = None
         self._absences = Absences()
         self._walk_at = float("-inf")
+        self._told: dict[str, CgroupRef] = {}
 
     def find(self, container_id: str, pod: PodState) -> CgroupRef | None:
         """Return the cgroup of a container of a pod; None when there is none (yet)."""
@@ -54,12 +59,20 @@ class Finder:
         if ref is not None and ref.path.is_dir() and self._tree.is_near(ref):
             return ref
         self._walk()
-        return self._tree.find(container_id, pod.cgroup_uids)
+        ref = self._tree.find(container_id, pod.cgroup_uids)
+        told = self._since_the_walk(container_id)
+        is_its = told and told.pod_uid in map(normal_uid, pod.cgroup_uids)
+        return told if ref is None and is_its else ref
 
     def refs(self, container_id: str) -> tuple[CgroupRef, ...]:
         """Return the cgroups of a container whose pod may be gone from the API."""
         self._walk()
-        return self._tree.refs(container_id)
+        refs, told = self._tree.refs(container_id), self._since_the_walk(container_id)
+        return (*refs, told) if told and all(ref.path != told.path for ref in refs) else refs
+
+    def told(self, container_id: str, ref: CgroupRef) -> None:
+        """Take the news where a container is: the last walk may be older than it."""
+        self._told[container_id] = ref
 
     def refs_of(self, claim: Claim) -> tuple[CgroupRef, ...]:
         """Return the cgroups of a claim's container, or of its process's pod."""
@@ -139,9 +152,17 @@ class Finder:
         if now < self._walk_at:
             return
         begin = self._cost()
+        before = tuple(self._told.items())
         self._tree.refresh()
+        for container_id, ref in before:
+            if self.is_whole or not ref.path.is_dir():
+                self._told.pop(container_id, None)
         rest = max(_WALK_AGAIN_S, (self._cost() - begin) * _REST)
         self._walk_at = now + min(rest, _WALK_AGAIN_AT_LAST_S)
+
+    def _since_the_walk(self, container_id: str) -> CgroupRef | None:
+        ref = self._told.get(container_id)
+        return ref if ref is not None and ref.path.is_dir() else None
 
     def _where(
         self, container_id: str, pod: PodState, ref: CgroupRef | None, groups: list[PodGroup]

@@ -27,6 +27,7 @@ from memplace_agent.containers.events import Born, CgroupEvents
 from memplace_agent.containers.index import Hierarchy, read_hierarchy
 from memplace_agent.containers.pinning import Pinner
 from memplace_agent.containers.place import find_place
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.apply import PolicySetter
 from memplace_agent.engine.asked import Asked
 from memplace_agent.engine.callers import Callers
@@ -71,6 +72,7 @@ class Births:
         pinner: Pins processes.
         setter: Makes the calls.
         metrics: What is counted.
+        begun: Called with the id and the cgroup of a container, before anything is done to it.
         born: Called with the id of a container that was reached.
         clock: Seconds, only forward.
         shims: Whether the shims of new pods get a default as well.
@@ -82,6 +84,7 @@ class Births:
         pinner: Pinner,
         setter: PolicySetter,
         metrics: Metrics,
+        begun: Callable[[str, CgroupRef], None] = lambda *_: None,
         born: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         *,
@@ -89,7 +92,8 @@ class Births:
     ) -> None:
         self._shims = shims
         self._host, self._pinner, self._setter = host, pinner, setter
-        self._metrics, self._born, self._clock = metrics, born, clock
+        self._metrics, self._clock = metrics, clock
+        self._begun, self._born = begun, born
         self._told = _Told(NOTHING, None)
         self._wake: int | None = None
         self._lock = threading.Lock()
@@ -178,6 +182,7 @@ class Births:
         if len(self._cradles) >= MAX_BIRTHS:
             self._metrics.births.labels(Reached.MISSED, source).inc()
             return None
+        self._begun(born.container_id, born.ref)
         cradle = Cradle(born, newborn, self._clock(), source=source)
         self._cradles[born.container_id] = cradle
         return cradle

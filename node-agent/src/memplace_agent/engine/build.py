@@ -17,6 +17,7 @@ from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.backends.protocol import Backend
 from memplace_agent.containers.identity import Identities, probe_identities
 from memplace_agent.containers.pinning import Pinner
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.apply import PolicySetter
 from memplace_agent.engine.birth import Births
 from memplace_agent.engine.duelist import DueList, Pace
@@ -135,6 +136,7 @@ class Engine:
             self._pinner,
             PolicySetter(self.backend),
             self.metrics,
+            self._begun,
             self._born,
             system.clock,
             shims=self.settings.shim_default,
@@ -148,6 +150,10 @@ class Engine:
     @property
     def _pinner(self) -> Pinner:
         return Pinner(self.settings.host, self.system.kernel, self.system.identities)
+
+    def _begun(self, container_id: str, ref: CgroupRef) -> None:
+        if self._reconciler is not None:
+            self._reconciler.begun(container_id, ref)
 
     def _born(self, container_id: str) -> None:
         if self._reconciler is not None:

@@ -160,6 +160,10 @@ class Reconciler:
         """Take the news that moves in a container have ended; from any thread."""
         self._moved.append(container_id)
 
+    def begun(self, container_id: str, ref: CgroupRef) -> None:
+        """Take the news where a container is that is being made; from any thread."""
+        self._finder.told(container_id, ref)
+
     def born(self, container_id: str) -> None:
         """Take the news that a container may have a claim by now; from any thread."""
         self._born.append(container_id)

@@ -1,0 +1,399 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How soon a new container has its default, made by runc; and what its start costs more.
+
+    lab/enter python3 bench/agent/births.py             # two minutes
+
+On the kernel that runs this, which has no process_mbind(): cgroups, inotify, /proc and runc
+(the lab workers') are real, the agent's thread for births is the one of this checkout in a
+process of its own, as root. Only the call is none: it notes when it was made and of whom, and
+the process's status says from then on that it has the default. That of a child does not, so
+each stage of runc is asked for; a kernel with the call has less to do. In time is a container
+whose program's process was asked for before the first instruction, or was forked after a stage
+before it had been: it would have inherited the default.
+
+Containers are started one at a time and twenty at once, on a machine as it is and beside four
+processes a core that compute; in turn with the agent and without. A container's program says
+when its first instruction was, and ends.
+
+Processes are forked up to 10 ms later than /proc says, so some that are in time are not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import multiprocessing
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+REPO = HERE.parents[1]
+POD = "12345678-1234-1234-1234-123456789abc"
+NODE = 0
+LATE = 1 << 63
+_ALONE = ("unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")
+_FORK = multiprocessing.get_context("fork")
+
+
+@dataclass
+class Box:
+    """Where it all happens: a pod's cgroup, a root for containers, and runc."""
+
+    work: Path
+    tree: Path
+    numbers: int = 0
+    pod: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.pod = self.tree / "kubepods.slice" / f"kubepods-pod{POD.replace('-', '_')}.slice"
+        self.pod.mkdir(parents=True)
+
+    def next_id(self) -> str:
+        """Return an id that no container had."""
+        self.numbers += 1
+        return f"{os.getpid():032x}{self.numbers:032x}"
+
+    def bundle(self, container_id: str) -> Path:
+        """Make the bundle of a container in the pod."""
+        path = self.work / "bundles" / container_id
+        path.mkdir(parents=True)
+        inside = self.pod.relative_to("/sys/fs/cgroup") / f"cri-containerd-{container_id}.scope"
+        kinds = ("pid", "ipc", "uts", "mount", "cgroup")
+        config = {
+            "ociVersion": "1.0.2",
+            "process": {
+                "user": {"uid": 0, "gid": 0},
+                "args": ["/first"],
+                "cwd": "/",
+                "noNewPrivileges": True,
+            },
+            "root": {"path": str(self.work / "rootfs"), "readonly": True},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            "linux": {
+                "cgroupsPath": f"/{inside}",
+                "namespaces": [{"type": kind} for kind in kinds],
+            },
+        }
+        (path / "config.json").write_text(json.dumps(config))
+        return path
+
+
+@dataclass(frozen=True)
+class Start:
+    """One start: milliseconds to the first instruction, and when that was."""
+
+    container_id: str
+    pid: int
+    took_ms: float
+    first_ns: int
+    forked_ns: int
+
+
+def start_all(box: Box, count: int) -> list[Start]:
+    """Start containers at once and wait for their ends."""
+    runs = []
+    for container_id in [box.next_id() for _ in range(count)]:
+        bundle = box.bundle(container_id)
+        command = [box.work / "runc", "--root", box.work / "state", "run", "--bundle", bundle]
+        began = time.monotonic_ns()
+        run = subprocess.Popen(
+            [*map(str, command), "--pid-file", str(bundle / "pid"), container_id],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            env={"PATH": "/usr/sbin:/usr/bin", "LD_LIBRARY_PATH": str(box.work)},
+        )
+        runs.append((container_id, bundle, began, run))
+    found = []
+    for container_id, bundle, began, run in runs:
+        said, _ = run.communicate(timeout=120)
+        if run.returncode:
+            raise SystemExit(f"runc ended with {run.returncode}")
+        (first, forked), pid = map(int, said.split()), int((bundle / "pid").read_text())
+        found.append(Start(container_id, pid, (first - began) / 1e6, first, forked))
+        shutil.rmtree(bundle)
+    return found
+
+
+# --- the agent ---
+
+
+class Stub:
+    """In place of the kernel's call: who was asked for, and when."""
+
+    version = 2
+
+    def __init__(self) -> None:
+        from memplace_agent.syscalls import RunningKernel
+
+        self._kernel = RunningKernel(None)
+        self.calls: dict[int, int] = {}
+        self.first: dict[str, int] = {}
+        self.pidfd_open, self.is_alive = self._kernel.pidfd_open, self._kernel.is_alive
+
+    def set_future(self, pidfd: int, *_args: Any, **_kwargs: Any) -> None:
+        """Note it; the process has the default from now on."""
+        lines = Path(f"/proc/self/fdinfo/{pidfd}").read_text().splitlines()
+        (pid,) = (int(line.split()[1]) for line in lines if line.startswith("Pid:"))
+        self.calls.setdefault(pid, time.monotonic_ns())
+        with contextlib.suppress(OSError):
+            cgroup = Path(f"/proc/{pid}/cgroup").read_text().strip()
+            container_id = cgroup.rpartition("cri-containerd-")[2].removesuffix(".scope")
+            self.first.setdefault(container_id, self.calls[pid])
+
+    def process_mbind(self, *_args: Any, **_kwargs: Any) -> int:
+        """Nobody asks for it here."""
+        raise NotImplementedError
+
+
+def be_agent(work: Path, pipe: Any) -> None:
+    """Run the thread of births until told to end; say then what it heard and did."""
+    from memplace_agent.backends.process_mbind import ProcessMbind
+    from memplace_agent.containers.identity import probe_identities
+    from memplace_agent.containers.pinning import Pinner
+    from memplace_agent.engine import cradle
+    from memplace_agent.engine.apply import PolicySetter
+    from memplace_agent.engine.birth import Births
+    from memplace_agent.hostfs import HostFs
+    from memplace_agent.ledger_store import LedgerStore
+    from memplace_agent.metrics import Metrics
+
+    # Its haste is before others of its pod only, as in a cluster: not before the runtime's.
+    os.setsid()
+    stub, host = Stub(), HostFs()
+    module: dict[str, Any] = vars(cradle)
+    read = module["read_proc"]
+
+    def read_status(path: Path) -> str:
+        has = int(path.parent.name) in stub.calls
+        text: str = read(path)
+        return text + (f"Mpol_future:\tprefer (many)=static:{NODE} exec\n" if has else "")
+
+    module["read_proc"] = read_status
+    births = Births(
+        host,
+        Pinner(host, stub, probe_identities(host, stub)),
+        PolicySetter(ProcessMbind(stub, flags=0xF7)),
+        Metrics(),
+    )
+    began: dict[str, int] = {}
+    begin = births.begin
+
+    def heard(born: Any, *args: Any) -> Any:
+        began[born.container_id] = time.monotonic_ns()
+        return begin(born, *args)
+
+    vars(births)["begin"] = heard
+    births.publish(_table(), LedgerStore.open(work / "ledger", "boot"))
+    stop = threading.Event()
+    thread = threading.Thread(target=births.run, args=(stop, lambda: None))
+    thread.start()
+    while not births.is_watching:
+        time.sleep(0.01)
+    pipe.send("watching")
+    used = time.process_time()
+    pipe.recv()
+    used = time.process_time() - used
+    stop.set()
+    births.wake()
+    thread.join()
+    pipe.send((began, stub.calls, stub.first, used))
+
+
+def _table() -> Any:
+    from memplace.api.objects import parse_placement
+    from memplace.future import implied_future
+    from memplace_agent.engine.expected import Expected, Newborn
+
+    rule = {"regions": [{"type": "Heap"}], "policy": {"mode": "PreferredMany", "tiers": ["t"]}}
+    placement = parse_placement(
+        {
+            "apiVersion": "memplace.dev/v1alpha1",
+            "kind": "MemoryPlacement",
+            "metadata": {
+                **{"name": "p", "namespace": "n", "uid": "u", "generation": 1},
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {"selector": {}, "rules": [{"name": "heap", **rule}]},
+        }
+    )
+    future = implied_future(placement.spec.rules)
+    newborn = Newborn(placement, future, {"t": frozenset({NODE})}, frozenset({"t"}))
+    return {POD: Expected({"c": newborn})}
+
+
+@contextlib.contextmanager
+def agent(work: Path) -> Iterator[dict[str, Any]]:
+    """Run it beside what is measured; what it says is there at the end."""
+    ours, theirs = _FORK.Pipe()
+    process = _FORK.Process(target=be_agent, args=(work, theirs))
+    process.start()
+    theirs.close()
+    said: dict[str, Any] = {}
+    try:
+        assert ours.recv() == "watching"
+        yield said
+        ours.send("end")
+        said["began"], said["calls"], said["first"], said["used"] = ours.recv()
+        process.join()
+    finally:
+        process.kill()
+
+
+# --- what is measured ---
+
+
+@contextlib.contextmanager
+def load(is_wanted: bool) -> Iterator[None]:
+    """Four processes for each core that compute."""
+    count = 4 * (os.cpu_count() or 1) if is_wanted else 0
+    code = "while True: sum(range(10000))"
+    busy = [subprocess.Popen([sys.executable, "-S", "-c", code]) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for each in busy:
+            each.kill()
+            each.wait()
+
+
+def measure(box: Box, count: int, rounds: int) -> dict[str, Any]:
+    """Start containers in turn with the agent and without."""
+    alone: list[Start] = []
+    beside: list[Start] = []
+    began: dict[str, int] = {}
+    calls: dict[int, int] = {}
+    first: dict[str, int] = {}
+    used = 0.0
+    start_all(box, count)  # into the caches
+    times = max(1, 20 // count)
+    for _ in range(rounds):
+        alone += [each for _ in range(times) for each in start_all(box, count)]
+        with agent(box.work) as said:
+            mine = [each for _ in range(times) for each in start_all(box, count)]
+        beside += mine
+        began |= said["began"]
+        calls |= {each.pid: said["calls"].get(each.pid, LATE) for each in mine}
+        first |= said["first"]
+        used += said["used"]
+    heard = [each for each in beside if each.container_id in began]
+    reached = [s for s in heard if s.container_id in first]
+    in_force = [(first[s.container_id] - began[s.container_id]) / 1e6 for s in reached]
+    in_time = [
+        s for s in reached if calls[s.pid] < s.first_ns or first[s.container_id] < s.forked_ns
+    ]
+    return {
+        "containers": len(beside),
+        "in time": len(in_time),
+        "in force": in_force,
+        "used": 1e3 * used / len(beside),
+        "window": [(s.first_ns - began[s.container_id]) / 1e6 for s in heard],
+        "alone": [each.took_ms for each in alone],
+        "beside": [each.took_ms for each in beside],
+    }
+
+
+def table(found: dict[str, dict[str, Any]]) -> str:
+    """The table of bench/README.md."""
+    lines = [
+        "| | in time | event to first instruction: ms, median (least) | event to default in force "
+        "in a first process: ms, median, p99 | the agent's processor time per container: ms "
+        "| start: ms without | with | more |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name, row in found.items():
+        without, beside = statistics.median(row["alone"]), statistics.median(row["beside"])
+        cells = (
+            name,
+            f"{row['in time']} of {row['containers']}",
+            f"{statistics.median(row['window']):.1f} ({min(row['window']):.1f})",
+            f"{statistics.median(row['in force']):.1f}, {p99(row['in force']):.1f}",
+            f"{row['used']:.1f}",
+            f"{without:.1f}",
+            f"{beside:.1f}",
+            f"{beside - without:+.1f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def p99(values: Sequence[float]) -> float:
+    """The value that one in a hundred is above."""
+    return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
+
+
+def prepare(work: Path) -> None:
+    """Runc and the container's program."""
+    from memplace_lab import debian, guest
+
+    tar = debian.root_tar("guest-root", guest.packages(), title="the workers' root file system")
+    files = ("./usr/sbin/runc", "./usr/lib/x86_64-linux-gnu/libseccomp.so.2.6.0")
+    subprocess.run(["tar", "-xf", str(tar), "-C", str(work), *files], check=True)
+    shutil.move(work / files[0], work / "runc")
+    shutil.move(work / files[1], work / "libseccomp.so.2")
+    (work / "rootfs/proc").mkdir(parents=True)
+    gcc = ("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror")
+    source = str(HERE / "programs" / "first.c")
+    subprocess.run([*gcc, source, "-o", str(work / "rootfs/first")], check=True)
+
+
+def alone(work: Path, rounds: int, *, as_it_is: bool) -> None:
+    """As process 1 of a pid namespace: with a tree of cgroups of its own."""
+    subprocess.run(["mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"], check=True)
+    tree = Path("/sys/fs/cgroup") / f"memplace-bench-{Path('/proc/self/ns/pid').stat().st_ino}"
+    tree.mkdir()
+    found = {}
+    print(f"Load average {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores when it began.\n")
+    try:
+        box = Box(work, tree)
+        # What a pod has first, and keeps.
+        pause = box.pod / f"cri-containerd-{'5' * 64}.scope"
+        pause.mkdir()
+        sandbox = subprocess.Popen(["sleep", "3600"])
+        (pause / "cgroup.procs").write_text(str(sandbox.pid))
+        for busy in (False, True)[: 2 - as_it_is]:
+            for count in (1, 20):
+                name = f"{count} at a time" + (", under load" if busy else "")
+                with load(busy):
+                    found[name] = measure(box, count, rounds)
+    finally:
+        (tree / "cgroup.kill").write_text("1")
+        time.sleep(0.5)
+        for path, _, _ in os.walk(tree, topdown=False):
+            Path(path).rmdir()
+    print(table(found))
+
+
+def main() -> int:
+    """Prepare, and go on in namespaces of its own."""
+    parser = argparse.ArgumentParser(
+        prog="bench/agent/births.py",
+        description=__doc__,
+        formatter_class=argparse.RawTextHelpFormatter,
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="(default: 5)")
+    parser.add_argument("--as-it-is", action="store_true", help="without a load of its own")
+    parser.add_argument("--alone", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.alone:
+        alone(options.alone, options.rounds, as_it_is=options.as_it_is)
+        return 0
+    with tempfile.TemporaryDirectory() as folder:
+        prepare(Path(folder))
+        words = ["--alone", folder, "--rounds", str(options.rounds)]
+        words += ["--as-it-is"] * options.as_it_is
+        return subprocess.run([*_ALONE, sys.executable, __file__, *words], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
