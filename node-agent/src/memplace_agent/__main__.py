@@ -20,10 +20,11 @@ def main(args: Sequence[str]) -> int:
         case [] | ["run"]:
             return _run()
         case ["install-seccomp", directory]:
-            # Nothing else is imported: this is a container of its own at each start.
+            # Little else is imported: this is a container of its own at each start.
+            from memplace_agent.hostfs import HostFs
             from memplace_agent.seccomp import install
 
-            print(install(Path(directory)))
+            print(install(Path(directory), HostFs()))
             return 0
         # The daemon needs none of what these import.
         case ["inspect", *rest]:

@@ -33,7 +33,7 @@ def restore_profile(host: HostFs) -> None:
     Raises:
         OSError: It can't be written.
     """
-    seccomp.install(host.on_host(host.seccomp))
+    seccomp.install(host.on_host(host.seccomp), host)
 
 
 def remove_host_files(host: HostFs) -> None:

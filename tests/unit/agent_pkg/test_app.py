@@ -101,7 +101,7 @@ def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host, cache, w
 def test_who_goes_back_to_work_can_be_restarted(host, cache, worker):
     """The kubelet needs the profile for that, and init containers do not run again."""
     profile = host.seccomp / "agent.json"
-    seccomp.install(host.seccomp)
+    seccomp.install(host.seccomp, host)
     before = profile.read_bytes()
     tell(cache, worker, "Retired")
     assert not host.seccomp.exists()
@@ -116,7 +116,7 @@ def test_where_there_was_no_profile_none_comes(host, cache, worker):
 
 
 def test_a_profile_that_cannot_be_written_does_not_stop_the_work(host, cache, worker, caplog):
-    seccomp.install(host.seccomp)
+    seccomp.install(host.seccomp, host)
     tell(cache, worker, "Retired")
     host.seccomp.write_text("a file is in its place")
     tell(cache, worker, "Active")

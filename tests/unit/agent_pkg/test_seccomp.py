@@ -6,11 +6,10 @@ import json
 import os
 import subprocess
 import sys
-from importlib.resources import files
 
 import pytest
-
-PROFILE = json.loads(files("memplace_agent").joinpath("seccomp.json").read_text())
+from memplace_agent.hostfs import HostFs
+from memplace_agent.seccomp import PROFILE, install
 
 # Loads the profile as a container runtime does, then says which errno some calls answer.
 PROGRAM = """
@@ -60,8 +59,7 @@ print(json.dumps({
 """
 
 
-@pytest.fixture(scope="module")
-def answers():
+def answers_under(profile):
     try:
         ctypes.CDLL("libseccomp.so.2")
     except OSError:
@@ -70,13 +68,28 @@ def answers():
         pytest.skip("the numbers are those of x86_64")
     done = subprocess.run(
         [sys.executable, "-S", "-c", PROGRAM],
-        input=json.dumps(PROFILE),
+        input=profile.read_text(),
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """What calls answer on a node with process_mbind()."""
+    host = HostFs(sysfs=tmp_path_factory.mktemp("sys"))
+    host.announcement.mkdir(parents=True)
+    return answers_under(install(tmp_path_factory.mktemp("profiles"), host))
+
+
+@pytest.fixture(scope="module")
+def stock_answers(tmp_path_factory):
+    """What they answer on a node without."""
+    host = HostFs(sysfs=tmp_path_factory.mktemp("sys"))
+    return answers_under(install(tmp_path_factory.mktemp("profiles"), host))
 
 
 def test_the_agent_may_ask_where_pages_are(answers):
@@ -91,3 +104,23 @@ def test_the_agent_may_not_move_pages_that_way(answers, call):
 def test_calls_that_nobody_knows_pass(answers):
     """process_mbind() has a number that no runtime knows."""
     assert answers["unknown"] == 38
+
+
+def test_without_process_mbind_the_agent_may_move_pages(stock_answers):
+    assert stock_answers == {
+        "where": 0,
+        "move": 0,
+        "nothing to move": 0,
+        "ptrace": 1,
+        "unknown": 38,
+    }
+
+
+def test_a_profile_is_replaced_whole(tmp_path):
+    """A node that boots another kernel gets the other one."""
+    host = HostFs(sysfs=tmp_path / "sys")
+    stock = install(tmp_path / "profiles", host).read_bytes()
+    host.announcement.mkdir(parents=True)
+    ours = install(tmp_path / "profiles", host).read_bytes()
+    assert stock != ours
+    assert [each.name for each in (tmp_path / "profiles").iterdir()] == [PROFILE]
