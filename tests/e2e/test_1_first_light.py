@@ -128,6 +128,8 @@ def test_events_tell_of_transitions_once(placed: None, cluster: Cluster) -> None
 
 
 def test_kubectl_get_shows_what_an_admin_wants(placed: None, cluster: Cluster) -> None:
+    # What came meanwhile, a child say, makes it wait again.
+    scenario.wait_ready(cluster)
     table = cluster.kubectl("get", "mp", "-n", scenario.NAMESPACE)
     header, row = table.splitlines()[:2]
     assert "READY" in header
