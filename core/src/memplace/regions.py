@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from memplace.kinds import Mode, Policy, RegionKind
+from memplace.objects import ObjectId
 
 __all__ = ["Region", "RegionKind"]
 
@@ -30,6 +31,8 @@ class Region:
         own: The policy is the mapping's own, not the task's.
         policy_is_whole: The kernel's text of the policy was not cut off; otherwise it has the
             nodes that are sure.
+        object: What it is a mapping of; None for private anonymous memory.
+        offset: Where in that it begins, in bytes.
     """
 
     start: int
@@ -45,6 +48,8 @@ class Region:
     permissions: str = "rw-"
     own: bool = False
     policy_is_whole: bool = True
+    object: ObjectId | None = None
+    offset: int = 0
 
     @property
     def executable(self) -> bool:
@@ -85,6 +90,8 @@ class Region:
             permissions=self.permissions,
             own=self.own,
             policy_is_whole=self.policy_is_whole,
+            object=self.object,
+            offset=self.offset,
         )
 
     def bytes_outside(self, nodes: frozenset[int]) -> int:

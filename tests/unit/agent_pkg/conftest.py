@@ -145,6 +145,7 @@ class Node:
                 senses=Senses(host),
                 ask=machine.page_nodes,
                 present=machine.present,
+                exclusive=machine.exclusive,
                 clock=self.clock,
                 cost=lambda: 0.0,
             ),

@@ -273,6 +273,7 @@ class Machine:
             ends=array("Q", [v.end for v in vmas]),
             class_of=array("I", range(len(vmas))),
             classes=tuple(_class(v, process.task_policy) for v in vmas),
+            offsets=array("Q", [v.offset for v in vmas]),
         )
         return ReadVmas(vmas_of(view), Ended.COMPLETE)
 
@@ -282,6 +283,18 @@ class Machine:
         vmas = self.processes[pid].vmas
         return array("i", [node_at(vmas, address) for address in addresses])
 
+    def exclusive(self, directory, addresses):
+        pid = int(directory.name)
+        return [self._mappers(pid, address) == 1 for address in addresses]
+
+    def _mappers(self, pid, address):
+        # Of a page: what fork() copied is the same page until somebody writes to it.
+        page = _page_of(self.processes[pid], address)
+        return sum(
+            page in (_page_of(other, at) for at in _places(other, page, address))
+            for other in self.processes.values()
+        )
+
     def present(self, directory, ranges):
         vmas = self.processes[int(directory.name)].vmas
         return [
@@ -290,6 +303,25 @@ class Machine:
             for vma in vmas[slice(*span(vmas, start, end))]
             for part in vma.present(max(start, vma.start), min(end, vma.end))
         ]
+
+
+def _page_of(process, address):
+    vma = next((v for v in process.vmas if v.start <= address < v.end), None)
+    if vma is None or vma.node_at(address) < 0:
+        return None
+    if vma.inode or vma.perms.endswith("s"):
+        return vma.device, vma.inode, vma.offset + address - vma.start
+    return vma.origin, address
+
+
+def _places(process, page, address):
+    if len(page) == 2:
+        return [address]
+    return [
+        v.start + page[2] - v.offset
+        for v in process.vmas
+        if (v.device, v.inode) == page[:2] and 0 <= page[2] - v.offset < v.end - v.start
+    ]
 
 
 def _future_lines(future):
@@ -317,7 +349,7 @@ def _class(vma, task_policy):
     return RawClass(
         permissions=letters,
         inode=vma.inode,
-        device=(0, 0),
+        device=vma.device,
         page_size=vma.page_size,
         unnamed=False,
         name=vma.path.encode("utf-8", "surrogateescape"),
@@ -339,4 +371,5 @@ def _problem(vmas, start, end, flags):
 
 def _maps_line(vma):
     path = vma.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return f"{vma.start:08x}-{vma.end:08x} {vma.perms} 00000000 00:00 {vma.inode} {path}\n"
+    place = f"{vma.offset:08x} {vma.device[0]:02x}:{vma.device[1]:02x} {vma.inode}"
+    return f"{vma.start:08x}-{vma.end:08x} {vma.perms} {place} {path}\n"

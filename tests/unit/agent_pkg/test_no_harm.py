@@ -48,10 +48,10 @@ def test_an_error_nobody_thought_of_is_about_one_process(started, kit, monkeypat
     started.machine.start(200, B, kit.heap())
     real = started.reconciler._parts.looker.placer.place
 
-    def odd(pinned, *rest):
+    def odd(pinned, *rest, **kwargs):
         if pinned.pid == 100:
             raise ValueError("odd")
-        return real(pinned, *rest)
+        return real(pinned, *rest, **kwargs)
 
     monkeypatch.setattr(type(started.reconciler._parts.looker.placer), "place", staticmethod(odd))
     reports = both(started, kit)

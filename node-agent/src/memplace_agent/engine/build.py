@@ -35,6 +35,7 @@ from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.machine import merges_pages
 from memplace_agent.node.senses import Senses, SensesLike
+from memplace_agent.procfs.exclusive import Exclusive, exclusive
 from memplace_agent.procfs.present import Present, present
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import best_way
@@ -63,6 +64,7 @@ class System:
         senses: Reads pressure and room.
         clock: Seconds, only forward.
         present: Tells what is in memory of vast reservations.
+        exclusive: Tells which pages nobody else maps.
         cost: Seconds that work takes, of any clock; None for processor time.
     """
 
@@ -72,6 +74,7 @@ class System:
     senses: SensesLike
     ask: PageNodes = page_nodes
     present: Present = present
+    exclusive: Exclusive = exclusive
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[], float] | None = None
 
@@ -105,7 +108,9 @@ class Engine:
 
     def __post_init__(self) -> None:
         system = self.system
-        self._sampler = Sampler(system.reader, self.pool, system.ask, system.present)
+        self._sampler = Sampler(
+            system.reader, self.pool, system.ask, system.present, system.exclusive
+        )
         self.mover = Mover(
             system.kernel,
             self._sampler.look,

@@ -105,7 +105,10 @@ def judge(
             on its way, however much: that is no reason to call the placement unplaced.
         future: What its rules imply for mappings to come; None where the kernel can't keep it.
     """
-    results = merge_results(outcome.results for outcome in outcomes)
+    results = merge_results(
+        (outcome.results for outcome in outcomes),
+        (common for outcome in outcomes for common in outcome.commons),
+    )
     moves = {each.rule: each for each in progress}
     verdict = (
         _of_processes(outcomes, unseen)

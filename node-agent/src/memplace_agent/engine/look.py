@@ -15,7 +15,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from memplace.errors import MemplaceError
-from memplace.kinds import Policy
 from memplace.policy import Move
 from memplace.reasons import Reason
 
@@ -28,7 +27,7 @@ from memplace_agent.engine.contention import Contention
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.judge import problem_of
 from memplace_agent.engine.mover import Mover
-from memplace_agent.engine.orders import MoveOrder, MoveRange
+from memplace_agent.engine.ordering import orders_of
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.placer import Outcome, Placer, Problem, Wanted
 from memplace_agent.engine.pool import PoolBusy, Stuck
@@ -95,6 +94,11 @@ class Container:
     def identities(self) -> frozenset[int]:
         """Its processes, as of the last look."""
         return frozenset(self._processes)
+
+    @property
+    def is_many(self) -> bool:
+        """Whether there are other processes for one to have pages in common with."""
+        return len(self._processes) > 1
 
     @property
     def carried(self) -> int:
@@ -243,7 +247,9 @@ class Looker:
         if known.outcome is not None and known.wanted == wanted and is_same(known.outcome, survey):
             if now - known.sampled_at < _SAMPLE_AGAIN_S:
                 return False
-            outcome = look_again(self.hands, pinned, wanted, known.outcome, survey)
+            outcome = look_again(
+                self.hands, pinned, wanted, known.outcome, survey, with_others=container.is_many
+            )
             if outcome is not None:
                 known.outcome, known.sampled_at = outcome, now
                 return False
@@ -253,6 +259,7 @@ class Looker:
             wanted,
             _relatives(container, survey),
             container.contention.taker(pinned.identity, now),
+            with_others=container.is_many,
         )
         known.outcome, known.wanted, known.sampled_at = outcome, wanted, now
         known.problem = _problem(outcome.survey)
@@ -298,10 +305,17 @@ class Looker:
         known.has_orders = bool(moves)
         self.mover.submit(
             pinned.identity,
-            [
-                self._one_order(container, outcome, key, group, ref, is_member)
-                for key, group in _grouped(moves, partial(self._may_move_all, outcome)).items()
-            ],
+            orders_of(
+                moves,
+                partial(self._may_move_all, outcome),
+                pid=outcome.survey.pid,
+                identity=outcome.identity,
+                pin=partial(self.pinner.pidfd, outcome.survey.pid, is_member, outcome.identity),
+                placement=container.wanted.placement,
+                container=container.wanted.container_id,
+                cancel=container.cancel,
+                cgroup=ref.path,
+            ),
         )
 
     def _may_move_all(self, outcome: Outcome, move: Move) -> bool:
@@ -314,48 +328,6 @@ class Looker:
         index = vmas.at(move.start)
         flags = vmas[index].flags.split() if index is not None else []
         return bool(flags) and "mg" not in flags
-
-    def _one_order(
-        self,
-        container: Container,
-        outcome: Outcome,
-        key: tuple[str, Policy, int, bool, bool],
-        moves: Sequence[Move],
-        ref: CgroupRef,
-        is_member: IsMember,
-    ) -> MoveOrder:
-        rule, policy, page_size, move_all, private = key
-        placement = container.wanted.placement
-        migration = placement.spec.migration
-        pid, identity = outcome.survey.pid, outcome.identity
-        return MoveOrder(
-            identity=identity,
-            pid=pid,
-            pin=partial(self.pinner.pidfd, pid, is_member, identity),
-            namespace=placement.namespace,
-            container=container.wanted.container_id,
-            placement=placement.uid,
-            rule=rule,
-            policy=policy,
-            ranges=tuple(MoveRange(move.start, move.end, move.bytes) for move in moves),
-            cancel=container.cancel,
-            move_all=move_all,
-            private_anonymous=private,
-            page_size=page_size,
-            cgroup=ref.path,
-            limit=migration.max_bytes_per_second if migration else None,
-        )
-
-
-def _grouped(
-    moves: Sequence[tuple[Move, Policy]], may_move_all: Callable[[Move], bool]
-) -> dict[tuple[str, Policy, int, bool, bool], list[Move]]:
-    groups: dict[tuple[str, Policy, int, bool, bool], list[Move]] = {}
-    for move, policy in moves:
-        # A plan moves what others map only of private anonymous memory.
-        key = (move.rule, policy, move.page_size, may_move_all(move), move.move_all)
-        groups.setdefault(key, []).append(move)
-    return groups
 
 
 def _problem(survey: Survey) -> Problem | None:

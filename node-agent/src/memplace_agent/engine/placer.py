@@ -9,7 +9,6 @@ the caller, who has them moved.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -22,6 +21,7 @@ from memplace.kinds import Policy
 from memplace.ledger import View, admit, claim_for, record
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
+from memplace.objects import Common
 from memplace.policy import Move, Plan, RuleResult, Step, plan, policy_of
 from memplace.policy import Problem as RuleProblem
 from memplace.reasons import Reason
@@ -32,6 +32,7 @@ from memplace_agent.engine.apply import PolicyReport
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.holding import Holding
 from memplace_agent.engine.own import OwnPolicies
+from memplace_agent.engine.seen import Seen
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import recorded, todo
 from memplace_agent.ledger_store import LedgerStore
@@ -102,6 +103,7 @@ class Outcome:
         error: The share of the bytes that may be on another node than said, with 95 %.
         no_default: Why mappings to come do not have what is implied, for people, or empty.
         holding: Ranges that follow the rules.
+        commons: What of their bytes other mappings may have as well.
     """
 
     identity: int
@@ -117,6 +119,7 @@ class Outcome:
     error: float = 0.0
     no_default: str = ""
     holding: Holding = field(default_factory=Holding)
+    commons: tuple[Common, ...] = ()
 
     @property
     def results(self) -> tuple[RuleResult, ...]:
@@ -128,45 +131,6 @@ class Outcome:
         """The same, small enough to be kept for each of thousands of processes."""
         rules = self.plan and Plan(rules=self.plan.rules, problems=self.plan.problems)
         return replace(self, survey=self.survey.without_mappings, plan=rules, moves=())
-
-
-class _Seen:
-    # A survey through the claim: policies as rules spell them, and which are memplace's.
-
-    def __init__(self, survey: Survey, view: View) -> None:
-        self.survey, self.view = survey, view
-        self.carried: set[int] = set()
-        # As the kernel shows them, and as rules see them: mostly the same objects.
-        self.mapped = survey.regions()
-        self.regions = (
-            self.mapped
-            if view.is_empty
-            else tuple(self._as_rules_see(region) for region in self.mapped)
-        )
-
-    def _as_rules_see(self, region: Region) -> Region:
-        policy = self.view.spelt(region)
-        if policy is None:
-            return region
-        self.carried.add(region.start)
-        return region if policy == region.policy else region.like(policy)
-
-    def mapped_at(self, start: int) -> Region | None:
-        at = bisect_left(self.mapped, start, key=lambda region: region.start)
-        found = self.mapped[at] if at < len(self.mapped) else None
-        return found if found and found.start == start else None
-
-    def ours(self, region: Region) -> bool:
-        return region.start in self.carried
-
-    def following(self, wanted: Wanted) -> list[Region]:
-        """Return the regions that count for the rules."""
-        matches = wanted.matcher.match(self.regions, self.survey.name)
-        return [
-            region
-            for region, match in zip(self.regions, matches, strict=True)
-            if (match.rule is not None or self.ours(region)) and not region.shared
-        ]
 
 
 @dataclass(slots=True)
@@ -200,6 +164,8 @@ class Placer:
         wanted: Wanted,
         relatives: Sequence[OwnPolicies] = (),
         may_take: Callable[[Step], bool] = lambda _: True,
+        *,
+        with_others: bool = False,
     ) -> Outcome:
         """Make a process follow its placement; sets nothing that is set already.
 
@@ -209,6 +175,7 @@ class Placer:
             wanted: What it is to have.
             relatives: What other processes of the same image have as `Outcome.own`.
             may_take: Whether to override, now, a policy that the program has set itself.
+            with_others: Other processes of the container may map the same pages.
 
         Raises:
             ProcessGone: It ended meanwhile.
@@ -225,7 +192,9 @@ class Placer:
             return Outcome(identity=pinned.identity, survey=seen.survey, changed=True)
         status = seen.survey.view.status
         resident = status.resident if status else 0
-        measured = self._hands.measure(pinned, wanted.group, seen.following(wanted), resident)
+        measured = self._hands.measure(
+            pinned, wanted.group, seen.following(wanted.matcher), resident, with_others=with_others
+        )
         planned = self._plan(wanted, seen, measured.pages)
         # Only their pages tell of mappings that show the wanted policy without having it.
         again = self._set(work, seen, planned)
@@ -233,6 +202,7 @@ class Placer:
             return Outcome(identity=pinned.identity, survey=again.survey, changed=True)
         if again is not seen:
             seen, planned = again, self._plan(wanted, again, measured.pages)
+        holding = Holding.of(planned.following)
         return Outcome(
             identity=pinned.identity,
             survey=again.survey,
@@ -246,10 +216,11 @@ class Placer:
             own=OwnPolicies.of(r for r in seen.regions if r.own and not seen.ours(r)),
             error=measured.error,
             no_default=work.no_default,
-            holding=Holding.of(planned.following),
+            holding=holding,
+            commons=holding.commons(measured.pages, measured.common, survey.image),
         )
 
-    def _set_default(self, work: _Work, seen: _Seen) -> bool:
+    def _set_default(self, work: _Work, seen: Seen) -> bool:
         # Returns whether a call was made: what was mapped before it is to be read again.
         survey, wanted = seen.survey, work.wanted
         status = survey.view.status
@@ -282,17 +253,17 @@ class Placer:
         new = self._new(wanted)
         return replace(self._store.get(wanted.container_id) or new, placement=new.placement)
 
-    def _seen(self, survey: Survey, wanted: Wanted) -> _Seen:
+    def _seen(self, survey: Survey, wanted: Wanted) -> Seen:
         claim = self._store.get(wanted.container_id)
         claim = admit(claim or self._new(wanted), survey.process)
-        return _Seen(survey, View(claim, survey.process))
+        return Seen(survey, View(claim, survey.process))
 
     def _new(self, wanted: Wanted) -> Claim:
         of = wanted.placement
         return claim_for(wanted.container_id, (of.uid, of.namespace, of.name), self._clock())
 
     def _plan(
-        self, wanted: Wanted, seen: _Seen, pages: Mapping[int, Mapping[int, int]] | None = None
+        self, wanted: Wanted, seen: Seen, pages: Mapping[int, Mapping[int, int]] | None = None
     ) -> Plan:
         regions = seen.regions
         if pages is not None:
@@ -309,7 +280,7 @@ class Placer:
             weights=wanted.weights,
         )
 
-    def _set(self, work: _Work, seen: _Seen, planned: Plan) -> _Seen:
+    def _set(self, work: _Work, seen: Seen, planned: Plan) -> Seen:
         # Returns what is there afterwards; the same if there was nothing to do.
         survey, wanted = seen.survey, work.wanted
         released = seen.view.release(
@@ -349,10 +320,10 @@ class Placer:
         work.changed = True
         return self._seen_again(work)
 
-    def _seen_again(self, work: _Work) -> _Seen:
+    def _seen_again(self, work: _Work) -> Seen:
         survey = self._hands.read(work.pinned, work.wanted.group)
         if survey.incomplete:
-            return _Seen(survey, View(self._new(work.wanted), _NOBODY))
+            return Seen(survey, View(self._new(work.wanted), _NOBODY))
         if work.had is not None:
             # A program that it executed just before has mappings that were born under it.
             heir = survey.process._replace(future=work.had)
@@ -370,7 +341,7 @@ def is_near_limit(survey: Survey, wanted: Wanted) -> bool:
     return 0 < wanted.max_mappings * _MAPPINGS_SHARE < len(survey.view.vmas)
 
 
-def _settled(moves: Iterable[Move], seen: _Seen) -> Iterator[tuple[Move, Policy]]:
+def _settled(moves: Iterable[Move], seen: Seen) -> Iterator[tuple[Move, Policy]]:
     # With the policy in the form that is set, as a move sets it again. Where it could not be
     # set there is nothing to move to.
     for move in moves:
