@@ -111,7 +111,7 @@ class Agent:
 
     _store: Any = None
 
-    def __init__(self):
+    def __init__(self, bandwidth=1 << 40):
         from memplace_agent.engine.build import Engine, open_ledger, running_system
         from memplace_agent.hostfs import HostFs
         from memplace_agent.metrics import Metrics
@@ -123,7 +123,7 @@ class Agent:
         features = probe(host)
         assert features.error is None, features.message
         system = running_system(host, RunningKernel(features.nr, features.version), features)
-        settings = Settings(node_name="guest", host=host, move_bandwidth=1 << 40)
+        settings = Settings(node_name="guest", host=host, move_bandwidth=bandwidth)
         self.leave()
         Agent._store = open_ledger(host)
         self.engine = Engine(settings, system, features, Metrics())
@@ -151,13 +151,13 @@ class Agent:
     def report(self):
         return self.reconciler.reports.placements()[0].pods[0].containers[0]
 
-    def settle(self, wanted):
-        self.until(wanted, lambda: self.report.state == "Placed")
+    def settle(self, wanted, seconds=30):
+        self.until(wanted, lambda: self.report.state == "Placed", seconds)
         return self.report
 
-    def undo(self):
+    def undo(self, seconds=30):
         """Work on a world without the placement until nothing of it is left."""
-        return self.until(world(placed=False), lambda: not tuple(Agent._store))
+        return self.until(world(placed=False), lambda: not tuple(Agent._store), seconds)
 
 
 def world(*, placed=True, mode="PreferredMany", regions=None):

@@ -9,12 +9,20 @@ processes map has such bytes several times.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-__all__ = ["Common", "ObjectId", "surplus"]
+__all__ = ["ALL_NODES", "Common", "ObjectId", "claim_name", "object_of", "surplus"]
+
+# What claims of objects have for Mems_allowed_list: a change of anybody's cpuset leaves the
+# policies of objects as they are. Source: linux ``mm/mempolicy.c:mpol_rebind_mm()``, which goes
+# through the mappings of a process only.
+ALL_NODES = frozenset(range(1024))
+
+_NAME = re.compile(r"object-(\d+)\.(\d+)\.(\d+)(\.v)?", re.ASCII)
 
 # Of one object under one rule. Programs that map more of its parts each by itself are counted
 # as they map: the bound is one for the agent's time.
@@ -120,3 +128,16 @@ def _add_overlaps(over: dict[str, dict[int, float]], ascending: Sequence[Common]
             for common in around:
                 if common is not densest:
                     _add(over, common, (high - low) / (common.end - common.start))
+
+
+def claim_name(of: ObjectId) -> str:
+    """Return what the claim of an object is called, in place of a container's id."""
+    return f"object-{of.major}.{of.minor}.{of.inode}{'.v' if of.system_v else ''}"
+
+
+def object_of(name: str) -> ObjectId | None:
+    """Return the object whose claim is called so; None for a container's."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        return None
+    return ObjectId(int(match[1]), int(match[2]), int(match[3]), system_v=bool(match[4]))

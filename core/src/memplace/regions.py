@@ -67,6 +67,14 @@ class Region:
         anonymous = self.kind in (RegionKind.BRK, RegionKind.STACK, RegionKind.ANONYMOUS)
         return anonymous and not self.shared
 
+    @property
+    def in_object(self) -> bool:
+        """Whether its policy may be that of an object, in force for all who map it.
+
+        Not so huge pages of a pool: there each mapping has its own.
+        """
+        return self.shared and self.kind is not RegionKind.HUGETLB
+
     def like(self, policy: Policy) -> Region:
         """Return the same region with this policy, in half the time of dataclasses.replace()."""
         return self._with(policy, self.pages)

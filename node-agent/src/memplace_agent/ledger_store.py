@@ -13,7 +13,8 @@ a crash leaves. Here is how that is kept:
 - What a newer agent adds without changing the version is carried along unread.
 - Version 2 says of a claim that defaults for mappings to come were set: an agent that knows
   version 1 only could not take them away, and what comes later would stay. Such claims are
-  written as version 2, all others as 1, which has the same form.
+  written as version 2, all others as 1, which has the same form. Claims of objects are of
+  version 3: to an older agent they would look like those of containers that are gone.
 - All of it ends with the boot, so files of another boot are removed.
 
 Example::
@@ -48,14 +49,15 @@ from typing import Any, NamedTuple
 import msgspec
 from memplace.claims import Claim, Ours
 from memplace.errors import FeatureUnavailable
+from memplace.objects import object_of
 from memplace.reasons import Reason
 
 __all__ = ["VERSION", "AnotherAgent", "LedgerStore", "Unread"]
 
 log = logging.getLogger(__name__)
 
-VERSION = 2
-_WITHOUT_DEFAULTS = 1
+VERSION = 3
+_WITHOUT_DEFAULTS, _WITHOUT_OBJECTS = 1, 2
 
 _NAME = re.compile(
     r"(?P<container>[0-9a-zA-Z][0-9a-zA-Z_.-]{0,199})\.v(?P<version>\d{1,9})\.json", re.ASCII
@@ -194,7 +196,7 @@ class LedgerStore:
     def _put(self, claim: Claim) -> None:
         claim = _with(claim, self._newborn.get(claim.container, ()))
         before = self._versions.get(claim.container, _WITHOUT_DEFAULTS)
-        version = max(before, VERSION if claim.defaults else _WITHOUT_DEFAULTS)
+        version = max(before, _version(claim))
         name = _file(claim.container, version)
         if self._claims.get(claim.container) == claim and claim.container not in self._unwritten:
             return
@@ -338,6 +340,12 @@ class LedgerStore:
         except OSError as err:
             extra = {"file": name[:255], "error": err.strerror}
             log.warning("a file of the ledger can't be removed", extra=extra)
+
+
+def _version(claim: Claim) -> int:
+    if object_of(claim.container):
+        return VERSION
+    return _WITHOUT_OBJECTS if claim.defaults else _WITHOUT_DEFAULTS
 
 
 def _with(claim: Claim, defaults: tuple[Ours, ...]) -> Claim:

@@ -146,6 +146,7 @@ class Node:
                 ask=machine.page_nodes,
                 present=machine.present,
                 exclusive=machine.exclusive,
+                internal=(0, 1),
                 clock=self.clock,
                 cost=lambda: 0.0,
             ),

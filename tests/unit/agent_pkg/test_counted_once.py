@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -77,3 +78,45 @@ def test_a_file_that_two_programs_map_counts_once(node, kit):
     )
     rule = kit.rule({"type": "File"}, "PreferredMany", "cxl")
     assert held(node, kit.placement(rules=[rule])) == {"r": 64 * MIB}
+
+
+# --- shared memory; what is reported from the field ------------------------------------
+
+
+def segment(at, mib, **members: Any):
+    given: dict[str, Any] = {"path": "/dev/zero (deleted)", "inode": 77} | members
+    return Vma(at, at + mib * MIB, perms="rw-s", device=(0, 1), pages={0: mib * 256}, **given)
+
+
+def shared(name, path=""):
+    entry = {"type": "Shared"} | ({"path": path} if path else {})
+    policy = {"mode": "PreferredMany", "tiers": ["cxl"]}
+    return {"name": name, "regions": [entry], "policy": policy}
+
+
+def test_the_buffers_of_a_database_count_once_however_many_backends_map_them(node, kit):
+    """polardb/PolarDB-for-PostgreSQL#692, OpenTenBase/OpenTenBase#310: there are 512 MiB."""
+    for pid in range(100, 104):
+        node.machine.start(pid, "a" * 64, segment(START, 512))
+    assert held(node, kit.placement(rules=[shared("buffers")])) == {"buffers": 512 * MIB}
+
+
+def test_a_heap_that_a_process_maps_three_times_counts_once(node, kit):
+    """ZGC before generations: AutoMQ/automq-for-rocketmq#722, chenghanpeng/jdk11u#5."""
+    views = (0x40000000000, 0x80000000000, 0x100000000000)
+    name = "/memfd:java_heap (deleted)"
+    heaps = [segment(at, 256, path=name, inode=9) for at in views]
+    node.machine.start(100, "a" * 64, *heaps)
+    placement = kit.placement(rules=[shared("heap", "/memfd:java_heap")])
+    assert held(node, placement) == {"heap": 256 * MIB}
+
+
+def test_a_tier_is_not_full_for_memory_that_is_there_once(node, kit):
+    """Twelve backends with 512 MiB together, and 4 GiB free."""
+    node.machine.set_free(1, 4 << 20)
+    for pid in range(100, 112):
+        node.machine.start(pid, "a" * 64, segment(START, 512))
+    report = node.full(kit.placement(rules=[shared("buffers")]), seconds=60.0)["mp", "p", "c0"]
+    assert report.reason != "TierFull"
+    assert (report.state, report.rules[0].bytes) == ("Placed", 512 * MIB)
+    assert node.metrics.apply_bytes.labels("cxl")._value.get() == 512 * MIB

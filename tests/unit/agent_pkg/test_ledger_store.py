@@ -202,16 +202,16 @@ def test_what_an_older_agent_did_meanwhile_is_known_too(directory):
 def test_what_a_newer_agent_wrote_is_kept_and_named(directory):
     with opened(directory) as store:
         store.put(claim())
-    newer = directory / f"{A}.v3.json"
+    newer = directory / f"{A}.v4.json"
     file_of(directory).rename(newer)
-    newer.write_text('{"version": 3, "claims": "in another form"}')
+    newer.write_text('{"version": 4, "claims": "in another form"}')
     with opened(directory) as store:
         assert store.unread == (Unread(newer.name, "Newer"),)
         assert not list(store)
         store.put(claim())  # an older agent goes on with what it knows itself
         store.drop(A)
         assert store.unread
-    assert newer.read_text() == '{"version": 3, "claims": "in another form"}'
+    assert newer.read_text() == '{"version": 4, "claims": "in another form"}'
 
 
 def test_the_journal_of_the_first_agents_is_kept_and_named(directory):
@@ -293,3 +293,14 @@ def test_five_thousand_processes_are_a_few_mebibytes(directory):
         tracemalloc.stop()
     assert used < 3 << 20, used
     assert peak < 4 << 20, peak
+
+
+def test_the_claim_of_an_object_is_none_that_an_older_agent_reads(directory):
+    """It would take it for that of a container that is gone, and forget it."""
+    with opened(directory) as store:
+        store.put(claim(container="object-0.1.77"))
+    assert [path.name for path in directory.iterdir()] == ["object-0.1.77.v3.json"]
+    with opened(directory) as store:
+        assert [known.container for known in store] == ["object-0.1.77"]
+        store.drop("object-0.1.77")
+    assert not list(directory.iterdir())

@@ -21,12 +21,14 @@ from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.measure import Sampler
 from memplace_agent.engine.mover import Mover
+from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.orders import MoveOrder, Work
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Placer
 from memplace_agent.engine.pool import Pool
 from memplace_agent.engine.pulse import Pulse
 from memplace_agent.engine.reconcile import Reconciler
+from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Surveyor
 from memplace_agent.engine.undo import Undoer
 from memplace_agent.engine.upgrade import import_journal
@@ -36,6 +38,7 @@ from memplace_agent.metrics import Metrics
 from memplace_agent.node.machine import merges_pages
 from memplace_agent.node.senses import Senses, SensesLike
 from memplace_agent.procfs.exclusive import Exclusive, exclusive
+from memplace_agent.procfs.mounts import internal_device
 from memplace_agent.procfs.present import Present, present
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import best_way
@@ -65,6 +68,7 @@ class System:
         clock: Seconds, only forward.
         present: Tells what is in memory of vast reservations.
         exclusive: Tells which pages nobody else maps.
+        internal: See `internal_device`.
         cost: Seconds that work takes, of any clock; None for processor time.
     """
 
@@ -75,6 +79,7 @@ class System:
     ask: PageNodes = page_nodes
     present: Present = present
     exclusive: Exclusive = exclusive
+    internal: tuple[int, int] | None = None
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[], float] | None = None
 
@@ -86,6 +91,7 @@ def running_system(host: HostFs, kernel: Kernel, features: Features) -> System:
         reader=Reader(host, kernel, best_way(features.procmap_query_size)),
         identities=probe_identities(host, kernel),
         senses=Senses(host),
+        internal=internal_device(),
     )
 
 
@@ -184,6 +190,8 @@ class Engine:
             system.clock,
         )
         pinner = self._pinner
+        sharing = Sharing(system.reader, self.pool, system.clock)
+        objects = Objects(store, hands, sharing, pinner, system.internal, system.clock)
         import_journal(store, host)
         self._reconciler = Reconciler(
             Parts(
@@ -193,7 +201,8 @@ class Engine:
                 looker=Looker(
                     pinner=pinner,
                     hands=hands,
-                    placer=Placer(hands, store, time.time),
+                    placer=Placer(hands, store, time.time, objects),
+                    sharing=sharing,
                     mover=self.mover,
                     metrics=self.metrics,
                     clock=system.clock,
@@ -202,6 +211,7 @@ class Engine:
                     tick=self.tick,
                 ),
                 undoer=Undoer(pinner, hands, store, self.tick),
+                objects=objects,
                 due=DueList(Pace(slow_s=settings.audit_s)),
                 pulse=Pulse(host, system.clock, system.cost or self._cost),
                 metrics=self.metrics,

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 from memplace.api.v1alpha1 import ContainerReport
 from memplace.assignment import Assignment, PlacementIndex, View
+from memplace.claims import Claim
+from memplace.objects import object_of
 from memplace.pods import PodState
 
 from memplace_agent.containers.index import CgroupRef
@@ -16,7 +19,7 @@ from memplace_agent.node.machine import Machine
 from memplace_agent.report import Subject
 from memplace_agent.world import World
 
-__all__ = ["Followed", "Listed", "News", "State", "news_of", "subject_of"]
+__all__ = ["Followed", "Listed", "News", "State", "is_followed", "news_of", "subject_of"]
 
 
 @dataclass(slots=True)
@@ -83,6 +86,18 @@ def news_of(
         return News.STATE
     is_same = (then.state, then.reason, then.message) == (now.state, now.reason, now.message)
     return News.FIGURES if is_same else News.STATE
+
+
+def is_followed(claim: Claim, followed: Iterable[Followed]) -> bool:
+    """Return whether a container that follows a claim's placement has the object that it is of.
+
+    False for the claim of a container.
+    """
+    one = object_of(claim.container)
+    return one is not None and any(
+        each.container.wanted.placement.uid == claim.placement[0] and each.container.may_map(one)
+        for each in followed
+    )
 
 
 def subject_of(container_id: str, listed: Listed, assignment: Assignment) -> Subject:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from memplace.errors import MemplaceError
+from memplace.objects import ObjectId
 from memplace.policy import Move
 from memplace.reasons import Reason
 
@@ -32,6 +33,7 @@ from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.placer import Outcome, Placer, Problem, Wanted
 from memplace_agent.engine.pool import PoolBusy, Stuck
 from memplace_agent.engine.put_off import PutOff
+from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
 from memplace_agent.errors import ProcessGone
 from memplace_agent.metrics import Metrics
@@ -46,6 +48,8 @@ _BUDGET_S = 1.0
 
 # Pages of a process whose mappings stay as they are are looked at this often.
 _SAMPLE_AGAIN_S = 60.0
+# And then it is asked who else maps what it shares; others may have asked just now.
+_INDEX_AGE_S = 30.0
 
 
 @dataclass(slots=True)
@@ -100,6 +104,11 @@ class Container:
         """Whether there are other processes for one to have pages in common with."""
         return len(self._processes) > 1
 
+    def may_map(self, one: ObjectId) -> bool:
+        """Return whether a process has an object by a rule, or may have: none was seen yet."""
+        seen = [each.outcome for each in self._processes.values()]
+        return not seen or any(each is None or one in each.objects for each in seen)
+
     @property
     def carried(self) -> int:
         """Ranges with a policy of memplace's in it, as of the last look."""
@@ -143,6 +152,7 @@ class Looker:
     clock: Callable[[], float]
     cost: Callable[[], float]
     merges_pages: Callable[[], bool]
+    sharing: Sharing
     tick: Callable[[], None] = lambda: None
     _backoffs: Backoffs[int] = field(
         default_factory=lambda: Backoffs[int](first_s=2.0, limit_s=300.0)
@@ -200,6 +210,7 @@ class Looker:
             del container._processes[identity]
             self.mover.forget(identity)
             self.hands.setter.forget(identity)
+            self.placer.forget(identity)
         for pid in container._looked.keys() - members:
             del container._looked[pid]
         container.contention.keep(container._processes.keys())
@@ -247,8 +258,13 @@ class Looker:
         if known.outcome is not None and known.wanted == wanted and is_same(known.outcome, survey):
             if now - known.sampled_at < _SAMPLE_AGAIN_S:
                 return False
-            outcome = look_again(
-                self.hands, pinned, wanted, known.outcome, survey, with_others=container.is_many
+            is_foreign = self.sharing.why_not(known.outcome.objects, wanted.group, _INDEX_AGE_S)
+            outcome = (
+                None
+                if is_foreign
+                else look_again(
+                    self.hands, pinned, wanted, known.outcome, survey, with_others=container.is_many
+                )
             )
             if outcome is not None:
                 known.outcome, known.sampled_at = outcome, now
@@ -315,6 +331,7 @@ class Looker:
                 container=container.wanted.container_id,
                 cancel=container.cancel,
                 cgroup=ref.path,
+                may_share=partial(self.sharing.check, container.wanted.group),
             ),
         )
 

@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
 
 from memplace.api.v1alpha1 import Placement
 from memplace.kinds import Policy
+from memplace.objects import ObjectId
 from memplace.policy import Move
 
 from memplace_agent.engine.orders import MoveOrder, MoveRange
@@ -25,6 +28,7 @@ class _Key(NamedTuple):
     page_size: int
     move_all: bool
     private: bool
+    shared: bool
 
 
 def orders_of(
@@ -38,6 +42,7 @@ def orders_of(
     container: str,
     cancel: Event,
     cgroup: Path,
+    may_share: Callable[[frozenset[ObjectId]], None],
 ) -> list[MoveOrder]:
     """Make orders of a plan's moves in one process; see `MoveOrder` for what is in them.
 
@@ -51,13 +56,15 @@ def orders_of(
         container: As in an order.
         cancel: As in an order.
         cgroup: As in an order.
+        may_share: Raises if somebody who may not maps one of these objects; asked before each
+            call.
     """
     migration = placement.spec.migration
     return [
         MoveOrder(
             identity=identity,
             pid=pid,
-            pin=pin,
+            pin=partial(_pinned, pin, key.shared, group, may_share),
             namespace=placement.namespace,
             container=container,
             placement=placement.uid,
@@ -80,7 +87,21 @@ def _grouped(
 ) -> dict[_Key, list[Move]]:
     groups: dict[_Key, list[Move]] = {}
     for move, policy in moves:
-        # A plan moves what others map only of private anonymous memory.
-        key = _Key(move.rule, policy, move.page_size, may_move_all(move), move.move_all)
+        private, is_shared = move.move_all and move.object is None, move.object is not None
+        all_, size = may_move_all(move), move.page_size
+        key = _Key(move.rule, policy, size, all_, private, is_shared)
         groups.setdefault(key, []).append(move)
     return groups
+
+
+@contextlib.contextmanager
+def _pinned(
+    pin: Callable[[], AbstractContextManager[PidFd]],
+    is_shared: bool,
+    moves: Sequence[Move],
+    may_share: Callable[[frozenset[ObjectId]], None],
+) -> Iterator[PidFd]:
+    if is_shared:
+        may_share(frozenset(move.object for move in moves if move.object is not None))
+    with pin() as pidfd:
+        yield pidfd

@@ -8,14 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from memplace.assignment import PlacementIndex
+from memplace.claims import Claim
 from memplace.errors import FeatureUnavailable
+from memplace.objects import object_of
 
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.duelist import DueList
 from memplace_agent.engine.expected import Table, expected
 from memplace_agent.engine.explaining import Explainer
 from memplace_agent.engine.look import Looker
+from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.pulse import Pulse
-from memplace_agent.engine.undo import Undoer
+from memplace_agent.engine.undo import Undoer, Undone
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
@@ -38,6 +42,7 @@ class Parts:
     store: LedgerStore
     looker: Looker
     undoer: Undoer
+    objects: Objects
     due: DueList
     pulse: Pulse
     metrics: Metrics
@@ -48,6 +53,20 @@ class Parts:
     cost: Callable[[], float] = time.perf_counter
     tick: Callable[[], None] = lambda: None
     publish: Callable[[Table, LedgerStore], None] = lambda *_: None
+
+    def undo(self, claim: Claim, refs: tuple[CgroupRef, ...], *, is_whole: bool) -> Undone:
+        """Give back what a claim speaks of: of a container, or of an object.
+
+        Args:
+            claim: The claim.
+            refs: The cgroups of its container.
+            is_whole: Whether there are no others.
+        """
+        if object_of(claim.container):
+            return Undone(*self.objects.undo(claim))
+        if not refs and not is_whole:
+            return Undone(whole=False, message="the tree of cgroups could not be read whole")
+        return self.undoer.undo(claim, refs)
 
     def expect(self, world: World, placements: PlacementIndex, machine: Machine) -> None:
         """Publish what the pods of a world imply, where the kernel can keep it."""

@@ -9,7 +9,7 @@ the caller, who has them moved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -21,8 +21,8 @@ from memplace.kinds import Policy
 from memplace.ledger import View, admit, claim_for, record
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
-from memplace.objects import Common
-from memplace.policy import Move, Plan, RuleResult, Step, plan, policy_of
+from memplace.objects import Common, ObjectId
+from memplace.policy import Move, Plan, RuleResult, Step, left_alone, plan, policy_of
 from memplace.policy import Problem as RuleProblem
 from memplace.reasons import Reason
 from memplace.regions import Region
@@ -31,6 +31,7 @@ from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import PolicyReport
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.holding import Holding
+from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.seen import Seen
 from memplace_agent.engine.survey import Survey
@@ -104,6 +105,7 @@ class Outcome:
         no_default: Why mappings to come do not have what is implied, for people, or empty.
         holding: Ranges that follow the rules.
         commons: What of their bytes other mappings may have as well.
+        objects: What it has by a rule that others may map as well.
     """
 
     identity: int
@@ -120,6 +122,7 @@ class Outcome:
     no_default: str = ""
     holding: Holding = field(default_factory=Holding)
     commons: tuple[Common, ...] = ()
+    objects: frozenset[ObjectId] = frozenset()
 
     @property
     def results(self) -> tuple[RuleResult, ...]:
@@ -152,10 +155,22 @@ class _Work:
 class Placer:
     """Works on processes, one at a time. For one thread."""
 
-    def __init__(self, hands: Hands, store: LedgerStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        hands: Hands,
+        store: LedgerStore,
+        clock: Callable[[], float],
+        objects: Objects | None = None,
+    ) -> None:
         self._hands = hands
         self._store = store
         self._clock = clock
+        self._objects = objects
+
+    def forget(self, identity: int) -> None:
+        """Forget a process that ended."""
+        if self._objects is not None:
+            self._objects.forget(identity)
 
     def place(
         self,
@@ -203,21 +218,25 @@ class Placer:
         if again is not seen:
             seen, planned = again, self._plan(wanted, again, measured.pages)
         holding = Holding.of(planned.following)
+        moves = tuple(seen.settled(planned.moves))
+        if self._objects is not None:
+            self._objects.cover(pinned, wanted.group, moves)
         return Outcome(
             identity=pinned.identity,
             survey=again.survey,
             plan=planned,
             left=len(planned.policies) + len(planned.released),
             is_done=planned.is_done and not work.is_busy,
-            moves=tuple(_settled(planned.moves, seen)),
+            moves=moves,
             problems=tuple(work.problems),
             changed=work.changed,
             carried=len(seen.carried),
-            own=OwnPolicies.of(r for r in seen.regions if r.own and not seen.ours(r)),
+            own=seen.own_policies,
             error=measured.error,
             no_default=work.no_default,
             holding=holding,
             commons=holding.commons(measured.pages, measured.common, survey.image),
+            objects=frozenset(r.object for r, _ in planned.following if r.shared and r.object),
         )
 
     def _set_default(self, work: _Work, seen: Seen) -> bool:
@@ -234,7 +253,7 @@ class Placer:
         if is_near_limit(survey, wanted):
             found = found.without_new
         claim = admit(self._claim(wanted), survey.process)
-        claim, found = recorded(found, claim, survey.process, seen.mapped, work.relatives)
+        claim, found = recorded(found, claim, survey.process, seen.plain, work.relatives)
         work.no_default = found.why_not
         if not found.steps:
             return False
@@ -256,7 +275,8 @@ class Placer:
     def _seen(self, survey: Survey, wanted: Wanted) -> Seen:
         claim = self._store.get(wanted.container_id)
         claim = admit(claim or self._new(wanted), survey.process)
-        return Seen(survey, View(claim, survey.process))
+        of = self._objects.of(survey, wanted.matcher, wanted.placement) if self._objects else None
+        return Seen(survey, View(claim, survey.process), of)
 
     def _new(self, wanted: Wanted) -> Claim:
         of = wanted.placement
@@ -265,42 +285,43 @@ class Placer:
     def _plan(
         self, wanted: Wanted, seen: Seen, pages: Mapping[int, Mapping[int, int]] | None = None
     ) -> Plan:
-        regions = seen.regions
-        if pages is not None:
-            regions = tuple(_with_pages(r, pages.get(r.start, {})) for r in regions)
         status = seen.survey.view.status
         return plan(
             wanted.matcher,
             tiers=wanted.tiers,
             allowed=status.allowed if status else frozenset(),
-            regions=regions,
+            regions=seen.regions if pages is None else seen.holding(pages),
             known_tiers=wanted.known_tiers,
             process=seen.survey.name,
             ours=seen.ours,
             weights=wanted.weights,
+            sharing=seen.shared.why_not if seen.shared else left_alone,
         )
 
     def _set(self, work: _Work, seen: Seen, planned: Plan) -> Seen:
         # Returns what is there afterwards; the same if there was nothing to do.
         survey, wanted = seen.survey, work.wanted
-        released = seen.view.release(
-            region for r in planned.released if (region := seen.mapped_at(r.start))
-        )
-        steps = tuple(
-            step
+        given_back = [r for each in planned.released if (r := seen.mapped_at(each.start))]
+        released = seen.view.release(region for region in given_back if not region.in_object)
+        asked = [
+            (step, region)
             for step in planned.policies
             if not step.own or step.start in seen.carried or work.may_take(step)
-        )
-        if steps and is_near_limit(survey, wanted):
+            if (region := seen.mapped_at(step.start))
+        ]
+        if asked and is_near_limit(survey, wanted):
             work.problems.append(_too_many(survey, wanted))
-            steps = ()
+            asked = []
+        steps = tuple(step for step, region in asked if not region.in_object)
+        if self._set_objects(work, asked, given_back):
+            return self._seen_again(work)
         if not steps and not released:
             return seen
         written = record(
             self._claim(wanted),
             survey.process,
             steps,
-            seen.mapped,
+            seen.plain,
             chain.from_iterable(work.relatives),
         )
         work.problems += [
@@ -320,6 +341,19 @@ class Placer:
         work.changed = True
         return self._seen_again(work)
 
+    def _set_objects(
+        self, work: _Work, asked: Sequence[tuple[Step, Region]], given_back: Sequence[Region]
+    ) -> bool:
+        # What is private waits for the next plan then: one that knows what came of this.
+        steps = [(step, region) for step, region in asked if region.in_object]
+        released = [region for region in given_back if region.in_object]
+        if self._objects is None or not (steps or released):
+            return False
+        calls, problems = self._objects.set(work.pinned, work.wanted.placement, steps, released)
+        work.problems += [Problem(reason, text) for reason, text in problems]
+        work.changed |= bool(calls)
+        return bool(calls)
+
     def _seen_again(self, work: _Work) -> Seen:
         survey = self._hands.read(work.pinned, work.wanted.group)
         if survey.incomplete:
@@ -331,23 +365,10 @@ class Placer:
         return self._seen(survey, work.wanted)
 
 
-def _with_pages(region: Region, pages: Mapping[int, int]) -> Region:
-    return region if region.pages == pages else region.holding(pages)
-
-
 def is_near_limit(survey: Survey, wanted: Wanted) -> bool:
     """Return whether a process has nearly as many mappings as it may have."""
     # A step covers whole mappings, so it splits none.
     return 0 < wanted.max_mappings * _MAPPINGS_SHARE < len(survey.view.vmas)
-
-
-def _settled(moves: Iterable[Move], seen: Seen) -> Iterator[tuple[Move, Policy]]:
-    # With the policy in the form that is set, as a move sets it again. Where it could not be
-    # set there is nothing to move to.
-    for move in moves:
-        region = seen.mapped_at(move.start)
-        if region and (region.own or seen.ours(region)):
-            yield move, region.policy
 
 
 def _too_many(survey: Survey, wanted: Wanted) -> Problem:

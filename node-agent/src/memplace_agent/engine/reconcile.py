@@ -20,6 +20,7 @@ from memplace.errors import MemplaceError
 from memplace.future import implied_future
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
+from memplace.objects import object_of
 from memplace.pods import PodState
 from memplace.reasons import Reason
 
@@ -30,7 +31,15 @@ from memplace_agent.engine import said
 from memplace_agent.engine.duelist import Look, Outcome
 from memplace_agent.engine.explaining import Explaining
 from memplace_agent.engine.judge import judge
-from memplace_agent.engine.known import Followed, Listed, News, State, news_of, subject_of
+from memplace_agent.engine.known import (
+    Followed,
+    Listed,
+    News,
+    State,
+    is_followed,
+    news_of,
+    subject_of,
+)
 from memplace_agent.engine.look import Container
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
@@ -77,6 +86,7 @@ class Reconciler:
         """Take what the cluster wants now; containers it concerns are due at once."""
         state, parts = self._state, self._parts
         state.world, state.is_synced = world, True
+        parts.objects.sharing.know(world.pods)
         self._read_machine()
         before = state.view
         state.listed = {
@@ -95,7 +105,8 @@ class Reconciler:
         winners = {assignment.winner.uid for assignment in state.view.assignments.values()}
         self._wanted = {uid: known for uid, known in self._wanted.items() if uid in winners}
         self._set_due()
-        parts.due.changed(delta(before, state.view), parts.clock())
+        objects = [c.container for c in parts.store if object_of(c.container)]
+        parts.due.changed((*delta(before, state.view), *objects), parts.clock())
         supported = parts.unsupported is None
         parts.metrics.managed_containers.set(len(state.view.assignments) if supported else 0)
 
@@ -108,6 +119,7 @@ class Reconciler:
         self._parts.due.update(namespaces, self._parts.clock())
         self._undoing.keep(namespaces)
         self._finder.keep(namespaces)
+        self._parts.objects.keep(namespaces)
         for container_id in self._state.undoing.keys() - namespaces.keys():
             del self._state.undoing[container_id]
 
@@ -136,6 +148,8 @@ class Reconciler:
         finally:
             took = parts.cost() - begin
             parts.due.done(look, outcome, took_s=took, now=parts.clock())
+        if parts.objects.take_new():
+            self._set_due()
         if look.container_id in self._unfinished:
             parts.due.changed((look.container_id,), parts.clock())
         self._unfinished.clear()
@@ -316,26 +330,25 @@ class Reconciler:
             self._set_due()
             return Outcome.QUIET
         if decision is not Decision.UNDO:
-            return Outcome.CHANGED  # ask again soon
+            # Ask again soon, but for what is as it is to be: objects come here as well.
+            return Outcome.QUIET if decision is Decision.FOLLOW else Outcome.CHANGED
         return Outcome.CHANGED if self._undo(claim, refs) else Outcome.FAILED
 
     def _standing(self, claim: Claim, listed: Listed | None, refs: Iterable[CgroupRef]) -> Standing:
         world, uid = self._state.world, claim.placement[0]
+        is_object = object_of(claim.container) is not None
         exists = uid in world.held_placements or any(p.uid == uid for p in world.placements)
         return Standing(
             is_synced=self._state.is_synced,
             placement_exists=exists,
-            winner=None,
+            winner=uid if is_followed(claim, self._state.followed.values()) else None,
             is_understood=uid not in world.held_placements,
-            pod_is_listed=listed is not None,
-            is_populated=self._finder.is_populated(refs),
+            pod_is_listed=listed is not None or is_object,
+            is_populated=is_object or self._finder.is_populated(refs),
         )
 
     def _undo(self, claim: Claim, refs: tuple[CgroupRef, ...]) -> bool:
-        if not refs and not self._finder.is_whole:
-            self._state.undoing[claim.container] = "the tree of cgroups could not be read whole"
-            return False
-        undone = self._parts.undoer.undo(claim, refs)
+        undone = self._parts.undo(claim, refs, is_whole=self._finder.is_whole)
         if undone.whole:
             self._state.undoing.pop(claim.container, None)
             self._set_due()

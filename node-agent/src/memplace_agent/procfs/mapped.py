@@ -16,7 +16,7 @@ from memplace_agent.procfs.numa_maps import NumaMapping
 from memplace_agent.procfs.process import ProcessView
 from memplace_agent.procfs.vmas import PolicySource, Vma, VmaClass
 
-__all__ = ["own_policies", "regions_of", "task_policy_of"]
+__all__ = ["object_of", "own_policies", "regions_of", "task_policy_of"]
 
 _DELETED = " (deleted)"
 _DEFAULT = Policy(Mode.DEFAULT)
@@ -106,11 +106,12 @@ def _template(one: VmaClass, *, stack: bool) -> Region:
         page_size=one.page_size or mmap.PAGESIZE,
         permissions=one.permissions,
         own=one.source in (PolicySource.VMA, PolicySource.SHARED),
-        object=_object(one),
+        object=object_of(one),
     )
 
 
-def _object(one: VmaClass) -> ObjectId | None:
+def object_of(one: VmaClass) -> ObjectId | None:
+    """Return what mappings of a class are mappings of; None for private anonymous memory."""
     # What mmap() shares without a file has one all the same; and a segment's id may be 0.
     if not one.inode and not one.shared:
         return None
