@@ -14,6 +14,7 @@ from memplace.assignment import PodRef
 from memplace.errors import KernelWithoutProcessMbind
 from memplace.pods import PodState
 from memplace_agent.procfs.query import Way
+from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
 
 from tests.unit.agent_pkg.machine import BIND, CXL, MIB
 from tests.unit.agent_pkg.mappings import Vma
@@ -65,6 +66,16 @@ def test_what_two_processes_map_is_moved_once_and_counted_once(two, kit):
     assert pages_of(two, 101) == {1: 64 * 256}
     assert [len(two.machine.processes[pid].vmas) for pid in (100, 101)] == [2, 2]
     assert two.metrics.apply_bytes.labels("cxl")._value.get() == 64 * MIB
+
+
+def test_it_is_moved_where_the_kernel_merges_pages_as_well(two, kit):
+    """It merges none that are shared; who maps these was asked."""
+    two.machine.host.ksm.mkdir(parents=True)
+    (two.machine.host.ksm / "pages_sharing").write_text("1000\n")
+    found = report(two, kit.placement(rules=rules()), seconds=60)
+    assert (found.state, pages_of(two, 100)) == ("Placed", {1: 64 * 256}), found
+    flags = {flags for *_, flags in two.machine.calls}
+    assert MPOL_MF_MOVE_ALL in flags and MPOL_MF_MOVE not in flags
 
 
 def test_its_policy_is_in_the_object_and_comes_back_once(two, kit):

@@ -342,8 +342,9 @@ class Looker:
     def _may_move_all(self, outcome: Outcome, move: Move) -> bool:
         # Pages shared through fork belong to the container; pages that KSM merged may be those
         # of any process of the node. Only mappings that are marked for it have such pages.
+        # Of shared mappings it merges none.
         # Source: linux Documentation/admin-guide/mm/ksm.rst; VmFlags mg of proc_pid_smaps(5).
-        if not move.move_all or not self.merges_pages():
+        if not move.move_all or move.object is not None or not self.merges_pages():
             return move.move_all
         vmas = outcome.survey.view.vmas
         index = vmas.at(move.start)
