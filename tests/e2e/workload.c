@@ -16,6 +16,8 @@
  *   workload touch MIB [MS [STATUS]]
  *                       map that much, half of it by brk, touch it at once, and
  *                       say where it is; end after MS, if given, with STATUS
+ *   workload born       only say what this one has by default for mappings to come, which
+ *                       one with DIR says first
  *   workload map|fork   from an exec in the same container: ask process 1 to map
  *                       16 MiB more ("anon:later"; by brk if it is to touch), or
  *                       to fork one more child
@@ -251,16 +253,34 @@ static int touch(int argc, char **argv)
 	return argc > 2 ? atoi(argv[2]) : 0;
 }
 
+/* Print the default for mappings to come that this program was born with. */
+static void say_default(void)
+{
+	char line[256];
+	FILE *status = fopen("/proc/self/status", "r");
+
+	while (status && fgets(line, sizeof(line), status))
+		if (strncmp(line, "Mpol_future", strlen("Mpol_future")) == 0)
+			fputs(line, stdout);
+	fflush(stdout);
+	if (status)
+		fclose(status);
+}
+
 int main(int argc, char **argv)
 {
 	int touches = argc > 2 && argc < 6 && strcmp(argv[1], "touch") == 0;
 
 	if (argc != 2 && !touches) {
-		fprintf(stderr, "usage: workload DIR | touch MIB [MS [STATUS]] | map | fork\n");
+		fprintf(stderr, "usage: workload DIR | touch MIB [MS [STATUS]] | map | fork | born\n");
 		return 2;
 	}
 	if (strcmp(argv[1], "map") == 0 || strcmp(argv[1], "fork") == 0)
 		return ask(argv[1]);
+	if (!touches)
+		say_default();
+	if (strcmp(argv[1], "born") == 0)
+		return 0;
 
 	signal(SIGUSR1, on_signal);
 	signal(SIGUSR2, on_signal);

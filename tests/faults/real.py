@@ -18,6 +18,7 @@ from memplace_agent.engine.pool import Pool
 from memplace_agent.procfs.present import present
 from memplace_agent.procfs.query import best_way, read_vmas
 from memplace_agent.syscalls import RunningKernel
+from memplace_agent.syscalls.moves import move_pages
 from memplace_agent.syscalls.views import page_nodes
 
 from tests.unit.agent_pkg.conftest import Node
@@ -52,6 +53,7 @@ class RealMachine:
 
     read_vmas = staticmethod(read_vmas)
     page_nodes = staticmethod(page_nodes)
+    move_pages = staticmethod(move_pages)
     present = staticmethod(present)
 
     def start(self, container_id, code, *args):

@@ -66,6 +66,9 @@ class Remote:
     def page_nodes(self, *args):
         return self._ask("page_nodes", *args)
 
+    def move_pages(self, pid, addresses, nodes, *, move_all):
+        return self._ask("move_pages", pid, addresses, nodes, move_all)
+
     def present(self, *args):
         return self._ask("present", *args)
 
@@ -115,7 +118,7 @@ class Seat:
                 return False
             if name == "finished":
                 return True
-            is_call = name in ("process_mbind", "set_future")
+            is_call = name in ("process_mbind", "set_future", "move_pages")
             self.calls += is_call
             if name == "step":
                 self.steps += 1
@@ -169,6 +172,9 @@ class Seat:
 
     def _present(self, *args):
         return self.machine.present(*args)
+
+    def _move_pages(self, pid, addresses, nodes, move_all):
+        return self.machine.move_pages(pid, addresses, nodes, move_all=move_all)
 
     def _page_nodes(self, *args):
         return self.machine.page_nodes(*args)
