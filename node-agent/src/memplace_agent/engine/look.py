@@ -220,6 +220,7 @@ class Looker:
         """Forget all processes but these."""
         self._backoffs.keep(identities)
         self._put_off.keep(identities)
+        self.placer.keep(identities)
         self.hands.surveyor.keep(identities)
         self.hands.pool.keep(set(identities))
 

@@ -16,17 +16,18 @@ from memplace.api.v1alpha1 import Placement, Rule
 from memplace.backends import Act
 from memplace.claims import Change, Claim
 from memplace.errors import MemplaceError
-from memplace.kinds import Policy, RegionKind
+from memplace.kinds import RegionKind
 from memplace.ledger import View, claim_for
 from memplace.matching import Matcher
 from memplace.objects import ObjectId, claim_name, object_of
 from memplace.objects_claim import Way, prepare, release, view_of
-from memplace.policy import Move, Refusal, Step
+from memplace.policy import Refusal, Step
 from memplace.reasons import Reason
 from memplace.regions import Region
 
 from memplace_agent.containers.pinning import Pinned, Pinner
 from memplace_agent.engine.apply import PolicyReport
+from memplace_agent.engine.covering import Covering
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
@@ -121,8 +122,10 @@ class Objects:
     _rule_of: dict[str, str] = field(default_factory=dict)
     _unmapped: dict[str, float] = field(default_factory=dict)
     _is_new: bool = False
-    # By process, the mappings that were given their object's policy as a whole.
-    _covered: dict[int, set[tuple[int, int, Policy]]] = field(default_factory=dict)
+    covering: Covering = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.covering = Covering(self.hands)
 
     def claim(self, one: ObjectId) -> Claim | None:
         """Return what was done to an object, None for nothing."""
@@ -293,23 +296,6 @@ class Objects:
         if undo:
             return self.hands.set(pinned, group, (), (), undo=changes)
         return self.hands.set(pinned, group, changes, ())
-
-    def cover(self, pinned: Pinned, group: str, moves: Iterable[tuple[Move, Policy]]) -> None:
-        """Give mappings the policy that their objects have, before pages are moved through them.
-
-        A call that moves some pages sets the policy on their part of the mapping, too: where the
-        mapping has none, as another process has set the object's, that would cut it in pieces.
-        """
-        known = self._covered.setdefault(pinned.identity, set())
-        new = {(m.start, m.end, policy) for m, policy in moves if m.object is not None} - known
-        if new:
-            changes = [Change(start=low, end=high, policy=policy) for low, high, policy in new]
-            self.hands.set(pinned, group, changes, ())
-            known |= new
-
-    def forget(self, identity: int) -> None:
-        """Forget a process that ended."""
-        self._covered.pop(identity, None)
 
     # --- a claim that has to end ---
 

@@ -172,7 +172,12 @@ class Placer:
     def forget(self, identity: int) -> None:
         """Forget a process that ended."""
         if self._objects is not None:
-            self._objects.forget(identity)
+            self._objects.covering.forget(identity)
+
+    def keep(self, identities: frozenset[int]) -> None:
+        """Forget all processes but these."""
+        if self._objects is not None:
+            self._objects.covering.keep(identities)
 
     def place(
         self,
@@ -222,7 +227,7 @@ class Placer:
         holding = Holding.of(planned.following)
         moves = tuple(seen.settled(planned.moves, wanted.act))
         if self._objects is not None:
-            self._objects.cover(pinned, wanted.group, moves)
+            self._objects.covering.cover(pinned, wanted.group, moves)
         return Outcome(
             identity=pinned.identity,
             survey=again.survey,
