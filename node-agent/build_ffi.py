@@ -55,7 +55,7 @@ STRUCTURES = """
     /* The mappings in ascending order, which do not overlap. */
     struct memplace_view {
         size_t count, room, limit;
-        uint64_t *starts, *ends;
+        uint64_t *starts, *ends, *offsets; /* of the file, 0 without one */
         uint32_t *class_of;
         size_t class_count, class_room;
         struct memplace_class *classes;

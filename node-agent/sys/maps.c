@@ -97,7 +97,7 @@ static int parse_line(struct memplace_view *view, const char *at, const char *en
 	class.dev_major = major;
 	class.dev_minor = minor;
 	class.name_size = unescaped(name, at, end);
-	return add(view, start, last, &class, &text);
+	return add(view, start, last, offset, &class, &text);
 }
 
 /* Parses whole lines; *done is how many bytes they are. */

@@ -77,7 +77,7 @@ static int add_answer(struct memplace_view *view, const struct query *query,
 		.flags_size = query->vma_vmflags_size ? query->vma_vmflags_size - 1 : 0,
 	};
 
-	return add(view, query->vma_start, query->vma_end, &class, &text);
+	return add(view, query->vma_start, query->vma_end, query->vma_offset, &class, &text);
 }
 
 static int memplace_query_maps(int fd, struct memplace_view *view, bool policy, uint64_t deadline_ns)

@@ -32,6 +32,7 @@ static void memplace_view_free(struct memplace_view *view)
 		return;
 	free(view->starts);
 	free(view->ends);
+	free(view->offsets);
 	free(view->class_of);
 	free(view->classes);
 	free(view->text);
@@ -56,6 +57,7 @@ static bool room_for_vma(struct memplace_view *view)
 		return true;
 	if (!grow((void **)&view->starts, more, sizeof(*view->starts)) ||
 	    !grow((void **)&view->ends, more, sizeof(*view->ends)) ||
+	    !grow((void **)&view->offsets, more, sizeof(*view->offsets)) ||
 	    !grow((void **)&view->class_of, more, sizeof(*view->class_of)))
 		return false;
 	view->room = more;
@@ -157,12 +159,14 @@ static bool classify(struct memplace_view *view, struct memplace_class *class,
 }
 
 /* Adds a mapping. One that grew downwards or was joined since the last was read starts there. */
-static int add(struct memplace_view *view, uint64_t start, uint64_t end,
+static int add(struct memplace_view *view, uint64_t start, uint64_t end, uint64_t offset,
 	       struct memplace_class *class, const struct strings *text)
 {
 	uint64_t last = view->count ? view->ends[view->count - 1] : 0;
 	uint32_t id;
 
+	if (start < last && last < end && class->inode)
+		offset += last - start;
 	if (start < last)
 		start = last;
 	if (start >= end)
@@ -173,6 +177,7 @@ static int add(struct memplace_view *view, uint64_t start, uint64_t end,
 		return -ENOMEM;
 	view->starts[view->count] = start;
 	view->ends[view->count] = end;
+	view->offsets[view->count] = offset;
 	view->class_of[view->count] = id;
 	view->count++;
 	return MEMPLACE_COMPLETE;

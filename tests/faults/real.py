@@ -15,6 +15,7 @@ from pathlib import Path
 
 from memplace_agent.containers.index import CgroupIndex
 from memplace_agent.engine.pool import Pool
+from memplace_agent.procfs.exclusive import exclusive
 from memplace_agent.procfs.present import present
 from memplace_agent.procfs.query import best_way, read_vmas
 from memplace_agent.syscalls import RunningKernel
@@ -55,6 +56,7 @@ class RealMachine:
     page_nodes = staticmethod(page_nodes)
     move_pages = staticmethod(move_pages)
     present = staticmethod(present)
+    exclusive = staticmethod(exclusive)
 
     def start(self, container_id, code, *args):
         """Run Python code in a container; returns once it has said its first line."""

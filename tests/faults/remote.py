@@ -72,6 +72,9 @@ class Remote:
     def present(self, *args):
         return self._ask("present", *args)
 
+    def exclusive(self, *args):
+        return self._ask("exclusive", *args)
+
 
 @dataclass(frozen=True)
 class Kill:
@@ -172,6 +175,9 @@ class Seat:
 
     def _present(self, *args):
         return self.machine.present(*args)
+
+    def _exclusive(self, *args):
+        return self.machine.exclusive(*args)
 
     def _move_pages(self, pid, addresses, nodes, move_all):
         return self.machine.move_pages(pid, addresses, nodes, move_all=move_all)

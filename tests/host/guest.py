@@ -48,6 +48,14 @@ from reading import (
     policies_of_many_mappings_are_those_of_numa_maps,
     sampling_finds_the_pages_where_they_are,
 )
+from sharing import (
+    a_mapper_of_no_pod_prevents_it,
+    a_mapper_that_comes_during_the_work_ends_it_and_what_was_set_comes_back,
+    a_mapping_without_a_policy_has_none_to_take_from_the_object,
+    memory_without_a_name_is_placed_for_parent_and_child,
+    pages_of_a_fork_count_once,
+    shared_memory_is_moved_once_and_comes_back_through_another_process,
+)
 from shims import (
     a_new_shim_with_the_id_of_an_old_one_is_another,
     a_pod_that_ends_takes_the_default_of_its_shim_along,
@@ -216,6 +224,12 @@ STEPS = (
     a_default_for_mappings_to_come_is_read_back,
     identities_of_processes_are_unique,
     inspect_places_a_process_once_and_gives_it_back,
+    shared_memory_is_moved_once_and_comes_back_through_another_process,
+    a_mapping_without_a_policy_has_none_to_take_from_the_object,
+    memory_without_a_name_is_placed_for_parent_and_child,
+    a_mapper_of_no_pod_prevents_it,
+    a_mapper_that_comes_during_the_work_ends_it_and_what_was_set_comes_back,
+    pages_of_a_fork_count_once,
 )
 
 

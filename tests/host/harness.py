@@ -136,7 +136,7 @@ class Agent:
 
     _store: Any = None
 
-    def __init__(self, *, stock=False, shims=False):
+    def __init__(self, *, stock=False, shims=False, bandwidth=1 << 40):
         from memplace_agent.engine.build import Engine, open_ledger, running_system
         from memplace_agent.hostfs import HostFs
         from memplace_agent.metrics import Metrics
@@ -149,7 +149,7 @@ class Agent:
         assert stock or features.error is None, features.message
         system = running_system(host, RunningKernel(features.nr, features.version), features)
         settings = Settings(
-            node_name="guest", host=host, move_bandwidth=1 << 40, shim_default=shims
+            node_name="guest", host=host, move_bandwidth=bandwidth, shim_default=shims
         )
         self.leave()
         Agent._store = open_ledger(host)
@@ -178,13 +178,14 @@ class Agent:
     def report(self):
         return self.reconciler.reports.placements()[0].pods[0].containers[0]
 
-    def settle(self, wanted):
-        self.until(wanted, lambda: self.report.state in ("Placed", "PlacedBestEffort"))
+    def settle(self, wanted, seconds=30):
+        states = ("Placed", "PlacedBestEffort")
+        self.until(wanted, lambda: self.report.state in states, seconds)
         return self.report
 
-    def undo(self):
+    def undo(self, seconds=30):
         """Work on a world without the placement until nothing of it is left."""
-        return self.until(world(placed=False), lambda: not tuple(Agent._store))
+        return self.until(world(placed=False), lambda: not tuple(Agent._store), seconds)
 
 
 def world(*, placed=True, mode="PreferredMany", regions=None, unsupported=None):

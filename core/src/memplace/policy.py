@@ -12,10 +12,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from memplace.api.v1alpha1 import Rule
-from memplace.kinds import ExistingPages, Mode, Policy, RegionKind
+from memplace.kinds import ExistingPages, Mode, Policy
 from memplace.matching import Matcher, ProcessName
-from memplace.nodes import NodeSet, format_nodes
-from memplace.reasons import Reason
+from memplace.nodes import NodeSet
+from memplace.objects import ObjectId
+from memplace.problems import Problem, Refusal, left_alone, policy_of
 from memplace.regions import Region
 from memplace.topology import BUILTIN_TIERS
 
@@ -26,8 +27,10 @@ __all__ = [
     "Plan",
     "Policy",
     "Problem",
+    "Refusal",
     "RuleResult",
     "Step",
+    "left_alone",
     "measured",
     "plan",
     "policy_of",
@@ -72,6 +75,7 @@ class Move:
         move_all: Move pages that other processes map as well (MPOL_MF_MOVE_ALL).
         bytes: How many bytes are on other nodes.
         page_size: Bytes of one page of the mapping; cuts keep to it.
+        object: What others may map as well; None for memory of the process alone.
     """
 
     rule: str
@@ -82,6 +86,7 @@ class Move:
     move_all: bool
     bytes: int
     page_size: int = 4096
+    object: ObjectId | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,20 +114,6 @@ class RuleResult:
     nodes: NodeSet = frozenset()
     weights: Mapping[int, int] = field(default_factory=dict)
     own_regions: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why a rule can't be followed here.
-
-    TierUnknown, TierNotOnNode and NotAllowedByCpuset are about the whole rule.
-    SharedNotSupported is about memory that other processes may map; private memory that the
-    rule means is placed all the same.
-    """
-
-    rule: str
-    reason: Reason
-    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,7 +148,7 @@ class _Won:
     # What a rule won: regions that follow it, and those it has to leave alone.
     follow: list[Region] = field(default_factory=list)
     own: int = 0
-    shared: int = 0
+    refused: list[Refusal] = field(default_factory=list)
 
 
 def plan(
@@ -170,6 +161,7 @@ def plan(
     process: ProcessName | None = None,
     ours: Callable[[Region], bool] = lambda _: False,
     weights: Mapping[int, int] | None = None,
+    sharing: Callable[[Rule, Region], Refusal | None] = left_alone,
 ) -> Plan:
     """Compare what the rules want with what the regions of a process have.
 
@@ -184,6 +176,7 @@ def plan(
         ours: Whether memplace set the policy that a region has of its own. Another's is the
             program's: such a region is left alone unless its rule says ``override``.
         weights: By NUMA node, those of WeightedInterleave, or None when they are not known.
+        sharing: Why a rule may not act on a shared region; None if it may.
 
     Returns:
         A step for each region whose policy differs and a move for each with misplaced
@@ -192,8 +185,11 @@ def plan(
     """
     rules = matcher.rules
     wanted, problems = _wanted(rules, tiers, allowed, known_tiers)
-    won, released = _won(matcher, wanted, tuple(regions), process, ours)
-    problems |= {rule.name: found for rule in rules if (found := _shared(rule, won, problems))}
+    won, released = _won(matcher, wanted, tuple(regions), (process, ours, sharing))
+    for rule in rules:
+        found = _refused(rule, won[rule.name])
+        if found is not None:
+            problems.setdefault(rule.name, found)
     following = sorted(
         (
             (region, rule)
@@ -256,56 +252,34 @@ def _wanted(
     return wanted, problems
 
 
-def policy_of(
-    rule: Rule, tiers: Mapping[str, NodeSet], allowed: NodeSet, known_tiers: Collection[str]
-) -> Policy | Problem:
-    """Return the policy that a rule means here, or why it can't be followed; see `plan`."""
-    mode, names = rule.policy.mode, rule.policy.tiers
-    if not mode.takes_nodes:
-        return Policy(mode)
-    here: NodeSet = frozenset[int]().union(*(tiers.get(name, frozenset()) for name in names))
-    nodes = here & allowed
-    if nodes:
-        # MPOL_PREFERRED keeps only the first node of its mask; asking for more would never
-        # read back as asked (linux mm/mempolicy.c:mpol_new_preferred()).
-        return Policy(mode, frozenset({min(nodes)}) if mode is Mode.PREFERRED else nodes)
-    listed = ", ".join(names)
-    if here:
-        message = (
-            f"NUMA nodes {format_nodes(here)} of tier {listed} are not in the container's "
-            f"cpuset.mems ({format_nodes(allowed)})"
-        )
-        return Problem(rule.name, Reason.NOT_ALLOWED_BY_CPUSET, message)
-    if any(name in tiers or name in known_tiers for name in names):
-        return Problem(
-            rule.name, Reason.TIER_NOT_ON_NODE, f"this node has no memory of tier {listed}"
-        )
-    has = ", ".join(sorted(tiers)) or "none"
-    message = f"no tier is called {listed}; this node has: {has}. Name one, or make a MemoryTier"
-    return Problem(rule.name, Reason.TIER_UNKNOWN, message)
-
-
 def _won(
     matcher: Matcher,
     wanted: Mapping[str, Policy],
     regions: Sequence[Region],
-    process: ProcessName | None,
-    ours: Callable[[Region], bool],
+    asked: tuple[
+        ProcessName | None,
+        Callable[[Region], bool],
+        Callable[[Rule, Region], Refusal | None],
+    ],
 ) -> tuple[dict[str, _Won], list[Region]]:
     # What each rule won, and what carries a policy of ours though no rule may touch it.
+    process, ours, sharing = asked
+
     def held(rule: Rule, region: Region) -> bool:
         return region.policy == wanted.get(rule.name) and ours(region)
 
     won = {rule.name: _Won() for rule in matcher.rules}
     released: list[Region] = []
     for region, match in zip(regions, matcher.match(regions, process, held), strict=True):
-        if (match.rule is None or region.shared) and ours(region):
+        why = sharing(match.rule, region) if match.rule and region.shared else None
+        # What no rule means here another process may have by one: objects end elsewhere.
+        if (why or (match.rule is None and not region.in_object)) and ours(region):
             released.append(region)
         if match.rule is None:
             continue
         mine = won[match.rule.name]
-        if region.shared:
-            mine.shared += 1
+        if why:
+            mine.refused.append(why)
         elif region.own and not match.rule.override and not ours(region):
             mine.own += 1
         else:
@@ -313,18 +287,11 @@ def _won(
     return won, released
 
 
-def _shared(rule: Rule, won: Mapping[str, _Won], problems: Mapping[str, Problem]) -> Problem | None:
-    # The policy of a shared mapping is in the inode, for everybody who maps it: binding it
-    # for one pod binds it for all.
-    found = won[rule.name].shared
-    asked = any(entry.type is RegionKind.SHARED for entry in rule.regions)
-    if rule.name in problems or not (found or asked):
+def _refused(rule: Rule, won: _Won) -> Problem | None:
+    if not won.refused:
         return None
-    message = (
-        f"memory that other processes may map is not placed yet; {found} regions are left "
-        "alone: remove type Shared, or narrow path to files that are mapped privately"
-    )
-    return Problem(rule.name, Reason.SHARED_NOT_SUPPORTED, message)
+    reason, text = won.refused[0]
+    return Problem(rule.name, reason, f"{text}; {len(won.refused)} regions are left alone")
 
 
 def _has_policy(rule: Rule, policy: Policy, region: Region) -> bool:
@@ -366,9 +333,11 @@ def _move(rule: Rule, policy: Policy, region: Region) -> Move:
         nodes=policy.nodes,
         policy=policy,
         # Pages shared with forked children are mapped more than once; plain MOVE skips them.
-        move_all=region.private_anonymous,
+        # Of what is shared all who map it agree, see `plan`.
+        move_all=region.private_anonymous or region.shared,
         bytes=_misplaced(rule, policy.nodes, region),
         page_size=region.page_size,
+        object=region.object if region.shared else None,
     )
 
 

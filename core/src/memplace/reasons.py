@@ -81,7 +81,12 @@ class Reason(StrEnum):
     )
     SHARED_NOT_SUPPORTED = (
         "SharedNotSupported",
-        "A rule means memory that other processes may map; that memory is left alone.",
+        "A rule means shared memory that can't be placed; that memory is left alone.",
+        Trait.FAILURE,
+    )
+    SHARED_WITH_OTHERS = (
+        "SharedWithOthers",
+        "Shared memory that a rule means is mapped by others, too; that memory is left alone.",
         Trait.FAILURE,
     )
     TIER_FULL = (

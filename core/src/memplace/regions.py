@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from memplace.kinds import Mode, Policy, RegionKind
+from memplace.objects import ObjectId
 
 __all__ = ["Region", "RegionKind"]
 
@@ -30,6 +31,8 @@ class Region:
         own: The policy is the mapping's own, not the task's.
         policy_is_whole: The kernel's text of the policy was not cut off; otherwise it has the
             nodes that are sure.
+        object: What it is a mapping of; None for private anonymous memory.
+        offset: Where in that it begins, in bytes.
     """
 
     start: int
@@ -45,6 +48,8 @@ class Region:
     permissions: str = "rw-"
     own: bool = False
     policy_is_whole: bool = True
+    object: ObjectId | None = None
+    offset: int = 0
 
     @property
     def executable(self) -> bool:
@@ -61,6 +66,14 @@ class Region:
         """Whether its pages belong to the process alone, or to it and forked children."""
         anonymous = self.kind in (RegionKind.BRK, RegionKind.STACK, RegionKind.ANONYMOUS)
         return anonymous and not self.shared
+
+    @property
+    def in_object(self) -> bool:
+        """Whether its policy may be that of an object, in force for all who map it.
+
+        Not so huge pages of a pool: there each mapping has its own.
+        """
+        return self.shared and self.kind is not RegionKind.HUGETLB
 
     def like(self, policy: Policy) -> Region:
         """Return the same region with this policy, in half the time of dataclasses.replace()."""
@@ -85,6 +98,8 @@ class Region:
             permissions=self.permissions,
             own=self.own,
             policy_is_whole=self.policy_is_whole,
+            object=self.object,
+            offset=self.offset,
         )
 
     def bytes_outside(self, nodes: frozenset[int]) -> int:

@@ -30,6 +30,7 @@ __all__ = [
     "Sample",
     "Span",
     "choose",
+    "common_shares",
     "estimate",
     "more",
 ]
@@ -110,6 +111,8 @@ class Residency:
         unknown: How many could not be looked at, such as pages of a device.
         by_span: As ``pages``, for each span (by its index) in which something was seen. The
             error is that of the whole; what a small span has to itself, few points tell.
+        common: For each span in `by_span`, the share of its bytes that something else maps as
+            well; None if that was not looked at.
     """
 
     pages: Mapping[int, int]
@@ -121,6 +124,7 @@ class Residency:
     hits: int
     unknown: int = 0
     by_span: Mapping[int, Mapping[int, int]] = field(default_factory=dict)
+    common: Mapping[int, float] | None = None
 
     @property
     def resident(self) -> int:
@@ -202,6 +206,25 @@ def estimate(sample: Sample, statuses: Sequence[int]) -> Residency:
         unknown=unknown,
         by_span={index: _whole(nodes) for index, nodes in by_span.items()},
     )
+
+
+def common_shares(spans: Sequence[int], is_alone: Sequence[bool]) -> dict[int, float]:
+    """Return which share of each span's bytes something else maps as well.
+
+    Args:
+        spans: Of some pages that are in memory, the span of each, by its index.
+        is_alone: For each, whether it is mapped once only.
+
+    Returns:
+        For each of these spans; under -1 for all of them together, which is the best guess for
+        the others.
+    """
+    seen: dict[int, list[int]] = defaultdict(lambda: [0, 0])
+    for span, alone in zip(spans, is_alone, strict=True):
+        for counted in (seen[span], seen[-1]):
+            counted[0] += not alone
+            counted[1] += 1
+    return {span: common / pages for span, (common, pages) in seen.items()}
 
 
 def _whole(pages: Mapping[int, float]) -> dict[int, int]:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplace.api.v1alpha1 import OTHER_TIER, NodeBytes, RuleReport, TierBytes
 from memplace.nodes import NodeSet, format_nodes
+from memplace.objects import Common, surplus
 from memplace.policy import RuleResult
 from memplace.quantity import format_quantity
 from memplace.reasons import Reason
@@ -31,16 +32,21 @@ class Explanation:
     message: str
 
 
-def merge_results(plans: Iterable[Iterable[RuleResult]]) -> tuple[RuleResult, ...]:
+def merge_results(
+    plans: Iterable[Iterable[RuleResult]], commons: Iterable[Common] = ()
+) -> tuple[RuleResult, ...]:
     """Sum the results of several processes per rule; rules keep their first order.
 
-    A page that two processes map is counted in each, as in numa_maps.
+    Args:
+        plans: The results of each process.
+        commons: What of their bytes others may have as well, of all processes: counted once.
     """
     merged: dict[str, RuleResult] = {}
     for result in (result for results in plans for result in results):
         old = merged.get(result.rule)
         merged[result.rule] = result if old is None else _add(old, result)
-    return tuple(merged.values())
+    over = surplus(commons)
+    return tuple(_without(result, over.get(result.rule, {})) for result in merged.values())
 
 
 def _add(a: RuleResult, b: RuleResult) -> RuleResult:
@@ -53,6 +59,20 @@ def _add(a: RuleResult, b: RuleResult) -> RuleResult:
         nodes=a.nodes | b.nodes,
         weights={**a.weights, **b.weights},
         own_regions=a.own_regions + b.own_regions,
+    )
+
+
+def _without(result: RuleResult, over: Mapping[int, int]) -> RuleResult:
+    if not over:
+        return result
+    left = {node: max(0, size - over.get(node, 0)) for node, size in result.numa_bytes.items()}
+    outside = sum(size for node, size in left.items() if node not in result.nodes)
+    return replace(
+        result,
+        bytes=sum(left.values()),
+        numa_bytes=left,
+        # Under existingPages Leave none is misplaced, wherever it is.
+        misplaced_bytes=min(result.misplaced_bytes, outside),
     )
 
 

@@ -13,8 +13,9 @@ a crash leaves. Here is how that is kept:
 - What a newer agent adds without changing the version is carried along unread.
 - Version 2 says of a claim that defaults for mappings to come were set: an agent that knows
   version 1 only could not take them away, and what comes later would stay. Such claims are
-  written as version 2, all others as 1, which has the same form. Version 3 is of a process that
-  is no container's: an agent before it would look for its cgroup, and forget it.
+  written as version 2, all others as 1, which has the same form. Version 3 is of what is no
+  container: a process of the node's own, or an object. An agent before it would look for its
+  cgroup, and forget it.
 - All of it ends with the boot, so files of another boot are removed.
 
 Example::
@@ -50,6 +51,7 @@ import msgspec
 from memplace.claims import Claim, Ours
 from memplace.errors import FeatureUnavailable
 from memplace.ledger import inherit
+from memplace.objects import object_of
 from memplace.reasons import Reason
 
 __all__ = ["VERSION", "AnotherAgent", "LedgerStore", "Unread"]
@@ -343,7 +345,7 @@ class LedgerStore:
 
 
 def _version(claim: Claim) -> int:
-    if claim.process is not None:
+    if claim.process is not None or object_of(claim.container):
         return VERSION
     return _WITH_DEFAULTS if claim.defaults else _WITHOUT_DEFAULTS
 

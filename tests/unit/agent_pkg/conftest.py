@@ -153,6 +153,8 @@ class Node:
                 ask=machine.page_nodes,
                 present=machine.present,
                 move=machine.move_pages,
+                exclusive=machine.exclusive,
+                internal=(0, 1),
                 clock=self.clock,
                 cost=lambda: 0.0,
             ),

@@ -21,10 +21,17 @@ from memplace_agent.hostfs import HostFs
 from memplace_agent.procfs.numa_maps import format_policy
 from memplace_agent.procfs.query import ReadVmas, Way, read_vmas
 from memplace_agent.procfs.vmas import vmas_of
-from memplace_agent.syscalls import MPOL_FUTURE_BRK, MPOL_FUTURE_MMAP, MPOL_MF_PRIVATE_ANON
+from memplace_agent.syscalls import (
+    MPOL_FUTURE_BRK,
+    MPOL_FUTURE_MMAP,
+    MPOL_MF_MOVE,
+    MPOL_MF_MOVE_ALL,
+    MPOL_MF_PRIVATE_ANON,
+)
 from memplace_agent.syscalls.views import Ended, RawClass, RawView
 
 from tests.unit.agent_pkg.mappings import DEFAULT, Vma, bind, joined, moved, node_at, span
+from tests.unit.agent_pkg.objects import SharedPolicies, in_object, is_same_object, moved_part
 
 MIB = 1 << 20
 HEAP, VDSO = 0x10000000, 0x7F0000000000
@@ -79,6 +86,7 @@ class Machine:
         self.allowed = frozenset({0, 1})
         self.cut_policies = False
         self.by_inode = {}
+        self.objects = SharedPolicies()
         (root / "pidfds").mkdir(parents=True)
         self.add_node(0, cpus="0-1", tier=4)
         self.add_node(1, cpus="", tier=5)
@@ -174,7 +182,7 @@ class Machine:
     def policies(self, pid):
         """By path or first address, without the flag that tells memplace's from others'."""
         return {
-            vma.path or hex(vma.start): vma.policy and _plain(vma.policy)
+            vma.path or hex(vma.start): self.shown(vma) and _plain(self.shown(vma))
             for vma in self.processes[pid].vmas
             if vma.path != "[vdso]"
         }
@@ -211,7 +219,7 @@ class Machine:
         (directory / "numa_maps").write_text(text)
 
     def _numa_line(self, vma, task_policy):
-        shown = format_policy(vma.policy or task_policy)
+        shown = format_policy(self.shown(vma) or task_policy)
         words = [f"{vma.start:08x}", shown[:63] if self.cut_policies else shown]
         words += [f"N{node}={pages}" for node, pages in vma.pages.items() if pages]
         last = ["kernelpagesize_kB=4"] if any(vma.pages.values()) else []
@@ -249,6 +257,8 @@ class Machine:
                 raise problem
             allowed = self.allowed if process.allowed is None else process.allowed
             clipped = replace(policy, nodes=policy.nodes & allowed) if policy.nodes else policy
+            for vma in touched:
+                self._bind_object(vma, start, end, clipped, flags)
             bound = [new for v in touched for new in bind(v, start, end, clipped, flags)]
             first, last = max(0, first - 1), min(len(process.vmas), last + 1)
             around = process.vmas[first:last]
@@ -258,6 +268,36 @@ class Machine:
             done += end - start
         self.write(pid)
         return done
+
+    def _bind_object(self, vma, start, end, policy, flags):
+        # What a mapping was given before is not given to the object again.
+        if not in_object(vma):
+            return
+        low, high = max(vma.start, start), min(vma.end, end)
+        given = None if policy == DEFAULT else policy
+        first, last = (at - vma.start + vma.offset for at in (low, high))
+        if vma.policy != given:
+            self.objects.set((vma.device, vma.inode), first, last, given)
+        if flags & (MPOL_MF_MOVE | MPOL_MF_MOVE_ALL) and not vma.stuck:
+            self._move_object(vma, first, last, min(policy.nodes))
+
+    def _move_object(self, vma, first, last, node):
+        for pid, process in self.processes.items():
+            found = [i for i, v in enumerate(process.vmas) if is_same_object(v, vma)]
+            for index in found:
+                other = process.vmas[index]
+                low = max(other.start, other.start + first - other.offset)
+                high = min(other.end, other.start + last - other.offset)
+                if low < high:
+                    process.vmas[index] = moved_part(other, low, high, node)
+            if found:
+                self.write(pid)
+
+    def shown(self, vma):
+        """The policy of a mapping, or None: of an object that of the first page."""
+        if not in_object(vma):
+            return vma.policy
+        return self.objects.at((vma.device, vma.inode), vma.offset)
 
     def set_future(self, pidfd, policy, future, least):
         if self.on_future:
@@ -288,7 +328,8 @@ class Machine:
             starts=array("Q", [v.start for v in vmas]),
             ends=array("Q", [v.end for v in vmas]),
             class_of=array("I", range(len(vmas))),
-            classes=tuple(_class(v, process.task_policy) for v in vmas),
+            classes=tuple(_class(v, self.shown(v), process.task_policy) for v in vmas),
+            offsets=array("Q", [v.offset for v in vmas]),
         )
         return ReadVmas(vmas_of(view), Ended.COMPLETE)
 
@@ -313,6 +354,18 @@ class Machine:
         self.write(pid)
         return self.page_nodes(pid, addresses)
 
+    def exclusive(self, directory, addresses):
+        pid = int(directory.name)
+        return [self._mappers(pid, address) == 1 for address in addresses]
+
+    def _mappers(self, pid, address):
+        # Of a page: what fork() copied is the same page until somebody writes to it.
+        page = _page_of(self.processes[pid], address)
+        return sum(
+            page in (_page_of(other, at) for at in _places(other, page, address))
+            for other in self.processes.values()
+        )
+
     def present(self, directory, ranges):
         vmas = self.processes[int(directory.name)].vmas
         return [
@@ -321,6 +374,25 @@ class Machine:
             for vma in vmas[slice(*span(vmas, start, end))]
             for part in vma.present(max(start, vma.start), min(end, vma.end))
         ]
+
+
+def _page_of(process, address):
+    vma = next((v for v in process.vmas if v.start <= address < v.end), None)
+    if vma is None or vma.node_at(address) < 0:
+        return None
+    if vma.inode or vma.perms.endswith("s"):
+        return vma.device, vma.inode, vma.offset + address - vma.start
+    return vma.origin, address
+
+
+def _places(process, page, address):
+    if len(page) == 2:
+        return [address]
+    return [
+        v.start + page[2] - v.offset
+        for v in process.vmas
+        if (v.device, v.inode) == page[:2] and 0 <= page[2] - v.offset < v.end - v.start
+    ]
 
 
 def _future_lines(future):
@@ -341,19 +413,19 @@ def _plain(policy):
 
 
 @lru_cache(maxsize=4096)
-def _class(vma, task_policy):
+def _class(vma, policy, task_policy):
     letters = sum(
         bit for bit, letter in ((1, "r"), (2, "w"), (4, "x"), (8, "s")) if letter in vma.perms
     )
     return RawClass(
         permissions=letters,
         inode=vma.inode,
-        device=(0, 0),
+        device=vma.device,
         page_size=vma.page_size,
         unnamed=False,
         name=vma.path.encode("utf-8", "surrogateescape"),
-        policy=format_policy(vma.policy or task_policy).encode(),
-        source=1 if vma.policy else 0,
+        policy=format_policy(policy or task_policy).encode(),
+        source=(2 if in_object(vma) else 1) if policy else 0,
         flags=vma.flags.encode(),
     )
 
@@ -370,4 +442,5 @@ def _problem(vmas, start, end, flags):
 
 def _maps_line(vma):
     path = vma.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    return f"{vma.start:08x}-{vma.end:08x} {vma.perms} 00000000 00:00 {vma.inode} {path}\n"
+    place = f"{vma.offset:08x} {vma.device[0]:02x}:{vma.device[1]:02x} {vma.inode}"
+    return f"{vma.start:08x}-{vma.end:08x} {vma.perms} {place} {path}\n"

@@ -32,6 +32,8 @@ class Vma:
     stuck: bool = False
     flags: str = ""
     page_size: int = PAGE
+    device: tuple[int, int] = (0, 0)
+    offset: int = 0  # in its file, bytes
     runs: tuple[tuple[int, int], ...] = ()  # node, or -1 for none, and how many pages
     origin: int = field(default_factory=lambda: next(_ORIGINS), compare=False)
 
@@ -44,7 +46,8 @@ class Vma:
 
     def part(self, start, end):
         first, last = (start - self.start) // PAGE, (end - self.start) // PAGE
-        return self.with_runs(_cut(self.runs, first, last), start=start, end=end)
+        offset = self.offset + start - self.start if self.inode else 0
+        return self.with_runs(_cut(self.runs, first, last), start=start, end=end, offset=offset)
 
     def with_runs(self, runs, **changes):
         pages = {}

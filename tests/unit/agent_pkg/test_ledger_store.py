@@ -293,3 +293,14 @@ def test_five_thousand_processes_are_a_few_mebibytes(directory):
         tracemalloc.stop()
     assert used < 3 << 20, used
     assert peak < 4 << 20, peak
+
+
+def test_the_claim_of_an_object_is_none_that_an_older_agent_reads(directory):
+    """It would take it for that of a container that is gone, and forget it."""
+    with opened(directory) as store:
+        store.put(claim(container="object-0.1.77"))
+    assert [path.name for path in directory.iterdir()] == ["object-0.1.77.v3.json"]
+    with opened(directory) as store:
+        assert [known.container for known in store] == ["object-0.1.77"]
+        store.drop("object-0.1.77")
+    assert not list(directory.iterdir())

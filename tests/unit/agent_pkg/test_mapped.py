@@ -71,6 +71,7 @@ def queried(*classes):
         array("Q", range(0x2000, 0x2000 + count * 0x2000, 0x2000)),
         array("I", range(count)),
         classes,
+        array("Q", bytes(8 * count)),
     )
     return regions_of(ProcessView(pid=1, way=Way.POLICY, vmas=vmas_of(view)))
 

@@ -48,10 +48,10 @@ def test_an_error_nobody_thought_of_is_about_one_process(started, kit, monkeypat
     started.machine.start(200, B, kit.heap())
     real = started.reconciler._parts.looker.placer.place
 
-    def odd(pinned, *rest):
+    def odd(pinned, *rest, **kwargs):
         if pinned.pid == 100:
             raise ValueError("odd")
-        return real(pinned, *rest)
+        return real(pinned, *rest, **kwargs)
 
     monkeypatch.setattr(type(started.reconciler._parts.looker.placer), "place", staticmethod(odd))
     reports = both(started, kit)
@@ -149,12 +149,12 @@ def test_a_program_that_allocates_all_the_time_is_not_called_failed(node, kit):
         assert node.run(3)[ONE].state in ("Moving", "Placed")
 
 
-def test_shared_memory_is_refused_with_a_reason(node, kit):
-    shm = kit.Vma(0x40000000, 0x40200000, "/dev/shm/ring", "rw-s", 7, pages={0: 512})
+def test_shared_memory_of_another_pod_is_refused_with_a_reason(node, kit):
+    shm = kit.Vma(0x40000000, 0x40200000, "/dev/shm/ring", "rw-s", 7, pages={0: 512}, device=(0, 1))
     node.machine.start(100, A, shm)
-    node.machine.start(900, "c" * 64, shm)  # another pod
+    node.machine.start(900, "c" * 64, shm, pod="uid_q")
     rule = kit.rule({"type": "Shared"}, "Bind", "cxl")
-    assert node.full(kit.placement(rules=[rule]))[ONE].reason == "SharedNotSupported"
+    assert node.full(kit.placement(rules=[rule]))[ONE].reason == "SharedWithOthers"
     assert not node.machine.calls
 
 

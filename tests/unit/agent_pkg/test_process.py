@@ -152,7 +152,8 @@ def test_mappings_that_cannot_be_understood_are_no_view(reader):
     """Whoever reads a process is told so, and not whoever looks at its mappings later."""
     odd = RawClass(3, 0, (0, 0), 4096, False, b"", b"prefer (most):1", 1, b"")
     numbers = (array("Q", [0x1000]), array("Q", [0x2000]), array("I", [0]))
-    found = ReadVmas(vmas_of(RawView(Ended.COMPLETE, 0, *numbers, (odd,))), Ended.COMPLETE)
+    raw = RawView(Ended.COMPLETE, 0, *numbers, (odd,), array("Q", [0]))
+    found = ReadVmas(vmas_of(raw), Ended.COMPLETE)
     reader = Reader(HOST, KERNEL, reader.way, ask=lambda *_: found)
     view = read(reader, os.getpid())
     assert view.incomplete.reason is Reason.CUT

@@ -26,9 +26,9 @@ def plans(node):
     placer = node.reconciler._parts.looker.placer
     times, real = [], placer.place
 
-    def place(*args):
+    def place(*args, **kwargs):
         times.append(node.clock.now)
-        return real(*args)
+        return real(*args, **kwargs)
 
     placer.place = place
     return times

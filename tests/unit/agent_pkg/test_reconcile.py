@@ -325,7 +325,7 @@ def test_a_rule_may_be_about_some_processes_only(node, kit):
         assert policies == {100: None, 101: None} | {placed: kit.CXL}
 
 
-def test_memory_that_others_may_map_is_refused(node, kit):
+def test_memory_of_which_nobody_knows_who_maps_it_is_refused(node, kit):
     shared = kit.Vma(0x40000000, 0x40200000, "/memfd:x", "rw-s", 7, pages={0: 512})
     node.machine.start(100, A, kit.heap(), shared)
     rule = kit.overriding() | {"regions": [{"type": "Shared"}]}

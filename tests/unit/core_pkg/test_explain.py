@@ -133,7 +133,7 @@ def test_a_rule_without_a_region_says_why_it_gets_none_the_nearest_reason_first(
         (
             [region(0, kind=RegionKind.SHARED, shared=True)],
             [rule(kind=RegionKind.SHARED)],
-            "memory that other processes may map is not placed yet",
+            "memory that other processes may map is left alone",
         ),
     ],
 )

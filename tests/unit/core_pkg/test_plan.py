@@ -215,7 +215,9 @@ def test_released_is_what_carries_our_policy_and_no_rule_may_touch(rules, allowe
     assert released <= ours
     # Within its bounds' slack a region may still be held; without rules none is.
     assert not released & meant.keys()
-    assert {r.start for r in make_plan((), allowed, regions, ours).released} == ours
+    # Objects end elsewhere: what no rule means here another process may have by one.
+    private = {r.start for r in regions if not r.in_object}
+    assert {r.start for r in make_plan((), allowed, regions, ours).released} == ours & private
 
 
 @given(some_rules(), node_sets, some_regions())

@@ -7,7 +7,9 @@ import pytest
 from memplace.api.v1alpha1 import PolicySpec, RegionEntry, Rule
 from memplace.kinds import ExistingPages, Mode, Policy, RegionKind
 from memplace.matching import Matcher
+from memplace.objects import ObjectId
 from memplace.policy import Plan, Problem, plan
+from memplace.reasons import Reason
 from memplace.regions import Region
 from msgspec import UNSET
 
@@ -191,9 +193,47 @@ def test_private_mappings_of_files_are_placed_and_their_pages_are_not_moved_alon
     assert [move.move_all for move in result.moves] == [False]
 
 
-def test_a_rule_for_shared_memory_is_refused_before_there_is_any():
-    (problem,) = made(rule("Bind", "cxl", kind="Shared")).problems
-    assert problem.reason == "SharedNotSupported"
+def test_a_rule_for_shared_memory_has_no_problem_before_there_is_any():
+    assert made(rule("Bind", "cxl", kind="Shared")).problems == ()
+
+
+def test_shared_memory_that_may_be_placed_is_moved_with_all_who_map_it():
+    of = ObjectId(0, 1, 7)
+    region = Region(
+        start=0, end=4096, kind=RegionKind.SHARED, shared=True, pages={0: 4096}, object=of
+    )
+    asked = []
+    result = made(
+        rule("Bind", "cxl", kind="Shared"),
+        region,
+        sharing=lambda rule, region: asked.append((rule.name, region)),
+    )
+    assert asked == [("r", region)]
+    assert result.problems == ()
+    assert [(move.move_all, move.object) for move in result.moves] == [(True, of)]
+    assert [step.start for step in result.policies] == [0]
+
+
+def test_what_others_came_to_map_gets_back_what_it_had_and_what_no_rule_means_does_not():
+    """The latter another process may have by a rule: objects end elsewhere."""
+    region = Region(
+        start=0,
+        end=4096,
+        kind=RegionKind.SHARED,
+        shared=True,
+        policy=Policy(Mode.BIND, frozenset({2})),
+        own=True,
+    )
+    why = Reason.SHARED_WITH_OTHERS, "process 3 maps it"
+    foreign = made(
+        rule("Bind", "cxl", kind="Shared"),
+        region,
+        sharing=lambda *_: why,
+    )
+    assert foreign.released == (region,)
+    assert foreign.problems[0].reason == "SharedWithOthers"
+    other = made(rule("Bind", "cxl", kind="File"), region)
+    assert other.released == () and other.is_done
 
 
 def test_of_two_problems_of_a_rule_the_tier_is_said():

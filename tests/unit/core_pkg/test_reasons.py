@@ -88,6 +88,7 @@ def test_the_words_are_an_interface() -> None:
         "TierNotOnNode",
         "NotAllowedByCpuset",
         "SharedNotSupported",
+        "SharedWithOthers",
         "TierFull",
         "AgentCpusetExcludesTier",
         "Uneven",

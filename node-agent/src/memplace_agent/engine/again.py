@@ -23,7 +23,13 @@ def is_same(before: Outcome, survey: Survey) -> bool:
 
 
 def look_again(
-    hands: Hands, pinned: Pinned, wanted: Wanted, before: Outcome, survey: Survey
+    hands: Hands,
+    pinned: Pinned,
+    wanted: Wanted,
+    before: Outcome,
+    survey: Survey,
+    *,
+    with_others: bool = False,
 ) -> Outcome | None:
     """Look at the pages of a process that `is_same`, under the same placement.
 
@@ -40,8 +46,14 @@ def look_again(
     if plan is None or plan.problems or before.no_default or status is None:
         return None
     spans = before.holding.spans()
-    found = hands.measure(pinned, wanted.group, spans, status.resident)
+    found = hands.measure(pinned, wanted.group, spans, status.resident, with_others=with_others)
     results = before.holding.measured(wanted.matcher.rules, plan.rules, found.pages)
     if any(result.misplaced_bytes for result in results):
         return None
-    return replace(before, plan=replace(plan, rules=results), error=found.error, changed=False)
+    return replace(
+        before,
+        plan=replace(plan, rules=results),
+        error=found.error,
+        changed=False,
+        commons=before.holding.commons(found.pages, found.common, survey.image),
+    )

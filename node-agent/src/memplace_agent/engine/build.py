@@ -26,12 +26,14 @@ from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.measure import Sampler
 from memplace_agent.engine.mover import Mover
+from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.orders import MoveOrder, Work
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Placer
 from memplace_agent.engine.pool import Pool
 from memplace_agent.engine.pulse import Pulse
 from memplace_agent.engine.reconcile import Reconciler
+from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.shims import Shims
 from memplace_agent.engine.survey import Surveyor
 from memplace_agent.engine.undo import Undoer
@@ -41,6 +43,8 @@ from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.machine import merges_pages
 from memplace_agent.node.senses import Senses, SensesLike
+from memplace_agent.procfs.exclusive import Exclusive, exclusive
+from memplace_agent.procfs.mounts import internal_device
 from memplace_agent.procfs.present import Present, present
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import best_way
@@ -71,6 +75,8 @@ class System:
         clock: Seconds, only forward.
         present: Tells what is in memory of vast reservations.
         move: Moves pages where no policies can be set.
+        exclusive: Tells which pages nobody else maps.
+        internal: See `internal_device`.
         cost: Seconds that work takes, of any clock; None for processor time.
     """
 
@@ -81,6 +87,8 @@ class System:
     ask: PageNodes = page_nodes
     present: Present = present
     move: MovesPages = move_pages
+    exclusive: Exclusive = exclusive
+    internal: tuple[int, int] | None = None
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[], float] | None = None
 
@@ -92,6 +100,7 @@ def running_system(host: HostFs, kernel: Kernel, features: Features) -> System:
         reader=Reader(host, kernel, best_way(features.procmap_query_size)),
         identities=probe_identities(host, kernel),
         senses=Senses(host),
+        internal=internal_device(),
     )
 
 
@@ -118,7 +127,9 @@ class Engine:
         system, features = self.system, self.features
         self.chosen = choose(features)
         self.backend = _backend(self.chosen.kind, self.settings.host, system, features)
-        self._sampler = Sampler(system.reader, self.pool, system.ask, system.present)
+        self._sampler = Sampler(
+            system.reader, self.pool, system.ask, system.present, system.exclusive
+        )
         self.mover = Mover(
             self.backend,
             self._sampler.look,
@@ -197,6 +208,8 @@ class Engine:
             system.clock,
         )
         pinner = self._pinner
+        sharing = Sharing(system.reader, self.pool, system.clock)
+        objects = Objects(store, hands, sharing, pinner, system.internal, system.clock)
         import_journal(store, host)
         self._reconciler = Reconciler(
             Parts(
@@ -206,7 +219,8 @@ class Engine:
                 looker=Looker(
                     pinner=pinner,
                     hands=hands,
-                    placer=Placer(hands, store, time.time),
+                    placer=Placer(hands, store, time.time, objects),
+                    sharing=sharing,
                     mover=self.mover,
                     metrics=self.metrics,
                     clock=system.clock,
@@ -216,6 +230,7 @@ class Engine:
                 ),
                 undoer=Undoer(pinner, hands, store, self.tick),
                 shims=Shims(pinner, hands, store, self.metrics, settings.shim_default),
+                objects=objects,
                 due=DueList(Pace(slow_s=settings.audit_s)),
                 pulse=Pulse(host, system.clock, system.cost or self._cost),
                 metrics=self.metrics,

@@ -14,7 +14,7 @@ from typing import Protocol
 from memplace.api.v1alpha1 import ContainerReport
 from memplace.assignment import Assignment
 from memplace.claims import Claim
-from memplace.explain import Facts, Wish, explain, through_claim
+from memplace.explain import Facts, Wish, explain
 from memplace.explained import (
     ContainerExplained,
     ContainerListed,
@@ -22,7 +22,7 @@ from memplace.explained import (
     Reading,
 )
 from memplace.ledger import View, admit
-from memplace.policy import plan
+from memplace.policy import left_alone, plan
 from memplace.regions import Region
 
 from memplace_agent.containers.finder import Finder
@@ -33,7 +33,9 @@ from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.judge import problem_of
 from memplace_agent.engine.known import State, subject_of
 from memplace_agent.engine.look import Looker
+from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.placer import Wanted
+from memplace_agent.engine.seen import Seen
 from memplace_agent.engine.survey import Survey
 from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
@@ -56,6 +58,10 @@ class HasParts(Protocol):
     @property
     def looker(self) -> Looker:
         """Reads processes."""
+
+    @property
+    def objects(self) -> Objects:
+        """Knows who maps what it shares."""
 
     @property
     def store(self) -> LedgerStore:
@@ -130,22 +136,23 @@ class Explaining:
         survey = self.parts.looker.hands.read(pinned, wanted.group)
         if survey.incomplete:
             raise ValueError(problem_of(survey.incomplete).message)
-        view = self._view(survey, wanted)
-        seen = survey.regions()
+        objects = self.parts.objects
+        shared = objects.of(survey, wanted.matcher, wanted.placement, act=wanted.act)
+        seen = Seen(survey, self._view(survey, wanted), shared)
         status = survey.view.status
         measured = self.parts.looker.hands.measure(
             pinned,
             wanted.group,
-            [region for region in seen if not region.special],
+            [region for region in seen.mapped if not region.special],
             status.resident if status else 0,
         )
-        regions, carried = through_claim(view, seen, measured.pages)
+        regions = tuple(r.holding(measured.pages.get(r.start, {})) for r in seen.regions)
         reading = Reading(
             policies=_policies(survey),
             bytes="Sampled" if measured.error else "Exact",
             error=measured.error,
         )
-        return _explained(survey, wanted, regions, carried, reading)
+        return _explained(seen, wanted, regions, reading)
 
     def _view(self, survey: Survey, wanted: Wanted) -> View:
         placement = wanted.placement
@@ -156,12 +163,9 @@ class Explaining:
 
 
 def _explained(
-    survey: Survey,
-    wanted: Wanted,
-    regions: tuple[Region, ...],
-    carried: frozenset[int],
-    reading: Reading,
+    seen: Seen, wanted: Wanted, regions: tuple[Region, ...], reading: Reading
 ) -> ProcessExplained:
+    survey = seen.survey
     status = survey.view.status
     allowed = status.allowed if status else frozenset()
     facts = Facts(
@@ -172,7 +176,7 @@ def _explained(
         tiers=wanted.tiers,
         reading=reading,
         task_policy=task_policy_of(survey.view),
-        carried=carried,
+        carried=frozenset(seen.carried),
     )
     planned = plan(
         wanted.matcher,
@@ -183,6 +187,7 @@ def _explained(
         process=survey.name,
         ours=facts.ours,
         weights=wanted.weights,
+        sharing=seen.shared.why_not if seen.shared else left_alone,
     )
     return explain(facts, Wish(wanted.placement.name, wanted.matcher, planned), _MOST_REGIONS)
 

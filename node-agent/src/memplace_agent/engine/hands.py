@@ -52,10 +52,16 @@ class Hands:
         return self.surveyor.read(pinned, group, audit=audit)
 
     def measure(
-        self, pinned: Pinned, group: str, regions: Sequence[Ranged], resident: int
+        self,
+        pinned: Pinned,
+        group: str,
+        regions: Sequence[Ranged],
+        resident: int,
+        *,
+        with_others: bool = False,
     ) -> Measured:
         """As `Sampler.measure`."""
-        return self.sampler.measure(pinned, group, regions, resident)
+        return self.sampler.measure(pinned, group, regions, resident, with_others=with_others)
 
     def set(
         self,

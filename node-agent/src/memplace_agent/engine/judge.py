@@ -114,7 +114,10 @@ def judge(
         future: What its rules imply for mappings to come; None where the kernel can't keep it.
         act: What is done to it.
     """
-    results = merge_results(outcome.results for outcome in outcomes)
+    results = merge_results(
+        (outcome.results for outcome in outcomes),
+        (common for outcome in outcomes for common in outcome.commons),
+    )
     moves = {each.rule: each for each in progress}
     verdict = _of_processes(outcomes, unseen)
     if act.changes:

@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 from memplace.api.v1alpha1 import ContainerReport
 from memplace.assignment import Assignment, PlacementIndex, View
+from memplace.claims import Claim
+from memplace.objects import object_of
 from memplace.pods import PodState
 
 from memplace_agent.containers.index import CgroupRef
 from memplace_agent.engine.look import Container
+from memplace_agent.engine.undoing import Standing
 from memplace_agent.node.machine import Machine
 from memplace_agent.report import Subject
 from memplace_agent.world import World
 
-__all__ = ["Followed", "Listed", "News", "State", "news_of", "subject_of"]
+__all__ = ["Followed", "Listed", "News", "State", "news_of", "standing_of", "subject_of"]
 
 
 @dataclass(slots=True)
@@ -83,6 +87,36 @@ def news_of(
         return News.STATE
     is_same = (then.state, then.reason, then.message) == (now.state, now.reason, now.message)
     return News.FIGURES if is_same else News.STATE
+
+
+def standing_of(claim: Claim, state: State, *, is_populated: bool | None) -> Standing:
+    """Say what is known of a claim's container that follows nothing, or of an object.
+
+    Args:
+        claim: The claim.
+        state: What is known of everything.
+        is_populated: See `Standing`; of an object it does not matter.
+    """
+    world, uid = state.world, claim.placement[0]
+    exists = uid in world.held_placements or any(p.uid == uid for p in world.placements)
+    is_object = object_of(claim.container) is not None
+    return Standing(
+        is_synced=state.is_synced,
+        placement_exists=exists,
+        winner=uid if _is_followed(claim, state.followed.values()) else None,
+        is_understood=uid not in world.held_placements,
+        pod_is_listed=is_object or claim.container in state.listed,
+        is_populated=is_object or is_populated,
+    )
+
+
+def _is_followed(claim: Claim, followed: Iterable[Followed]) -> bool:
+    # Whether a container that follows a claim's placement has the object that it is of.
+    one = object_of(claim.container)
+    return one is not None and any(
+        each.container.wanted.placement.uid == claim.placement[0] and each.container.may_map(one)
+        for each in followed
+    )
 
 
 def subject_of(container_id: str, listed: Listed, assignment: Assignment) -> Subject:

@@ -16,7 +16,7 @@ from functools import partial
 
 from memplace.backends import Act
 from memplace.errors import MemplaceError
-from memplace.kinds import Policy
+from memplace.objects import ObjectId
 from memplace.policy import Move
 from memplace.reasons import Reason
 
@@ -30,11 +30,12 @@ from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.judge import problem_of
 from memplace_agent.engine.lesser import sample_again_s
 from memplace_agent.engine.mover import Mover
-from memplace_agent.engine.orders import MoveOrder, MoveRange
+from memplace_agent.engine.ordering import orders_of
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.placer import Outcome, Placer, Problem, Wanted
 from memplace_agent.engine.pool import PoolBusy, Stuck
 from memplace_agent.engine.put_off import PutOff
+from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
 from memplace_agent.errors import ProcessGone
 from memplace_agent.metrics import Metrics
@@ -46,6 +47,9 @@ log = logging.getLogger(__name__)
 
 # Who has thousands of processes does not keep others waiting: the next look goes on.
 _BUDGET_S = 1.0
+
+# After that it is asked who else maps what a process shares; others may have asked just now.
+_INDEX_AGE_S = 30.0
 
 
 @dataclass(slots=True)
@@ -96,6 +100,16 @@ class Container:
         return frozenset(self._processes)
 
     @property
+    def is_many(self) -> bool:
+        """Whether there are other processes for one to have pages in common with."""
+        return len(self._processes) > 1
+
+    def may_map(self, one: ObjectId) -> bool:
+        """Return whether a process has an object by a rule, or may have: none was seen yet."""
+        seen = [each.outcome for each in self._processes.values()]
+        return not seen or any(each is None or one in each.objects for each in seen)
+
+    @property
     def carried(self) -> int:
         """Ranges with a policy of memplace's in it, as of the last look."""
         outcomes = (each.outcome for each in self._processes.values())
@@ -138,6 +152,7 @@ class Looker:
     clock: Callable[[], float]
     cost: Callable[[], float]
     merges_pages: Callable[[], bool]
+    sharing: Sharing
     tick: Callable[[], None] = lambda: None
     _backoffs: Backoffs[int] = field(
         default_factory=lambda: Backoffs[int](first_s=2.0, limit_s=300.0)
@@ -195,6 +210,7 @@ class Looker:
             del container._processes[identity]
             self.mover.forget(identity)
             self.hands.setter.forget(identity)
+            self.placer.forget(identity)
         for pid in container._looked.keys() - members:
             del container._looked[pid]
         container.contention.keep(container._processes.keys())
@@ -204,6 +220,7 @@ class Looker:
         """Forget all processes but these."""
         self._backoffs.keep(identities)
         self._put_off.keep(identities)
+        self.placer.keep(identities)
         self.hands.surveyor.keep(identities)
         self.hands.pool.keep(set(identities))
 
@@ -242,7 +259,14 @@ class Looker:
         if known.outcome is not None and known.wanted == wanted and is_same(known.outcome, survey):
             if now - known.sampled_at < sample_again_s(wanted.act):
                 return False
-            outcome = look_again(self.hands, pinned, wanted, known.outcome, survey)
+            is_foreign = self.sharing.why_not(known.outcome.objects, wanted.group, _INDEX_AGE_S)
+            outcome = (
+                None
+                if is_foreign
+                else look_again(
+                    self.hands, pinned, wanted, known.outcome, survey, with_others=container.is_many
+                )
+            )
             if outcome is not None:
                 known.outcome, known.sampled_at = outcome, now
                 return False
@@ -252,6 +276,7 @@ class Looker:
             wanted,
             _relatives(container, survey),
             container.contention.taker(pinned.identity, now),
+            with_others=container.is_many,
         )
         known.outcome, known.wanted, known.sampled_at = outcome, wanted, now
         known.problem = _problem(outcome.survey)
@@ -299,66 +324,33 @@ class Looker:
         known.has_orders = bool(moves)
         self.mover.submit(
             pinned.identity,
-            [
-                self._one_order(container, outcome, key, group, ref, is_member)
-                for key, group in _grouped(moves, partial(self._may_move_all, outcome)).items()
-            ],
+            orders_of(
+                moves,
+                partial(self._may_move_all, outcome),
+                pid=outcome.survey.pid,
+                identity=outcome.identity,
+                pin=partial(self.pinner.pidfd, outcome.survey.pid, is_member, outcome.identity),
+                placement=container.wanted.placement,
+                container=container.wanted.container_id,
+                cancel=container.cancel,
+                cgroup=ref.path,
+                may_share=partial(self.sharing.check, container.wanted.group),
+                has_policy=container.wanted.act is Act.PLACE,
+                weights=container.wanted.weights,
+            ),
         )
 
     def _may_move_all(self, outcome: Outcome, move: Move) -> bool:
         # Pages shared through fork belong to the container; pages that KSM merged may be those
         # of any process of the node. Only mappings that are marked for it have such pages.
+        # Of shared mappings it merges none.
         # Source: linux Documentation/admin-guide/mm/ksm.rst; VmFlags mg of proc_pid_smaps(5).
-        if not move.move_all or not self.merges_pages():
+        if not move.move_all or move.object is not None or not self.merges_pages():
             return move.move_all
         vmas = outcome.survey.view.vmas
         index = vmas.at(move.start)
         flags = vmas[index].flags.split() if index is not None else []
         return bool(flags) and "mg" not in flags
-
-    def _one_order(
-        self,
-        container: Container,
-        outcome: Outcome,
-        key: tuple[str, Policy, int, bool, bool],
-        moves: Sequence[Move],
-        ref: CgroupRef,
-        is_member: IsMember,
-    ) -> MoveOrder:
-        rule, policy, page_size, move_all, private = key
-        placement = container.wanted.placement
-        migration = placement.spec.migration
-        pid, identity = outcome.survey.pid, outcome.identity
-        return MoveOrder(
-            identity=identity,
-            pid=pid,
-            pin=partial(self.pinner.pidfd, pid, is_member, identity),
-            namespace=placement.namespace,
-            container=container.wanted.container_id,
-            placement=placement.uid,
-            rule=rule,
-            policy=policy,
-            ranges=tuple(MoveRange(move.start, move.end, move.bytes) for move in moves),
-            cancel=container.cancel,
-            move_all=move_all,
-            private_anonymous=private,
-            page_size=page_size,
-            has_policy=container.wanted.act is Act.PLACE,
-            weights=container.wanted.weights or {},
-            cgroup=ref.path,
-            limit=migration.max_bytes_per_second if migration else None,
-        )
-
-
-def _grouped(
-    moves: Sequence[tuple[Move, Policy]], may_move_all: Callable[[Move], bool]
-) -> dict[tuple[str, Policy, int, bool, bool], list[Move]]:
-    groups: dict[tuple[str, Policy, int, bool, bool], list[Move]] = {}
-    for move, policy in moves:
-        # A plan moves what others map only of private anonymous memory.
-        key = (move.rule, policy, move.page_size, may_move_all(move), move.move_all)
-        groups.setdefault(key, []).append(move)
-    return groups
 
 
 def _problem(survey: Survey) -> Problem | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from memplace.residency import Ranged, Residency, Span
@@ -16,6 +16,7 @@ from memplace_agent.engine.orders import MoveOrder
 from memplace_agent.engine.pool import Pool, Turn
 from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import read_proc
+from memplace_agent.procfs.exclusive import Exclusive, exclusive
 from memplace_agent.procfs.numa_maps import parse_numa_maps
 from memplace_agent.procfs.present import Present, present
 from memplace_agent.procfs.process import Reader
@@ -40,10 +41,13 @@ class Measured:
     Attributes:
         pages: By first address, the bytes per NUMA node of those that have any.
         error: The share of their bytes that may be on another node than said, with 95 %.
+        common: By first address, the share of their bytes that something else maps as well; 1
+            where that is not known.
     """
 
     pages: Mapping[int, Mapping[int, int]]
     error: float = 0.0
+    common: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +59,23 @@ class Sampler:
         pool: Threads for calls that may not come back.
         ask: Makes the call.
         present: Tells what is in memory of vast reservations.
+        exclusive: Tells which pages nobody else maps.
     """
 
     reader: Reader
     pool: Pool
     ask: PageNodes = page_nodes
     present: Present = present
+    exclusive: Exclusive = exclusive
 
     def measure(
-        self, pinned: Pinned, group: str, regions: Sequence[Ranged], resident: int
+        self,
+        pinned: Pinned,
+        group: str,
+        regions: Sequence[Ranged],
+        resident: int,
+        *,
+        with_others: bool = False,
     ) -> Measured:
         """Tell where the pages of regions are.
 
@@ -75,6 +87,8 @@ class Sampler:
                 since the regions are vast reservations, the kernel can't tell what is in memory
                 of them, and a walk of its page tables takes less than a millisecond, that is
                 made instead.
+            with_others: Others may map the same pages: tell how many they do, as far as that
+                can be told.
 
         Raises:
             ProcessGone: The process ended.
@@ -84,7 +98,7 @@ class Sampler:
         if not regions:
             return Measured({})
         found = self.pool.run(
-            partial(self._sample, pinned.pid, regions),
+            partial(self._sample, pinned.pid, regions, with_others),
             target=pinned.identity,
             group=group,
             deadline_s=_DEADLINE_S,
@@ -93,7 +107,11 @@ class Sampler:
         if found.error > _WALK_ERROR and resident <= _WALK_BYTES:
             return self._walked(pinned, group, regions)
         pages = {regions[index].start: pages for index, pages in found.by_span.items()}
-        return Measured(pages, found.error)
+        shares = found.common or {}
+        common = {
+            regions[index].start: shares.get(index, shares.get(-1, 1.0)) for index in found.by_span
+        }
+        return Measured(pages, found.error, common)
 
     def _walked(self, pinned: Pinned, group: str, regions: Sequence[Ranged]) -> Measured:
         file = self.reader.host.pid(pinned.pid) / "numa_maps"
@@ -110,14 +128,30 @@ class Sampler:
             {one.start: one.pages for one in parse_numa_maps(text) if one.start in asked}
         )
 
-    def _sample(self, pid: int, spans: Sequence[Ranged], turn: Turn) -> Residency:
+    def _sample(
+        self, pid: int, spans: Sequence[Ranged], with_others: bool, turn: Turn
+    ) -> Residency:
         alive = partial(self.reader.kernel.is_alive, PidFd(turn.pidfd))
-        return self._sampled(pid, spans, alive)
+        return self._sampled(pid, spans, alive, with_others=with_others)
 
-    def _sampled(self, pid: int, spans: Sequence[Ranged], alive: Callable[[], bool]) -> Residency:
-        deadline = time.monotonic() + _DEADLINE_S
-        narrow = partial(self.present, self.reader.host.pid(pid))
-        return sample(pid, spans, deadline, is_alive=alive, ask=self.ask, narrow=narrow)
+    def _sampled(
+        self,
+        pid: int,
+        spans: Sequence[Ranged],
+        alive: Callable[[], bool],
+        *,
+        with_others: bool = False,
+    ) -> Residency:
+        directory = self.reader.host.pid(pid)
+        return sample(
+            pid,
+            spans,
+            time.monotonic() + _DEADLINE_S,
+            is_alive=alive,
+            ask=self.ask,
+            narrow=partial(self.present, directory),
+            alone=partial(self.exclusive, directory) if with_others else None,
+        )
 
     def look(self, pidfd: PidFd, order: MoveOrder, ranges: Ranges) -> Sequence[int]:
         """Return for each range the bytes on wrong nodes, as the mover wants to know it.

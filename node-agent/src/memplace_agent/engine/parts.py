@@ -10,16 +10,20 @@ from dataclasses import dataclass, field
 from memplace.api.v1alpha1 import Placement
 from memplace.assignment import PlacementIndex, View
 from memplace.backends import Act, act_of
+from memplace.claims import Claim
 from memplace.errors import FeatureUnavailable
 from memplace.kinds import Capability
+from memplace.objects import object_of
 
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.duelist import DueList
 from memplace_agent.engine.expected import Table, expected
 from memplace_agent.engine.explaining import Explainer
 from memplace_agent.engine.look import Looker
+from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.pulse import Pulse
 from memplace_agent.engine.shims import Shims
-from memplace_agent.engine.undo import Undoer
+from memplace_agent.engine.undo import Undoer, Undone
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
@@ -43,6 +47,7 @@ class Parts:
     looker: Looker
     undoer: Undoer
     shims: Shims
+    objects: Objects
     due: DueList
     pulse: Pulse
     metrics: Metrics
@@ -80,3 +85,17 @@ class Parts:
         found = view.assignments.items()
         acts = {id_: self.act_for(assignment.winner) for id_, assignment in found}
         return {id_: act for id_, act in acts.items() if act is not Act.LEAVE}
+
+    def undo(self, claim: Claim, refs: tuple[CgroupRef, ...], *, is_whole: bool) -> Undone:
+        """Give back what a claim speaks of: a container, a pod's shim, or an object.
+
+        Args:
+            claim: The claim.
+            refs: The cgroups of its container, or of the shim's pod.
+            is_whole: Whether there are no others.
+        """
+        if object_of(claim.container):
+            return Undone(*self.objects.undo(claim))
+        if not refs and not is_whole:
+            return Undone(whole=False, message="the tree of cgroups could not be read whole")
+        return (self.shims if claim.process else self.undoer).undo(claim, refs)

@@ -9,8 +9,7 @@ the caller, who has them moved.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -22,7 +21,8 @@ from memplace.kinds import Policy
 from memplace.ledger import View, admit, claim_for, record
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
-from memplace.policy import Move, Plan, RuleResult, Step, plan, policy_of
+from memplace.objects import Common, ObjectId
+from memplace.policy import Move, Plan, RuleResult, Step, left_alone, plan, policy_of
 from memplace.policy import Problem as RuleProblem
 from memplace.reasons import Reason
 from memplace.regions import Region
@@ -31,7 +31,9 @@ from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import PolicyReport
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.holding import Holding
+from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.own import OwnPolicies
+from memplace_agent.engine.seen import Seen
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import recorded, todo
 from memplace_agent.ledger_store import LedgerStore
@@ -104,6 +106,8 @@ class Outcome:
         error: The share of the bytes that may be on another node than said, with 95 %.
         no_default: Why mappings to come do not have what is implied, for people, or empty.
         holding: Ranges that follow the rules.
+        commons: What of their bytes other mappings may have as well.
+        objects: What it has by a rule that others may map as well.
     """
 
     identity: int
@@ -119,6 +123,8 @@ class Outcome:
     error: float = 0.0
     no_default: str = ""
     holding: Holding = field(default_factory=Holding)
+    commons: tuple[Common, ...] = ()
+    objects: frozenset[ObjectId] = frozenset()
 
     @property
     def results(self) -> tuple[RuleResult, ...]:
@@ -130,45 +136,6 @@ class Outcome:
         """The same, small enough to be kept for each of thousands of processes."""
         rules = self.plan and Plan(rules=self.plan.rules, problems=self.plan.problems)
         return replace(self, survey=self.survey.without_mappings, plan=rules, moves=())
-
-
-class _Seen:
-    # A survey through the claim: policies as rules spell them, and which are memplace's.
-
-    def __init__(self, survey: Survey, view: View) -> None:
-        self.survey, self.view = survey, view
-        self.carried: set[int] = set()
-        # As the kernel shows them, and as rules see them: mostly the same objects.
-        self.mapped = survey.regions()
-        self.regions = (
-            self.mapped
-            if view.is_empty
-            else tuple(self._as_rules_see(region) for region in self.mapped)
-        )
-
-    def _as_rules_see(self, region: Region) -> Region:
-        policy = self.view.spelt(region)
-        if policy is None:
-            return region
-        self.carried.add(region.start)
-        return region if policy == region.policy else region.like(policy)
-
-    def mapped_at(self, start: int) -> Region | None:
-        at = bisect_left(self.mapped, start, key=lambda region: region.start)
-        found = self.mapped[at] if at < len(self.mapped) else None
-        return found if found and found.start == start else None
-
-    def ours(self, region: Region) -> bool:
-        return region.start in self.carried
-
-    def following(self, wanted: Wanted) -> list[Region]:
-        """Return the regions that count for the rules."""
-        matches = wanted.matcher.match(self.regions, self.survey.name)
-        return [
-            region
-            for region, match in zip(self.regions, matches, strict=True)
-            if (match.rule is not None or self.ours(region)) and not region.shared
-        ]
 
 
 @dataclass(slots=True)
@@ -190,10 +157,27 @@ class _Work:
 class Placer:
     """Works on processes, one at a time. For one thread."""
 
-    def __init__(self, hands: Hands, store: LedgerStore, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        hands: Hands,
+        store: LedgerStore,
+        clock: Callable[[], float],
+        objects: Objects | None = None,
+    ) -> None:
         self._hands = hands
         self._store = store
         self._clock = clock
+        self._objects = objects
+
+    def forget(self, identity: int) -> None:
+        """Forget a process that ended."""
+        if self._objects is not None:
+            self._objects.covering.forget(identity)
+
+    def keep(self, identities: frozenset[int]) -> None:
+        """Forget all processes but these."""
+        if self._objects is not None:
+            self._objects.covering.keep(identities)
 
     def place(
         self,
@@ -202,6 +186,8 @@ class Placer:
         wanted: Wanted,
         relatives: Sequence[OwnPolicies] = (),
         may_take: Callable[[Step], bool] = lambda _: True,
+        *,
+        with_others: bool = False,
     ) -> Outcome:
         """Make a process follow its placement; sets nothing that is set already.
 
@@ -211,6 +197,7 @@ class Placer:
             wanted: What it is to have.
             relatives: What other processes of the same image have as `Outcome.own`.
             may_take: Whether to override, now, a policy that the program has set itself.
+            with_others: Other processes of the container may map the same pages.
 
         Raises:
             ProcessGone: It ended meanwhile.
@@ -227,7 +214,9 @@ class Placer:
             return Outcome(identity=pinned.identity, survey=seen.survey, changed=True)
         status = seen.survey.view.status
         resident = status.resident if status else 0
-        measured = self._hands.measure(pinned, wanted.group, seen.following(wanted), resident)
+        measured = self._hands.measure(
+            pinned, wanted.group, seen.following(wanted.matcher), resident, with_others=with_others
+        )
         planned = self._plan(wanted, seen, measured.pages)
         # Only their pages tell of mappings that show the wanted policy without having it.
         again = self._set(work, seen, planned)
@@ -235,23 +224,29 @@ class Placer:
             return Outcome(identity=pinned.identity, survey=again.survey, changed=True)
         if again is not seen:
             seen, planned = again, self._plan(wanted, again, measured.pages)
+        holding = Holding.of(planned.following)
+        moves = tuple(seen.settled(planned.moves, wanted.act))
+        if self._objects is not None:
+            self._objects.covering.cover(pinned, wanted.group, moves)
         return Outcome(
             identity=pinned.identity,
             survey=again.survey,
             plan=planned,
             left=len(planned.policies) + len(planned.released),
             is_done=planned.is_done and not work.is_busy,
-            moves=tuple(_settled(planned.moves, seen, wanted.act)),
+            moves=moves,
             problems=tuple(work.problems),
             changed=work.changed,
             carried=len(seen.carried),
-            own=OwnPolicies.of(r for r in seen.regions if r.own and not seen.ours(r)),
+            own=seen.own_policies,
             error=measured.error,
             no_default=work.no_default,
-            holding=Holding.of(planned.following),
+            holding=holding,
+            commons=holding.commons(measured.pages, measured.common, survey.image),
+            objects=frozenset(r.object for r, _ in planned.following if r.shared and r.object),
         )
 
-    def _set_default(self, work: _Work, seen: _Seen) -> bool:
+    def _set_default(self, work: _Work, seen: Seen) -> bool:
         # Returns whether a call was made: what was mapped before it is to be read again.
         survey, wanted = seen.survey, work.wanted
         status = survey.view.status
@@ -265,7 +260,7 @@ class Placer:
         if is_near_limit(survey, wanted):
             found = found.without_new
         claim = admit(self._claim(wanted), survey.process)
-        claim, found = recorded(found, claim, survey.process, seen.mapped, work.relatives)
+        claim, found = recorded(found, claim, survey.process, seen.plain, work.relatives)
         work.no_default = found.why_not
         if not found.steps:
             return False
@@ -284,55 +279,60 @@ class Placer:
         new = self._new(wanted)
         return replace(self._store.get(wanted.container_id) or new, placement=new.placement)
 
-    def _seen(self, survey: Survey, wanted: Wanted) -> _Seen:
+    def _seen(self, survey: Survey, wanted: Wanted) -> Seen:
         claim = self._store.get(wanted.container_id)
         claim = admit(claim or self._new(wanted), survey.process)
-        return _Seen(survey, View(claim, survey.process))
+        shared = None
+        if self._objects is not None:
+            of = self._objects.of
+            shared = of(survey, wanted.matcher, wanted.placement, act=wanted.act)
+        return Seen(survey, View(claim, survey.process), shared)
 
     def _new(self, wanted: Wanted) -> Claim:
         of = wanted.placement
         return claim_for(wanted.container_id, (of.uid, of.namespace, of.name), self._clock())
 
     def _plan(
-        self, wanted: Wanted, seen: _Seen, pages: Mapping[int, Mapping[int, int]] | None = None
+        self, wanted: Wanted, seen: Seen, pages: Mapping[int, Mapping[int, int]] | None = None
     ) -> Plan:
-        regions = seen.regions
-        if pages is not None:
-            regions = tuple(_with_pages(r, pages.get(r.start, {})) for r in regions)
         status = seen.survey.view.status
         whole = plan(
             wanted.matcher,
             tiers=wanted.tiers,
             allowed=status.allowed if status else frozenset(),
-            regions=regions,
+            regions=seen.regions if pages is None else seen.holding(pages),
             known_tiers=wanted.known_tiers,
             process=seen.survey.name,
             ours=seen.ours,
             weights=wanted.weights,
+            sharing=seen.shared.why_not if seen.shared else left_alone,
         )
         return within(wanted.act, whole)
 
-    def _set(self, work: _Work, seen: _Seen, planned: Plan) -> _Seen:
+    def _set(self, work: _Work, seen: Seen, planned: Plan) -> Seen:
         # Returns what is there afterwards; the same if there was nothing to do.
         survey, wanted = seen.survey, work.wanted
-        released = seen.view.release(
-            region for r in planned.released if (region := seen.mapped_at(r.start))
-        )
-        steps = tuple(
-            step
+        given_back = [r for each in planned.released if (r := seen.mapped_at(each.start))]
+        released = seen.view.release(region for region in given_back if not region.in_object)
+        asked = [
+            (step, region)
             for step in planned.policies
             if not step.own or step.start in seen.carried or work.may_take(step)
-        )
-        if steps and is_near_limit(survey, wanted):
+            if (region := seen.mapped_at(step.start))
+        ]
+        if asked and is_near_limit(survey, wanted):
             work.problems.append(_too_many(survey, wanted))
-            steps = ()
+            asked = []
+        steps = tuple(step for step, region in asked if not region.in_object)
+        if self._set_objects(work, asked, given_back):
+            return self._seen_again(work)
         if not steps and not released:
             return seen
         written = record(
             self._claim(wanted),
             survey.process,
             steps,
-            seen.mapped,
+            seen.plain,
             chain.from_iterable(work.relatives),
         )
         work.problems += [
@@ -352,10 +352,23 @@ class Placer:
         work.changed = True
         return self._seen_again(work)
 
-    def _seen_again(self, work: _Work) -> _Seen:
+    def _set_objects(
+        self, work: _Work, asked: Sequence[tuple[Step, Region]], given_back: Sequence[Region]
+    ) -> bool:
+        # What is private waits for the next plan then: one that knows what came of this.
+        steps = [(step, region) for step, region in asked if region.in_object]
+        released = [region for region in given_back if region.in_object]
+        if self._objects is None or not (steps or released):
+            return False
+        calls, problems = self._objects.set(work.pinned, work.wanted.placement, steps, released)
+        work.problems += [Problem(reason, text) for reason, text in problems]
+        work.changed |= bool(calls)
+        return bool(calls)
+
+    def _seen_again(self, work: _Work) -> Seen:
         survey = self._hands.read(work.pinned, work.wanted.group)
         if survey.incomplete:
-            return _Seen(survey, View(self._new(work.wanted), _NOBODY))
+            return Seen(survey, View(self._new(work.wanted), _NOBODY))
         if work.had is not None:
             # A program that it executed just before has mappings that were born under it.
             heir = survey.process._replace(future=work.had)
@@ -363,25 +376,10 @@ class Placer:
         return self._seen(survey, work.wanted)
 
 
-def _with_pages(region: Region, pages: Mapping[int, int]) -> Region:
-    return region if region.pages == pages else region.holding(pages)
-
-
 def is_near_limit(survey: Survey, wanted: Wanted) -> bool:
     """Return whether a process has nearly as many mappings as it may have."""
     # A step covers whole mappings, so it splits none.
     return 0 < wanted.max_mappings * _MAPPINGS_SHARE < len(survey.view.vmas)
-
-
-def _settled(moves: Iterable[Move], seen: _Seen, act: Act) -> Iterator[tuple[Move, Policy]]:
-    # With the policy in the form that is set, as a move sets it again. Where it could not be
-    # set there is nothing to move to.
-    for move in moves:
-        region = seen.mapped_at(move.start)
-        if act is Act.MOVE:
-            yield move, move.policy
-        elif region and (region.own or seen.ours(region)):
-            yield move, region.policy
 
 
 def _too_many(survey: Survey, wanted: Wanted) -> Problem:

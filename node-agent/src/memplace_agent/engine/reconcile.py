@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.assignment import Assignment, PlacementIndex, Target, View, delta
 from memplace.backends import Act
 from memplace.claims import Claim
 from memplace.errors import MemplaceError
-from memplace.future import implied_future
-from memplace.kinds import Capability
-from memplace.matching import Matcher
 from memplace.nodes import NodeSet
+from memplace.objects import object_of
 from memplace.pods import PodState
 from memplace.reasons import Reason
 
@@ -32,13 +30,22 @@ from memplace_agent.engine import said
 from memplace_agent.engine.duelist import Look, Outcome
 from memplace_agent.engine.explaining import Explaining
 from memplace_agent.engine.judge import judge
-from memplace_agent.engine.known import Followed, Listed, News, State, news_of, subject_of
+from memplace_agent.engine.known import (
+    Followed,
+    Listed,
+    News,
+    State,
+    news_of,
+    standing_of,
+    subject_of,
+)
 from memplace_agent.engine.lesser import LEFT, SETTLED
 from memplace_agent.engine.look import Container
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
 from memplace_agent.engine.shim_claims import first_shims, is_shim_id, pod_of_id
-from memplace_agent.engine.undoing import Decision, Standing, Undoing
+from memplace_agent.engine.undoing import Decision, Undoing
+from memplace_agent.engine.wanting import Wants
 from memplace_agent.node.machine import read_machine
 from memplace_agent.report import Reports, Subject
 from memplace_agent.world import World
@@ -62,7 +69,7 @@ class Reconciler:
         self._state = State()
         self._finder = Finder(parts.host, parts.clock)
         self._undoing = Undoing()
-        self._wanted: dict[str, Wanted] = {}
+        self._wants = Wants(parts.can)
         # Filled by other threads.
         self._moved: deque[str] = deque()
         self._born: deque[str] = deque()
@@ -81,6 +88,7 @@ class Reconciler:
         """Take what the cluster wants now; containers it concerns are due at once."""
         state, parts = self._state, self._parts
         state.world, state.is_synced = world, True
+        parts.objects.sharing.know(world.pods)
         self._read_machine()
         before = state.view
         state.listed = {
@@ -97,10 +105,10 @@ class Reconciler:
         acts = parts.acts(state.view)
         for container_id in state.followed.keys() - acts.keys():
             self._drop(container_id)
-        winners = {assignment.winner.uid for assignment in state.view.assignments.values()}
-        self._wanted = {uid: known for uid, known in self._wanted.items() if uid in winners}
+        self._wants.keep({each.winner.uid for each in state.view.assignments.values()})
         self._set_due()
-        parts.due.changed(delta(before, state.view).union(shims), parts.clock())
+        objects = (each.container for each in parts.store if object_of(each.container))
+        parts.due.changed(delta(before, state.view).union(shims, objects), parts.clock())
         parts.metrics.managed_containers.set(sum(act.changes for act in acts.values()))
 
     def _set_due(self) -> None:
@@ -113,6 +121,7 @@ class Reconciler:
         self._parts.due.update(namespaces, self._parts.clock())
         self._undoing.keep(namespaces)
         self._finder.keep(namespaces)
+        self._parts.objects.keep(namespaces)
         for container_id in self._state.undoing.keys() - namespaces.keys():
             del self._state.undoing[container_id]
 
@@ -141,6 +150,8 @@ class Reconciler:
         finally:
             took = parts.cost() - begin
             parts.due.done(look, outcome, took_s=took, now=parts.clock())
+        if parts.objects.take_new():
+            self._set_due()
         if look.container_id in self._unfinished:
             parts.due.changed((look.container_id,), parts.clock())
         self._unfinished.clear()
@@ -208,7 +219,7 @@ class Reconciler:
         if claim is None:
             self._set_due()
             return Outcome.QUIET
-        return self._end(claim, listed)
+        return self._end(claim)
 
     def _failed(self, look: Look, err: Exception) -> None:
         text = f"{err} {err.HELP}" if isinstance(err, MemplaceError) else f"{err!r}"
@@ -241,27 +252,7 @@ class Reconciler:
         return known
 
     def _wanted_of(self, container_id: str, assignment: Assignment) -> Wanted:
-        machine, placement = self._state.machine, assignment.winner
-        known = self._wanted.get(placement.uid)
-        if known is None or known.placement.spec != placement.spec:
-            matcher = Matcher(placement.spec.rules)
-            keeps_defaults = Capability.DEFAULTS in self._parts.can
-            future = implied_future(matcher.rules) if keeps_defaults else None
-        else:
-            matcher, future = known.matcher, known.future
-        wanted = Wanted(
-            placement=placement,
-            matcher=matcher,
-            container_id=container_id,
-            tiers=machine.tiers,
-            known_tiers=machine.known_tiers,
-            weights=machine.weights,
-            max_mappings=machine.max_mappings,
-            future=future,
-            act=self._parts.act_for(placement),
-        )
-        self._wanted[placement.uid] = wanted
-        return wanted
+        return self._wants.of(container_id, assignment.winner, self._state.machine)
 
     def _follow(self, container_id: str, listed: Listed, assignment: Assignment) -> Outcome:
         followed = self._followed(container_id, listed, assignment)
@@ -330,35 +321,22 @@ class Reconciler:
 
     # --- a container whose claim may have to end ---
 
-    def _end(self, claim: Claim, listed: Listed | None) -> Outcome:
+    def _end(self, claim: Claim) -> Outcome:
         refs = self._finder.refs(claim.container)
-        standing = self._standing(claim, listed, refs)
+        is_populated = self._finder.is_populated(refs)
+        standing = standing_of(claim, self._state, is_populated=is_populated)
         decision = self._undoing.decide(claim.container, standing, self._parts.clock())
         if decision is Decision.FORGET:
             self._parts.store.drop(claim.container)
             self._set_due()
             return Outcome.QUIET
         if decision is not Decision.UNDO:
-            return Outcome.CHANGED  # ask again soon
+            # Ask again soon, but for what is as it is to be: objects come here as well.
+            return Outcome.QUIET if decision is Decision.FOLLOW else Outcome.CHANGED
         return Outcome.CHANGED if self._undo(claim, refs) else Outcome.FAILED
 
-    def _standing(self, claim: Claim, listed: Listed | None, refs: Iterable[CgroupRef]) -> Standing:
-        world, uid = self._state.world, claim.placement[0]
-        exists = uid in world.held_placements or any(p.uid == uid for p in world.placements)
-        return Standing(
-            is_synced=self._state.is_synced,
-            placement_exists=exists,
-            winner=None,
-            is_understood=uid not in world.held_placements,
-            pod_is_listed=listed is not None,
-            is_populated=self._finder.is_populated(refs),
-        )
-
     def _undo(self, claim: Claim, refs: tuple[CgroupRef, ...]) -> bool:
-        if not refs and not self._finder.is_whole:
-            self._state.undoing[claim.container] = "the tree of cgroups could not be read whole"
-            return False
-        undone = (self._parts.shims if claim.process else self._parts.undoer).undo(claim, refs)
+        undone = self._parts.undo(claim, refs, is_whole=self._finder.is_whole)
         if undone.whole:
             self._state.undoing.pop(claim.container, None)
             self._set_due()

@@ -19,6 +19,7 @@ from enum import Enum, auto
 from memplace.claims import Claim
 from memplace.errors import MemplaceError
 from memplace.ledger import View, admit
+from memplace.regions import Region
 
 from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import member_test, read_members
@@ -129,7 +130,7 @@ class Undoer:
             if again is None:
                 return _Result.LEFT, why
             admitted, survey = self.store.get(container) or admitted, again
-        regions = survey.regions()
+        regions = _plain(survey)
         changes = View(admitted, survey.process).release(regions)
         if not changes and survey.is_partial:
             return _Result.LEFT, "its mappings change all the time"
@@ -167,7 +168,12 @@ class Undoer:
     def _carries(self, claim: Claim, pinned: Pinned, group: str) -> bool:
         # Something else is mapped by now where policies were read: look once more.
         survey = self.hands.read(pinned, group, audit=True)
-        return bool(survey.incomplete or View(claim, survey.process).release(survey.regions()))
+        return bool(survey.incomplete or View(claim, survey.process).release(_plain(survey)))
+
+
+def _plain(survey: Survey) -> tuple[Region, ...]:
+    # Objects have claims of their own.
+    return tuple(region for region in survey.regions() if not region.in_object)
 
 
 def _of_incomplete(survey: Survey) -> tuple[_Result, str]:

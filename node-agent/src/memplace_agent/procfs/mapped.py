@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from memplace.kinds import Mode, Policy, RegionKind
+from memplace.objects import ObjectId
 from memplace.regions import Region
 
 from memplace_agent.procfs.kinds import is_special, kind_of
@@ -15,7 +16,7 @@ from memplace_agent.procfs.numa_maps import NumaMapping
 from memplace_agent.procfs.process import ProcessView
 from memplace_agent.procfs.vmas import PolicySource, Vma, VmaClass
 
-__all__ = ["own_policies", "regions_of", "task_policy_of"]
+__all__ = ["object_of", "own_policies", "regions_of", "task_policy_of"]
 
 _DELETED = " (deleted)"
 _DEFAULT = Policy(Mode.DEFAULT)
@@ -38,7 +39,8 @@ def regions_of(
     templates = _Templates(view, wanted)
     numa, task, stacks, vmas = view.numa, task_policy_of(view), view.stacks, view.vmas
     regions, before = [], -1
-    for first, end, number in zip(vmas.starts, vmas.ends, vmas.class_of, strict=True):
+    arrays = vmas.starts, vmas.ends, vmas.class_of, vmas.offsets
+    for first, end, number, offset in zip(*arrays, strict=True):
         # Where one ends and the next begins is one object, not two.
         start, before = before if first == before else first, end
         like = templates[number, start in stacks]
@@ -57,6 +59,8 @@ def regions_of(
             page_size=like.page_size,
             permissions=like.permissions,
             own=like.own,
+            object=like.object,
+            offset=offset if like.object else 0,
         )
         regions.append(_with_numa(region, numa[start], task) if numa is not None else region)
     return tuple(regions)
@@ -102,7 +106,16 @@ def _template(one: VmaClass, *, stack: bool) -> Region:
         page_size=one.page_size or mmap.PAGESIZE,
         permissions=one.permissions,
         own=one.source in (PolicySource.VMA, PolicySource.SHARED),
+        object=object_of(one),
     )
+
+
+def object_of(one: VmaClass) -> ObjectId | None:
+    """Return what mappings of a class are mappings of; None for private anonymous memory."""
+    # What mmap() shares without a file has one all the same; and a segment's id may be 0.
+    if not one.inode and not one.shared:
+        return None
+    return ObjectId(*one.device, one.inode, system_v=one.path.startswith("/SYSV"))
 
 
 def _name(path: str) -> str:

@@ -17,7 +17,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
-from memplace.residency import POINTS, Ranged, Residency, Sample, Span, choose, estimate, more
+from memplace.residency import (
+    POINTS,
+    Ranged,
+    Residency,
+    Sample,
+    Span,
+    choose,
+    common_shares,
+    estimate,
+    more,
+)
 
 from memplace_agent.errors import (
     CallFailed,
@@ -38,10 +48,14 @@ MOST_POINTS = 65536
 _CALL = 128
 _REST_S = 0.0001
 _PAGE = mmap.PAGESIZE
+# Of which it is asked whether others map them, too: an error of 3 points.
+_MOST_ASKED = 1024
 
 PageNodes = Callable[[int, Sequence[int]], "array[int]"]
 # Ascending ranges to those parts of them that are in memory; None if that can't be told.
 Narrow = Callable[[Sequence[tuple[int, int]]], "list[tuple[int, int]] | None"]
+# Addresses of pages to whether each is mapped once only; None if that can't be told.
+Alone = Callable[[Sequence[int]], "list[bool] | None"]
 
 
 def _nowhere(_: Sequence[tuple[int, int]]) -> None:
@@ -59,6 +73,7 @@ def sample(
     most: int = MOST_POINTS,
     ask: PageNodes = page_nodes,
     narrow: Narrow = _nowhere,
+    alone: Alone | None = None,
 ) -> Residency:
     """Tell on which nodes the pages of some ranges of a process are.
 
@@ -74,6 +89,7 @@ def sample(
         most: How many are looked at at most where few are resident.
         ask: Makes the call.
         narrow: Tells what is in memory of ranges so vast that `most` looks find too little.
+        alone: Tells what nobody else maps, for `Residency.common`; None to leave that out.
 
     Raises:
         ProcessGone: It ended.
@@ -85,14 +101,15 @@ def sample(
     draw = draw or random.Random()
     try:
         # An eighth more: where nearly all is resident, the first look is enough.
-        found = _look(pid, choose(spans, draw, points + points // 8), deadline, ask)
+        chosen = choose(spans, draw, points + points // 8)
+        found = _look(pid, chosen, deadline, ask, alone)
         again = more(found, most, points)
         parts = _Parts.of(spans, narrow) if again >= most else None
         if parts is not None:
             chosen = choose(parts.spans, draw, points + points // 8)
-            found = parts.summed(_look(pid, chosen, deadline, ask), found.total)
+            found = parts.summed(_look(pid, chosen, deadline, ask, alone), found.total)
         elif again:
-            found = _look(pid, choose(spans, draw, again), deadline, ask)
+            found = _look(pid, choose(spans, draw, again), deadline, ask, alone)
     except OSError as err:
         if isinstance(err, CallFailed):
             raise
@@ -102,7 +119,9 @@ def sample(
     return found
 
 
-def _look(pid: int, chosen: Sample, deadline: float, ask: PageNodes) -> Residency:
+def _look(
+    pid: int, chosen: Sample, deadline: float, ask: PageNodes, alone: Alone | None
+) -> Residency:
     statuses = array("i")
     for first in range(0, len(chosen.addresses), _CALL):
         if time.monotonic() >= deadline:
@@ -110,7 +129,15 @@ def _look(pid: int, chosen: Sample, deadline: float, ask: PageNodes) -> Residenc
         if first:
             time.sleep(_REST_S)
         statuses.extend(ask(pid, chosen.addresses[first : first + _CALL]))
-    return estimate(chosen, statuses)
+    found = estimate(chosen, statuses)
+    return replace(found, common=_common(chosen, statuses, alone)) if alone else found
+
+
+def _common(chosen: Sample, statuses: Sequence[int], alone: Alone) -> dict[int, float] | None:
+    hits = [index for index, status in enumerate(statuses) if status >= 0]
+    hits = hits[:: 1 + len(hits) // _MOST_ASKED]
+    found = alone([chosen.addresses[index] for index in hits])
+    return None if found is None else common_shares([chosen.span_of[i] for i in hits], found)
 
 
 class _Parts:
@@ -143,7 +170,18 @@ class _Parts:
         by_span: dict[int, dict[int, int]] = {}
         for number, pages in found.by_span.items():
             _add(by_span.setdefault(self._of[number], {}), pages)
-        return replace(found, by_span=by_span, total=total)
+        return replace(found, by_span=by_span, total=total, common=self._common(found))
+
+    def _common(self, found: Residency) -> dict[int, float] | None:
+        if found.common is None:
+            return None
+        whole = found.common.get(-1, 1.0)
+        sizes: dict[int, list[float]] = {}
+        for number, pages in found.by_span.items():
+            size, both = sum(pages.values()), sizes.setdefault(self._of[number], [0.0, 0.0])
+            both[0] += size * found.common.get(number, whole)
+            both[1] += size
+        return {-1: whole} | {span: part / all_ for span, (part, all_) in sizes.items() if all_}
 
 
 def _add(pages: dict[int, int], more_pages: Mapping[int, int]) -> None:

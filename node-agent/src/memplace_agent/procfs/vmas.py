@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The mappings of a process (VMAs), as many as it has, in little memory.
 
-A view is three arrays and a few classes: what mappings have in common but their addresses.
+A view is four arrays and a few classes: what mappings have in common but their addresses.
 Whoever asks something of all mappings asks the classes first.
 """
 
@@ -21,7 +21,7 @@ from memplace_agent.syscalls.views import RawClass, RawView
 
 __all__ = ["EMPTY", "MAX_VMAS", "PolicySource", "Vma", "VmaClass", "Vmas", "vmas_of"]
 
-# A view of as many takes 80 MiB. vm.max_map_count is 65,530, or 1,048,576 where games run.
+# A view of as many takes 112 MiB. vm.max_map_count is 65,530, or 1,048,576 where games run.
 MAX_VMAS = 4 << 20
 
 _LETTERS = ("---", "r--", "-w-", "rw-", "--x", "r-x", "-wx", "rwx")
@@ -111,6 +111,7 @@ class Vmas(Sequence[Vma]):
         ends: First addresses after them.
         class_of: For each the index of its class.
         classes: The classes; equal ones can be there twice.
+        offsets: Where in its file each begins, 0 without a file.
         layout: Changes when the process maps, unmaps or names something, or changes
             permissions or a policy; comparable within this run of the agent only.
     """
@@ -119,6 +120,7 @@ class Vmas(Sequence[Vma]):
     ends: array[int]
     class_of: array[int]
     classes: Sequence[VmaClass]
+    offsets: array[int]
     layout: int = 0
 
     def __len__(self) -> int:
@@ -173,7 +175,7 @@ class _Classes(Sequence[VmaClass]):
         return self._made[index]
 
 
-EMPTY = Vmas(array("Q"), array("Q"), array("I"), ())
+EMPTY = Vmas(array("Q"), array("Q"), array("I"), (), array("Q"))
 
 
 def vmas_of(view: RawView) -> Vmas:
@@ -182,10 +184,10 @@ def vmas_of(view: RawView) -> Vmas:
     Classes are made when they are asked for, which raises ParseError for a policy that no
     kernel prints.
     """
-    layout = hash(
-        (view.starts.tobytes(), view.ends.tobytes(), view.class_of.tobytes(), view.classes)
-    )
-    return Vmas(view.starts, view.ends, view.class_of, _Classes(view.classes), layout)
+    arrays = view.starts, view.ends, view.class_of, view.offsets
+    layout = hash((*(one.tobytes() for one in arrays), view.classes))
+    classes = _Classes(view.classes)
+    return Vmas(view.starts, view.ends, view.class_of, classes, view.offsets, layout)
 
 
 def _class(raw: RawClass) -> VmaClass:

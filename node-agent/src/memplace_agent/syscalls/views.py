@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mappings and pages of a process as arrays: what C reads, copied out of C.
 
-Mappings that differ only in their addresses share a class, so that 65,530 of them are three
+Mappings that differ only in their addresses share a class, so that 65,530 of them are four
 arrays and a few dozen classes.
 """
 
@@ -71,6 +71,7 @@ class RawView:
         ends: First addresses after them.
         class_of: For each its class, an index.
         classes: The classes; equal ones can be there twice.
+        offsets: Where in its file each begins, 0 without a file.
     """
 
     ended: Ended
@@ -79,6 +80,7 @@ class RawView:
     ends: array[int]
     class_of: array[int]
     classes: Sequence[RawClass]
+    offsets: array[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +171,7 @@ def _view(limit: int, read: Callable[[Any], int]) -> RawView:
             ends=_array("Q", view.ends, count),
             class_of=_array("I", view.class_of, count),
             classes=_classes(view),
+            offsets=_array("Q", view.offsets, count),
         )
     finally:
         lib.memplace_view_free(view)

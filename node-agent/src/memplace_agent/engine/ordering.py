@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the moves of a plan to orders for the mover: one for what may go into one call. Pure."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from threading import Event
+from typing import NamedTuple
+
+from memplace.api.v1alpha1 import Placement
+from memplace.kinds import Policy
+from memplace.objects import ObjectId
+from memplace.policy import Move
+
+from memplace_agent.engine.orders import MoveOrder, MoveRange
+from memplace_agent.syscalls import PidFd
+
+__all__ = ["orders_of"]
+
+
+class _Key(NamedTuple):
+    rule: str
+    policy: Policy
+    page_size: int
+    move_all: bool
+    private: bool
+    shared: bool
+
+
+def orders_of(
+    moves: Iterable[tuple[Move, Policy]],
+    may_move_all: Callable[[Move], bool],
+    *,
+    pid: int,
+    identity: int,
+    pin: Callable[[], AbstractContextManager[PidFd]],
+    placement: Placement,
+    container: str,
+    cancel: Event,
+    cgroup: Path,
+    may_share: Callable[[frozenset[ObjectId]], None],
+    has_policy: bool = True,
+    weights: Mapping[int, int] | None = None,
+) -> list[MoveOrder]:
+    """Make orders of a plan's moves in one process; see `MoveOrder` for what is in them.
+
+    Args:
+        moves: Each with the policy that its range has.
+        may_move_all: Whether pages of one that others map may be moved, too.
+        pid: As in an order.
+        identity: As in an order.
+        pin: As in an order.
+        placement: Whose namespace, uid and migration count.
+        container: As in an order.
+        cancel: As in an order.
+        cgroup: As in an order.
+        may_share: Raises if somebody who may not maps one of these objects; asked before each
+            call.
+        has_policy: As in an order.
+        weights: As in an order; None when not known.
+    """
+    migration = placement.spec.migration
+    return [
+        MoveOrder(
+            identity=identity,
+            pid=pid,
+            pin=partial(_pinned, pin, key.shared, group, may_share),
+            namespace=placement.namespace,
+            container=container,
+            placement=placement.uid,
+            rule=key.rule,
+            policy=key.policy,
+            ranges=tuple(MoveRange(move.start, move.end, move.bytes) for move in group),
+            cancel=cancel,
+            move_all=key.move_all,
+            private_anonymous=key.private,
+            page_size=key.page_size,
+            has_policy=has_policy,
+            weights=weights or {},
+            cgroup=cgroup,
+            limit=migration.max_bytes_per_second if migration else None,
+        )
+        for key, group in _grouped(moves, may_move_all).items()
+    ]
+
+
+def _grouped(
+    moves: Iterable[tuple[Move, Policy]], may_move_all: Callable[[Move], bool]
+) -> dict[_Key, list[Move]]:
+    groups: dict[_Key, list[Move]] = {}
+    for move, policy in moves:
+        private, is_shared = move.move_all and move.object is None, move.object is not None
+        all_, size = may_move_all(move), move.page_size
+        key = _Key(move.rule, policy, size, all_, private, is_shared)
+        groups.setdefault(key, []).append(move)
+    return groups
+
+
+@contextlib.contextmanager
+def _pinned(
+    pin: Callable[[], AbstractContextManager[PidFd]],
+    is_shared: bool,
+    moves: Sequence[Move],
+    may_share: Callable[[frozenset[ObjectId]], None],
+) -> Iterator[PidFd]:
+    if is_shared:
+        may_share(frozenset(move.object for move in moves if move.object is not None))
+    with pin() as pidfd:
+        yield pidfd
