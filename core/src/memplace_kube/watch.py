@@ -128,6 +128,8 @@ class Watcher(Generic[KindT, ObjectT]):
         cache: Takes[KindT, ObjectT],
         collection: Collection[KindT],
         decode: Callable[[msgspec.Raw], ObjectT],
+        *,
+        patience_s: float | None = None,
     ) -> None:
         """Take whom to ask, whom to tell, and of what.
 
@@ -136,7 +138,10 @@ class Watcher(Generic[KindT, ObjectT]):
             cache: Who listens.
             collection: What to follow.
             decode: Makes of an object's JSON what `cache` takes; as_mapping for plain data.
+            patience_s: The longest pause after failures; by default SPREAD_S, since there are
+                as many agents as nodes.
         """
+        self._patience_s = patience_s
         self._client = ApiClient(server)
         self._decode = decode
         self._cache = cache
@@ -172,7 +177,7 @@ class Watcher(Generic[KindT, ObjectT]):
         if self._listed and self._version:
             return
         if self._failures >= _OUTAGE_FAILURES:
-            stop.wait(random.uniform(0, SPREAD_S))
+            stop.wait(random.uniform(0, self._longest_s))
         self._list(stop, tick)
 
     def _list(self, stop: threading.Event, tick: Callable[[], None]) -> None:
@@ -282,15 +287,19 @@ class Watcher(Generic[KindT, ObjectT]):
         text = str(err) or type(err).__name__
         log.log(level, "watch failed", extra={"kind": self.kind.value, "error": text})
         asked = err.retry_after_s if isinstance(err, ApiError) else 0.0
-        return max(asked, retry_delay(failures))
+        return max(asked, retry_delay(failures, self._longest_s))
+
+    @property
+    def _longest_s(self) -> float:
+        return SPREAD_S if self._patience_s is None else self._patience_s
 
 
-def retry_delay(failures: int) -> float:
+def retry_delay(failures: int, longest_s: float | None = None) -> float:
     """Return the seconds to wait after so many failures before: growing, and never the same.
 
-    From half a second on average to a wait anywhere within SPREAD_S.
+    From half a second on average to a wait anywhere within `longest_s`, or SPREAD_S.
     """
-    most = min(SPREAD_S, 2.0 ** min(failures, 10))
+    most = min(SPREAD_S if longest_s is None else longest_s, 2.0 ** min(failures, 10))
     return random.uniform(0.1, most)
 
 
