@@ -24,11 +24,15 @@ RESTRICTED = {
 READ = ["get", "list", "watch"]
 RULES = {
     "operator": [
-        ("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], ["list", "watch"]),
+        ("memplace.dev", ["memoryplacements", "memorytiers"], ["list", "watch"]),
+        ("memplace.dev", ["nodememories"], ["list", "watch", "delete"]),
+        ("", ["nodes"], ["get"]),
         ("memplace.dev", ["memoryplacements/status"], ["patch"]),
         ("", ["pods"], ["list", "watch"]),
         ("", ["events"], ["create"]),
         ("coordination.k8s.io", ["leases"], ["list"]),
+        ("coordination.k8s.io", ["leases"], ["create"]),
+        ("coordination.k8s.io", ["leases"], ["get", "update"]),
     ],
     "agent": [
         ("", ["pods"], ["list", "watch"]),
@@ -190,9 +194,13 @@ def test_every_container_has_requests_and_a_memory_limit_but_no_cpu_limit(
             assert set(container["resources"]["limits"]) == {"memory"}
 
 
-def test_one_operator_at_a_time_and_agents_everywhere(one: One) -> None:
+def test_an_operator_is_there_before_the_last_one_goes_and_agents_everywhere(one: One) -> None:
     operator, agent = one("Deployment", "operator")["spec"], one("DaemonSet", "agent")["spec"]
-    assert (operator["replicas"], operator["strategy"]) == (1, {"type": "Recreate"})
+    assert operator["replicas"] == 1
+    assert operator["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
     assert agent["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "10%"}
     assert agent["template"]["spec"]["tolerations"] == [{"operator": "Exists"}]
 

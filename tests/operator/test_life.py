@@ -134,39 +134,6 @@ def test_a_node_without_the_kernel(cluster: Cluster) -> None:
     cluster.wait("mp", "Unsupported", "False", "AllNodesSupported")
 
 
-def test_a_silent_agent(cluster: Cluster) -> None:
-    placement = cluster.apply("mp")
-    pod = cluster.run_pod("redis-0")
-    cluster.report(result(placement, pod))
-    cluster.wait("mp", "Ready", "True", "Placed")
-    cluster.report(result(placement, pod), age_s=100)
-    assert cluster.node in cluster.wait("mp", "Degraded", "True", "AgentNotReporting")
-    cluster.report(result(placement, pod))
-    cluster.wait("mp", "Ready", "True", "Placed")
-    wanted = [("Warning", "AgentNotReporting"), ("Normal", "AsExpected"), ("Normal", "Placed")]
-    eventually(lambda: cluster.events("mp")[-3:] == wanted)
-
-
-def test_an_agent_whose_report_is_old_lives_by_its_lease(cluster: Cluster) -> None:
-    placement = cluster.apply("mp")
-    pod = cluster.run_pod("redis-0")
-    cluster.renew()
-    cluster.report(result(placement, pod), age_s=1000)
-    cluster.wait("mp", "Ready", "True", "Placed")
-    cluster.renew(age_s=100)
-    assert cluster.node in cluster.wait("mp", "Degraded", "True", "AgentNotReporting")
-    cluster.renew()
-    cluster.wait("mp", "Ready", "True", "Placed")
-
-
-def test_an_agent_of_a_version_before_leases_lives_by_its_report(cluster: Cluster) -> None:
-    placement = cluster.apply("mp")
-    pod = cluster.run_pod("redis-0")
-    cluster.renew(age_s=1000)
-    cluster.report(result(placement, pod))
-    cluster.wait("mp", "Ready", "True", "Placed")
-
-
 def test_nothing_is_written_when_nothing_changes(cluster: Cluster) -> None:
     placement = cluster.apply("mp")
     pod = cluster.run_pod("redis-0")
