@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 
 def test_from_nothing_to_ready(cluster: Cluster, operator: Operator) -> None:
     placement = cluster.apply("mp")
-    assert "no pod" in cluster.wait("mp", "Ready", "False", "NoPods")
+    assert "no pod" in cluster.wait("mp", "Ready", "True", "NoPods")
     pod = cluster.run_pod("redis-0")
     cluster.wait("mp", "Ready", "False", "Pending")
     cluster.report(result(placement, pod, state="Moving"))
@@ -42,7 +42,12 @@ def test_from_nothing_to_ready(cluster: Cluster, operator: Operator) -> None:
             "tiers": [{"name": "cxl", "bytes": 64 << 20}, {"name": "other", "bytes": 1 << 20}],
         }
     ]
-    eventually(lambda: cluster.events("mp") == [("Normal", "NoPods"), ("Normal", "Placed")])
+    eventually(
+        lambda: (
+            cluster.events("mp")
+            == [("Normal", "NoPods"), ("Normal", "Pending"), ("Normal", "Placed")]
+        )
+    )
 
 
 def test_nothing_is_put_on_anybodys_objects(cluster: Cluster) -> None:
@@ -171,7 +176,7 @@ def test_a_pod_deleted_while_the_operator_was_away(cluster: Cluster, operator: O
     path = f"/api/v1/namespaces/{cluster.namespace}/pods/redis-0"
     cluster.api.call("DELETE", path, gracePeriodSeconds="0")
     operator.start()
-    cluster.wait("mp", "Ready", "False", "NoPods")
+    cluster.wait("mp", "Ready", "True", "NoPods")
 
 
 @pytest.mark.timeout(400)
@@ -197,7 +202,7 @@ def test_the_api_server_restarts(cluster: Cluster, operator: Operator) -> None:
 
 def test_metrics_and_logs(cluster: Cluster, operator: Operator) -> None:
     cluster.apply("mp")
-    cluster.wait("mp", "Ready", "False", "NoPods")
+    cluster.wait("mp", "Ready", "True", "NoPods")
     eventually(
         lambda: 'memplace_operator_placements{reason="NoPods"}' in operator.get("/metrics")[1]
     )

@@ -209,7 +209,8 @@ def _nothing_to_place(matched: Sequence[Pod], running: Sequence[Pod]) -> _Findin
         if matched
         else "no pod of this namespace matches spec.selector: compare it with the pods' labels"
     )
-    return _Finding(ConditionType.READY, "False", Reason.NO_PODS, message)
+    # Nothing is left to do: whoever waits for a release with no replicas need not wait.
+    return _Finding(ConditionType.READY, "True", Reason.NO_PODS, message)
 
 
 def _degraded(trouble: Verdict) -> _Finding:
