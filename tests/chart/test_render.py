@@ -90,12 +90,16 @@ def test_the_accounts_may_do_exactly_this(objects: list[Json]) -> None:
 def test_leases_are_those_of_the_own_namespace_only(objects: list[Json]) -> None:
     roles = [o for o in objects if o["kind"] in {"Role", "ClusterRole"} and "leases" in str(o)]
     assert [o["kind"] for o in roles] == ["Role"] * 4
+    named = [rule for role in roles for rule in role["rules"] if "resourceNames" in rule]
+    assert [(rule["resourceNames"], rule["verbs"]) for rule in named] == [
+        (["memplace-operator"], ["get", "update"])
+    ]
 
 
 def test_no_rule_has_a_wildcard_or_more_than_the_snapshot_shows(objects: list[Json]) -> None:
     for role in (o for o in objects if o["kind"].endswith("Role")):
         for rule in role["rules"]:
-            assert set(rule) == {"apiGroups", "resources", "verbs"}
+            assert set(rule) - {"resourceNames"} == {"apiGroups", "resources", "verbs"}
             assert len(rule["apiGroups"]) == 1
             assert "*" not in str(rule)
 
