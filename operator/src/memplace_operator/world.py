@@ -215,8 +215,8 @@ class World:
     def hear(self, pulses: Mapping[str, Pulse]) -> None:
         """Take what is known of all agents."""
         before, self._pulses = self._pulses, pulses
-        for name, pulse in pulses.items():
-            if before.get(name, Pulse.UNKNOWN) is not pulse:
+        for name in before.keys() | pulses.keys():
+            if before.get(name, Pulse.UNKNOWN) is not self.pulse(name):
                 self._mark_node(name)
 
     def _change_tiers(self, old: Node | None, new: Node | None) -> None:

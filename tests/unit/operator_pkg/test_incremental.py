@@ -120,6 +120,18 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
 )
 
 
+# What there is before anything changes: two that want the same pods, on two nodes.
+_PLACED = [report(*(pod_report(name) for name in PODS[:2]), name=name) for name in PLACEMENTS[:2]]
+START: tuple[Change, ...] = (
+    ("put_placement", placement("m0", created=OLD + seconds(1))),
+    ("put_placement", placement("m1", created=OLD + seconds(2))),
+    ("put_pod", pod("p0", node="a")),
+    ("put_pod", pod("p1", node="b")),
+    ("put_node", seen(node(*_PLACED, name="a"))),
+    ("put_node", seen(node(*_PLACED, name="b"))),
+)
+
+
 def apply(world: World, change: Change) -> None:
     name, argument = change
     method: Callable[..., None] = getattr(world, name)
@@ -159,11 +171,11 @@ def statuses(world: World) -> dict[str, PlacementStatus]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(CHANGES, max_size=25))
+@given(st.lists(CHANGES, min_size=1, max_size=25))
 def test_bit_by_bit_is_all_at_once(changes: list[Change]) -> None:
     world, model = World(), Model()
     known: dict[str, PlacementStatus] = {}
-    for change in changes:
+    for change in (*START, *changes):
         apply(world, change)
         model.apply(change)
         due, world.due = world.due, {}
