@@ -35,7 +35,7 @@ HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
 sys.path.insert(0, str(REPO))
 
-from churn import Churn, Seen, Server  # noqa: E402
+from churn import Churn, Seen, Server, beating  # noqa: E402
 from etcd import fill  # noqa: E402
 from objects import Layout  # noqa: E402
 
@@ -208,7 +208,8 @@ def _measure(size: str, options: argparse.Namespace) -> Result:
             run = Run(api, work, layout, options.limit)
             run.result.load = os.getloadavg()
             try:
-                _phases(run, options)
+                with beating(api._client, nodes):
+                    _phases(run, options)
             finally:
                 if run.operator.process.poll() is None:
                     run.operator.stop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Play the agents for a while: all renew their Leases, a few report something new.
+"""Play the agents: all renew their Leases, a few report something new.
 
 Of a node that reports something new all bytes change, and one pod begins or ends to move: the
 time from that report to a watcher of placements who sees it is the lag.
@@ -8,10 +8,13 @@ time from that report to a watcher of placements who sees it is the lag.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import ssl
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -79,7 +82,6 @@ class Churn:
             etcd = Etcd(plain, self._server.etcd)
             end = time.monotonic() + seconds
             watch = asyncio.create_task(self._watch(session))
-            beats = asyncio.create_task(self._beat(etcd))
             await asyncio.sleep(1)
             while (begin := time.monotonic()) < end:
                 await self._change(etcd)
@@ -88,8 +90,7 @@ class Churn:
             while self._expected and time.monotonic() < late:
                 await asyncio.sleep(0.1)
             watch.cancel()
-            beats.cancel()
-            await asyncio.gather(watch, beats, return_exceptions=True)
+            await asyncio.gather(watch, return_exceptions=True)
         self._seen.missed = len(self._expected)
         return self._seen
 
@@ -117,17 +118,6 @@ class Churn:
             touched |= {_key(each) for each in pods}
         self._seen.changed += len(touched)
 
-    async def _beat(self, etcd: Etcd) -> None:
-        # Evenly, as agents that started at any time do, ten at a time.
-        numbers = list(range(self._layout.nodes))
-        random.shuffle(numbers)
-        while True:
-            begin = time.monotonic()
-            for start in range(0, len(numbers), 10):
-                await etcd.leases(numbers[start : start + 10])
-                due = begin + HEARTBEAT_S * (start + 10) / len(numbers)
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-
     async def _watch(self, session: aiohttp.ClientSession) -> None:
         path = f"{self._server.url}/apis/memplace.dev/v1alpha1/memoryplacements"
         async with session.get(path, params={"limit": "1"}) as response:
@@ -148,6 +138,35 @@ class Churn:
         if ready and ready[0]["reason"] == reason:
             self._seen.lags.append(time.monotonic() - since)
             del self._expected[key]
+
+
+@contextlib.contextmanager
+def beating(port: int, nodes: int) -> Iterator[None]:
+    """Have all agents renew their Leases while the block runs."""
+    over = threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(_beat(port, nodes, over)), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+async def _beat(port: int, nodes: int, over: threading.Event) -> None:
+    # Evenly, as agents that started at any time do, ten at a time.
+    numbers = list(range(nodes))
+    random.shuffle(numbers)
+    async with aiohttp.ClientSession() as session:
+        etcd = Etcd(session, port)
+        while not over.is_set():
+            begin = time.monotonic()
+            for start in range(0, len(numbers), 10):
+                await etcd.leases(numbers[start : start + 10])
+                due = begin + HEARTBEAT_S * (start + 10) / len(numbers)
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                if over.is_set():
+                    break
 
 
 def _key(pod: Owned) -> Key:
