@@ -138,7 +138,7 @@ class Controller:
         self._take_due()
         while (uid := self._turns.next()) is not None and not stop.is_set():
             self.last_tick = time.monotonic()
-            self._judge(uid)
+            self._judge_in_any_case(uid)
             while not self._has_room() and not stop.wait(0.01):
                 self.last_tick = time.monotonic()
                 self._take_ended()
@@ -175,6 +175,15 @@ class Controller:
             else:
                 self._turns.add(namespace, uid)
 
+    def _judge_in_any_case(self, uid: str) -> None:
+        try:
+            self._judge(uid)
+        except Exception:  # whatever it is, it is this placement's
+            log.exception("can't judge the placement with uid %s", uid)
+            self._metrics.reconciles.labels("error").inc()
+            self._writing.discard(uid)
+            self._put_off_for(uid, LAST_RETRY_S)
+
     def _judge(self, uid: str) -> None:
         now = datetime.now(UTC)
         with self._feeds.lock, self._metrics.seconds.time():
@@ -189,13 +198,16 @@ class Controller:
             return
         wait = self._wait_s(subject, status)
         if wait > 0:
-            if uid not in self._put_off:
-                self._put_off.add(uid)
-                heapq.heappush(self._later, (time.monotonic() + wait, uid))
+            self._put_off_for(uid, wait)
             return
         events = [make_event(subject, what, now) for what in transitions(subject.status, status)]
         self._writing.add(uid)
         self._put(Write(subject, status, events))
+
+    def _put_off_for(self, uid: str, seconds: float) -> None:
+        if uid not in self._put_off:
+            self._put_off.add(uid)
+            heapq.heappush(self._later, (time.monotonic() + seconds, uid))
 
     def _wait_s(self, subject: Subject, status: PlacementStatus) -> float:
         since = time.monotonic() - self._written.get(subject.uid, float("-inf"))

@@ -25,7 +25,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.reconciles = Counter(
             "memplace_operator_reconcile_total",
-            "Verdicts on a placement, by result: success.",
+            "Verdicts on a placement, by result: success, error.",
             ["result"],
             registry=self.registry,
         )

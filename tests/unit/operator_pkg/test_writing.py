@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 from memplace.api.v1alpha1 import PlacementStatus
-from memplace_operator.controller import Turns
+from memplace_operator.beats import Beats
+from memplace_operator.controller import Controller, Turns
 from memplace_operator.election import HOLD_S, LEASE_S, Election
+from memplace_operator.feeds import Feeds
+from memplace_operator.metrics import Metrics
+from memplace_operator.world import World
 from memplace_operator.writer import Outcome, Write, Writer
 
 from tests.unit.agent_pkg.answers import Api, Request, reply, serving
@@ -34,6 +38,28 @@ def test_each_namespace_has_its_turn() -> None:
     while turns.next() is not None:
         rest += 1
     assert (rest, len(turns)) == (997, 0)
+
+
+def test_what_nobody_thought_of_is_one_placements_trouble() -> None:
+    """A controller that ends for it would be started anew, and end for it again."""
+    put: list[str] = []
+
+    def take(write: Write) -> None:
+        if write.subject.name == "cursed":
+            raise ZeroDivisionError
+        put.append(write.subject.name)
+
+    feeds, metrics = Feeds(World(), Beats()), Metrics()
+    for name in ("first", "cursed", "last"):
+        feeds.world.put_placement(placement(name))
+    controller = Controller(feeds, metrics, put=take, has_room=lambda: True, may_judge=lambda: True)
+    controller.round(threading.Event())
+    controller.round(threading.Event())
+    assert put == ["first", "last"]
+    errors = metrics.registry.get_sample_value(
+        "memplace_operator_reconcile_total", {"result": "error"}
+    )
+    assert errors == 1, "and not again before its time"
 
 
 @contextlib.contextmanager
