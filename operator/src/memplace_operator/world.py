@@ -39,7 +39,7 @@ class Node:
         uid: Of the NodeMemory.
         name: The node's name.
         head: What it says of the node.
-        reports: Per placement uid what it says of that, as JSON.
+        reports: Per placement uid what it says of that, packed.
     """
 
     uid: str
