@@ -36,6 +36,7 @@ RUN install-locked memplace-agent /opt/memplace/deps
 # Our own code.
 FROM operator-deps AS operator-app
 COPY core/src/memplace /opt/memplace/app/memplace
+COPY core/src/memplace_kube /opt/memplace/app/memplace_kube
 COPY operator/src/memplace_operator /opt/memplace/app/memplace_operator
 RUN finish-app memplace_operator
 
@@ -45,6 +46,7 @@ COPY node-agent/sys ./sys
 COPY lab/images/compile-ffi /usr/local/bin/
 RUN PYTHONPATH=/opt/memplace/deps compile-ffi build_ffi.py /opt/memplace/app
 COPY core/src/memplace /opt/memplace/app/memplace
+COPY core/src/memplace_kube /opt/memplace/app/memplace_kube
 COPY node-agent/src/memplace_agent /opt/memplace/app/memplace_agent
 COPY node-agent/bin/memplace-agent /opt/memplace/app/bin/memplace-agent
 RUN finish-app memplace_agent

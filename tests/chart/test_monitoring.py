@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from memplace.reasons import FAILURES, PATIENT, Reason
 
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "charts/memplace/files"
@@ -87,8 +88,20 @@ def test_an_alert_waits_and_says_what_to_do(rule: dict[str, Any]) -> None:
 def test_the_reasons_that_are_no_trouble_are_reasons() -> None:
     (rule,) = [r for r in alerts() if r["alert"] == "MemplacePlacementsFail"]
     named = re.findall(r'reason!~"([^"]*)"', rule["expr"])[0].split("|")
+    # Those with which Degraded is False.
+    fine = {Reason.PLACED, Reason.PLACED_BEST_EFFORT, Reason.OBSERVED, Reason.UNSUPPORTED}
+    assert set(named) == fine | PATIENT
+    assert not set(named) & FAILURES
     listed = (ROOT / "docs/reference/conditions.md").read_text()
     assert all(f"| `{reason}` |" in listed for reason in named)
+
+
+@pytest.mark.parametrize("series", ["last_success_timestamp_seconds", "placements"])
+def test_what_a_waiting_operator_shows_is_not_believed(series: str) -> None:
+    for each in queries():
+        (expression,) = each.values
+        if f"memplace_operator_{series}" in expression and "absent" not in expression:
+            assert "memplace_operator_leader == 1" in expression or "max by" in expression
 
 
 def test_the_chart_renders_both_as_they_are(chart: Any) -> None:

@@ -25,11 +25,15 @@ RESTRICTED = {
 READ = ["get", "list", "watch"]
 RULES = {
     "operator": [
-        ("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], ["list", "watch"]),
+        ("memplace.dev", ["memoryplacements", "memorytiers"], ["list", "watch"]),
+        ("memplace.dev", ["nodememories"], ["list", "watch", "delete"]),
+        ("", ["nodes"], ["get"]),
         ("memplace.dev", ["memoryplacements/status"], ["patch"]),
         ("", ["pods"], ["list", "watch"]),
         ("", ["events"], ["create"]),
         ("coordination.k8s.io", ["leases"], ["list"]),
+        ("coordination.k8s.io", ["leases"], ["create"]),
+        ("coordination.k8s.io", ["leases"], ["get", "update"]),
     ],
     "agent": [
         ("", ["pods"], ["list", "watch"]),
@@ -91,6 +95,11 @@ def test_the_accounts_may_do_exactly_this(objects: list[Json]) -> None:
 def test_leases_are_those_of_the_own_namespace_only(objects: list[Json]) -> None:
     roles = [o for o in objects if o["kind"] in {"Role", "ClusterRole"} and "leases" in str(o)]
     assert [o["kind"] for o in roles] == ["Role"] * 4
+    leases = [rule for role in roles for rule in role["rules"] if rule["resources"] == ["leases"]]
+    named = [rule for rule in leases if "resourceNames" in rule]
+    assert [(rule["resourceNames"], rule["verbs"]) for rule in named] == [
+        (["memplace-operator"], ["get", "update"])
+    ]
 
 
 def test_no_rule_has_a_wildcard_or_more_than_the_snapshot_shows(objects: list[Json]) -> None:
@@ -211,9 +220,13 @@ def test_every_container_has_requests_and_a_memory_limit_but_no_cpu_limit(
             assert set(container["resources"]["limits"]) == {"memory"}
 
 
-def test_one_operator_at_a_time_and_agents_everywhere(one: One) -> None:
+def test_an_operator_is_there_before_the_last_one_goes_and_agents_everywhere(one: One) -> None:
     operator, agent = one("Deployment", "operator")["spec"], one("DaemonSet", "agent")["spec"]
-    assert (operator["replicas"], operator["strategy"]) == (1, {"type": "Recreate"})
+    assert operator["replicas"] == 1
+    assert operator["strategy"] == {
+        "type": "RollingUpdate",
+        "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0},
+    }
     assert agent["updateStrategy"]["rollingUpdate"] == {"maxUnavailable": "10%"}
     assert agent["template"]["spec"]["tolerations"] == [{"operator": "Exists"}]
 

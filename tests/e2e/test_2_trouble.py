@@ -144,7 +144,7 @@ def test_a_pod_that_vanishes(
     cluster.kubectl(
         "delete", "pod", "-n", scenario.NAMESPACE, "short-lived", "--grace-period=0", "--force"
     )
-    wait_condition(cluster, "of-short-lived", "Ready", "False", "NoPods")
+    wait_condition(cluster, "of-short-lived", "Ready", "True", "NoPods")
     scenario.wait_ready(cluster, timeout_s=5)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -29,9 +30,15 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 RULES = [
     {
         "apiGroups": ["memplace.dev"],
-        "resources": ["memoryplacements", "memorytiers", "nodememories"],
+        "resources": ["memoryplacements", "memorytiers"],
         "verbs": ["list", "watch"],
     },
+    {
+        "apiGroups": ["memplace.dev"],
+        "resources": ["nodememories"],
+        "verbs": ["list", "watch", "delete"],
+    },
+    {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
     {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements/status"], "verbs": ["patch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
@@ -55,6 +62,15 @@ SELFTEST_RULES = [{"apiGroups": ["memplace.dev"], "resources": ["nodememories"],
 LEASE_RULES = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}]
 RESUME_RULES = [
     {"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list", "patch"]}
+]
+ELECTION_RULES = [
+    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
+    {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": ["memplace-operator"],
+        "verbs": ["get", "update"],
+    },
 ]
 USERS = {
     "operator": RULES,
@@ -84,13 +100,16 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
                 "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
             }
             assert server.call("POST", f"{RBAC}/clusterrolebindings", binding).ok
-            _may_read_leases(server, meta, binding)
+            rules = [*LEASE_RULES, *(ELECTION_RULES if user == "operator" else [])]
+            _may_use_leases(server, rules, meta, binding)
         yield server
 
 
-def _may_read_leases(server: ApiServer, meta: dict[str, Any], binding: dict[str, Any]) -> None:
+def _may_use_leases(
+    server: ApiServer, rules: list[Any], meta: dict[str, Any], binding: dict[str, Any]
+) -> None:
     path = f"{RBAC}/namespaces/default"
-    assert server.call("POST", f"{path}/roles", {"metadata": meta, "rules": LEASE_RULES}).ok
+    assert server.call("POST", f"{path}/roles", {"metadata": meta, "rules": rules}).ok
     role = {**binding, "roleRef": {**binding["roleRef"], "kind": "Role"}}
     assert server.call("POST", f"{path}/rolebindings", role).ok
 
@@ -98,7 +117,7 @@ def _may_read_leases(server: ApiServer, meta: dict[str, Any], binding: dict[str,
 class Operator:
     """The operator as a process of its own."""
 
-    def __init__(self, api: ApiServer, log: Path) -> None:
+    def __init__(self, api: ApiServer, log: Path, **env: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -107,6 +126,7 @@ class Operator:
             "KUBECONFIG": str(api.kubeconfig("operator")),
             "MEMPLACE_HTTP_PORT": str(self.port),
             "PYTHONSAFEPATH": "1",
+            **env,
         }
         self.process: subprocess.Popen[bytes]
 
@@ -139,7 +159,14 @@ class Operator:
 @pytest.fixture(scope="module")
 def operator(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     """Yield the operator, ready."""
-    process = Operator(api, tmp_path_factory.mktemp("operator") / "log")
+    with operating(api, tmp_path_factory.mktemp("operator")) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def operating(api: ApiServer, folder: Path, **env: str) -> Iterator[Operator]:
+    """Run an operator while the block runs."""
+    process = Operator(api, folder / "log", **env)
     process.start()
     try:
         eventually(process.is_ready)
@@ -181,6 +208,10 @@ class Cluster:
     def clean(self) -> None:
         for path in reversed(self._made):
             self.api.call("DELETE", path, gracePeriodSeconds="0")
+
+    def join(self) -> None:
+        """Have a Node: a NodeMemory without one goes when its agent is silent."""
+        self._create("/api/v1/nodes", {"metadata": {"name": self.node}})
 
     def placement_path(self, name: str) -> str:
         return f"{API}/namespaces/{self.namespace}/memoryplacements/{name}"
@@ -302,8 +333,8 @@ class Cluster:
 @pytest.fixture
 def cluster(api: ApiServer, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Yield a namespace and a node of the test's own."""
-    name = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_"))
-    found = Cluster(api, name[:50].strip("-"))
+    name = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    found = Cluster(api, f"{name[:40]}{name[40:][-10:]}".strip("-"))
     yield found
     found.clean()
 

@@ -6,16 +6,19 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
+
+from memplace_kube.client import Server, in_cluster
+from memplace_kube.watch import WATCH_S, Watcher, as_mapping
 
 from memplace_agent import __version__
 from memplace_agent.backends.choice import choose
-from memplace_agent.cluster.client import Server, in_cluster
+from memplace_agent.cluster.collections import collections
 from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
-from memplace_agent.cluster.watch import WATCH_S, Watcher, collections
-from memplace_agent.cluster.world import Cache
+from memplace_agent.cluster.world import Cache, Kind
 from memplace_agent.engine.barrier import Barrier
 from memplace_agent.engine.build import Engine, open_ledger, running_system
 from memplace_agent.engine.explainer import Explainer
@@ -49,7 +52,9 @@ class _Cluster:
     def __init__(self, server: Server, settings: Settings, threads: Threads) -> None:
         name = settings.node_name
         self.cache = Cache(name, settings.pod_uid)
-        self.watchers = [Watcher(server, self.cache, each) for each in collections(name)]
+        self.watchers = [
+            Watcher(server, self.cache, each, as_mapping) for each in collections(name)
+        ]
         self.heartbeat = Heartbeat(
             server, name, is_alive=lambda: threads.is_alive, owner=lambda: self.cache.own_uid
         )
@@ -142,7 +147,7 @@ def _explain_server(settings: Settings) -> Explainer:
     return explainer
 
 
-def _age(watcher: Watcher) -> float:
+def _age(watcher: Watcher[Kind, Mapping[str, Any]]) -> float:
     return watcher.age_s
 
 

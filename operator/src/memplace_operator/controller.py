@@ -1,196 +1,281 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one task that reconciles: soon after a change, and every ten seconds."""
+"""Turn the world into statuses and events: of what is due, one placement after the other.
+
+One thread judges, taking turns between namespaces, so that what one tenant makes much of makes
+only that tenant wait. What is being written is not judged again until that has ended.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import heapq
 import logging
+import threading
 import time
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import msgspec
 from memplace.api.conditions import find_condition
-from memplace.api.convert import to_builtins
-from memplace.api.v1alpha1 import GROUP, VERSION, Placement, PlacementStatus
+from memplace.api.v1alpha1 import Placement, PlacementStatus
 from memplace.reasons import ConditionType
 
-from memplace_operator.agents import renewed
-from memplace_operator.cache import Cache
-from memplace_operator.events import COMPONENT, make_event
-from memplace_operator.kinds import Kind
-from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
+from memplace_operator.events import make_event
+from memplace_operator.feeds import Feeds
 from memplace_operator.metrics import Metrics
 from memplace_operator.reconcile import reconcile, transitions, unreadable
-from memplace_operator.world import Unreadable, World, silent_nodes
+from memplace_operator.world import Subject, World
+from memplace_operator.writer import FIRST_RETRY_S, LAST_RETRY_S, Outcome, Write
 
 log = logging.getLogger(__name__)
 
-DEBOUNCE_S = 0.2
-TICK_S = 10.0
-AUDIT_S = 300.0
+# Reports that belong together come within this time.
+DEBOUNCE_S = 0.1
+IDLE_S = 1.0
 # Measured bytes and what agents say of them change with each scan; conditions and counts
 # are written at once, these at most this often.
 QUIET_S = 10.0
 
 
+class Turns:
+    """Uids that are due, by namespace: each namespace has its turn."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, dict[str, None]] = {}
+        self._order: deque[str] = deque()
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, namespace: str, uid: str) -> None:
+        """Take one that is due; again does nothing."""
+        queue = self._queues.get(namespace)
+        if queue is None:
+            queue = self._queues[namespace] = {}
+            self._order.append(namespace)
+        self._count += uid not in queue
+        queue[uid] = None
+
+    def next(self) -> str | None:
+        """Return whose turn it is."""
+        if not self._order:
+            return None
+        namespace = self._order.popleft()
+        queue = self._queues[namespace]
+        uid = next(iter(queue))
+        del queue[uid]
+        self._count -= 1
+        if queue:
+            self._order.append(namespace)
+        else:
+            del self._queues[namespace]
+        return uid
+
+
 class Controller:
-    """Turns the cache into statuses and events.
+    """Judges what is due.
 
     Attributes:
-        last_success: time.monotonic() of the last whole round; None before the first.
-        last_tick: time.monotonic() of the last sign of life, successful or not.
+        last_tick: time.monotonic() of the last sign of life.
     """
 
-    def __init__(self, api: KubeApi, cache: Cache, metrics: Metrics) -> None:
-        self._api = api
-        self._cache = cache
+    def __init__(
+        self,
+        feeds: Feeds,
+        metrics: Metrics,
+        *,
+        put: Callable[[Write], None],
+        has_room: Callable[[], bool],
+        may_judge: Callable[[], bool],
+    ) -> None:
+        """Take where to look and where to write.
+
+        Args:
+            feeds: The world, and what fills it.
+            metrics: What is counted.
+            put: Takes what is to be written.
+            has_room: Whether it takes more now.
+            may_judge: Whether all there is to know is known, and writing is ours.
+        """
+        self._feeds = feeds
         self._metrics = metrics
-        self.last_success: float | None = None
+        self._put = put
+        self._has_room = has_room
+        self._may_judge = may_judge
+        self._turns = Turns()
+        self._later: list[tuple[float, str]] = []
+        self._put_off: set[str] = set()
+        self._written: dict[str, float] = {}
+        self._writing: set[str] = set()
+        self._again: set[str] = set()
+        self._failed: dict[str, int] = {}
+        self._reasons: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._done_lock = threading.Lock()
+        self._ended: list[tuple[Write, Outcome]] = []
         self.last_tick = time.monotonic()
-        self._is_connected = True
-        self._listening_since: datetime | None = None
-        self._silent: frozenset[str] = frozenset()
-        self._written: dict[str, float] = {}  # uid: time.monotonic()
-        self._audited = 0.0
-        self._leases_read = float("-inf")
 
-    def tick(self) -> None:
-        """Show a sign of life."""
-        self.last_tick = time.monotonic()
+    @property
+    def waiting(self) -> int:
+        """How many placements are due."""
+        return len(self._turns) + len(self._feeds.world.due)
 
-    async def fill(self) -> None:
-        """List everything once: before that, nothing may be concluded from absence."""
-        for kind in Kind:
-            async for obj in self._api.objects(kind.path):
-                self._cache.put(kind, obj)
-        # kopf lists again when it starts; what goes between the two, the first audit finds.
-        self._audited = time.monotonic() - AUDIT_S + 2 * TICK_S
+    def run(self, stop: threading.Event) -> None:
+        """Judge until told to stop."""
+        while not stop.is_set():
+            self.last_tick = time.monotonic()
+            self._feeds.changed.wait(self._idle_s())
+            self._feeds.changed.clear()
+            stop.wait(DEBOUNCE_S)
+            self.round(stop)
 
-    async def run(self) -> None:
-        """Reconcile for ever; being without the API server is nothing but a delay."""
-        while True:
-            self._cache.changed.clear()
-            await self._round()
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._cache.changed.wait(), TICK_S)
-            await asyncio.sleep(DEBOUNCE_S)
+    def round(self, stop: threading.Event) -> None:
+        """Judge all that is due now."""
+        self._take_ended()
+        if not self._may_judge():
+            return
+        self._take_due()
+        while (uid := self._turns.next()) is not None and not stop.is_set():
+            self.last_tick = time.monotonic()
+            self._judge_in_any_case(uid)
+            while not self._has_room() and not stop.wait(0.01):
+                self.last_tick = time.monotonic()
+                self._take_ended()
+            if self._feeds.world.due:
+                self._take_due()
+        self._take_ended()
+        self._show()
 
-    async def _round(self) -> None:
-        self.tick()
-        started = self.last_tick
+    def done(self, write: Write, outcome: Outcome) -> None:
+        """Take how a write ended; from any thread."""
+        with self._done_lock:
+            self._ended.append((write, outcome))
+        self._feeds.changed.set()
+
+    def _idle_s(self) -> float:
+        if not self._later:
+            return IDLE_S
+        return min(IDLE_S, max(0.0, self._later[0][0] - time.monotonic()))
+
+    def _take_due(self) -> None:
+        now, world = time.monotonic(), self._feeds.world
+        with self._feeds.lock:
+            while self._later and self._later[0][0] <= now:
+                _, uid = heapq.heappop(self._later)
+                self._put_off.discard(uid)
+                world.due[uid] = None
+            due, world.due = world.due, {}
+            subjects = [(uid, world.namespace(uid)) for uid in due]
+        for uid, namespace in subjects:
+            if namespace is None:
+                self._forget(uid)
+            elif uid in self._writing:
+                self._again.add(uid)
+            else:
+                self._turns.add(namespace, uid)
+
+    def _judge_in_any_case(self, uid: str) -> None:
         try:
-            with self._metrics.seconds.time():
-                await self._reach()
-                failures = await self._reconcile_all()
-        except (*UNREACHABLE, ApiError) as err:
-            self._is_connected = False
-            failures = 1
-            log.warning("the API server can't be reached, trying again: %s", err or type(err))
-        self._metrics.reconciles.labels("error" if failures else "success").inc()
-        if not failures:
-            self.last_success = started
-            self._metrics.last_success.set_to_current_time()
+            self._judge(uid)
+        except Exception:  # whatever it is, it is this placement's
+            log.exception("can't judge the placement with uid %s", uid)
+            self._metrics.reconciles.labels("error").inc()
+            self._writing.discard(uid)
+            self._put_off_for(uid, LAST_RETRY_S)
 
-    async def _reach(self) -> None:
-        await self._api.request("GET", "/version")
-        if not self._is_connected:
-            self._is_connected, self._listening_since = True, datetime.now(UTC)
-            self._audited = 0.0
-        if time.monotonic() - self._leases_read >= TICK_S:
-            self._cache.heard(await renewed(self._api))
-            self._leases_read = time.monotonic()
-        if time.monotonic() - self._audited > AUDIT_S:
-            await self._audit()
-            self._audited = time.monotonic()
-
-    async def _audit(self) -> None:
-        for kind in Kind:
-            before = self._cache.uids(kind)
-            listed = self._api.objects(kind.path, metadata_only=True)
-            uids = {obj["metadata"]["uid"] async for obj in listed}
-            self._cache.keep(kind, uids, of=before)
-
-    async def _reconcile_all(self) -> int:
+    def _judge(self, uid: str) -> None:
         now = datetime.now(UTC)
-        self._silent = silent_nodes(
-            self._cache.nodes(),
-            now=now,
-            before=self._silent,
-            listening_since=self._listening_since,
-        )
-        world = self._cache.world(now=now, silent=self._silent)
-        reasons: Counter[str] = Counter()
-        failures = 0
-        for placement in self._cache.placements():
-            status = _desired(placement, world)
-            reasons[_ready_reason(status)] += 1
-            failures += not await self._write(placement, status, now)
-            await asyncio.sleep(0)
-        self._count(reasons)
-        return failures
+        with self._feeds.lock, self._metrics.seconds.time():
+            subject = self._feeds.world.subject(uid)
+            status = None if subject is None else _desired(subject, self._feeds.world, now)
+        if subject is None or status is None:
+            self._forget(uid)
+            return
+        self._metrics.reconciles.labels("success").inc()
+        self._count(uid, _ready_reason(status))
+        if status == subject.status:
+            return
+        wait = self._wait_s(subject, status)
+        if wait > 0:
+            self._put_off_for(uid, wait)
+            return
+        events = [make_event(subject, what, now) for what in transitions(subject.status, status)]
+        self._writing.add(uid)
+        self._put(Write(subject, status, events))
 
-    def _count(self, reasons: Counter[str]) -> None:
-        self._metrics.placements.clear()
-        for reason, count in reasons.items():
+    def _put_off_for(self, uid: str, seconds: float) -> None:
+        if uid not in self._put_off:
+            self._put_off.add(uid)
+            heapq.heappush(self._later, (time.monotonic() + seconds, uid))
+
+    def _wait_s(self, subject: Subject, status: PlacementStatus) -> float:
+        since = time.monotonic() - self._written.get(subject.uid, float("-inf"))
+        if subject.uid in self._failed:
+            return _backoff_s(self._failed[subject.uid]) - since
+        if _gist(subject.status) != _gist(status):
+            return 0.0
+        return QUIET_S - since
+
+    def _take_ended(self) -> None:
+        with self._done_lock:
+            ended, self._ended = self._ended, []
+        for write, outcome in ended:
+            self._take_outcome(write, outcome)
+
+    def _take_outcome(self, write: Write, outcome: Outcome) -> None:
+        uid, name = write.subject.uid, f"{write.subject.namespace}/{write.subject.name}"
+        self._writing.discard(uid)
+        self._written[uid] = time.monotonic()
+        if outcome.version:
+            self._failed.pop(uid, None)
+            self._metrics.writes.labels("success").inc()
+            for event in write.events:
+                log.info("%s: %s: %s", name, event["reason"], event["message"])
+        elif outcome.error:
+            self._metrics.writes.labels("error").inc()
+            if outcome.is_ours:
+                failures = self._failed[uid] = self._failed.get(uid, 0) + 1
+                level = logging.ERROR if failures == 1 else logging.DEBUG
+                log.log(level, "can't write status of %s: %s", name, outcome.error)
+        with self._feeds.lock:
+            world = self._feeds.world
+            if outcome.version:
+                world.wrote(uid, write.status, outcome.version)
+            if outcome.error or uid in self._again:
+                world.due[uid] = None
+        self._again.discard(uid)
+
+    def _count(self, uid: str, reason: str) -> None:
+        old = self._reasons.get(uid)
+        if old != reason:
+            self._reasons[uid] = reason
+            self._counts[reason] += 1
+            if old is not None:
+                self._counts[old] -= 1
+
+    def _forget(self, uid: str) -> None:
+        self._written.pop(uid, None)
+        self._failed.pop(uid, None)
+        self._again.discard(uid)
+        old = self._reasons.pop(uid, None)
+        if old is not None:
+            self._counts[old] -= 1
+
+    def _show(self) -> None:
+        self._metrics.last_success.set_to_current_time()
+        for reason, count in self._counts.items():
             self._metrics.placements.labels(reason).set(count)
-        there = self._cache.uids(Kind.PLACEMENT)
-        self._written = {uid: at for uid, at in self._written.items() if uid in there}
-
-    async def _write(
-        self, placement: Placement | Unreadable, status: PlacementStatus, now: datetime
-    ) -> bool:
-        if status == placement.status or not self._is_due(placement, status):
-            return True
-        try:
-            await self._patch(placement, status)
-        except ApiError as err:
-            return self._refused(placement, err)
-        self._metrics.writes.labels("success").inc()
-        self._written[placement.uid] = time.monotonic()
-        for what in transitions(placement.status, status):
-            log.info(
-                "%s/%s: %s: %s", placement.namespace, placement.name, what.reason, what.message
-            )
-            await self._tell(placement, make_event(placement, what, now))
-        return True
-
-    def _is_due(self, placement: Placement | Unreadable, status: PlacementStatus) -> bool:
-        if _gist(placement.status) != _gist(status):
-            return True
-        return time.monotonic() - self._written.get(placement.uid, 0.0) >= QUIET_S
-
-    async def _patch(self, placement: Placement | Unreadable, status: PlacementStatus) -> None:
-        path = f"/apis/{GROUP}/{VERSION}/namespaces/{placement.namespace}/memoryplacements"
-        body = {"metadata": {"uid": placement.uid}, "status": to_builtins(status)}
-        answer = await self._api.request(
-            "PATCH", f"{path}/{placement.name}/status", body, fieldManager=COMPONENT
-        )
-        # Not waiting for the watch: the next round has to know what this one wrote.
-        self._cache.put(Kind.PLACEMENT, answer, only_known=True)
-
-    def _refused(self, placement: Placement | Unreadable, err: ApiError) -> bool:
-        if err.status in (404, 409):  # deleted, or deleted and made anew: the watch tells
-            return True
-        self._metrics.writes.labels("error").inc()
-        log.error("can't write status of %s/%s: %s", placement.namespace, placement.name, err)
-        return False
-
-    async def _tell(self, placement: Placement | Unreadable, event: dict[str, object]) -> None:
-        try:
-            path = f"/api/v1/namespaces/{placement.namespace}/events"
-            await self._api.request("POST", path, event)
-        except ApiError as err:
-            log.warning("can't post an event of %s: %s", placement.name, err)
 
 
-def _desired(placement: Placement | Unreadable, world: World) -> PlacementStatus:
-    if isinstance(placement, Placement):
-        return reconcile(placement, world)
-    return unreadable(
-        placement.status, placement.problem, generation=placement.generation, now=world.now
-    )
+def _desired(subject: Subject, world: World, now: datetime) -> PlacementStatus:
+    if isinstance(subject, Placement):
+        return reconcile(subject, world, now)
+    return unreadable(subject.status, subject.problem, generation=subject.generation, now=now)
+
+
+def _backoff_s(failures: int) -> float:
+    return min(LAST_RETRY_S, FIRST_RETRY_S * 2.0 ** min(failures, 10))
 
 
 def _ready_reason(status: PlacementStatus) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 from memplace.api.v1alpha1 import API_VERSION, Placement
 
+from memplace_operator.objects import Unreadable
 from memplace_operator.reconcile import Transition
-from memplace_operator.world import Unreadable
 
 COMPONENT = "memplace-operator"
 

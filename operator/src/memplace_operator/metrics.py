@@ -25,13 +25,13 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.reconciles = Counter(
             "memplace_operator_reconcile_total",
-            "Rounds over all placements, by result: success, error.",
+            "Verdicts on a placement, by result: success, error.",
             ["result"],
             registry=self.registry,
         )
         self.seconds = Histogram(
             "memplace_operator_reconcile_duration_seconds",
-            "Time of one round over all placements.",
+            "Time of one verdict on a placement.",
             registry=self.registry,
         )
         self.writes = Counter(
@@ -48,7 +48,23 @@ class Metrics:
         )
         self.last_success = Gauge(
             "memplace_operator_last_success_timestamp_seconds",
-            "When a round last succeeded, in Unix time.",
+            "When nothing was left to judge last, in Unix time.",
+            registry=self.registry,
+        )
+        self.due = Gauge(
+            "memplace_operator_due_placements",
+            "Placements that wait for a verdict.",
+            registry=self.registry,
+        )
+        self.watch_age = Gauge(
+            "memplace_operator_watch_age_seconds",
+            "Seconds since the API server last said something about a kind.",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.leader = Gauge(
+            "memplace_operator_leader",
+            "1 while this operator is the one that writes.",
             registry=self.registry,
         )
         build = Gauge(

@@ -2,7 +2,7 @@
 """The verdict on a placement: pure, from everything there is to its status.
 
 Nothing here remembers: the same world gives the same status, whoever asks and however
-often, so an operator may restart at any time.
+often, so an operator may restart at any time. It costs the pods that the placement selects.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from memplace import selectors
 from memplace.api.conditions import Condition, ConditionStatus, find_condition, set_condition
 from memplace.api.v1alpha1 import (
     OTHER_TIER,
@@ -20,13 +19,14 @@ from memplace.api.v1alpha1 import (
     RuleStatus,
     TierBytes,
 )
-from memplace.pods import PodState
 from memplace.reasons import FAILURES, PATIENT, ConditionType, Reason
 from memplace.results import bytes_per_tier
 from memplace.topology import BUILTIN_TIERS
 from memplace.validation import problems
 
-from memplace_operator.verdicts import Measured, Verdict, judge, worst
+from memplace_operator.objects import Pod
+from memplace_operator.selection import Group
+from memplace_operator.verdicts import Judge, Measured, Verdict, worst
 from memplace_operator.world import World
 
 
@@ -49,33 +49,35 @@ class _Finding:
 
 @dataclass(frozen=True, slots=True)
 class _Judged:
-    pod: PodState
+    pod: Pod
     verdict: Verdict
 
 
-def reconcile(placement: Placement, world: World) -> PlacementStatus:
+def reconcile(placement: Placement, world: World, now: datetime) -> PlacementStatus:
     """Return the status that a placement should have.
 
     Args:
         placement: It, with the status it has; unchanged conditions keep their times.
         world: Everything else, the placement itself included.
+        now: An aware time.
     """
     matched = _matched(placement, world)
-    running = [pod for pod in matched if pod.life == "Running"]
-    found = ((pod, judge(placement, pod, world)) for pod in running)
+    running = [(group, pod) for group, pod in matched if pod.life == "Running"]
+    judge = Judge(placement, world)
+    found = ((pod, judge.verdict(group, pod)) for group, pod in running)
     judged = [_Judged(pod, verdict) for pod, verdict in found if verdict is not None]
     trouble = worst([*_of_the_spec(placement, world), *_summary(judged)])
     findings = (
-        _ready(trouble, matched, running, judged),
+        _ready(trouble, [pod for _, pod in matched], [pod for _, pod in running], judged),
         _degraded(trouble),
         _unsupported(judged),
     )
     return PlacementStatus(
         conditions=_conditions(
-            placement.status, findings, generation=placement.generation, now=world.now
+            placement.status, findings, generation=placement.generation, now=now
         ),
         observed_generation=placement.generation,
-        matched_pods=len(matched),
+        matched_pods=len(running),
         placed_pods=sum(j.verdict.reason is Reason.PLACED for j in judged),
         best_effort_pods=sum(j.verdict.reason is Reason.PLACED_BEST_EFFORT for j in judged),
         unsupported_pods=sum(bool(j.verdict.cause) for j in judged),
@@ -123,6 +125,9 @@ def _is_news(before: Condition | None, after: Condition) -> bool:
         return after.type == ConditionType.READY or after.status == "True"
     if before.status != after.status:
         return True
+    if after.type == ConditionType.READY and after.status == "True":
+        # Nothing to place is Ready too: that there is something now is news.
+        return before.reason != after.reason and Reason.NO_PODS in (before.reason, after.reason)
     return _is_bad(after) and before.reason != after.reason
 
 
@@ -132,11 +137,11 @@ def _is_bad(condition: Condition) -> bool:
     return condition.status == "True"
 
 
-def _matched(placement: Placement, world: World) -> list[PodState]:
-    pods = world.pods.get(placement.namespace, ())
-    found = [pod for pod in pods if selectors.matches(placement.spec.selector, pod.ref.labels)]
+def _matched(placement: Placement, world: World) -> list[tuple[Group, Pod]]:
+    groups = world.selection.groups_of(placement)
+    found = [(group, pod) for group in groups for pod in group.pods.values()]
     # By name, so that messages name the same example whatever the order of a list.
-    return sorted(found, key=lambda pod: pod.ref.name)
+    return sorted(found, key=lambda each: (each[1].name, each[1].uid))
 
 
 def _of_the_spec(placement: Placement, world: World) -> Iterable[Verdict]:
@@ -149,8 +154,7 @@ def _of_the_spec(placement: Placement, world: World) -> Iterable[Verdict]:
 
 
 def _unknown_tiers(placement: Placement, world: World) -> Iterable[Verdict]:
-    here = {name for node in world.nodes.values() for name in node.tiers}
-    known = here | world.tiers
+    known = world.known_tiers()
     offer = ", ".join(sorted(known)) or "none yet"
     for rule in placement.spec.rules:
         missing = [tier for tier in rule.policy.tiers if tier not in known]
@@ -177,8 +181,8 @@ def _summary(judged: Sequence[_Judged]) -> Iterable[Verdict]:
 
 def _ready(
     trouble: Verdict,
-    matched: Sequence[PodState],
-    running: Sequence[PodState],
+    matched: Sequence[Pod],
+    running: Sequence[Pod],
     judged: Sequence[_Judged],
 ) -> _Finding:
     if trouble.reason not in (Reason.PLACED, Reason.PLACED_BEST_EFFORT):
@@ -209,24 +213,25 @@ def _on_nodes(judged: Sequence[_Judged]) -> str:
     return f"{pods} on {len(nodes)} nodes"
 
 
-def _nothing_to_place(matched: Sequence[PodState], running: Sequence[PodState]) -> _Finding:
+def _nothing_to_place(matched: Sequence[Pod], running: Sequence[Pod]) -> _Finding:
     if running:
-        example = ", ".join(running[0].ref.containers) or "none"
+        example = ", ".join(running[0].containers) or "none"
         message = (
             f"{len(running)} running pods match spec.selector, but spec.containers names none of "
-            f"their running containers (pod {running[0].ref.name} has: {example})"
+            f"their running containers (pod {running[0].name} has: {example})"
         )
         return _Finding(ConditionType.READY, "False", Reason.NO_PODS, message)
     waiting = [pod for pod in matched if pod.life == "Waiting"]
     if waiting:
-        message = f"pod {waiting[0].ref.name} is not running yet: see kubectl describe pod"
+        message = f"pod {waiting[0].name} is not running yet: see kubectl describe pod"
         return _Finding(ConditionType.READY, "False", Reason.PENDING, message)
     message = (
         "all pods that match spec.selector have ended"
         if matched
         else "no pod of this namespace matches spec.selector: compare it with the pods' labels"
     )
-    return _Finding(ConditionType.READY, "False", Reason.NO_PODS, message)
+    # Nothing is left to do: whoever waits for a release with no replicas need not wait.
+    return _Finding(ConditionType.READY, "True", Reason.NO_PODS, message)
 
 
 def _degraded(trouble: Verdict) -> _Finding:
@@ -246,7 +251,7 @@ def _unsupported(judged: Sequence[_Judged]) -> _Finding:
         message = "all nodes with matched pods can place memory"
         return _Finding(ConditionType.UNSUPPORTED, "False", Reason.ALL_NODES_SUPPORTED, message)
     # The smallest name, so that the order of pods in a list does not make it flap.
-    first = min(found, key=lambda j: (j.verdict.cause, j.pod.node, j.pod.ref.name))
+    first = min(found, key=lambda j: (j.verdict.cause, j.pod.node, j.pod.name))
     message = f"{_on_nodes(found)} can't be placed there; {first.verdict.message}"
     return _Finding(ConditionType.UNSUPPORTED, "True", first.verdict.cause, message)
 
@@ -279,7 +284,7 @@ def _rule(name: str, measured: Sequence[Measured]) -> RuleStatus:
         for report in (r for r in each.report.rules if r.name == name):
             regions, total = regions + report.regions, total + report.bytes
             on_node = {node.id: node.bytes for node in report.numa_nodes}
-            for tier in bytes_per_tier(on_node, dict(each.tiers)):
+            for tier in bytes_per_tier(on_node, each.tiers):
                 per_tier[tier.name] = per_tier.get(tier.name, 0) + tier.bytes
     ordered = sorted(per_tier.items(), key=lambda item: (item[0] == OTHER_TIER, item[0]))
     tiers = tuple(TierBytes(name=tier, bytes=size) for tier, size in ordered)

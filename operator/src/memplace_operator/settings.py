@@ -7,8 +7,10 @@ import itertools
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import kopf
+from memplace.api.liveness import STALE_AFTER
 from memplace.errors import ValidationError
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -21,10 +23,12 @@ class Settings:
     Attributes:
         log_level: One of LOG_LEVELS; MEMPLACE_LOG_LEVEL.
         http_port: Of /healthz, /readyz and /metrics; MEMPLACE_HTTP_PORT.
+        stale_s: Seconds after which a silent agent counts as gone; MEMPLACE_STALE_SECONDS.
     """
 
     log_level: str = "INFO"
     http_port: int = 8080
+    stale_s: float = STALE_AFTER.total_seconds()
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -39,7 +43,11 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     port = environment.get("MEMPLACE_HTTP_PORT", "8080")
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValidationError("MEMPLACE_HTTP_PORT", "write a port from 1 to 65535")
-    return Settings(log_level=level, http_port=int(port))
+    stale = environment.get("MEMPLACE_STALE_SECONDS", "")
+    if stale and not (stale.isdecimal() and int(stale) > 0):
+        raise ValidationError("MEMPLACE_STALE_SECONDS", "write whole seconds, 1 or more")
+    stale_s = float(stale) if stale else STALE_AFTER.total_seconds()
+    return Settings(log_level=level, http_port=int(port), stale_s=stale_s)
 
 
 class Backoffs:
@@ -51,6 +59,19 @@ class Backoffs:
     def __iter__(self) -> Iterator[float]:
         """Yield 1, 2, 3, 5 and then 5 for ever."""
         return itertools.chain((1.0, 2.0, 3.0), itertools.repeat(5.0))
+
+
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Nothing of ours asks what changed: kopf need not copy each object to know."""
+
+    def build(self, *, body: kopf.Body, extra_fields: Any = None) -> kopf.BodyEssence:  # noqa: ARG002
+        return cast("kopf.BodyEssence", {})
+
+    def fetch(self, *, body: kopf.Body) -> kopf.BodyEssence | None:  # noqa: ARG002
+        return None
+
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        """Keep nothing."""
 
 
 def kopf_settings() -> kopf.OperatorSettings:
@@ -71,6 +92,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.networking.error_backoffs = Backoffs()
     settings.process.ultimate_exiting_timeout = 20
     # Nothing of ours is handled in a way that needs these two; if it ever is, they are ours.
+    settings.persistence.diffbase_storage = _NoDiffBase()
     settings.persistence.finalizer = "memplace.dev/operator"
     settings.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix="memplace.dev")
     return settings

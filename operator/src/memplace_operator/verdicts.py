@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from memplace.api.conditions import find_condition
-from memplace.api.liveness import STALE_AFTER
-from memplace.api.v1alpha1 import ContainerReport, ContainerState, Placement, PlacementReport
+from memplace.api.v1alpha1 import (
+    ContainerReport,
+    ContainerState,
+    Placement,
+    PlacementReport,
+    PodReport,
+)
 from memplace.kinds import OnUnsupported
 from memplace.nodes import NodeSet
-from memplace.pods import PodState, bare_id
 from memplace.reasons import ABOUT_TIERS, FAILURES, ConditionType, Reason
 
+from memplace_operator.beats import Pulse
+from memplace_operator.objects import Pod, id_number
+from memplace_operator.selection import Group
 from memplace_operator.world import Node, World
 
 # What becomes of a pod where no policy can be set.
@@ -28,7 +35,7 @@ class Measured:
     """A container's report that is about its current life, and the node's tiers."""
 
     report: ContainerReport
-    tiers: tuple[tuple[str, NodeSet], ...]
+    tiers: Mapping[str, NodeSet]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,73 +64,109 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return min(verdicts, key=lambda verdict: verdict.reason.rank, default=Verdict(Reason.PLACED))
 
 
-def judge(placement: Placement, pod: PodState, world: World) -> Verdict | None:
-    """Judge a running pod that the placement selects.
+@dataclass(slots=True)
+class _Told:
+    """What a node says of the placement, read once for all of its pods."""
 
-    Returns:
-        None when the placement has none of the pod's running containers to act on and
-        loses none: there is nothing to place.
+    report: PlacementReport | None
+    pods: dict[str, PodReport]
+
+
+@dataclass(slots=True)
+class Judge:
+    """Judges the pods of one placement.
+
+    Attributes:
+        placement: It, with the status it has.
+        world: Everything.
     """
-    assignments = world.assignments.get(pod.ref.uid, {})
-    won = [name for name, a in assignments.items() if a.winner.uid == placement.uid]
-    lost = [
-        (name, a.winner)
-        for name, a in assignments.items()
-        if any(loser.uid == placement.uid for loser in a.losers)
-    ]
-    conflicts = [_conflict(pod, name, winner) for name, winner in lost]
-    if not won:
-        return conflicts[0] if conflicts else None
-    own = _on_node(placement, pod, won, world)
-    found = worst([own, *conflicts])
-    message = found.message
-    if found.reason in ABOUT_TIERS:
-        tiers = dict.fromkeys(t for rule in placement.spec.rules for t in rule.policy.tiers)
-        message += f" (tiers the rules name: {', '.join(tiers)})"
-    return Verdict(found.reason, message, found.cause or own.cause, own.measured)
+
+    placement: Placement
+    world: World
+    _told: dict[str, _Told] = field(default_factory=dict)
+
+    def verdict(self, group: Group, pod: Pod) -> Verdict | None:
+        """Judge a running pod that the placement selects.
+
+        Returns:
+            None when the placement has none of the pod's running containers to act on and
+            loses none: there is nothing to place.
+        """
+        mine, uid = self.placement.spec, self.placement.uid
+        won, conflict = [], None
+        for name in filter(mine.selects_container, pod.containers):
+            winner = self.world.selection.winner(group, name)
+            if winner is None or winner.uid == uid:
+                won.append(name)
+            elif conflict is None:
+                conflict = _conflict(pod, name, winner)
+        if not won:
+            return conflict
+        own = self._on_node(pod, won)
+        found = own if conflict is None else worst([own, conflict])
+        message = found.message
+        if found.reason in ABOUT_TIERS:
+            tiers = dict.fromkeys(t for rule in mine.rules for t in rule.policy.tiers)
+            message += f" (tiers the rules name: {', '.join(tiers)})"
+        return Verdict(found.reason, message, found.cause or own.cause, own.measured)
+
+    def _on_node(self, pod: Pod, won: list[str]) -> Verdict:
+        node = self.world.nodes.get(pod.node)
+        silent = self._is_silent(pod.node)
+        if node is None or not node.head.has_reported:
+            return _never_heard(pod, is_silent=silent)
+        if silent or node.head.is_retired:
+            return Verdict(Reason.AGENT_NOT_REPORTING, _silence(node))
+        if node.head.unsupported is None:
+            return self._on_reporting_node(pod, won, node)
+        cause, why = node.head.unsupported
+        if self.placement.spec.unsupported is OnUnsupported.FAIL:
+            message = f"node {pod.node} can't place memory, its pods are left alone"
+            return Verdict(Reason.UNSUPPORTED, f"{message}: {why}" if why else message, cause)
+        found = self._on_reporting_node(pod, won, node)
+        return replace(found, cause=found.cause or cause)
+
+    def _on_reporting_node(self, pod: Pod, won: list[str], node: Node) -> Verdict:
+        told = self._told_by(node)
+        report = told.report
+        if report is not None and report.reason == Reason.NOT_UNDERSTOOD:
+            # About an older generation, or none: the agent could not read this one.
+            return Verdict(Reason.NOT_UNDERSTOOD, _located(report.message, f"node {pod.node}"))
+        if report is None and node.head.truncated.placements:
+            return Verdict(Reason.PENDING, _no_room(pod.node, "it"))
+        if report is None or report.observed_generation != self.placement.generation:
+            return Verdict(Reason.PENDING, f"the agent of node {pod.node} has not looked at it yet")
+        return _from_report(report, told.pods.get(pod.uid), pod, won, node)
+
+    def _told_by(self, node: Node) -> _Told:
+        told = self._told.get(node.name)
+        if told is None:
+            report = node.report(self.placement.uid)
+            told = _Told(report, {each.uid: each for each in report.pods} if report else {})
+            self._told[node.name] = told
+        return told
+
+    def _is_silent(self, node: str) -> bool:
+        # An operator that has just come knows of no agent whether it lives: what was said of
+        # a silent one stays until it speaks.
+        pulse = self.world.pulse(node)
+        if pulse is not Pulse.UNKNOWN:
+            return pulse is Pulse.SILENT
+        ready = find_condition(self.placement.status.conditions, ConditionType.READY)
+        return ready is not None and ready.reason == Reason.AGENT_NOT_REPORTING
 
 
-def _conflict(pod: PodState, container: str, winner: Placement) -> Verdict:
+def _conflict(pod: Pod, container: str, winner: Placement) -> Verdict:
     return Verdict(
         Reason.CONFLICT,
         f"placement {winner.name} is older and already has container {container} of pod "
-        f"{pod.ref.name}: narrow spec.selector or spec.containers of one of the two, "
+        f"{pod.name}: narrow spec.selector or spec.containers of one of the two, "
         "or delete one",
     )
 
 
-def _on_node(placement: Placement, pod: PodState, won: list[str], world: World) -> Verdict:
-    node = world.nodes.get(pod.node)
-    if node is None or node.memory.status.heartbeat_time is None:
-        return _never_heard(placement, pod, world)
-    if node.is_silent or node.is_retired:
-        return Verdict(Reason.AGENT_NOT_REPORTING, _silence(node))
-    supported = find_condition(node.memory.status.conditions, ConditionType.SUPPORTED)
-    if supported is None or supported.status != "False":
-        return _on_reporting_node(placement, pod, won, node)
-    if placement.spec.unsupported is OnUnsupported.FAIL:
-        message = f"node {pod.node} can't place memory, its pods are left alone"
-        detail = f"{message}: {supported.message}" if supported.message else message
-        return Verdict(Reason.UNSUPPORTED, detail, supported.reason)
-    found = _on_reporting_node(placement, pod, won, node)
-    return replace(found, cause=found.cause or supported.reason)
-
-
-def _on_reporting_node(placement: Placement, pod: PodState, won: list[str], node: Node) -> Verdict:
-    report = node.reports.get(placement.uid)
-    if report is not None and report.reason == Reason.NOT_UNDERSTOOD:
-        # About an older generation, or none: the agent could not read this one.
-        return Verdict(Reason.NOT_UNDERSTOOD, _located(report.message, f"node {pod.node}"))
-    if report is None and node.memory.status.truncated.placements:
-        return Verdict(Reason.PENDING, _no_room(pod.node, "it"))
-    if report is None or report.observed_generation != placement.generation:
-        return Verdict(Reason.PENDING, f"the agent of node {pod.node} has not looked at it yet")
-    return _from_report(report, pod, won, node)
-
-
-def _never_heard(placement: Placement, pod: PodState, world: World) -> Verdict:
-    since = max(filter(None, (placement.creation_timestamp, pod.started)))
-    if world.now - since <= STALE_AFTER:
+def _never_heard(pod: Pod, *, is_silent: bool) -> Verdict:
+    if not is_silent:
         return Verdict(Reason.PENDING, f"waiting for the agent of node {pod.node} to report")
     return Verdict(
         Reason.AGENT_NOT_REPORTING,
@@ -133,31 +176,29 @@ def _never_heard(placement: Placement, pod: PodState, world: World) -> Verdict:
 
 
 def _silence(node: Node) -> str:
-    name = node.memory.name
-    if node.is_retired:
+    name = node.name
+    if node.head.is_retired:
         return (
             f"the agent of node {name} is retired: set spec.agent of NodeMemory {name} to Active "
             "to have it place memory again"
         )
-    return (
-        f"the agent of node {name} has not reported for more than "
-        f"{STALE_AFTER.seconds} s: look at its pod and at the node"
-    )
+    return f"the agent of node {name} has not reported for a while: look at its pod and at the node"
 
 
-def _from_report(report: PlacementReport, pod: PodState, won: list[str], node: Node) -> Verdict:
-    found = next((p for p in report.pods if p.uid == pod.ref.uid), None)
+def _from_report(
+    report: PlacementReport, found: PodReport | None, pod: Pod, won: list[str], node: Node
+) -> Verdict:
     # A report about an earlier life of a container says nothing about this one.
+    ids = dict(zip(pod.containers, pod.ids, strict=True))
     current = {
         c.name: c
         for c in (found.containers if found else ())
-        if c.container_id and bare_id(c.container_id) == pod.container_ids.get(c.name)
+        if c.container_id and id_number(c.container_id) == ids.get(c.name)
     }
-    if found is None and node.memory.status.truncated.pods:
-        return Verdict(Reason.PENDING, _no_room(pod.node, f"pod {pod.ref.name}"))
+    if found is None and node.head.truncated.pods:
+        return Verdict(Reason.PENDING, _no_room(pod.node, f"pod {pod.name}"))
     verdicts = [_container(current.get(name), name, pod) for name in won]
-    tiers = tuple(node.tiers.items())
-    measured = tuple(Measured(current[name], tiers) for name in won if name in current)
+    measured = tuple(Measured(current[name], node.tiers) for name in won if name in current)
     result = worst([*_whole(report, node), *verdicts])
     return Verdict(result.reason, result.message, result.cause, measured)
 
@@ -166,13 +207,13 @@ def _whole(report: PlacementReport, node: Node) -> Iterator[Verdict]:
     # Trouble of the whole placement on that node. Undoing is about a deleted placement
     # of another uid; anything unknown comes from a newer agent.
     if report.reason in FAILURES:
-        yield Verdict(Reason(report.reason), _located(report.message, f"node {node.memory.name}"))
+        yield Verdict(Reason(report.reason), _located(report.message, f"node {node.name}"))
     elif report.reason:
-        yield Verdict(Reason.PENDING, f"node {node.memory.name}: {report.reason}")
+        yield Verdict(Reason.PENDING, f"node {node.name}: {report.reason}")
 
 
-def _container(report: ContainerReport | None, name: str, pod: PodState) -> Verdict:
-    where = f"container {name} of pod {pod.ref.name} on node {pod.node}"
+def _container(report: ContainerReport | None, name: str, pod: Pod) -> Verdict:
+    where = f"container {name} of pod {pod.name} on node {pod.node}"
     if report is None:
         return Verdict(Reason.PENDING, f"the agent of node {pod.node} has not reported {where} yet")
     if report.state is ContainerState.PLACED:

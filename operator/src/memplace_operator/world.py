@@ -1,154 +1,262 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything a verdict is made from, at one moment; immutable and indexed."""
+"""Everything a verdict is made from, and whose verdict a change may have changed. Pure.
+
+Each change is taken as it comes and costs what it touches; the placements it concerns become
+due. For one thread at a time.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 
-from memplace.api.conditions import is_true
-from memplace.api.liveness import STALE_AFTER, is_silent
-from memplace.api.v1alpha1 import (
-    MemoryTier,
-    NodeMemory,
-    Placement,
-    PlacementReport,
-    PlacementStatus,
-)
-from memplace.assignment import Assignment, assign
+import msgspec
+from memplace.api.v1alpha1 import Placement, PlacementReport, PlacementStatus
 from memplace.nodes import NodeSet
-from memplace.pods import PodState
-from memplace.reasons import ConditionType
+
+from memplace_operator.beats import Pulse
+from memplace_operator.objects import (
+    NodeHead,
+    SeenNode,
+    SeenPod,
+    Unreadable,
+    node_sets,
+    pack_status,
+    read_report,
+    unpack_status,
+)
+from memplace_operator.selection import Group, Selection
+
+Subject = Placement | Unreadable
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
-    """A placement that can't be parsed, with what a status needs."""
-
-    uid: str
-    namespace: str
-    name: str
-    generation: int
-    status: PlacementStatus
-    problem: str
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Node:
-    """A node's report, indexed.
+    """A node's report.
 
     Attributes:
-        memory: The report.
-        is_silent: Whether its heartbeat is too old for the rest of it to be believed.
-        tiers: Tier name to NUMA nodes.
-        reports: Per placement uid what the agent says of it.
+        uid: Of the NodeMemory.
+        name: The node's name.
+        head: What it says of the node.
+        reports: Per placement uid what it says of that, packed.
     """
 
-    memory: NodeMemory
-    is_silent: bool
-    tiers: Mapping[str, NodeSet]
-    reports: Mapping[str, PlacementReport]
+    uid: str
+    name: str
+    head: NodeHead
+    reports: Mapping[str, bytes]
 
     @property
-    def is_retired(self) -> bool:
-        """Whether its agent was told to stop placing, or has."""
-        # Whether an installation that ends has retired is up to its agents to say.
-        told = self.memory.spec.is_retired_for_good
-        return told or is_true(self.memory.status.conditions, ConditionType.RETIRED)
+    def tiers(self) -> Mapping[str, NodeSet]:
+        """Tier name to NUMA nodes."""
+        return node_sets(self.head.tiers)
+
+    def report(self, placement_uid: str) -> PlacementReport | None:
+        """Return what it says of a placement; None for nothing that can be read."""
+        content = self.reports.get(placement_uid)
+        return None if content is None else read_report(content)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
+class _Kept:
+    # The placement without its status, which is kept small beside it. `version` is that of
+    # the status that we wrote last: until it comes back, older news of it is no news.
+    subject: Subject
+    status: bytes
+    version: int = 0
+
+
+@dataclass(slots=True)
 class World:
     """What there is.
 
     Attributes:
-        placements: Per namespace the placements that make sense, in any order.
-        pods: Per namespace the pods.
+        due: Uids of the placements whose verdict may have changed, in the order of that.
         nodes: By Kubernetes node.
         tiers: Names of all MemoryTier objects.
-        assignments: Per pod uid which placement each running container follows.
-        now: The time, aware.
+        selection: Who selects whom.
     """
 
-    placements: Mapping[str, tuple[Placement, ...]]
-    pods: Mapping[str, tuple[PodState, ...]]
-    nodes: Mapping[str, Node]
-    tiers: frozenset[str]
-    now: datetime
-    assignments: Mapping[str, Mapping[str, Assignment]] = field(default_factory=dict)
+    due: dict[str, None] = field(default_factory=dict)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    tiers: dict[str, str] = field(default_factory=dict)
+    selection: Selection = field(default_factory=Selection)
+    _placements: dict[str, _Kept] = field(default_factory=dict)
+    _node_names: dict[str, str] = field(default_factory=dict)
+    _on_nodes: Counter[str] = field(default_factory=Counter)
+    _pulses: Mapping[str, Pulse] = field(default_factory=dict)
+
+    # --- what is there ---------------------------------------------------------------
+
+    def subject(self, uid: str) -> Subject | None:
+        """Return a placement with the status it has; None when it is gone."""
+        kept = self._placements.get(uid)
+        if kept is None:
+            return None
+        return msgspec.structs.replace(kept.subject, status=unpack_status(kept.status))
+
+    def namespace(self, uid: str) -> str | None:
+        """Return the namespace of a placement; None when it is gone."""
+        kept = self._placements.get(uid)
+        return None if kept is None else kept.subject.namespace
+
+    def placement_uids(self) -> list[str]:
+        """Return the uids of all placements, those that can't be read included."""
+        return list(self._placements)
+
+    def node_uids(self) -> list[str]:
+        """Return the uids of all NodeMemories."""
+        return list(self._node_names)
+
+    def expected(self) -> set[str]:
+        """Return the nodes that ought to have an agent: with a pod, or with a NodeMemory."""
+        return {*self.selection.nodes(), *self.nodes}
+
+    def pulse(self, node: str) -> Pulse:
+        """Return what is known of a node's agent."""
+        return self._pulses.get(node, Pulse.UNKNOWN)
+
+    def silent(self) -> Iterator[Node]:
+        """Yield the nodes with a report whose agent is silent."""
+        for name, pulse in self._pulses.items():
+            if pulse is Pulse.SILENT and name in self.nodes:
+                yield self.nodes[name]
+
+    def known_tiers(self) -> set[str]:
+        """Return the names of the tiers that a node has or a MemoryTier describes."""
+        return {*self._on_nodes, *self.tiers.values()}
+
+    # --- what changes ----------------------------------------------------------------
+
+    def put_placement(self, subject: Subject, version: int = 0) -> None:
+        """Take a placement as the API server has it, of a resourceVersion."""
+        old = self._placements.get(subject.uid)
+        bare = msgspec.structs.replace(subject, status=PlacementStatus())
+        status, written = pack_status(subject.status), 0
+        if old is not None and version < old.version:
+            status, written = old.status, old.version
+        self._placements[subject.uid] = _Kept(bare, status, written)
+        if old is not None and old.subject == bare:
+            self._placements[subject.uid].subject = old.subject
+            if old.status != status:
+                self.due[subject.uid] = None
+            return
+        self._select(old.subject if old else None, bare)
+        self.due[subject.uid] = None
+
+    def _select(self, old: Subject | None, new: Subject) -> None:
+        if isinstance(old, Placement) and isinstance(new, Placement) and _wins_alike(old, new):
+            self.selection.replace(old, new)
+            return
+        if isinstance(old, Placement):
+            self._mark(self.selection.remove(old))
+        if isinstance(new, Placement):
+            self._mark(self.selection.add(new))
+
+    def wrote(self, uid: str, status: PlacementStatus, version: int) -> None:
+        """Take a status that the API server took from us, and made that resourceVersion of."""
+        kept = self._placements.get(uid)
+        if kept is not None:
+            kept.status, kept.version = pack_status(status), version
+
+    def trust(self) -> None:
+        """Take what comes as it is: a list has begun, and may be of a restored etcd."""
+        for kept in self._placements.values():
+            kept.version = 0
+
+    def drop_placement(self, uid: str) -> None:
+        """Forget a placement."""
+        kept = self._placements.pop(uid, None)
+        # Somebody may keep something of it, and forgets that when its turn comes.
+        self.due[uid] = None
+        if kept is not None and isinstance(kept.subject, Placement):
+            self._mark(self.selection.remove(kept.subject))
+
+    def put_pod(self, seen: SeenPod) -> None:
+        """Take a pod."""
+        self._mark(self.selection.put_pod(seen))
+
+    def drop_pod(self, uid: str) -> None:
+        """Forget a pod."""
+        self._mark(self.selection.drop_pod(uid))
+
+    def put_node(self, seen: SeenNode) -> None:
+        """Take a node's report; of the placements, those of whom it says something new are due."""
+        old = self.nodes.get(seen.name)
+        if old is not None and old.uid != seen.uid:
+            self._node_names.pop(old.uid, None)
+        self._node_names[seen.uid] = seen.name
+        new = Node(seen.uid, seen.name, seen.head, seen.reports)
+        self.nodes[seen.name] = new
+        before = old.reports if old else {}
+        changed = [uid for uid, content in seen.reports.items() if before.get(uid) != content]
+        self._mark([*changed, *(before.keys() - seen.reports.keys())])
+        if old is None or old.head != new.head:
+            self._mark_node(seen.name)
+            self._change_tiers(old, new)
+
+    def drop_node(self, uid: str) -> None:
+        """Forget a NodeMemory."""
+        name = self._node_names.pop(uid, None)
+        if name is not None:
+            self._mark_node(name)
+            self._change_tiers(self.nodes.pop(name), None)
+
+    def put_tier(self, uid: str, name: str) -> None:
+        """Take a MemoryTier."""
+        if uid not in self.tiers:
+            self._with_tiers(lambda: self.tiers.update({uid: name}))
+
+    def drop_tier(self, uid: str) -> None:
+        """Forget a MemoryTier."""
+        self._with_tiers(lambda: self.tiers.pop(uid, None))
+
+    def hear(self, pulses: Mapping[str, Pulse]) -> None:
+        """Take what is known of all agents."""
+        before, self._pulses = self._pulses, pulses
+        for name in before.keys() | pulses.keys():
+            if before.get(name, Pulse.UNKNOWN) is not self.pulse(name):
+                self._mark_node(name)
+
+    def _change_tiers(self, old: Node | None, new: Node | None) -> None:
+        if old is not None and new is not None and old.head.tiers == new.head.tiers:
+            return
+
+        def change() -> None:
+            for name in new.tiers if new else ():
+                self._on_nodes[name] += 1
+            for name in old.tiers if old else ():
+                self._on_nodes[name] -= 1
+                if not self._on_nodes[name]:
+                    del self._on_nodes[name]
+
+        self._with_tiers(change)
+
+    def _with_tiers(self, change: Callable[[], object]) -> None:
+        # Messages about unknown tiers name all that are known, and nodes that have none at
+        # all make none unknown.
+        before = self.known_tiers(), bool(self.nodes)
+        change()
+        if before != (self.known_tiers(), bool(self.nodes)):
+            self._mark(self._placements)
+
+    def _mark_node(self, name: str) -> None:
+        for group in self.selection.groups_on(name):
+            self._mark_group(group)
+
+    def _mark_group(self, group: Group) -> None:
+        self._mark([placement.uid for placement in self.selection.selecting(group)])
+
+    def _mark(self, uids: Iterable[str]) -> None:
+        for uid in uids:
+            if uid in self._placements:
+                self.due[uid] = None
 
 
-def make_world(
-    *,
-    placements: Iterable[Placement],
-    pods: Iterable[PodState],
-    nodes: Iterable[NodeMemory],
-    tiers: Iterable[MemoryTier],
-    now: datetime,
-    silent: frozenset[str] | None = None,
-) -> World:
-    """Index what there is, all in any order.
-
-    Args:
-        placements: The MemoryPlacements of all namespaces.
-        pods: Pods of at least the placements' namespaces.
-        nodes: The NodeMemories.
-        tiers: The MemoryTiers.
-        now: An aware time.
-        silent: Names of nodes whose agents are silent; by default judged by age alone.
-    """
-    nodes = tuple(nodes)
-    quiet = silent_nodes(nodes, now=now) if silent is None else silent
-    per_namespace: dict[str, list[Placement]] = defaultdict(list)
-    for placement in placements:
-        per_namespace[placement.namespace].append(placement)
-    pods_there: dict[str, list[PodState]] = defaultdict(list)
-    for pod in pods:
-        if pod.ref.namespace in per_namespace:
-            pods_there[pod.ref.namespace].append(pod)
-    return World(
-        placements={ns: tuple(found) for ns, found in per_namespace.items()},
-        pods={ns: tuple(found) for ns, found in pods_there.items()},
-        nodes={node.name: _index(node, is_silent=node.name in quiet) for node in nodes},
-        tiers=frozenset(tier.name for tier in tiers),
-        now=now,
-        assignments={
-            pod.ref.uid: assign(per_namespace[ns], pod.ref)
-            for ns, found in pods_there.items()
-            for pod in found
-        },
-    )
-
-
-def silent_nodes(
-    nodes: Iterable[NodeMemory],
-    *,
-    now: datetime,
-    before: frozenset[str] = frozenset(),
-    listening_since: datetime | None = None,
-) -> frozenset[str]:
-    """Return the names of the nodes whose agents have been silent for too long.
-
-    While the API server is away no agent can report, so an old heartbeat proves nothing
-    until it has been back for as long as an agent may take.
-
-    Args:
-        nodes: The NodeMemories; one without any heartbeat is not silent, it is new.
-        now: An aware time.
-        before: Nodes judged silent the last time; they stay so until they speak.
-        listening_since: When the API server came back; None when it was never away.
-    """
-    may_judge = listening_since is None or now - listening_since > STALE_AFTER
-    old = (node.name for node in nodes if is_silent(node, now))
-    return frozenset(name for name in old if may_judge or name in before)
-
-
-def _index(memory: NodeMemory, *, is_silent: bool) -> Node:
-    return Node(
-        memory=memory,
-        is_silent=is_silent,
-        tiers={tier.name: frozenset(tier.numa_nodes) for tier in memory.status.tiers},
-        reports={report.uid: report for report in memory.status.placements},
+def _wins_alike(old: Placement, new: Placement) -> bool:
+    return (
+        old.spec.selector == new.spec.selector
+        and old.spec.containers == new.spec.containers
+        and old.creation_timestamp == new.creation_timestamp
     )

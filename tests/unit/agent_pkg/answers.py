@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from memplace_agent.cluster.client import Server
+from memplace_kube.client import Server
 
 
 @dataclass

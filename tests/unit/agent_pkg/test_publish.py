@@ -22,9 +22,10 @@ from memplace.api.v1alpha1 import (
     PodReport,
     RuleReport,
 )
-from memplace_agent.cluster import lease, publish, watch
+from memplace_agent.cluster import lease, publish
 from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
+from memplace_kube import watch
 
 from tests.unit.agent_pkg.answers import Request, reply, serving
 from tests.unit.agent_pkg.test_watch import ODD, eventually

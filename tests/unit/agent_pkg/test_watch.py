@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from memplace_agent.cluster import client, watch
-from memplace_agent.cluster.watch import Collection, Watcher, retry_delay
 from memplace_agent.cluster.world import Kind
+from memplace_kube import client, watch
+from memplace_kube.watch import Collection, Watcher, as_mapping, retry_delay
 
 from tests.unit.agent_pkg.answers import Request, reply, serving, stream
 
@@ -50,9 +50,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextlib.contextmanager
-def watching(api: Any) -> Iterator[tuple[Watcher, Takes, threading.Thread]]:
+def watching(
+    api: Any, what: Collection[Kind] = TIERS
+) -> Iterator[tuple[Watcher[Kind, Any], Takes, threading.Thread]]:
     takes, stop = Takes(), threading.Event()
-    watcher = Watcher(api.server, takes, TIERS)
+    watcher = Watcher(api.server, takes, what, as_mapping)
     thread = threading.Thread(target=watcher.run, args=(stop, lambda: None), daemon=True)
     thread.start()
     try:
@@ -201,6 +203,73 @@ def test_a_server_that_is_behind_is_asked_for_the_truth() -> None:
     with serving(answer) as api, watching(api) as (_, takes, _thread):
         eventually(lambda: takes.lists == [["a"]])
         assert api.queries(watch=False)[1] == {"limit": "500"}
+
+
+def test_a_list_too_large_for_one_answer_is_asked_for_in_pages() -> None:
+    def answer(request: Request, file: Any) -> None:
+        if "watch" in request.query:
+            time.sleep(0.2)
+            stream(file)
+        else:
+            reply(file, tiers("a"))
+
+    large = Collection(Kind.TIER, TIERS.path, is_large=True)
+    with serving(answer) as api, watching(api, large) as (_, takes, _thread):
+        eventually(lambda: takes.lists == [["a"]])
+        assert api.queries(watch=False)[0] == {"limit": "500"}
+
+
+def test_a_page_that_expired_begins_the_list_anew() -> None:
+    """etcd compacts every five minutes; a list of 100,000 may take as long."""
+
+    def answer(request: Request, file: Any) -> None:
+        if "watch" in request.query:
+            time.sleep(0.2)
+            stream(file)
+        elif "continue" in request.query and len(api.queries(watch=False)) < 3:
+            reply(file, {"code": 410, "message": "continue parameter is too old"}, "410 Gone")
+        elif "continue" in request.query:
+            reply(file, tiers("b", version=7))
+        else:
+            reply(file, tiers("a", more="next"))
+
+    with serving(answer) as api, watching(api) as (_, takes, thread):
+        eventually(lambda: takes.lists == [["a", "b"]])
+        assert thread.is_alive()
+
+
+def test_a_version_that_went_back_is_another_history() -> None:
+    """An etcd restored from a backup: what was seen since may never have been."""
+
+    def answer(request: Request, file: Any) -> None:
+        if "watch" not in request.query:
+            reply(file, tiers("a", version=100 if not api.queries(watch=True) else 8))
+        elif request.query["resourceVersion"] == "100":
+            stream(file, {"type": "MODIFIED", "object": tier("a", 8)})
+        else:
+            time.sleep(0.2)
+            stream(file)
+
+    with serving(answer) as api, watching(api) as (_, takes, _thread):
+        eventually(lambda: len(takes.lists) == 2)
+        eventually(lambda: api.queries(watch=True)[-1]["resourceVersion"] == "8")
+
+
+def test_whoever_is_asked_to_wait_waits() -> None:
+    def answer(request: Request, file: Any) -> None:
+        if "watch" in request.query:
+            time.sleep(0.2)
+            stream(file)
+        elif len(api.seen) == 1:
+            busy = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
+            file.write(busy)
+        else:
+            reply(file, tiers("a"))
+
+    with serving(answer) as api, watching(api) as (_, takes, _thread):
+        started = time.monotonic()
+        eventually(lambda: takes.lists == [["a"]])
+        assert 2 <= time.monotonic() - started < 6
 
 
 def test_an_object_nobody_understands_does_not_stop_the_next() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 
 import msgspec
@@ -11,13 +12,15 @@ from hypothesis import strategies as st
 from memplace.api.convert import to_builtins
 from memplace.api.v1alpha1 import (
     ContainerState,
+    MemoryTier,
     NodeMemory,
     Placement,
     PlacementReport,
     PlacementStatus,
 )
-from memplace.pods import Life, PodState
-from memplace_operator.reconcile import reconcile, transitions
+from memplace.pods import Life
+from memplace_operator.objects import SeenPod, id_number, pack_status, unpack_status
+from memplace_operator.reconcile import transitions
 from memplace_operator.world import World
 
 from tests.unit.operator_pkg.worlds import (
@@ -31,6 +34,7 @@ from tests.unit.operator_pkg.worlds import (
     pod_report,
     report,
     seconds,
+    status_of,
     tier,
     world,
 )
@@ -42,7 +46,7 @@ SIZES = st.integers(0, 1 << 40)
 
 
 @st.composite
-def pods(draw: st.DrawFn) -> list[PodState]:
+def pods(draw: st.DrawFn) -> list[SeenPod]:
     choice: tuple[Life, ...] = ("Running", "Running", "Waiting", "Ended")
     lives = st.sampled_from(choice)
     names = draw(st.sets(st.sampled_from(NAMES)))
@@ -92,47 +96,66 @@ def nodes(draw: st.DrawFn) -> list[NodeMemory]:
     ]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A world, by what it is made of."""
+
+    subject: Placement
+    others: list[Placement]
+    pods: list[SeenPod]
+    nodes: list[NodeMemory]
+    tiers: list[MemoryTier]
+
+    def world(self, *more: Placement) -> World:
+        placements = [self.subject, *self.others, *more]
+        return world(placements, self.pods, self.nodes, tiers=self.tiers)
+
+    def turned(self) -> World:
+        return world(
+            [*reversed(self.others), self.subject],
+            reversed(self.pods),
+            reversed(self.nodes),
+            tiers=self.tiers,
+        )
+
+
 @st.composite
-def worlds(draw: st.DrawFn) -> tuple[Placement, World]:
+def worlds(draw: st.DrawFn) -> Drawn:
     subject = placement()
     ages = st.sampled_from([OLD - seconds(1), OLD, NOW])
     others = [placement("other", created=draw(ages))] if draw(st.booleans()) else []
     tiers = [tier("cxl")] if draw(st.booleans()) else []
-    return subject, world([subject, *others], draw(pods()), draw(nodes()), tiers=tiers)
+    return Drawn(subject, others, draw(pods()), draw(nodes()), tiers)
 
 
-def again(subject: Placement, status: PlacementStatus) -> Placement:
-    return msgspec.structs.replace(subject, status=status)
-
-
-def is_proven(subject: Placement, one: PodState, there: World) -> bool:
+def is_proven(drawn: Drawn, one: SeenPod) -> bool:
     """Say without the code under test whether a running pod is placed, from the raw reports."""
-    found = there.nodes.get(one.node)
-    if found is None or found.memory.status.heartbeat_time is None:
+    subject = drawn.subject
+    found = next((n for n in drawn.nodes if n.name == one.pod.node), None)
+    if found is None or found.status.heartbeat_time is None:
         return False
-    return NOW - found.memory.status.heartbeat_time <= timedelta(seconds=90) and any(
+    return NOW - found.status.heartbeat_time <= timedelta(seconds=90) and any(
         container.state is ContainerState.PLACED
-        and container.container_id == one.container_ids["redis"]
-        for whole in found.memory.status.placements
+        and id_number(container.container_id) in one.pod.ids
+        for whole in found.status.placements
         if whole.uid == subject.uid and whole.observed_generation == subject.generation
         for each in whole.pods
-        if each.uid == one.ref.uid
+        if each.uid == one.pod.uid
         for container in each.containers
     )
 
 
 @given(worlds())
-def test_ready_means_every_running_pod_is_placed(drawn: tuple[Placement, World]) -> None:
-    subject, there = drawn
-    status = reconcile(subject, there)
-    running = [
-        one
-        for one in there.pods.get("cache", ())
-        if one.life == "Running" and one.ref.labels["app"] == "redis" and one.container_ids
+def test_ready_means_every_running_pod_is_placed(drawn: Drawn) -> None:
+    status = status_of(drawn.subject, drawn.world())
+    matched = [
+        one for one in drawn.pods if one.pod.life == "Running" and one.labels["app"] == "redis"
     ]
-    proven = [one for one in running if is_proven(subject, one, there)]
+    running = [one for one in matched if one.pod.containers]
+    proven = [one for one in running if is_proven(drawn, one)]
+    assert status.matched_pods == len(matched)
     assert status.placed_pods <= len(proven)
-    if condition(status)[0] == "True":
+    if condition(status) == ("True", "Placed"):
         assert running
         assert proven == running
         assert status.placed_pods == len(running)
@@ -141,29 +164,22 @@ def test_ready_means_every_running_pod_is_placed(drawn: tuple[Placement, World])
 
 
 @given(worlds())
-def test_the_same_world_gives_the_same_status(drawn: tuple[Placement, World]) -> None:
-    subject, there = drawn
-    status = reconcile(subject, there)
+def test_the_same_world_gives_the_same_status(drawn: Drawn) -> None:
+    subject, there = drawn.subject, drawn.world()
+    status = status_of(subject, there)
     later = msgspec.structs.replace(subject, status=status)
-    assert reconcile(later, there) == status
-    assert transitions(status, reconcile(later, there)) == ()
+    assert status_of(later, there) == status
+    assert transitions(status, status_of(later, there)) == ()
 
 
 @given(worlds())
-def test_the_order_of_lists_does_not_matter(drawn: tuple[Placement, World]) -> None:
-    subject, there = drawn
-    placements = [p for found in there.placements.values() for p in found]
-    shuffled_pods = [p for found in there.pods.values() for p in reversed(found)]
-    memories = [n.memory for n in reversed(list(there.nodes.values()))]
-    tiers = [tier(name) for name in there.tiers]
-    turned = world(reversed(placements), shuffled_pods, memories, tiers=tiers)
-    assert reconcile(subject, turned) == reconcile(subject, there)
+def test_the_order_of_lists_does_not_matter(drawn: Drawn) -> None:
+    assert status_of(drawn.subject, drawn.turned()) == status_of(drawn.subject, drawn.world())
 
 
 @given(worlds())
-def test_degraded_is_never_ready_and_counts_fit(drawn: tuple[Placement, World]) -> None:
-    subject, there = drawn
-    status = reconcile(subject, there)
+def test_degraded_is_never_ready_and_counts_fit(drawn: Drawn) -> None:
+    status = status_of(drawn.subject, drawn.world())
     ready, degraded = condition(status), condition(status, "Degraded")
     if degraded[0] == "True":
         assert ready == ("False", degraded[1])
@@ -174,18 +190,14 @@ def test_degraded_is_never_ready_and_counts_fit(drawn: tuple[Placement, World]) 
 
 
 @given(worlds())
-def test_a_status_survives_the_api(drawn: tuple[Placement, World]) -> None:
-    status = reconcile(*drawn)
+def test_a_status_survives_the_api(drawn: Drawn) -> None:
+    status = status_of(drawn.subject, drawn.world())
     assert msgspec.convert(to_builtins(status), PlacementStatus) == status
+    assert unpack_status(pack_status(status)) == status
 
 
 @given(worlds())
-def test_the_winner_does_not_notice_the_loser(drawn: tuple[Placement, World]) -> None:
-    subject, there = drawn
+def test_the_winner_does_not_notice_the_loser(drawn: Drawn) -> None:
     younger = placement("zz", created=NOW + seconds(1))
-    placements = [p for found in there.placements.values() for p in found]
-    pods_there = [p for found in there.pods.values() for p in found]
-    memories = [n.memory for n in there.nodes.values()]
-    tiers = [tier(name) for name in there.tiers]
-    crowded = world([*placements, younger], pods_there, memories, tiers=tiers)
-    assert reconcile(subject, crowded) == reconcile(subject, there)
+    crowded = drawn.world(younger)
+    assert status_of(drawn.subject, crowded) == status_of(drawn.subject, drawn.world())

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from memplace.api.v1alpha1 import AgentMode, ContainerState, NodeMemory, TierBytes
 from memplace.kinds import OnUnsupported
-from memplace.pods import PodState
+from memplace_operator.objects import SeenPod
 
 from tests.unit.operator_pkg.worlds import (
     NOW,
@@ -20,7 +20,6 @@ from tests.unit.operator_pkg.worlds import (
     pod_report,
     report,
     rule,
-    seconds,
     tier,
     truncated,
     verdict,
@@ -28,7 +27,7 @@ from tests.unit.operator_pkg.worlds import (
 
 S = ContainerState
 PLACED = node(report(pod_report()))
-CASES: dict[str, tuple[list[PodState], list[NodeMemory], str]] = {
+CASES: dict[str, tuple[list[SeenPod], list[NodeMemory], str]] = {
     "no pods at all": ([], [PLACED], "NoPods"),
     "a pod of another namespace": ([pod(namespace="else")], [PLACED], "NoPods"),
     "a pod with other labels": ([pod(app="nginx")], [PLACED], "NoPods"),
@@ -108,9 +107,11 @@ PATIENT = {"NoPods", "Pending", "Moving", "Placed", "Unsupported"}
 
 
 @pytest.mark.parametrize(("pods", "nodes", "reason"), CASES.values(), ids=CASES)
-def test_ready(pods: list[PodState], nodes: list[NodeMemory], reason: str) -> None:
+def test_ready(pods: list[SeenPod], nodes: list[NodeMemory], reason: str) -> None:
     status = verdict(placement(), pods, nodes)
-    assert condition(status) == ("True" if reason == "Placed" else "False", reason)
+    running = [one for one in pods if one.pod.life == "Running" and one.labels["app"] == "redis"]
+    nothing = reason == "NoPods" and not [one for one in running if one.namespace == "cache"]
+    assert condition(status) == ("True" if nothing or reason == "Placed" else "False", reason)
     degraded = ("False", "AsExpected") if reason in PATIENT else ("True", reason)
     assert condition(status, "Degraded") == degraded
     assert {c.observed_generation for c in status.conditions} == {status.observed_generation} == {3}
@@ -131,7 +132,7 @@ def test_counts() -> None:
         node(name="b", supported="SeccompFiltered"),
     ]
     status = verdict(placement(), pods, nodes)
-    assert (status.matched_pods, status.placed_pods, status.unsupported_pods) == (5, 1, 1)
+    assert (status.matched_pods, status.placed_pods, status.unsupported_pods) == (3, 1, 1)
     assert condition(status, "Unsupported") == ("True", "SeccompFiltered")
     assert "node b" in message(status, "Unsupported")
     assert condition(status) == ("False", "Unsupported")
@@ -275,9 +276,8 @@ def test_no_tier_is_unknown_before_the_first_agent_reports() -> None:
 
 
 def test_the_first_report_is_waited_for() -> None:
-    young = placement(created=NOW - seconds(30))
-    assert condition(verdict(young, [pod()]))[1] == "Pending"
-    assert condition(verdict(young, [pod()], now=NOW + seconds(61)))[1] == "AgentNotReporting"
+    assert condition(verdict(placement(), [pod()], waited_s=80))[1] == "Pending"
+    assert condition(verdict(placement(), [pod()], waited_s=100))[1] == "AgentNotReporting"
 
 
 def test_a_message_tells_how_many_fare_alike() -> None:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 from memplace.api.v1alpha1 import ContainerState, PlacementStatus
 from memplace_operator.reconcile import transitions, unreadable
-from memplace_operator.world import silent_nodes
 
 from tests.unit.operator_pkg.worlds import (
     NOW,
@@ -16,7 +15,6 @@ from tests.unit.operator_pkg.worlds import (
     pod,
     pod_report,
     report,
-    seconds,
     verdict,
 )
 
@@ -46,6 +44,9 @@ ODD = verdict(placement(), [pod()], [node(supported="SeccompFiltered")])
         (PLACED, ODD, [(True, "SeccompFiltered"), (True, "Unsupported")]),
         (ODD, PLACED, [(False, "AllNodesSupported"), (False, "Placed")]),
         (PLACED, PLACED, []),
+        (NO_PODS, PLACED, [(False, "Placed")]),
+        (PLACED, NO_PODS, [(False, "NoPods")]),
+        (NO_PODS, FULL, [(True, "TierFull")]),
     ],
 )
 def test_events(old: PlacementStatus, new: PlacementStatus, events: list[tuple[bool, str]]) -> None:
@@ -58,21 +59,3 @@ def test_a_placement_that_makes_no_sense() -> None:
     assert condition(status, "Degraded") == ("True", "Invalid")
     assert status.observed_generation == 9
     assert [t.reason for t in transitions(PLACED, status)] == ["Invalid"]
-
-
-def test_heartbeats_by_age() -> None:
-    nodes = [node(name="new", age_s=None), node(name="fresh"), node(name="old", age_s=91)]
-    assert silent_nodes(nodes, now=NOW) == {"old"}
-
-
-def test_nobody_can_report_while_the_api_server_is_away() -> None:
-    back = NOW - seconds(5)
-    nodes = [node(name="was-fine", age_s=300), node(name="was-dead", age_s=9000)]
-    before = frozenset({"was-dead"})
-    after = silent_nodes(nodes, now=NOW, before=before, listening_since=back)
-    assert after == {"was-dead"}
-    later = NOW + seconds(90)
-    assert silent_nodes(nodes, now=later, before=after, listening_since=back) == {
-        "was-fine",
-        "was-dead",
-    }

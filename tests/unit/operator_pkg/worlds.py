@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 from memplace.api.conditions import Condition
+from memplace.api.convert import to_builtins
 from memplace.api.v1alpha1 import (
     AgentMode,
     ContainerReport,
@@ -31,11 +33,12 @@ from memplace.api.v1alpha1 import (
     TierSpec,
     Truncated,
 )
-from memplace.assignment import PodRef
 from memplace.kinds import Mode, OnUnsupported, RegionKind
-from memplace.pods import Life, PodState
+from memplace.pods import Life
+from memplace_operator.beats import Beats
+from memplace_operator.objects import Pod, SeenNode, SeenPod, id_number, read_node
 from memplace_operator.reconcile import reconcile
-from memplace_operator.world import World, make_world
+from memplace_operator.world import Subject, World
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 OLD = NOW - timedelta(hours=1)
@@ -85,16 +88,10 @@ def pod(
     container: str = "c1",
     app: str = "redis",
     namespace: str = "cache",
-) -> PodState:
-    ids = {"redis": container} if container else {}
-    ref = PodRef(
-        namespace=namespace,
-        name=name,
-        uid=f"uid-{name}",
-        labels={"app": app},
-        containers=tuple(ids),
-    )
-    return PodState(ref, ids, node, life, OLD)
+) -> SeenPod:
+    names = ("redis",) if container else ()
+    ids = (id_number(container),) if container else ()
+    return SeenPod(namespace, {"app": app}, Pod(f"uid-{name}", name, node, life, names, ids))
 
 
 def pod_report(
@@ -177,27 +174,71 @@ def tier(name: str) -> MemoryTier:
     return MemoryTier(uid=name, name=name, generation=1, spec=TierSpec((1,)))
 
 
+def seen(memory: NodeMemory) -> SeenNode:
+    """Return a node as the operator reads it from what the API server says."""
+    body = {
+        "metadata": {"name": memory.name, "uid": memory.uid},
+        "spec": to_builtins(memory.spec),
+        "status": to_builtins(memory.status),
+    }
+    return read_node(json.dumps(body).encode())
+
+
+def age(memory: NodeMemory, now: datetime) -> float:
+    """Return for how many seconds the agent has said nothing new."""
+    heartbeat = memory.status.heartbeat_time
+    return 1e6 if heartbeat is None else (now - heartbeat).total_seconds()
+
+
 def world(
     placements: Iterable[Placement],
-    pods: Iterable[PodState] = (),
+    pods: Iterable[SeenPod] = (),
     nodes: Iterable[NodeMemory] = (),
     *,
     tiers: Iterable[MemoryTier] = (),
     now: datetime = NOW,
+    waited_s: float = 200.0,
 ) -> World:
-    return make_world(placements=placements, pods=pods, nodes=nodes, tiers=tiers, now=now)
+    """Return a world in which each agent's last heartbeat was seen when it was given.
+
+    `waited_s` is for how long the operator has been there.
+    """
+    there, beats, nodes = World(), Beats(), tuple(nodes)
+    for subject in placements:
+        there.put_placement(subject)
+    for one in pods:
+        there.put_pod(one)
+    for memory in nodes:
+        there.put_node(seen(memory))
+    for each in tiers:
+        there.put_tier(each.uid, each.name)
+    beats.hear({}, nodes=there.expected(), now=-waited_s)
+    for memory in nodes:
+        if memory.status.heartbeat_time is not None:
+            beats.report(memory.name, "the last", max(-age(memory, now), -waited_s))
+    for second in range(-int(waited_s), 0, 10):
+        beats.hear({}, nodes=there.expected(), now=second)
+    there.hear(beats.pulses(0.0))
+    return there
+
+
+def status_of(subject: Subject, there: World, now: datetime = NOW) -> PlacementStatus:
+    assert isinstance(subject, Placement)
+    return reconcile(subject, there, now)
 
 
 def verdict(
     subject: Placement,
-    pods: Iterable[PodState] = (),
+    pods: Iterable[SeenPod] = (),
     nodes: Iterable[NodeMemory] = (),
     *,
     others: Iterable[Placement] = (),
     tiers: Iterable[MemoryTier] = (),
     now: datetime = NOW,
+    waited_s: float = 200.0,
 ) -> PlacementStatus:
-    return reconcile(subject, world([subject, *others], pods, nodes, tiers=tiers, now=now))
+    there = world([subject, *others], pods, nodes, tiers=tiers, now=now, waited_s=waited_s)
+    return reconcile(subject, there, now)
 
 
 def condition(status: PlacementStatus, type_: str = "Ready") -> tuple[str, str]:

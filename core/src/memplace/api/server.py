@@ -19,13 +19,15 @@ class ApiError(MemplaceError):
 
     Attributes:
         status: The HTTP status, for example 404.
+        retry_after_s: Seconds that it asks to be left alone, as with 429; 0 if it does not.
     """
 
     reason = Reason.API_ERROR
     HELP = "403: compare the ClusterRole with the chart's. 5xx: look at the API server."
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, retry_after_s: float = 0.0) -> None:
         self.status = status
+        self.retry_after_s = retry_after_s
         super().__init__(f"{status}: {message}")
 
 

@@ -239,6 +239,11 @@ class BackendName(StrEnum):
     OBSERVE = "Observe"
     NONE = "None"
 
+    @classmethod
+    def _missing_(cls, value: object) -> BackendName | None:
+        # Of a newer agent: none that is known here.
+        return cls.NONE if isinstance(value, str) else None
+
 
 class ContainerState(StrEnum):
     """How far a container's placement is."""
@@ -251,6 +256,11 @@ class ContainerState(StrEnum):
     FAILED = "Failed"
     UNSUPPORTED = "Unsupported"
     CONFLICT = "Conflict"
+
+    @classmethod
+    def _missing_(cls, value: object) -> ContainerState | None:
+        # Of a newer agent: not placed, as far as we know. The rest of its report stands.
+        return cls.PENDING if isinstance(value, str) else None
 
 
 class NodeMemorySpec(_Spec, frozen=True):

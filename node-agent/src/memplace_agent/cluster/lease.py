@@ -16,9 +16,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from memplace.api.liveness import HEARTBEAT_S, LEASE_LABELS, LEASES, STALE_AFTER
-
-from memplace_agent.cluster.client import ApiClient, ApiError, Server
-from memplace_agent.cluster.watch import retry_delay
+from memplace_kube.client import ApiClient, ApiError, Server
+from memplace_kube.watch import retry_delay
 
 __all__ = ["Heartbeat"]
 

@@ -16,11 +16,11 @@ from memplace.api.convert import to_builtins
 from memplace.api.liveness import HEARTBEAT_S
 from memplace.api.v1alpha1 import API_VERSION, NodeMemoryStatus
 from memplace.reasons import ConditionType, Reason
+from memplace_kube.client import ApiClient, ApiError, Server
+from memplace_kube.watch import retry_delay
 
 from memplace_agent.cluster.bounded import bounded, without_placements
-from memplace_agent.cluster.client import ApiClient, ApiError, Server
 from memplace_agent.cluster.pace import is_due
-from memplace_agent.cluster.watch import retry_delay
 
 __all__ = ["Publisher"]
 

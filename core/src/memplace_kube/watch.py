@@ -2,7 +2,8 @@
 """Follow one kind: list it, watch from there, go on where the last watch ended.
 
 Nothing here ever gives up, and nothing that an answer can hold ends it: while the API server
-is away, or answers nonsense, the agent works from the cache.
+is away, or answers nonsense, who listens works from what was seen last. A list is handed on
+page by page, so that nobody has to hold it whole.
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from enum import Enum
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
-from memplace.api.v1alpha1 import API_VERSION
 
-from memplace_agent.cluster.client import ApiClient, ApiError, BadAnswer, Server
-from memplace_agent.cluster.world import Kind
+from memplace_kube.client import ApiClient, ApiError, BadAnswer, Server
 
-__all__ = ["WATCH_S", "Collection", "Gone", "Watcher", "collections", "retry_delay"]
+__all__ = ["WATCH_S", "Collection", "Gone", "Takes", "Watcher", "as_mapping", "retry_delay"]
+
+KindT = TypeVar("KindT", bound=Enum)
+KindT_contra = TypeVar("KindT_contra", bound=Enum, contravariant=True)
+ObjectT = TypeVar("ObjectT")
+ObjectT_contra = TypeVar("ObjectT_contra", contravariant=True)
 
 log = logging.getLogger(__name__)
 
@@ -50,38 +55,34 @@ _NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
-class Collection:
+class Collection(Generic[KindT]):
     """What to follow.
 
     Attributes:
         kind: The kind.
         path: URL path of the collection.
         fields: Field selector; empty for all.
+        is_large: Whether a list has to come in pages. The API server's cache answers with
+            all there is, whatever the limit: right for the many who ask for little.
     """
 
-    kind: Kind
+    kind: KindT
     path: str
     fields: str = ""
+    is_large: bool = False
 
 
-def collections(node_name: str) -> tuple[Collection, ...]:
-    """Return what an agent follows."""
-    ours = f"/apis/{API_VERSION}"
-    return (
-        Collection(Kind.PLACEMENT, f"{ours}/memoryplacements"),
-        Collection(Kind.TIER, f"{ours}/memorytiers"),
-        Collection(Kind.POD, "/api/v1/pods", f"spec.nodeName={node_name}"),
-        Collection(Kind.NODE_MEMORY, f"{ours}/nodememories", f"metadata.name={node_name}"),
-    )
-
-
-class Takes(Protocol):
+class Takes(Protocol[KindT_contra, ObjectT_contra]):
     """Where the objects go."""
 
-    def replace(self, kind: Kind, objects: Iterable[Mapping[str, Any]]) -> None:
-        """Take a complete list."""
+    def replace(self, kind: KindT_contra, objects: Iterable[ObjectT_contra]) -> None:
+        """Take a complete list, page by page while it is iterated over.
 
-    def event(self, kind: Kind, type_: str, obj: Mapping[str, Any]) -> None:
+        What the iteration raises, since the list ended too early, is to be raised: only a
+        whole one says what is gone.
+        """
+
+    def event(self, kind: KindT_contra, type_: str, obj: ObjectT_contra) -> None:
         """Take one event."""
 
 
@@ -118,11 +119,31 @@ class _Status(msgspec.Struct):
     message: str = ""
 
 
-class Watcher:
-    """Keeps one kind in the cache until told to stop."""
+class Watcher(Generic[KindT, ObjectT]):
+    """Keeps who listens up to date on one kind until told to stop."""
 
-    def __init__(self, server: Server, cache: Takes, collection: Collection) -> None:
+    def __init__(
+        self,
+        server: Server,
+        cache: Takes[KindT, ObjectT],
+        collection: Collection[KindT],
+        decode: Callable[[msgspec.Raw], ObjectT],
+        *,
+        patience_s: float | None = None,
+    ) -> None:
+        """Take whom to ask, whom to tell, and of what.
+
+        Args:
+            server: The API server.
+            cache: Who listens.
+            collection: What to follow.
+            decode: Makes of an object's JSON what `cache` takes; as_mapping for plain data.
+            patience_s: The longest pause after failures; by default SPREAD_S, since there are
+                as many agents as nodes.
+        """
+        self._patience_s = patience_s
         self._client = ApiClient(server)
+        self._decode = decode
         self._cache = cache
         self._what = collection
         self._version = ""
@@ -131,7 +152,7 @@ class Watcher:
         self._heard = time.monotonic()
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> KindT:
         """What it follows."""
         return self._what.kind
 
@@ -149,46 +170,61 @@ class Watcher:
                 self._watch(stop, tick)
                 self._worked()
             except Exception as err:  # whatever it is, the watch goes on
-                stop.wait(self._failed(err))
+                if not stop.is_set():
+                    stop.wait(self._failed(err))
 
     def _list_if_needed(self, stop: threading.Event, tick: Callable[[], None]) -> None:
         if self._listed and self._version:
             return
         if self._failures >= _OUTAGE_FAILURES:
-            stop.wait(random.uniform(0, SPREAD_S))
+            stop.wait(random.uniform(0, self._longest_s))
         self._list(stop, tick)
 
     def _list(self, stop: threading.Event, tick: Callable[[], None]) -> None:
         try:
-            objects, version = self._pages(self._from_cache(), tick)
+            version = self._replace(self._from_cache(), stop, tick)
         except (ApiError, BadAnswer) as err:
             if isinstance(err, ApiError) and err.status not in (_EXPIRED, _BEHIND):
                 raise
             # From etcd, which is dear and never behind, and in pages for certain.
-            objects, version = self._pages({}, tick)
-        if stop.is_set():
-            return
-        self._cache.replace(self.kind, objects)
+            version = self._replace({}, stop, tick)
         self._version, self._listed = version, True
         self._heard = time.monotonic()
 
     def _from_cache(self) -> dict[str, str]:
         # From the API server's cache, but never from before what was seen already.
+        if self._what.is_large:
+            return {}
         if not self._version:
             return {"resourceVersion": "0"}
         return {"resourceVersion": self._version, "resourceVersionMatch": "NotOlderThan"}
 
-    def _pages(
-        self, first: Mapping[str, str], tick: Callable[[], None]
-    ) -> tuple[list[Mapping[str, Any]], str]:
+    def _replace(
+        self, first: Mapping[str, str], stop: threading.Event, tick: Callable[[], None]
+    ) -> str:
+        # Returns the version of the list.
+        last = _ListMeta()
+
+        def objects() -> Iterator[ObjectT]:
+            nonlocal last
+            for page in self._pages(first):
+                tick()
+                if stop.is_set():
+                    raise InterruptedError
+                last = page.metadata
+                yield from map(self._decode, page.items or ())
+
+        self._cache.replace(self.kind, objects())
+        return last.resource_version
+
+    def _pages(self, first: Mapping[str, str]) -> Iterator[_List]:
         query = {**self._selector(), "limit": str(PAGE), **first}
-        objects: list[Mapping[str, Any]] = []
         while True:
             page = msgspec.json.decode(self._client.get(self._what.path, query), type=_List)
-            objects += (_decoded(item) for item in page.items or ())
-            tick()
+            self._heard = time.monotonic()
+            yield page
             if not page.metadata.continue_:
-                return objects, page.metadata.resource_version
+                return
             query = {**self._selector(), "limit": str(PAGE), "continue": page.metadata.continue_}
 
     def _watch(self, stop: threading.Event, tick: Callable[[], None]) -> None:
@@ -222,8 +258,11 @@ class Watcher:
                 raise Gone(status.message)
             raise ApiError(status.code, status.message)
         version = msgspec.json.decode(event.object, type=_Object).metadata.resource_version
+        if _is_before(version, self._version):
+            # etcd came back from a backup: what is known is of a history that never was.
+            raise Gone(f"resourceVersion went back from {self._version} to {version}")
         if event.type != "BOOKMARK":
-            self._cache.event(self.kind, event.type, _decoded(event.object))
+            self._cache.event(self.kind, event.type, self._decode(event.object))
         self._version = version or self._version
         self._heard = time.monotonic()
 
@@ -247,20 +286,35 @@ class Watcher:
         level = logging.DEBUG if expected or failures else logging.WARNING
         text = str(err) or type(err).__name__
         log.log(level, "watch failed", extra={"kind": self.kind.value, "error": text})
-        return retry_delay(failures)
+        asked = err.retry_after_s if isinstance(err, ApiError) else 0.0
+        return max(asked, retry_delay(failures, self._longest_s))
+
+    @property
+    def _longest_s(self) -> float:
+        return SPREAD_S if self._patience_s is None else self._patience_s
 
 
-def retry_delay(failures: int) -> float:
+def retry_delay(failures: int, longest_s: float | None = None) -> float:
     """Return the seconds to wait after so many failures before: growing, and never the same.
 
-    From half a second on average to a wait anywhere within SPREAD_S.
+    From half a second on average to a wait anywhere within `longest_s`, or SPREAD_S.
     """
-    most = min(SPREAD_S, 2.0 ** min(failures, 10))
+    most = min(SPREAD_S if longest_s is None else longest_s, 2.0 ** min(failures, 10))
     return random.uniform(0.1, most)
 
 
-def _decoded(raw: msgspec.Raw) -> Mapping[str, Any]:
+def as_mapping(raw: msgspec.Raw) -> Mapping[str, Any]:
+    """Return an object as plain data.
+
+    Raises:
+        BadAnswer: It is none.
+    """
     obj: Any = msgspec.json.decode(raw)
     if not isinstance(obj, dict):
         raise BadAnswer("an object is no JSON object")
     return obj
+
+
+def _is_before(version: str, seen: str) -> bool:
+    # Within one collection they grow; Kubernetes lets clients compare them since 1.35.
+    return version.isdecimal() and seen.isdecimal() and int(version) < int(seen)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A small client of the API server: one request, or one watch, over one connection.
 
-On http.client and ssl, see docs/adr/0011: the agent runs on every node, needs four paths,
-and has to bound what it reads and how long it waits. The only importer of http.client.
+On http.client and ssl, see docs/adr/0012: the agent runs on every node, needs four paths,
+and has to bound what it reads and how long it waits; the operator reads ten times 10,000
+objects and may not hold a page of them twice.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class BadAnswer(MemplaceError):  # noqa: N818  says what happened
     """An answer is no JSON, too large, or takes too long."""
 
     reason = Reason.API_ERROR
-    HELP = "Look at what stands between the agent and the API server: a proxy, a balancer."
+    HELP = "Look at what stands before the API server: a proxy, a balancer."
 
 
 class LoginFailed(MemplaceError):  # noqa: N818  says what happened
@@ -61,14 +62,18 @@ class Server:
         port: Its port.
         context: For TLS; None speaks plain HTTP, to a proxy on loopback.
         token: File with the bearer token, read for each request: the kubelet renews it.
-        namespace: The agent's own.
+        bearer: The token itself, when it is in no file.
+        namespace: The pod's own.
+        user_agent: How we call ourselves.
     """
 
     host: str
     port: int
     context: ssl.SSLContext | None = None
     token: Path | None = None
+    bearer: str = ""
     namespace: str = ""
+    user_agent: str = "memplace-agent"
 
     def connect(self) -> http.client.HTTPConnection:
         """Return a connection that is opened with the first request."""
@@ -79,7 +84,9 @@ class Server:
         )
 
 
-def in_cluster(env: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> Server:
+def in_cluster(
+    env: Mapping[str, str], account: Path = SERVICE_ACCOUNT, *, user_agent: str = "memplace-agent"
+) -> Server:
     """Return the server that a pod's environment and ServiceAccount name.
 
     Raises:
@@ -99,6 +106,7 @@ def in_cluster(env: Mapping[str, str], account: Path = SERVICE_ACCOUNT) -> Serve
         context=context,
         token=token,
         namespace=_namespace(account),
+        user_agent=user_agent,
     )
 
 
@@ -150,6 +158,14 @@ class ApiClient:
     def post(self, path: str, body: Any) -> bytes:
         """Create an object; returns it."""
         return self._call("POST", path, None, body)
+
+    def put(self, path: str, body: Any) -> bytes:
+        """Replace an object, of the resourceVersion in it; returns it as it is then."""
+        return self._call("PUT", path, None, body)
+
+    def delete(self, path: str, body: Any) -> bytes:
+        """Delete an object, with metav1.DeleteOptions."""
+        return self._call("DELETE", path, None, body)
 
     def lines(
         self, path: str, query: Query, *, silence_s: float, total_s: float
@@ -207,8 +223,9 @@ class ApiClient:
     ) -> http.client.HTTPResponse:
         headers = self._headers(method)
         if self._connection is not None:
-            # The other side may have closed it meanwhile. Asking twice does no harm: reads
-            # and merge patches have the same effect, and a second creation is refused.
+            # The other side may have closed it meanwhile. Asking twice does no harm: reads and
+            # merge patches have the same effect, what has a name or a version is refused the
+            # second time, and an event that is told twice is told.
             try:
                 return self._once(method, url, content, headers, silence_s)
             except (ConnectionError, http.client.RemoteDisconnected, ssl.SSLEOFError):
@@ -239,10 +256,13 @@ class ApiClient:
         headers = {
             "Accept": "application/json",
             "Content-Type": f"application/{patch}json",
-            "User-Agent": "memplace-agent",
+            "User-Agent": self.server.user_agent,
         }
+        bearer = self.server.bearer
         if self.server.token is not None:
-            headers["Authorization"] = f"Bearer {self.server.token.read_text().strip()}"
+            bearer = self.server.token.read_text().strip()
+        if bearer:
+            headers["Authorization"] = f"Bearer {bearer}"
         return headers
 
     def _read(self, response: http.client.HTTPResponse, most: int) -> bytes:
@@ -270,4 +290,9 @@ class ApiClient:
         except msgspec.MsgspecError:
             message = text.decode(errors="replace")
         message = " ".join(message.split()) or response.reason or "no reason given"
-        return ApiError(response.status, message[:_MESSAGE_MAX])
+        delay = response.getheader("Retry-After") or ""
+        return ApiError(
+            response.status,
+            message[:_MESSAGE_MAX],
+            retry_after_s=float(delay) if delay.isascii() and delay.isdecimal() else 0.0,
+        )

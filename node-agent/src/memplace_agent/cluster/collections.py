@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent follows of the API server."""
+
+from __future__ import annotations
+
+from memplace.api.v1alpha1 import API_VERSION
+from memplace_kube.watch import Collection
+
+from memplace_agent.cluster.world import Kind
+
+__all__ = ["collections"]
+
+
+def collections(node_name: str) -> tuple[Collection[Kind], ...]:
+    """Return what the agent of a node follows."""
+    ours = f"/apis/{API_VERSION}"
+    return (
+        Collection(Kind.PLACEMENT, f"{ours}/memoryplacements"),
+        Collection(Kind.TIER, f"{ours}/memorytiers"),
+        Collection(Kind.POD, "/api/v1/pods", f"spec.nodeName={node_name}"),
+        Collection(Kind.NODE_MEMORY, f"{ours}/nodememories", f"metadata.name={node_name}"),
+    )

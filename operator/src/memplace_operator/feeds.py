@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the watches bring, into the world: one change at a time, under its lock."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from memplace.errors import MemplaceError
+from memplace_kube.watch import Collection
+
+from memplace_operator.beats import Beats
+from memplace_operator.kinds import Kind
+from memplace_operator.objects import (
+    Raw,
+    Unreadable,
+    read_node,
+    read_placement,
+    read_pod,
+    uid_of,
+)
+from memplace_operator.world import World
+
+log = logging.getLogger(__name__)
+
+_ODD = (MemplaceError, msgspec.MsgspecError, KeyError, TypeError, ValueError)
+
+COLLECTIONS = tuple(
+    Collection(kind, kind.path, is_large=True) for kind in (Kind.PLACEMENT, Kind.NODE, Kind.POD)
+)
+_READERS: dict[Kind, Callable[[Raw], Any]] = {
+    Kind.PLACEMENT: read_placement,
+    Kind.NODE: read_node,
+    Kind.POD: read_pod,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """An object that came.
+
+    Attributes:
+        uid: Its uid; empty when it has none, and is of no use.
+        version: Its resourceVersion as a number, 0 when it is none.
+        seen: What was read of it; None when that makes no sense here.
+    """
+
+    uid: str
+    version: int = 0
+    seen: Any = None
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    resource_version: str = ""
+
+
+class _Version(msgspec.Struct):
+    metadata: _Meta
+
+
+_VERSION = msgspec.json.Decoder(_Version)
+
+
+def reader(kind: Kind) -> Callable[[Raw], News]:
+    """Return what makes news of an object's JSON, whatever that is.
+
+    Outside of the lock: most of the work is there.
+    """
+    read = _READERS[kind]
+
+    def news(raw: Raw) -> News:
+        uid = ""
+        try:
+            uid = uid_of(raw)
+            return News(uid, _version(raw), read(raw))
+        except _ODD as err:
+            # The API server refuses what its CRD forbids: this is of another version. What
+            # was understood last stays.
+            log.warning("ignoring a %s: %s", kind.value[1], err)
+            return News(uid)
+
+    return news
+
+
+def _version(raw: Raw) -> int:
+    text = _VERSION.decode(raw).metadata.resource_version
+    return int(text) if text.isdecimal() else 0
+
+
+class Feeds:
+    """Takes what watchers bring.
+
+    Attributes:
+        lock: Whoever looks at the world holds it.
+        changed: Set when a placement became due.
+        world: The world.
+        beats: Who lives, of which the reports are one half.
+        listed: The kinds of which there was a whole list.
+    """
+
+    def __init__(self, world: World, beats: Beats) -> None:
+        self.lock = threading.Lock()
+        self.changed = threading.Event()
+        self.world = world
+        self.beats = beats
+        self.listed: set[Kind] = set()
+
+    @property
+    def is_synced(self) -> bool:
+        """Whether every kind was listed; before that nothing may be concluded from absence."""
+        return self.listed == set(Kind)
+
+    def replace(self, kind: Kind, objects: Iterable[News]) -> None:
+        """Take a whole list while it comes, and forget what is not in it."""
+        with self.lock:
+            gone = set(self._uids(kind))
+            if kind is Kind.PLACEMENT:
+                self.world.trust()
+        for news in objects:
+            gone.discard(news.uid)
+            with self.lock:
+                self._put(kind, news)
+        with self.lock:
+            for uid in gone:
+                self._drop(kind, uid)
+            self.listed.add(kind)
+        self._tell()
+
+    def event(self, kind: Kind, type_: str, obj: News) -> None:
+        """Take one event: ADDED, MODIFIED or DELETED."""
+        with self.lock:
+            if type_ == "DELETED":
+                self._drop(kind, obj.uid)
+            else:
+                self._put(kind, obj)
+        self._tell()
+
+    def replace_tiers(self, names: dict[str, str]) -> None:
+        """Take all MemoryTiers there are, names by uid."""
+        with self.lock:
+            for uid in self.world.tiers.keys() - names.keys():
+                self.world.drop_tier(uid)
+            for uid, name in names.items():
+                self.world.put_tier(uid, name)
+            self.listed.add(Kind.TIER)
+        self._tell()
+
+    def tier(self, type_: str | None, uid: str, name: str) -> None:
+        """Take one event of a MemoryTier; None for one of a list."""
+        with self.lock:
+            if type_ == "DELETED":
+                self.world.drop_tier(uid)
+            else:
+                self.world.put_tier(uid, name)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self.world.due:
+            self.changed.set()
+
+    def _put(self, kind: Kind, news: News) -> None:
+        if news.seen is None:
+            return
+        if kind is Kind.PLACEMENT:
+            self.world.put_placement(news.seen, news.version)
+        elif kind is Kind.POD:
+            self.world.put_pod(news.seen)
+        else:
+            self.world.put_node(news.seen)
+            self.beats.report(news.seen.name, news.seen.heartbeat, time.monotonic())
+
+    def _drop(self, kind: Kind, uid: str) -> None:
+        if kind is Kind.PLACEMENT:
+            self.world.drop_placement(uid)
+        elif kind is Kind.POD:
+            self.world.drop_pod(uid)
+        else:
+            self.world.drop_node(uid)
+
+    def _uids(self, kind: Kind) -> list[str]:
+        if kind is Kind.PLACEMENT:
+            return self.world.placement_uids()
+        return self.world.selection.pod_uids() if kind is Kind.POD else self.world.node_uids()
+
+
+__all__ = ["COLLECTIONS", "Feeds", "News", "Unreadable", "reader"]

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which placements select which pods, and which of them wins: kept up to date, never scanned.
+
+Pure. Pods with the same labels are one group: a placement is compared with groups, not with
+pods, and only with those that have the first label its selector asks for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from memplace import selectors
+from memplace.api.v1alpha1 import Placement
+from memplace.assignment import precedence
+
+from memplace_operator.objects import Pod, SeenPod
+
+# A namespace, and a label; None for whatever has no label to look for.
+_Key = tuple[str, tuple[str, str] | None]
+_GroupKey = tuple[str, tuple[tuple[str, str], ...]]
+
+
+class Group:
+    """The pods of a namespace that have the same labels.
+
+    Attributes:
+        namespace: Theirs.
+        labels: Theirs.
+        pods: By uid.
+        winners: Per container name, as far as somebody asked, the placement it follows.
+    """
+
+    __slots__ = ("labels", "namespace", "pods", "winners")
+
+    def __init__(self, namespace: str, labels: Mapping[str, str]) -> None:
+        self.namespace = namespace
+        self.labels = labels
+        self.pods: dict[str, Pod] = {}
+        self.winners: dict[str, Placement] = {}
+
+
+class Selection:
+    """The placements and pods of the cluster. What a change is about, its methods return."""
+
+    def __init__(self) -> None:
+        self._placements: dict[_Key, dict[str, Placement]] = defaultdict(dict)
+        self._groups: dict[_GroupKey, Group] = {}
+        self._by_label: dict[_Key, dict[Group, None]] = defaultdict(dict)
+        self._group_of: dict[str, Group] = {}
+        self._on_node: dict[str, dict[Group, None]] = defaultdict(dict)
+
+    def pod_uids(self) -> list[str]:
+        """Return the uids of all pods."""
+        return list(self._group_of)
+
+    def nodes(self) -> list[str]:
+        """Return the names of the Kubernetes nodes that have pods."""
+        return [name for name in self._on_node if name]
+
+    def groups_of(self, placement: Placement) -> Iterator[Group]:
+        """Yield the groups of pods that a placement selects, whether it wins them or not."""
+        for group in list(self._by_label.get(_key(placement), ())):
+            if selectors.matches(placement.spec.selector, group.labels):
+                yield group
+
+    def selecting(self, group: Group) -> Iterator[Placement]:
+        """Yield the placements that select a group, in any order."""
+        for label in (None, *group.labels.items()):
+            for placement in self._placements.get((group.namespace, label), {}).values():
+                if selectors.matches(placement.spec.selector, group.labels):
+                    yield placement
+
+    def winner(self, group: Group, container: str) -> Placement | None:
+        """Return the placement that a container of that name follows in a group."""
+        found = group.winners.get(container)
+        if found is None:
+            rivals = (p for p in self.selecting(group) if p.spec.selects_container(container))
+            found = min(rivals, key=precedence, default=None)
+            if found is not None:
+                group.winners[container] = found
+        return found
+
+    def groups_on(self, node: str) -> Iterator[Group]:
+        """Yield the groups with pods on a node."""
+        for group in list(self._on_node.get(node, ())):
+            if any(pod.node == node for pod in group.pods.values()):
+                yield group
+            else:
+                del self._on_node[node][group]
+        if not self._on_node.get(node, True):
+            del self._on_node[node]
+
+    def add(self, placement: Placement) -> set[str]:
+        """Take a placement that is not there; returns the uids of those that are concerned."""
+        self._placements[_key(placement)][placement.uid] = placement
+        concerned = {placement.uid}
+        mine = precedence(placement)
+        for group in self.groups_of(placement):
+            lost = [
+                name
+                for name, winner in group.winners.items()
+                if placement.spec.selects_container(name) and mine < precedence(winner)
+            ]
+            for name in lost:
+                group.winners[name] = placement
+            if lost:
+                concerned.update(each.uid for each in self.selecting(group))
+        return concerned
+
+    def replace(self, old: Placement, new: Placement) -> None:
+        """Take a placement that selects what it did, and wins what it did."""
+        self._placements[_key(old)][old.uid] = new
+        for group in self.groups_of(new):
+            for name, winner in group.winners.items():
+                if winner.uid == new.uid:
+                    group.winners[name] = new
+
+    def remove(self, placement: Placement) -> set[str]:
+        """Forget a placement; returns the uids of the others that are concerned."""
+        key = _key(placement)
+        self._placements[key].pop(placement.uid, None)
+        if not self._placements[key]:
+            del self._placements[key]
+        concerned: set[str] = set()
+        for group in self.groups_of(placement):
+            freed = [name for name, each in group.winners.items() if each.uid == placement.uid]
+            for name in freed:
+                del group.winners[name]
+            if freed:
+                concerned.update(each.uid for each in self.selecting(group))
+        return concerned
+
+    def put_pod(self, seen: SeenPod) -> set[str]:
+        """Take a pod; returns the uids of the placements that it concerns."""
+        uid = seen.pod.uid
+        group, before = self._group(seen), self._group_of.get(uid)
+        if before is group and group.pods[uid] == seen.pod:
+            return set()
+        concerned = self.drop_pod(uid) if before is not None and before is not group else set()
+        if not group.pods:
+            self._index(group)
+        group.pods[uid] = seen.pod
+        self._group_of[uid] = group
+        self._on_node[seen.pod.node][group] = None
+        concerned.update(each.uid for each in self.selecting(group))
+        return concerned
+
+    def drop_pod(self, uid: str) -> set[str]:
+        """Forget a pod; returns the uids of the placements that it concerned."""
+        group = self._group_of.pop(uid, None)
+        if group is None:
+            return set()
+        pod = group.pods.pop(uid)
+        concerned = {each.uid for each in self.selecting(group)}
+        if not any(each.node == pod.node for each in group.pods.values()):
+            self._on_node[pod.node].pop(group, None)
+            if not self._on_node[pod.node]:
+                del self._on_node[pod.node]
+        if not group.pods:
+            self._forget(group)
+        return concerned
+
+    def _group(self, seen: SeenPod) -> Group:
+        key = _group_key(seen.namespace, seen.labels)
+        found = self._groups.get(key)
+        return found if found is not None else Group(seen.namespace, dict(seen.labels))
+
+    def _index(self, group: Group) -> None:
+        self._groups[_group_key(group.namespace, group.labels)] = group
+        for label in (None, *group.labels.items()):
+            self._by_label[group.namespace, label][group] = None
+
+    def _forget(self, group: Group) -> None:
+        del self._groups[_group_key(group.namespace, group.labels)]
+        for label in (None, *group.labels.items()):
+            groups = self._by_label[group.namespace, label]
+            del groups[group]
+            if not groups:
+                del self._by_label[group.namespace, label]
+
+
+def _key(placement: Placement) -> _Key:
+    # Any one of the labels would do, since a pod must have them all.
+    return placement.namespace, next(iter(placement.spec.selector.match_labels.items()), None)
+
+
+def _group_key(namespace: str, labels: Mapping[str, str]) -> _GroupKey:
+    return namespace, tuple(sorted(labels.items()))

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Write statuses and events: several at a time, and none again before its time.
+
+What the API server refuses about one placement is that placement's alone; what it says about
+itself (429, 5xx, silence) makes everybody wait.
+"""
+
+from __future__ import annotations
+
+import http.client
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from memplace.api.server import ApiError
+from memplace.api.v1alpha1 import GROUP, VERSION, PlacementStatus
+from memplace.errors import MemplaceError
+from memplace_kube.client import ApiClient, Server
+from memplace_kube.watch import retry_delay
+
+from memplace_operator.events import COMPONENT
+from memplace_operator.world import Subject
+
+log = logging.getLogger(__name__)
+
+WORKERS = 8
+# How many may wait: what is judged long before it is written is judged twice.
+BACKLOG = 64
+FIRST_RETRY_S = 2.0
+LAST_RETRY_S = 300.0
+LONGEST_PAUSE_S = 10.0
+_LEADER_POLL_S = 0.2
+
+_UNREACHABLE = (OSError, http.client.HTTPException, MemplaceError)
+_GONE = (404, 409)
+_TOO_MANY = 429
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A status to write, and what to tell of it.
+
+    Attributes:
+        subject: The placement, as it was judged.
+        status: Its new status.
+        events: Events (core/v1) to post when that is written.
+    """
+
+    subject: Subject
+    status: PlacementStatus
+    events: Sequence[dict[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a write ended.
+
+    Attributes:
+        version: resourceVersion of what was written; 0 when nothing was.
+        error: Why not; empty when it was, or when the object is gone.
+        is_ours: Whether the error is about this object, not about the API server.
+    """
+
+    version: int = 0
+    error: str = ""
+    is_ours: bool = False
+
+
+class _Meta(msgspec.Struct, rename="camel"):
+    resource_version: str = "0"
+
+
+class _Answer(msgspec.Struct):
+    metadata: _Meta
+
+
+class Writer:
+    """Threads that write, each over a connection of its own, while we are the one who may."""
+
+    def __init__(
+        self,
+        server: Server,
+        *,
+        may_write: Callable[[], bool],
+        done: Callable[[Write, Outcome], None],
+    ) -> None:
+        """Take where to write.
+
+        Args:
+            server: The API server.
+            may_write: Asked before each write: of several operators one writes.
+            done: Told of each write, in a thread of ours.
+        """
+        self._server = server
+        self._may_write = may_write
+        self._done = done
+        self._queue: queue.Queue[Write] = queue.Queue()
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._pause_until = 0.0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it takes more; what is given all the same is kept."""
+        return self._queue.qsize() < BACKLOG
+
+    def put(self, write: Write) -> None:
+        """Take a status to write."""
+        self._queue.put(write)
+
+    def run(self, stop: threading.Event) -> None:
+        """Write until told to stop; one thread of several."""
+        client = ApiClient(self._server)
+        while not stop.is_set():
+            try:
+                write = self._queue.get(timeout=0.5)
+            except queue.Empty:
+                continue
+            if not self._wait(stop):
+                return
+            self._done(write, self._write(client, write))
+
+    def _wait(self, stop: threading.Event) -> bool:
+        # Returns False when there is nothing to wait for any more.
+        while not stop.is_set():
+            pause = self._pause_until - time.monotonic()
+            if pause <= 0 and self._may_write():
+                return True
+            stop.wait(max(pause, _LEADER_POLL_S))
+        return False
+
+    def _write(self, client: ApiClient, write: Write) -> Outcome:
+        try:
+            answer = client.patch(_path(write.subject), _body(write))
+            version = msgspec.json.decode(answer, type=_Answer).metadata.resource_version
+        except ApiError as err:
+            return self._refused(err)
+        except (*_UNREACHABLE, msgspec.MsgspecError) as err:
+            client.close()
+            return self._unreachable(err, 0.0)
+        self._worked()
+        self._tell(client, write)
+        return Outcome(int(version) if version.isdecimal() else 0)
+
+    def _tell(self, client: ApiClient, write: Write) -> None:
+        path = f"/api/v1/namespaces/{write.subject.namespace}/events"
+        for event in write.events:
+            try:
+                client.post(path, event)
+            except _UNREACHABLE as err:
+                log.warning("can't post an event of %s: %s", write.subject.name, err)
+
+    def _refused(self, err: ApiError) -> Outcome:
+        if err.status in _GONE:  # deleted, or deleted and made anew: the watch tells
+            self._worked()
+            return Outcome()
+        if err.status == _TOO_MANY or err.status >= 500:
+            return self._unreachable(err, err.retry_after_s)
+        self._worked()
+        return Outcome(error=str(err), is_ours=True)
+
+    def _unreachable(self, err: Exception, asked_s: float) -> Outcome:
+        with self._lock:
+            if self._pause_until <= time.monotonic():
+                level = logging.DEBUG if self._failures else logging.WARNING
+                log.log(level, "the API server takes no writes: %s", err or type(err).__name__)
+                delay = max(asked_s, retry_delay(self._failures, LONGEST_PAUSE_S))
+                self._pause_until = time.monotonic() + delay
+                self._failures += 1
+        return Outcome(error=str(err) or type(err).__name__)
+
+    def _worked(self) -> None:
+        if self._failures:
+            log.info("the API server takes writes again")
+            self._failures = 0
+
+
+def _path(subject: Subject) -> str:
+    base = f"/apis/{GROUP}/{VERSION}/namespaces/{subject.namespace}/memoryplacements"
+    return f"{base}/{subject.name}/status?fieldManager={COMPONENT}"
+
+
+def _body(write: Write) -> dict[str, Any]:
+    # The uid: one of the same name that was made since is another.
+    return {"metadata": {"uid": write.subject.uid}, "status": write.status}

@@ -1,0 +1,266 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose turn it is, who may write, and what happens when the API server will not have it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from memplace.api.v1alpha1 import PlacementStatus
+from memplace_operator.beats import Beats
+from memplace_operator.controller import Controller, Turns
+from memplace_operator.election import HOLD_S, LEASE_S, Election
+from memplace_operator.feeds import Feeds
+from memplace_operator.metrics import Metrics
+from memplace_operator.world import World
+from memplace_operator.writer import Outcome, Write, Writer
+
+from tests.unit.agent_pkg.answers import Api, Request, reply, serving
+from tests.unit.operator_pkg.worlds import placement
+
+WRITTEN = {"metadata": {"resourceVersion": "77"}}
+
+
+def test_each_namespace_has_its_turn() -> None:
+    turns = Turns()
+    for number in range(1000):
+        turns.add("greedy", f"g{number}")
+    turns.add("modest", "m0")
+    turns.add("modest", "m0")
+    turns.add("modest", "m1")
+    assert len(turns) == 1002
+    assert [turns.next() for _ in range(5)] == ["g0", "m0", "g1", "m1", "g2"]
+    rest = 0
+    while turns.next() is not None:
+        rest += 1
+    assert (rest, len(turns)) == (997, 0)
+
+
+def test_what_nobody_thought_of_is_one_placements_trouble() -> None:
+    """A controller that ends for it would be started anew, and end for it again."""
+    put: list[str] = []
+
+    def take(write: Write) -> None:
+        if write.subject.name == "cursed":
+            raise ZeroDivisionError
+        put.append(write.subject.name)
+
+    feeds, metrics = Feeds(World(), Beats()), Metrics()
+    for name in ("first", "cursed", "last"):
+        feeds.world.put_placement(placement(name))
+    controller = Controller(feeds, metrics, put=take, has_room=lambda: True, may_judge=lambda: True)
+    controller.round(threading.Event())
+    controller.round(threading.Event())
+    assert put == ["first", "last"]
+    errors = metrics.registry.get_sample_value(
+        "memplace_operator_reconcile_total", {"result": "error"}
+    )
+    assert errors == 1, "and not again before its time"
+
+
+@contextlib.contextmanager
+def writing(
+    api: Api, may_write: Callable[[], bool] = lambda: True
+) -> Iterator[tuple[Writer, list[tuple[str, Outcome]]]]:
+    ended: list[tuple[str, Outcome]] = []
+
+    def done(write: Write, outcome: Outcome) -> None:
+        ended.append((write.subject.name, outcome))
+
+    writer, stop = Writer(api.server, may_write=may_write, done=done), threading.Event()
+    for _ in range(3):
+        threading.Thread(target=writer.run, args=(stop,), daemon=True).start()
+    try:
+        yield writer, ended
+    finally:
+        stop.set()
+
+
+def wait(holds: Callable[[], Any], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def a_write(name: str = "mp", *events: dict[str, Any]) -> Write:
+    return Write(placement(name), PlacementStatus(matched_pods=3), events)
+
+
+def test_a_status_is_written_and_then_told() -> None:
+    with serving(lambda _, file: reply(file, WRITTEN)) as api, writing(api) as (writer, ended):
+        writer.put(a_write("mp", {"reason": "Placed"}))
+        wait(lambda: ended and len(api.seen) == 2)
+    assert ended == [("mp", Outcome(version=77))]
+    patch, event = api.seen
+    assert patch.path.endswith("/namespaces/cache/memoryplacements/mp/status")
+    assert patch.body["metadata"] == {"uid": "uid-mp"}
+    assert patch.body["status"]["matchedPods"] == 3
+    assert (event.method, event.path) == ("POST", "/api/v1/namespaces/cache/events")
+
+
+@pytest.mark.parametrize("status", ["404 Not Found", "409 Conflict"])
+def test_what_is_gone_is_no_error(status: str) -> None:
+    def answer(_: Request, file: Any) -> None:
+        reply(file, {"message": "gone"}, status)
+
+    with serving(answer) as api, writing(api) as (writer, ended):
+        writer.put(a_write("mp", {"reason": "Placed"}))
+        wait(lambda: ended)
+    assert ended == [("mp", Outcome())]
+    assert len(api.seen) == 1, "nothing is told of what was not written"
+
+
+def test_a_refusal_is_about_one_and_holds_up_nobody() -> None:
+    def answer(request: Request, file: Any) -> None:
+        if "/bad/" in request.path:
+            reply(file, {"message": "policy says no"}, "422 Unprocessable Entity")
+        else:
+            reply(file, WRITTEN)
+
+    with serving(answer) as api, writing(api) as (writer, ended):
+        for name in ("bad", *(f"good{n}" for n in range(20))):
+            writer.put(a_write(name))
+        wait(lambda: len(ended) == 21, seconds=3)
+    assert dict(ended)["bad"].is_ours
+    assert {outcome.version for name, outcome in ended if name != "bad"} == {77}
+
+
+def test_an_api_server_that_asks_to_wait_is_left_alone_by_all() -> None:
+    busy = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n"
+
+    def answer(_: Request, file: Any) -> None:
+        if len(api.seen) == 1:
+            file.write(busy)
+        else:
+            reply(file, WRITTEN)
+
+    with serving(answer) as api, writing(api) as (writer, ended):
+        writer.put(a_write("first"))
+        wait(lambda: ended)
+        started = time.monotonic()
+        assert not ended[0][1].is_ours
+        writer.put(a_write("second"))
+        time.sleep(1)
+        assert len(api.seen) == 1
+        wait(lambda: len(ended) == 2)
+        assert time.monotonic() - started > 1.5
+
+
+def test_who_does_not_lead_does_not_write() -> None:
+    leads = threading.Event()
+    with (
+        serving(lambda _, file: reply(file, WRITTEN)) as api,
+        writing(api, leads.is_set) as (writer, ended),
+    ):
+        writer.put(a_write())
+        time.sleep(0.7)
+        assert api.seen == []
+        leads.set()
+        wait(lambda: ended)
+
+
+class Leases:
+    """An API server's one Lease, with its versions."""
+
+    def __init__(self) -> None:
+        self.lease: dict[str, Any] | None = None
+        self.is_away = False
+
+    def __call__(self, request: Request, file: Any) -> None:
+        if self.is_away:
+            reply(file, {"message": "away"}, "503 Service Unavailable")
+        elif request.method == "GET" and self.lease is None:
+            reply(file, {"message": "none"}, "404 Not Found")
+        elif request.method == "GET":
+            reply(file, self.lease)
+        else:
+            self._write(request.body, file)
+
+    def _write(self, body: dict[str, Any], file: Any) -> None:
+        there = self.lease["metadata"]["resourceVersion"] if self.lease else None
+        if body["metadata"].get("resourceVersion") != there:
+            reply(file, {"message": "conflict"}, "409 Conflict")
+            return
+        body["metadata"]["resourceVersion"] = str(int(there or 0) + 1)
+        self.lease = body
+        reply(file, body)
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_one_leads_and_the_next_has_to_wait_until_it_can_be_nobody_else() -> None:
+    clock, leases = Clock(), Leases()
+    with serving(leases) as api:
+        one, two = (Election(api.server, name, clock=clock) for name in ("one", "two"))
+        one.attempt()
+        two.attempt()
+        assert (one.is_leader, two.is_leader) == (True, False)
+        while clock.now < 2 * LEASE_S:
+            clock.now += 2
+            one.attempt()
+            two.attempt()
+            assert (one.is_leader, two.is_leader) == (True, False)
+        # One hangs, with a write on its way.
+        begin = clock.now
+        while not two.is_leader:
+            clock.now += 2
+            two.attempt()
+            assert not (one.is_leader and two.is_leader)
+            assert clock.now < begin + LEASE_S + 5
+        assert clock.now - begin > HOLD_S + 20, "time for what one had begun"
+        one.attempt()
+        assert (one.is_leader, two.is_leader) == (False, True)
+        assert leases.lease is not None
+        assert leases.lease["spec"]["leaseTransitions"] == 2
+
+
+def test_who_ends_gives_it_up() -> None:
+    clock, leases = Clock(), Leases()
+    with serving(leases) as api:
+        one, two = (Election(api.server, name, clock=clock) for name in ("one", "two"))
+        one.attempt()
+        two.attempt()
+        one.release()
+        two.attempt()
+        assert (one.is_leader, two.is_leader) == (False, True)
+
+
+def test_of_two_that_see_it_free_one_takes_it() -> None:
+    clock, leases = Clock(), Leases()
+    with serving(leases) as api:
+        one, two = (Election(api.server, name, clock=clock) for name in ("one", "two"))
+        threads = [threading.Thread(target=each.attempt) for each in (one, two)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert one.is_leader != two.is_leader
+
+
+def test_without_an_api_server_nobody_leads_for_long() -> None:
+    clock, leases = Clock(), Leases()
+    with serving(leases) as api:
+        one = Election(api.server, "one", clock=clock)
+        one.attempt()
+        leases.is_away = True
+        clock.now = HOLD_S - 1
+        one.attempt()
+        assert one.is_leader
+        clock.now = HOLD_S + 1
+        one.attempt()
+        assert not one.is_leader
+        leases.is_away = False
+        one.attempt()
+        assert one.is_leader
