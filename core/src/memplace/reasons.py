@@ -15,7 +15,7 @@ class ConditionType(StrEnum):
 
     sentence: str
 
-    READY = "Ready", "MemoryPlacement: no running pod has memory that is not where the rules want it."
+    READY = "Ready", "MemoryPlacement: no running pod has memory elsewhere than the rules want."
     DEGRADED = "Degraded", "MemoryPlacement: there is a problem that does not resolve by itself."
     UNSUPPORTED = "Unsupported", "MemoryPlacement: a pod runs on a node that cannot place memory."
     SUPPORTED = "Supported", "NodeMemory: the node can place memory."

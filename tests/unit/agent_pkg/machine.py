@@ -11,12 +11,10 @@ import os
 import shutil
 from array import array
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from memplace.kinds import Mode, Policy
 from memplace.nodes import format_nodes
-from memplace.rebind import STATIC
-from memplace_agent.errors import HoleInRange, ProcessGone, TryAgain
+from memplace_agent.errors import ProcessGone, TryAgain
 from memplace_agent.hostfs import HostFs
 from memplace_agent.procfs.numa_maps import format_policy
 from memplace_agent.procfs.query import ReadVmas, Way, read_vmas
@@ -26,12 +24,20 @@ from memplace_agent.syscalls import (
     MPOL_FUTURE_MMAP,
     MPOL_MF_MOVE,
     MPOL_MF_MOVE_ALL,
-    MPOL_MF_PRIVATE_ANON,
 )
-from memplace_agent.syscalls.views import Ended, RawClass, RawView
+from memplace_agent.syscalls.views import Ended, RawView
 
 from tests.unit.agent_pkg.mappings import DEFAULT, Vma, bind, joined, moved, node_at, span
 from tests.unit.agent_pkg.objects import SharedPolicies, in_object, is_same_object, moved_part
+from tests.unit.agent_pkg.shown import (
+    class_of,
+    future_lines,
+    maps_line,
+    page_of,
+    places_of,
+    problem_in,
+    without_static,
+)
 
 MIB = 1 << 20
 HEAP, VDSO = 0x10000000, 0x7F0000000000
@@ -182,7 +188,7 @@ class Machine:
     def policies(self, pid):
         """By path or first address, without the flag that tells memplace's from others'."""
         return {
-            vma.path or hex(vma.start): self.shown(vma) and _plain(self.shown(vma))
+            vma.path or hex(vma.start): self.shown(vma) and without_static(self.shown(vma))
             for vma in self.processes[pid].vmas
             if vma.path != "[vdso]"
         }
@@ -210,11 +216,11 @@ class Machine:
             f"Threads:\t{process.threads}",
             f"Mems_allowed_list:\t{format_nodes(allowed)}",
         ]
-        lines += _future_lines(process.future)
+        lines += future_lines(process.future)
         # Whole, as the kernel's: another thread may read it meanwhile.
         (directory / ".status").write_text("\n".join([*lines, ""]))
         (directory / ".status").rename(directory / "status")
-        (directory / "maps").write_text("".join(map(_maps_line, process.vmas)))
+        (directory / "maps").write_text("".join(map(maps_line, process.vmas)))
         text = "".join(self._numa_line(v, process.task_policy) for v in process.vmas)
         (directory / "numa_maps").write_text(text)
 
@@ -250,7 +256,7 @@ class Machine:
         for start, end in ranges:
             first, last = span(process.vmas, start, end)
             touched = process.vmas[first:last]
-            problem = _problem(touched, start, end, flags)
+            problem = problem_in(touched, start, end, flags)
             if problem and done:
                 break
             if problem:
@@ -328,7 +334,7 @@ class Machine:
             starts=array("Q", [v.start for v in vmas]),
             ends=array("Q", [v.end for v in vmas]),
             class_of=array("I", range(len(vmas))),
-            classes=tuple(_class(v, self.shown(v), process.task_policy) for v in vmas),
+            classes=tuple(class_of(v, self.shown(v), process.task_policy) for v in vmas),
             offsets=array("Q", [v.offset for v in vmas]),
         )
         return ReadVmas(vmas_of(view), Ended.COMPLETE)
@@ -360,9 +366,9 @@ class Machine:
 
     def _mappers(self, pid, address):
         # Of a page: what fork() copied is the same page until somebody writes to it.
-        page = _page_of(self.processes[pid], address)
+        page = page_of(self.processes[pid], address)
         return sum(
-            page in (_page_of(other, at) for at in _places(other, page, address))
+            page in (page_of(other, at) for at in places_of(other, page, address))
             for other in self.processes.values()
         )
 
@@ -374,73 +380,3 @@ class Machine:
             for vma in vmas[slice(*span(vmas, start, end))]
             for part in vma.present(max(start, vma.start), min(end, vma.end))
         ]
-
-
-def _page_of(process, address):
-    vma = next((v for v in process.vmas if v.start <= address < v.end), None)
-    if vma is None or vma.node_at(address) < 0:
-        return None
-    if vma.inode or vma.perms.endswith("s"):
-        return vma.device, vma.inode, vma.offset + address - vma.start
-    return vma.origin, address
-
-
-def _places(process, page, address):
-    if len(page) == 2:
-        return [address]
-    return [
-        v.start + page[2] - v.offset
-        for v in process.vmas
-        if (v.device, v.inode) == page[:2] and 0 <= page[2] - v.offset < v.end - v.start
-    ]
-
-
-def _future_lines(future):
-    names = {MPOL_FUTURE_BRK: "brk", MPOL_FUTURE_MMAP: "mmap"}
-    shown = {
-        name: format_policy(future[kind][0]) + (f" min:{least}" if least else "") + " exec"
-        for kind, name in names.items()
-        for least in [future[kind][1] if kind in future else 0]
-        if kind in future
-    }
-    if len(shown) == 2 and shown["brk"] == shown["mmap"]:
-        return [f"Mpol_future:\t{shown['brk']}"]
-    return [f"Mpol_future_{name}:\t{text}" for name, text in shown.items()]
-
-
-def _plain(policy):
-    return replace(policy, flags=policy.flags - {STATIC})
-
-
-@lru_cache(maxsize=4096)
-def _class(vma, policy, task_policy):
-    letters = sum(
-        bit for bit, letter in ((1, "r"), (2, "w"), (4, "x"), (8, "s")) if letter in vma.perms
-    )
-    return RawClass(
-        permissions=letters,
-        inode=vma.inode,
-        device=vma.device,
-        page_size=vma.page_size,
-        unnamed=False,
-        name=vma.path.encode("utf-8", "surrogateescape"),
-        policy=format_policy(policy or task_policy).encode(),
-        source=(2 if in_object(vma) else 1) if policy else 0,
-        flags=vma.flags.encode(),
-    )
-
-
-def _problem(vmas, start, end, flags):
-    at = start
-    for vma in vmas:
-        if vma.start <= at < vma.end:
-            if flags & MPOL_MF_PRIVATE_ANON and (vma.inode or vma.perms.endswith("s")):
-                return TryAgain(errno.ESTALE, "something else is mapped there")
-            at = vma.end
-    return HoleInRange(errno.EFAULT, "hole") if at < end else None
-
-
-def _maps_line(vma):
-    path = vma.path.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    place = f"{vma.offset:08x} {vma.device[0]:02x}:{vma.device[1]:02x} {vma.inode}"
-    return f"{vma.start:08x}-{vma.end:08x} {vma.perms} {place} {path}\n"

@@ -10,42 +10,9 @@ from memplace_agent.containers.shim import Relative, why_not
 from memplace_agent.settings import settings_from_env
 from memplace_agent.world import World
 
-from tests.unit.agent_pkg.test_birth import CXL_BOTH, PAUSE, A, B, Ward, new_pod
-from tests.unit.agent_pkg.test_shared import BUFFERS, buffers, rules
+from tests.unit.agent_pkg.shim_ward import DRAM_RULE, NAME, POD, SHIM, ShimWard
+from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, B, new_pod
 from tests.unit.agent_pkg.test_to_come import HEAP_RULE, plain
-
-SHIM, POD, DRAM_RULE = 40, "uid-p", {**HEAP_RULE, "policy": {"mode": "Local"}}
-NAME = f"shim-{POD}_{SHIM}_900"
-
-
-class ShimWard(Ward):
-    """A node of which a pod's sandbox is made; its shim is 40, and pause 50."""
-
-    def __init__(self, node, kit):
-        node.shims = True
-        node.restart()
-        self.node, self.kit, self.machine = node, kit, node.machine
-        self.births = node.engine.births
-        (self.machine.host.cgroup / "kubepods.slice").mkdir()
-        self.machine.daemon(1, "init", comm="systemd", ppid=0)
-        self.machine.daemon(SHIM, comm="containerd-shim", start_time=900)
-
-    def sandbox(self, parent=SHIM):
-        self.machine.start(50, PAUSE, comm="pause", ppid=parent)
-
-    def looked(self, *placements, pods=None, **world):
-        """As `full`, without births."""
-        pods = [new_pod()] if pods is None else pods
-        self.node.reconciler.take(World(placements=placements, pods=tuple(pods), **world))
-        return self.node.run(15)
-
-    @property
-    def placement(self):
-        return self.kit.placement(rules=[HEAP_RULE])
-
-    @property
-    def shims(self):
-        return [claim for claim in self.node.claims if claim.process]
 
 
 @pytest.fixture
@@ -378,46 +345,3 @@ def test_turned_off_it_gives_back_what_it_set_when_it_was_on(ward):
     ward.node.restart()
     ward.looked(ward.placement)
     assert ward.future(SHIM) == {} and not ward.node.claims
-
-
-# --- beside claims of another kind ---
-
-
-@pytest.mark.parametrize("is_new", [False, True])
-@pytest.mark.parametrize("is_retiring", [False, True])
-def test_a_shim_an_object_and_a_container_are_each_given_back_as_what_they_are(
-    ward, is_new, is_retiring
-):
-    ward.sandbox()
-    ward.machine.start(100, A, ward.kit.heap(), buffers(), ppid=SHIM)
-    ward.machine.map(100, ward.kit.anon(0x50000000))
-    placement, pods = ward.kit.placement(rules=[HEAP_RULE, *rules()]), [new_pod("c0", ids=[A])]
-    assert ward.looked(placement, pods=pods)[("mp", "p", "c0")].state == "Placed"
-    names = {claim.container for claim in ward.node.claims}
-    assert names == {A, NAME, "object-0.1.77"}
-    assert [claim.container for claim in ward.shims] == [NAME]
-    assert ward.future(SHIM) == CXL_BOTH and ward.machine.objects.ranges(BUFFERS)
-    if is_new:
-        ward.node.restart()
-        ward.births = ward.node.engine.births
-        assert {claim.container for claim in ward.node.claims} == names
-    if is_retiring:
-        assert ward.node.reconciler.undo_all() == (True, "")
-    else:
-        ward.looked(pods=pods)
-    assert not ward.node.claims
-    assert ward.future(SHIM) == ward.future(100) == {}
-    assert ward.machine.objects.ranges(BUFFERS) == []
-    assert set(ward.machine.policies(100).values()) == {None}
-
-
-def test_a_shim_and_an_object_that_stay_keep_what_they_have(ward):
-    ward.sandbox()
-    ward.machine.start(100, A, ward.kit.heap(), buffers(), ppid=SHIM)
-    placement, pods = ward.kit.placement(rules=[HEAP_RULE, *rules()]), [new_pod("c0", ids=[A])]
-    ward.looked(placement, pods=pods)
-    before, made = ward.node.claims, (len(ward.machine.calls), len(ward.machine.futures))
-    ward.node.run(600)
-    assert {each.container for each in ward.node.claims} == {each.container for each in before}
-    assert (len(ward.machine.calls), len(ward.machine.futures)) == made
-    assert ward.future(SHIM) == CXL_BOTH and ward.machine.objects.ranges(BUFFERS)

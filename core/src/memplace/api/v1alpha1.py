@@ -301,10 +301,7 @@ class Backend(_Status, frozen=True):
 
 
 class NumaNodeStatus(_Status, frozen=True):
-    """A NUMA node with memory; ``cpus`` is a kernel list, ``tier`` empty for none.
-
-    ``evidence`` says why it is in that tier, or in none.
-    """
+    """A NUMA node with memory; ``cpus`` is a list as the kernel's, ``evidence`` why its tier."""
 
     id: int
     cpus: str = ""
