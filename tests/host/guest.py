@@ -189,7 +189,7 @@ def retiring_leaves_nothing_on_the_host():
     agent = Agent()
     agent.settle(world())
     host = HostFs(seccomp=Path("/run/kubelet/seccomp/memplace"))
-    install(host.seccomp)
+    install(host.seccomp, host)
     assert agent.reconciler.undo_all() == (True, "")
     remove_host_files(host)
     assert not host.journal.exists() and not host.seccomp.exists()
