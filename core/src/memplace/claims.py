@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from memplace.kinds import Mode, Policy
 from memplace.nodes import NodeSet
+from memplace.structs import prepared
 
 __all__ = [
     "DEFAULT",
@@ -160,6 +161,7 @@ class HostProcess:
     started: int
 
 
+@prepared
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """What memplace did in a container, or to a process of the node's own.

@@ -19,6 +19,7 @@ import msgspec
 from memplace.api.convert import from_builtins
 from memplace.assignment import PodRef
 from memplace.errors import ValidationError
+from memplace.structs import prepared
 
 # kubernetes pkg/kubelet/types: ConfigHashAnnotationKey.
 _CONFIG_HASH = "kubernetes.io/config.hash"
@@ -124,6 +125,7 @@ class _Status(_Raw, frozen=True):
     ephemeral_container_statuses: tuple[_ContainerStatus, ...] = ()
 
 
+@prepared
 class _Pod(_Raw, frozen=True):
     metadata: _Meta
     spec: _Spec = _Spec()

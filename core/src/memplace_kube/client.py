@@ -21,6 +21,7 @@ import msgspec
 from memplace.api.server import ApiError, server_address
 from memplace.errors import MemplaceError
 from memplace.reasons import Reason
+from memplace.structs import prepared
 
 __all__ = ["ApiClient", "ApiError", "BadAnswer", "LoginFailed", "Server", "in_cluster"]
 
@@ -128,6 +129,7 @@ def tls(authority: Path) -> ssl.SSLContext:
     return context
 
 
+@prepared
 class _Failure(msgspec.Struct):
     """What is read of a metav1.Status."""
 

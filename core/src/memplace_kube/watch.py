@@ -18,6 +18,7 @@ from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
+from memplace.structs import prepared
 
 from memplace_kube.client import ApiClient, ApiError, BadAnswer, Server
 
@@ -95,12 +96,14 @@ class _ListMeta(msgspec.Struct, rename="camel"):
     continue_: str = msgspec.field(name="continue", default="")
 
 
+@prepared
 class _List(msgspec.Struct):
     # Raw: each object is decoded when its turn comes, and only one of them is in memory twice.
     metadata: _ListMeta
     items: list[msgspec.Raw] | None = None
 
 
+@prepared
 class _Event(msgspec.Struct):
     type: str
     object: msgspec.Raw = msgspec.Raw(b"{}")
@@ -110,10 +113,12 @@ class _ObjectMeta(msgspec.Struct, rename="camel"):
     resource_version: str = ""
 
 
+@prepared
 class _Object(msgspec.Struct):
     metadata: _ObjectMeta = msgspec.field(default_factory=_ObjectMeta)
 
 
+@prepared
 class _Status(msgspec.Struct):
     code: int = 0
     message: str = ""

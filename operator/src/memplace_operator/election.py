@@ -20,6 +20,7 @@ import msgspec
 from memplace.api.liveness import LEASES
 from memplace.api.server import ApiError
 from memplace.errors import MemplaceError
+from memplace.structs import prepared
 from memplace_kube.client import ApiClient, Server
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class _Meta(msgspec.Struct, rename="camel"):
     resource_version: str = ""
 
 
+@prepared
 class _Lease(msgspec.Struct):
     metadata: _Meta = msgspec.field(default_factory=_Meta)
     spec: _Spec = msgspec.field(default_factory=_Spec)

@@ -18,6 +18,7 @@ from memplace.api.liveness import LEASE_LABELS, LEASES
 from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import API_VERSION
 from memplace.errors import MemplaceError
+from memplace.structs import prepared
 from memplace_kube.client import ApiClient, Server
 
 from memplace_operator.feeds import Feeds
@@ -49,6 +50,7 @@ class _Lease(msgspec.Struct):
     spec: _Spec = msgspec.field(default_factory=_Spec)
 
 
+@prepared
 class _Leases(msgspec.Struct):
     items: list[_Lease] | None = None
 

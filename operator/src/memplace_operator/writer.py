@@ -20,6 +20,7 @@ import msgspec
 from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import GROUP, VERSION, PlacementStatus
 from memplace.errors import MemplaceError
+from memplace.structs import prepared
 from memplace_kube.client import ApiClient, Server
 from memplace_kube.watch import retry_delay
 
@@ -75,6 +76,7 @@ class _Meta(msgspec.Struct, rename="camel"):
     resource_version: str = "0"
 
 
+@prepared
 class _Answer(msgspec.Struct):
     metadata: _Meta
 

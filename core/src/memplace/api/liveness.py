@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from memplace.api.v1alpha1 import NodeMemory
+from memplace.structs import prepared
 
 # An agent renews its Lease this often; agents before Leases wrote heartbeatTime instead.
 HEARTBEAT_S = 30.0
@@ -81,6 +82,7 @@ class _LeaseSpec(msgspec.Struct, rename="camel"):
     renew_time: datetime | None = None
 
 
+@prepared
 class _Lease(msgspec.Struct):
     metadata: _Named
     spec: _LeaseSpec

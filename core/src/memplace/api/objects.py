@@ -12,6 +12,7 @@ from msgspec import Struct
 from memplace.api import checks
 from memplace.api.convert import from_builtins, raise_first
 from memplace.api.v1alpha1 import (
+    LabelSelector,
     MemoryTier,
     NodeMemory,
     NodeMemorySpec,
@@ -21,8 +22,15 @@ from memplace.api.v1alpha1 import (
     PlacementStatus,
     TierSpec,
 )
+from memplace.structs import prepared
+
+for _spec in (PlacementSpec, TierSpec, NodeMemorySpec, LabelSelector):
+    prepared(_spec)
+for _status in (PlacementStatus, NodeMemoryStatus):
+    prepared(_status)
 
 
+@prepared
 class _Metadata(Struct, frozen=True, rename="camel", kw_only=True):
     name: str
     uid: str

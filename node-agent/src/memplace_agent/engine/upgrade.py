@@ -21,6 +21,7 @@ from memplace.forms import form_class
 from memplace.kinds import Policy
 from memplace.ledger import claim_for
 from memplace.nodes import NodeSet, parse_nodes
+from memplace.structs import prepared
 
 from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
@@ -44,6 +45,7 @@ class _Record(msgspec.Struct, frozen=True):
     applied: tuple[str, ...]
 
 
+@prepared
 class _Entry(msgspec.Struct, frozen=True, kw_only=True):
     # One process; `allowed` is its cpuset then, `foreign` are policies of its own that look
     # like memplace's.
