@@ -94,8 +94,9 @@ class Holding:
 
         Args:
             pages: As for `measured`.
-            shares: By first address, the share of a range's bytes that something else maps; all
-                of them where nothing is said.
+            shares: By first address, the share of a range's bytes that something else maps.
+                Where nothing is said: all of an object's, for what it is says it all; none of
+                what is private.
             image: What fork() copies of the process: what is private may be its parent's, too.
         """
         found: list[Common] = []
@@ -104,7 +105,7 @@ class Holding:
         for start, end, sort in zip(self._starts, self._ends, self._sort_of, strict=True):
             rule, _, of = self._sorts[sort]
             offset = next(offsets) if of is not None else 0
-            share = shares.get(start, 1.0)
+            share = shares.get(start, 0.0 if of is None else 1.0)
             common = {n: round(size * share) for n, size in pages.get(start, {}).items()}
             if of is not None:
                 found.append(Common(rule, of, offset, offset + end - start, common))

@@ -109,7 +109,8 @@ class Sampler:
         pages = {regions[index].start: pages for index, pages in found.by_span.items()}
         shares = found.common or {}
         common = {
-            regions[index].start: shares.get(index, shares.get(-1, 1.0)) for index in found.by_span
+            regions[index].start: shares.get(index, shares[-1])
+            for index in (found.by_span if shares else ())
         }
         return Measured(pages, found.error, common)
 
