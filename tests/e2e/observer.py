@@ -4,21 +4,15 @@
 Stands alone on purpose (standard library, nothing of the product): it is the
 witness that the product's own words are held against.  ``python3 - ID…`` reads
 this file from standard input and prints JSON: for each container id the list of
-its processes, for each process its mappings from /proc/PID/maps and numa_maps. A page that an
-earlier process of the container maps as well, as after fork(), is in "again", too.
+its processes, for each process its mappings from /proc/PID/maps and numa_maps.
 """
 
-import ctypes
 import json
 import os
 import re
 import sys
-from array import array
 from pathlib import Path
 
-PAGE = 4096
-MOVE_PAGES = 279  # x86-64
-PRESENT, FRAME = 1 << 63, (1 << 55) - 1
 PROC = Path("/proc")
 
 
@@ -88,44 +82,13 @@ def mappings(pid):
     return found
 
 
-def nodes_of(pid, addresses):
-    """Return bytes per NUMA node of pages, by move_pages() without nodes to move them to."""
-    status = array("i", [-1]) * len(addresses)
-    pages, where = (array_.buffer_info()[0] for array_ in (addresses, status))
-    call = ctypes.CDLL(None, use_errno=True).syscall
-    arguments = (pid, len(addresses), pages, None, where, 0)
-    if call(MOVE_PAGES, *(ctypes.c_void_p(each) for each in arguments)) != 0:
-        raise ProcessLookupError(ctypes.get_errno(), "move_pages")
-    return {str(node): status.count(node) * PAGE for node in set(status) if node >= 0}
-
-
-def again(pid, mapping, frames):
-    """Return bytes per NUMA node of a mapping's pages that are in `frames`; puts the rest in."""
-    with (PROC / str(pid) / "pagemap").open("rb") as file:
-        file.seek(mapping["start"] // PAGE * 8)
-        entries = array("Q", file.read(mapping["length"] // PAGE * 8))
-    known = array("Q")
-    for index, entry in enumerate(entries):
-        if not entry & PRESENT:
-            continue
-        if entry & FRAME in frames:
-            known.append(mapping["start"] + index * PAGE)
-        frames.add(entry & FRAME)
-    return nodes_of(pid, known) if known else {}
-
-
 def observe(container_id):
     """Return pid, command and mappings of each process of a container."""
-    processes, frames = [], set()
-    pids = pids_of(container_id)
-    for pid in pids:
+    processes = []
+    for pid in pids_of(container_id):
         try:
             command = (PROC / str(pid) / "comm").read_text().strip()
-            found = mappings(pid)
-            for each in found:
-                counts = len(pids) > 1 and each["policy"] != "default"
-                each["again"] = again(pid, each, frames) if counts else {}
-            processes.append({"pid": pid, "command": command, "mappings": found})
+            processes.append({"pid": pid, "command": command, "mappings": mappings(pid)})
         except (FileNotFoundError, ProcessLookupError):
             continue  # ended in between
     return processes

@@ -24,22 +24,13 @@ Bytes = Mapping[str, Mapping[int, int]]  # row -> NUMA node -> bytes
 
 @dataclass(frozen=True, slots=True)
 class Vma:
-    """One mapping of one process: what it is, its length, policy, and bytes per NUMA node.
-
-    Of a mapping with a policy, ``again`` are the bytes that another process seen before has, too.
-    """
+    """One mapping of one process: what it is, its length, policy, and bytes per NUMA node."""
 
     pid: int
     label: str
     length: int
     policy: str
     nodes: Mapping[int, int]
-    again: Mapping[int, int]
-
-    @property
-    def new(self) -> dict[int, int]:
-        """The bytes per NUMA node that no process seen before has."""
-        return {node: size - self.again.get(node, 0) for node, size in self.nodes.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +110,7 @@ def observe_all(
 def _observation(processes: Iterable[Mapping[str, Any]]) -> Observation:
     return Observation(
         tuple(
-            Vma(
-                *(p["pid"], m["label"], m["length"], m["policy"]),
-                *(_bytes(m["nodes"]), _bytes(m["again"])),
-            )
+            Vma(p["pid"], m["label"], m["length"], m["policy"], _bytes(m["nodes"]))
             for p in processes
             for m in p["mappings"]
         )
