@@ -41,8 +41,8 @@ class Measured:
     Attributes:
         pages: By first address, the bytes per NUMA node of those that have any.
         error: The share of their bytes that may be on another node than said, with 95 %.
-        common: By first address, the share of their bytes that something else maps as well; 1
-            where that is not known.
+        common: By first address, the share of their bytes that something else maps as well;
+            empty where that is not known.
     """
 
     pages: Mapping[int, Mapping[int, int]]
