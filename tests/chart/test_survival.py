@@ -40,6 +40,8 @@ PLACEMENT: Json = {
     },
 }
 WHERE = ("--namespace", NAMESPACE)
+AGENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/memplace-agent"
+PLACED = f"{BASE}/namespaces/default/memoryplacements/precious"
 
 
 @pytest.fixture
@@ -192,10 +194,9 @@ def test_the_hook_of_a_release_has_the_rights_it_needs(
     # The way Helm brings hooks: no other object is touched.
     made = create(release, *[_in_namespace(o) for o in hooks if o["kind"] != "Job"])
     assert made.returncode == 0, made.stderr
-    path = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/memplace-agent"
     # Nobody collects garbage here, so it would stay for the wait's whole time.
-    release.call("PATCH", path, {"metadata": {"finalizers": None}})
-    before = release.call("GET", path).body["metadata"]["uid"]
+    release.call("PATCH", AGENTS, {"metadata": {"finalizers": None}})
+    before = release.call("GET", AGENTS).body["metadata"]["uid"]
     done = run_hook(release, hooks, tmp_path, "--timeout=60")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "trying again" not in done.stdout
@@ -203,6 +204,26 @@ def test_the_hook_of_a_release_has_the_rights_it_needs(
     assert not survives(release)
     left = release.kubectl("get", "crd", "--output=name").stdout
     assert "memplace.dev" not in left
+
+
+def test_the_hook_names_a_crd_that_a_finalizer_keeps(
+    release: ApiServer, chart: Chart, tmp_path: Path
+) -> None:
+    rendered = chart.render("uninstall.deletePlacements=true", "crds.keep=false")
+    hooks = [o for o in rendered if "pre-delete" in str(o["metadata"].get("annotations"))]
+    made = create(release, *[_in_namespace(o) for o in hooks if o["kind"] != "Job"])
+    assert made.returncode == 0, made.stderr
+    (job,) = [o for o in hooks if o["kind"] == "Job"]
+    # Nobody collects garbage here: the agents would stay for the wait's whole time.
+    job["spec"]["template"]["spec"]["containers"][0]["args"].remove("--delete=agents")
+    assert release.call("PATCH", PLACED, {"metadata": {"finalizers": ["example.com/x"]}}).ok
+    try:
+        done = run_hook(release, hooks, tmp_path, "--timeout=60")
+    finally:
+        release.call("PATCH", PLACED, {"metadata": {"finalizers": None}})
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "still deletes memoryplacements.memplace.dev: see finalizers" in done.stdout
+    assert "deleted the CRDs" not in done.stdout
 
 
 def test_applied_twice_there_is_no_difference(

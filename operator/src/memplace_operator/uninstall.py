@@ -18,6 +18,8 @@ from memplace_operator.retire import POLL_S, Say, retire, unless_gone
 
 # An agent ends within 2 s; one on a node that is away, when the node is back.
 AGENTS_END_S = 40.0
+# A CRD is there until the API server has deleted its objects: a second or two.
+CRDS_END_S = 20.0
 
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _GROUP = API_VERSION.partition("/")[0]
@@ -151,9 +153,7 @@ async def _delete(api: KubeApi, what: Uninstall, say: Say) -> None:
         await unless_gone(api, "DELETE", Kind.TIER.path)
         say("deleted all MemoryTiers")
     if Delete.CRDS in what.delete:
-        for plural in sorted(OUR_PLURALS):
-            await unless_gone(api, "DELETE", f"{_CRDS}/{plural}.{_GROUP}")
-        say("deleted the CRDs")
+        await _delete_crds(api, say)
 
 
 async def _end_agents(api: KubeApi, name: str, say: Say) -> None:
@@ -175,3 +175,15 @@ async def _delete_placements(api: KubeApi, say: Say) -> None:
         path = f"/apis/{API_VERSION}/namespaces/{namespace}/memoryplacements/{name}"
         if await unless_gone(api, "DELETE", path):
             say(f"deleted MemoryPlacement {namespace}/{name}")
+
+
+async def _delete_crds(api: KubeApi, say: Say) -> None:
+    # Who installs again at once must not meet a CRD on its way out. To ask again is to see it.
+    names = [f"{plural}.{_GROUP}" for plural in sorted(OUR_PLURALS)]
+    deadline = time.monotonic() + CRDS_END_S
+    while names := [n for n in names if await unless_gone(api, "DELETE", f"{_CRDS}/{n}")]:
+        if time.monotonic() >= deadline:
+            say(f"the API server still deletes {', '.join(names)}: see finalizers of its objects")
+            return
+        await asyncio.sleep(POLL_S)
+    say("deleted the CRDs")
