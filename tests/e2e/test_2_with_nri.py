@@ -9,20 +9,13 @@ from functools import partial
 
 import pytest
 import yaml
-from memplace_lab import product, scenario, witness
+from memplace_lab import containerd, product, scenario, witness
 from memplace_lab.cluster import Cluster
 from memplace_lab.scenario import CXL, DRAM
 from memplace_lab.steps import wait_for
 
 pytestmark = pytest.mark.timeout(900)
 
-# As docs/nri.md has it for containerd 1.7. Emulated workers take longer than 200 ms.
-NRI = """
-[plugins."io.containerd.nri.v1.nri"]
-  disable = false
-  disable_connections = false
-"""
-PATIENCE = ("--set", "agent.nri.timeoutMilliseconds=1500")
 WORKER, POD = "worker-1", "two-tiers"
 
 
@@ -81,15 +74,12 @@ def figure(cluster: Cluster, name: str) -> float:
 
 @pytest.fixture(scope="module")
 def asking(cluster: Cluster) -> Iterator[None]:
-    config = "/etc/containerd/config.toml"
-    cluster.ssh(WORKER, f"cp {config} /root/config.toml; cat >> {config}", stdin=NRI)
-    cluster.ssh(WORKER, "systemctl restart containerd")
     upgrade = ("upgrade", "memplace", str(product.CHART), "--namespace", product.NAMESPACE)
     wait = ("--reuse-values", "--wait", "--timeout", "5m")
-    cluster.helm(*upgrade, *wait, "--set", "agent.nri.enabled=true", *PATIENCE)
-    wait_for("NRI", lambda: figure(cluster, "memplace_agent_nri_connected") == 1, timeout_s=60)
-    yield
-    cluster.ssh(WORKER, f"mv /root/config.toml {config}; systemctl restart containerd")
+    with containerd.with_nri(cluster, WORKER):
+        cluster.helm(*upgrade, *wait, *containerd.VALUES)
+        wait_for("NRI", lambda: figure(cluster, "memplace_agent_nri_connected") == 1, timeout_s=60)
+        yield
     cluster.helm(*upgrade, *wait, "--set", "agent.nri.enabled=false")
 
 
@@ -118,5 +108,5 @@ def test_no_byte_of_a_container_is_born_on_the_others_tier(cluster: Cluster, ask
 
 
 def test_containerd_restarted_asks_again(cluster: Cluster, asking: None) -> None:
-    cluster.ssh(WORKER, "systemctl restart containerd")
+    containerd.restart(cluster, WORKER)
     wait_for("NRI", lambda: figure(cluster, "memplace_agent_nri_connected") == 1, timeout_s=60)

@@ -53,8 +53,10 @@ SELFTESTS = {
 _UNSOUND = {"6.12": {"ksm_functional_tests"}}
 # migration fails if one page could not be moved a hundred times in a row; moving is best effort.
 # ksm_tests counts after two scans, and KSM may leave a page out of one: of 450 runs of
-# numa-merged under emulation, 42 failed without the series and 41 with it.
-_UP_TO_THREE_TIMES = {"migration", "ksm_tests"}
+# numa-merged under emulation, 42 failed without the series and 41 with it. One case of khugepaged
+# (a table full of different compound pages) failed in 2 of 6 runs, with the series and without,
+# and one of uffd-unit-tests (events on anonymous memory) in 1 of 10 without it.
+_UP_TO_THREE_TIMES = {"migration", "ksm_tests", "khugepaged", "uffd-unit-tests"}
 # Maps 2 GiB, of which it touches 4 MiB
 _OVERCOMMITS = {"mremap_test"}
 _VARIANTS = {"ksm_tests": {"numa-apart": "-N -m 0", "numa-merged": "-N -m 1"}}
