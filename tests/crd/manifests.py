@@ -190,6 +190,14 @@ AGAINST_A_RULE: dict[str, tuple[Json, str, str]] = {
         "spec.selector.matchExpressions[0]",
         checks.VALUES_NEEDED,
     ),
+    **{
+        f"matchLabels with key {key!r}": (
+            {"selector": {"matchLabels": {"app": "a", key: "a"}}, "rules": [rule()]},
+            "spec.selector.matchLabels",
+            checks.NO_LABEL_KEY,
+        )
+        for key in ("not a key!", "", "-", "a/", "/a", "A/a", "a/b/c", "a" * 64, "a.b_")
+    },
     "Exists with values": (
         expression(key="app", operator="Exists", values=["a"]),
         "spec.selector.matchExpressions[0]",

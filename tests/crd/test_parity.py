@@ -68,7 +68,9 @@ terms = some(
     values=st.lists(labels, max_size=2),
 )
 selectors = some(
-    matchLabels=st.dictionaries(st.sampled_from(["app", "b"]), labels),
+    matchLabels=st.dictionaries(
+        st.sampled_from(["app", "b", "a.b/app", "-", "", "/x", "a" * 63, "a" * 64, "a\n"]), labels
+    ),
     matchExpressions=st.lists(terms, max_size=2),
 )
 rates = sizes | st.sampled_from(["1048575", "1Mi", "200Mi", "1Ti", "1024.1Gi", "1099511627777"])

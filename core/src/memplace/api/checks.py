@@ -8,11 +8,13 @@ agent still reads objects stored under an older CRD, or none at all; acting on
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 
 from msgspec import UNSET
 
 from memplace.api.v1alpha1 import (
+    LABEL_KEY,
     LabelSelector,
     Migration,
     Operator,
@@ -77,6 +79,10 @@ NOT_A_SIZE = (
     "for example 64Mi; less than 1024Pi"
 )
 MIN_ABOVE_MAX = "minSize is larger than maxSize, so nothing can match: swap them, or remove one"
+NO_LABEL_KEY = (
+    "no label can have such a key: write a name of letters, digits, - _ and ., such as app, "
+    "or with a domain before it, such as app.kubernetes.io/name"
+)
 VALUES_NEEDED = "operators In and NotIn need values: write for example values: [redis]"
 VALUES_FORBIDDEN = "operators Exists and DoesNotExist take no values: remove values, or write In"
 NO_NUMA_NODES = "numaNodes is empty: write at least one NUMA node, for example [1]"
@@ -117,6 +123,8 @@ def tier_errors(name: str, spec: TierSpec) -> Iterator[Finding]:
 
 
 def _selector(selector: LabelSelector) -> Iterator[Finding]:
+    if not all(re.match(LABEL_KEY, key) for key in selector.match_labels):
+        yield "spec.selector.matchLabels", NO_LABEL_KEY
     for i, term in enumerate(selector.match_expressions):
         field = f"spec.selector.matchExpressions[{i}]"
         if term.operator in (Operator.IN, Operator.NOT_IN):

@@ -27,14 +27,14 @@ API_VERSION = f"{GROUP}/{VERSION}"
 OTHER_TIER = "other"
 
 # \Z, since Python's $ also matches before a last newline, and the API server's does not.
-_LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
 _LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z"
 
 DnsLabel = Annotated[
     str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
 ]
 NodeName = Annotated[str, Meta(min_length=1, max_length=253)]
-LabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=_LABEL_KEY)]
+LabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=LABEL_KEY)]
 LabelValue = Annotated[str, Meta(max_length=63, pattern=_LABEL_VALUE)]
 Glob = Annotated[str, Meta(min_length=1, max_length=253)]
 PathGlob = Annotated[str, Meta(min_length=1, max_length=1024)]
