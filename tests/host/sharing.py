@@ -181,6 +181,8 @@ def a_mapper_that_comes_during_the_work_ends_it_and_what_was_set_comes_back():
 
 def pages_of_a_fork_count_once():
     target = Target()
+    # As of any program that is not root's: what others map is told by smaps.
+    assert not os.access(f"/proc/{target.pid}/pagemap", os.R_OK, effective_ids=True)
     agent = Agent()
     before = agent.settle(world(), LONG).rules[0].bytes
     child = target.do("fork")["pid"]

@@ -154,6 +154,7 @@ class Node:
                 present=machine.present,
                 move=machine.move_pages,
                 exclusive=machine.exclusive,
+                shares=machine.shares,
                 internal=(0, 1),
                 clock=self.clock,
                 cost=lambda: 0.0,

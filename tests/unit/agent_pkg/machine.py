@@ -36,6 +36,7 @@ from tests.unit.agent_pkg.shown import (
     page_of,
     places_of,
     problem_in,
+    shares_of,
     without_static,
 )
 
@@ -86,6 +87,7 @@ class Machine:
         self.futures = []
         self.moves = []
         self.on_move = None
+        self.hides_pagemaps = False  # as of programs of other users
         self.on_call = None
         self.on_future = None
         self.on_read = None
@@ -362,9 +364,14 @@ class Machine:
 
     def exclusive(self, directory, addresses):
         pid = int(directory.name)
-        return [self._mappers(pid, address) == 1 for address in addresses]
+        if self.hides_pagemaps:
+            return None
+        return [self.mappers(pid, address) == 1 for address in addresses]
 
-    def _mappers(self, pid, address):
+    def shares(self, directory, spans):
+        return shares_of(self, int(directory.name), spans)
+
+    def mappers(self, pid, address):
         # Of a page: what fork() copied is the same page until somebody writes to it.
         page = page_of(self.processes[pid], address)
         return sum(

@@ -35,6 +35,17 @@ def places_of(process, page, address):
     ]
 
 
+def shares_of(machine, pid, spans):
+    found, whole = {}, [0, 0]
+    for index, span in enumerate(spans):
+        pages = range(span.start, span.end, 64 * 4096)
+        there = [at for at in pages if page_of(machine.processes[pid], at) is not None]
+        shared = sum(machine.mappers(pid, at) > 1 for at in there)
+        whole = [whole[0] + shared, whole[1] + len(there)]
+        found |= {index: shared / len(there)} if there else {}
+    return found | {-1: whole[0] / whole[1] if whole[1] else 0.0}
+
+
 def future_lines(future):
     names = {MPOL_FUTURE_BRK: "brk", MPOL_FUTURE_MMAP: "mmap"}
     shown = {

@@ -49,6 +49,7 @@ from memplace_agent.procfs.present import Present, present
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import best_way
 from memplace_agent.procfs.sample import PageNodes
+from memplace_agent.procfs.smaps import Shares, shares
 from memplace_agent.retire import journal_directory
 from memplace_agent.settings import Settings
 from memplace_agent.syscalls import Kernel, PidFd
@@ -76,6 +77,7 @@ class System:
         present: Tells what is in memory of vast reservations.
         move: Moves pages where no policies can be set.
         exclusive: Tells which pages nobody else maps.
+        shares: Tells it of small processes, where that may not be asked.
         internal: See `internal_device`.
         cost: Seconds that work takes, of any clock; None for processor time.
     """
@@ -88,6 +90,7 @@ class System:
     present: Present = present
     move: MovesPages = move_pages
     exclusive: Exclusive = exclusive
+    shares: Shares = shares
     internal: tuple[int, int] | None = None
     clock: Callable[[], float] = time.monotonic
     cost: Callable[[], float] | None = None
@@ -128,7 +131,12 @@ class Engine:
         self.chosen = choose(features)
         self.backend = _backend(self.chosen.kind, self.settings.host, system, features)
         self._sampler = Sampler(
-            system.reader, self.pool, system.ask, system.present, system.exclusive
+            system.reader,
+            self.pool,
+            system.ask,
+            system.present,
+            system.exclusive,
+            system.shares,
         )
         self.mover = Mover(
             self.backend,

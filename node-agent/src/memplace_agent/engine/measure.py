@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from memplace.residency import Ranged, Residency, Span
@@ -22,6 +22,7 @@ from memplace_agent.procfs.present import Present, present
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import Way
 from memplace_agent.procfs.sample import PageNodes, sample
+from memplace_agent.procfs.smaps import SMALL, Shares, shares
 from memplace_agent.procfs.vmas import Vmas
 from memplace_agent.syscalls import PidFd, Ranges
 from memplace_agent.syscalls.views import Ended, page_nodes
@@ -60,6 +61,7 @@ class Sampler:
         ask: Makes the call.
         present: Tells what is in memory of vast reservations.
         exclusive: Tells which pages nobody else maps.
+        shares: Tells it of small processes, where that may not be asked.
     """
 
     reader: Reader
@@ -67,6 +69,7 @@ class Sampler:
     ask: PageNodes = page_nodes
     present: Present = present
     exclusive: Exclusive = exclusive
+    shares: Shares = shares
 
     def measure(
         self,
@@ -86,7 +89,8 @@ class Sampler:
             resident: Bytes in memory of the process. Where a sample finds next to nothing,
                 since the regions are vast reservations, the kernel can't tell what is in memory
                 of them, and a walk of its page tables takes less than a millisecond, that is
-                made instead.
+                made instead; and a walk tells what others map, of a small process that
+                another user than root has.
             with_others: Others may map the same pages: tell how many they do, as far as that
                 can be told.
 
@@ -98,7 +102,7 @@ class Sampler:
         if not regions:
             return Measured({})
         found = self.pool.run(
-            partial(self._sample, pinned.pid, regions, with_others),
+            partial(self._sample, pinned.pid, regions, with_others, resident <= SMALL),
             target=pinned.identity,
             group=group,
             deadline_s=_DEADLINE_S,
@@ -107,10 +111,10 @@ class Sampler:
         if found.error > _WALK_ERROR and resident <= _WALK_BYTES:
             return self._walked(pinned, group, regions)
         pages = {regions[index].start: pages for index, pages in found.by_span.items()}
-        shares = found.common or {}
+        told = found.common or {}
         common = {
-            regions[index].start: shares.get(index, shares[-1])
-            for index in (found.by_span if shares else ())
+            regions[index].start: told.get(index, told[-1])
+            for index in (found.by_span if told else ())
         }
         return Measured(pages, found.error, common)
 
@@ -130,10 +134,13 @@ class Sampler:
         )
 
     def _sample(
-        self, pid: int, spans: Sequence[Ranged], with_others: bool, turn: Turn
+        self, pid: int, spans: Sequence[Ranged], with_others: bool, is_small: bool, turn: Turn
     ) -> Residency:
         alive = partial(self.reader.kernel.is_alive, PidFd(turn.pidfd))
-        return self._sampled(pid, spans, alive, with_others=with_others)
+        found = self._sampled(pid, spans, alive, with_others=with_others)
+        if with_others and found.common is None and is_small:
+            return replace(found, common=self.shares(self.reader.host.pid(pid), spans))
+        return found
 
     def _sampled(
         self,

@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How much of its ranges others map, as this kernel says of processes that are there."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from memplace.residency import Span
+from memplace_agent.procfs.smaps import SMALL, shares
+
+from tests.unit.agent_pkg.machine import MIB
+from tests.unit.agent_pkg.test_counted_once import START, VALUES, data, held
+
+PAGE = mmap.PAGESIZE
+OWN = Path("/proc/self")
+
+
+@pytest.fixture
+def filled():
+    memory = mmap.mmap(-1, 16 * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    # A hole before and behind, so that it is a mapping of its own.
+    ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), PAGE, 0)
+    ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + 15 * PAGE), PAGE, 0)
+    for page in range(1, 9):
+        memory[page * PAGE] = 1
+    return memory, Span(start + PAGE, start + 15 * PAGE)
+
+
+@pytest.fixture
+def child(filled):
+    """A child that has written to the first of the pages, and what ends it."""
+    memory, _ = filled
+    (low, up), (down, high) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        memory[PAGE] = 2
+        os.write(up, b".")
+        os.read(down, 1)
+        os._exit(0)
+    os.read(low, 1)
+    yield pid
+    os.write(high, b".")
+    os.waitpid(pid, 0)
+
+
+def test_nothing_is_shared_without_a_child(filled):
+    assert shares(OWN, [filled[1]]) == {0: 0.0, -1: 0.0}
+
+
+def test_what_a_child_has_not_written_to_is_shared(filled, child):
+    _, span = filled
+    for directory in (OWN, Path(f"/proc/{child}")):
+        assert shares(directory, [span]) == {0: 7 / 8, -1: 7 / 8}
+
+
+def test_each_range_has_its_own_and_one_without_pages_none(filled, child):
+    _, span = filled
+    memory = mmap.mmap(-1, 4 * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    empty = Span(start, start + 4 * PAGE)
+    spans = sorted([span, empty], key=lambda each: each.start)
+    assert shares(OWN, spans) == {spans.index(span): 7 / 8, -1: 7 / 8}
+
+
+def test_of_whom_it_cannot_be_told(filled):
+    assert shares(Path("/proc/0"), [filled[1]]) is None
+    assert shares(OWN, [filled[1]], most_text=100) is None
+
+
+@pytest.mark.parametrize(("mib", "counted"), [(128, 1), (SMALL // MIB + 1, 2)])
+def test_programs_of_other_users_count_once_as_well_if_they_are_small(node, kit, mib, counted):
+    node.machine.hides_pagemaps = True
+    node.machine.start(100, "a" * 64, data(mib))
+    node.machine.fork(100, 101, "a" * 64)
+    found = held(node, kit.placement(rules=[VALUES]))
+    assert found == {"values": counted * mib * MIB}
+
+
+def test_what_such_a_child_writes_to_is_its_own(node, kit):
+    node.machine.hides_pagemaps = True
+    node.machine.start(100, "a" * 64, data(128))
+    node.machine.fork(100, 101, "a" * 64)
+    process = node.machine.processes[101]
+    index = next(i for i, vma in enumerate(process.vmas) if vma.start == START)
+    whole = process.vmas[index]
+    low = replace(whole.part(START, START + 32 * MIB), origin=-101)
+    process.vmas[index : index + 1] = [low, whole.part(START + 32 * MIB, whole.end)]
+    node.machine.write(101)
+    assert held(node, kit.placement(rules=[VALUES])) == {"values": 160 * MIB}
