@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from memplace_agent.engine.shim_claims import is_shim_id, pod_of_id
-from memplace_lab import newborn, product, scenario
+from memplace_lab import containerd, newborn, product, scenario
 from memplace_lab.cluster import Cluster
 from memplace_lab.newborn import WORKER, Born, container, job, log, pod, spec, statuses, told
 from memplace_lab.steps import LabError, say, wait_for
@@ -180,6 +180,26 @@ def test_pods_started_while_the_agent_hangs_and_is_killed(crowd: float, cluster:
 
     wait_for("what was missed is done late", is_late, timeout_s=120)
     assert ids <= claims(cluster)
+
+
+def test_containerd_is_restarted_while_pods_start(crowd: float, cluster: Cluster) -> None:
+    names = tuple(f"between-{number}" for number in range(4))
+    newborn.create(cluster, [pod(name, spec(container("main", *DATA))) for name in names])
+    uids = {cluster.get("pod", "-n", scenario.NAMESPACE, n)["metadata"]["uid"] for n in names}
+
+    def has_begun() -> bool:
+        listed = cluster.ssh(WORKER, "ls -d /sys/fs/cgroup/kubepods.slice/*/*/cri-containerd-*")
+        return any(uid.replace("-", "_") in listed for uid in uids)
+
+    wait_for("a sandbox of one of them", has_begun, timeout_s=120, interval_s=0.2)
+    containerd.restart(cluster, WORKER)
+    check(seen(cluster, *((name, "main") for name in names)))
+    ids = {id_of(cluster, name, "main") for name in names}
+    wait_for(
+        "a default in each of them",
+        lambda: all(pids(cluster, each) <= with_default(cluster) for each in ids),
+        timeout_s=60,
+    )
 
 
 def test_all_is_given_back_with_the_placement(crowd: float, cluster: Cluster) -> None:
