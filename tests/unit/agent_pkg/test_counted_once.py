@@ -55,6 +55,15 @@ def test_what_a_child_writes_to_is_its_own(node, kit):
     assert found == pytest.approx(640 * MIB, rel=0.05)
 
 
+def test_who_forks_once_it_is_placed_does_not_double_until_it_is_sampled_again(node, kit):
+    node.machine.start(100, "a" * 64, data())
+    placement = kit.placement(rules=[VALUES])
+    assert held(node, placement) == {"values": 512 * MIB}
+    node.machine.fork(100, 101, "a" * 64)
+    node.full(placement, seconds=5.0)
+    assert held(node, placement, seconds=5.0) == {"values": 512 * MIB}
+
+
 def test_children_that_were_not_forked_from_each_other_have_pages_of_their_own(node, kit):
     node.machine.start(100, "a" * 64, data())
     node.machine.start(101, "a" * 64, data())

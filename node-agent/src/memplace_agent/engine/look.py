@@ -60,6 +60,7 @@ class _Process:
     problem: Problem | None = None
     wanted: Wanted | None = None
     sampled_at: float = float("-inf")
+    sampled_among_many: bool = False
     has_orders: bool = False
 
 
@@ -256,8 +257,10 @@ class Looker:
 
     def _place(self, container: Container, pinned: Pinned, known: _Process, survey: Survey) -> bool:
         wanted, now = container.wanted, self.clock()
+        # Since it forked, each of its pages may be the child's as well.
+        has_forked = container.is_many and not known.sampled_among_many
         if known.outcome is not None and known.wanted == wanted and is_same(known.outcome, survey):
-            if now - known.sampled_at < sample_again_s(wanted.act):
+            if now - known.sampled_at < sample_again_s(wanted.act) and not has_forked:
                 return False
             is_foreign = self.sharing.why_not(known.outcome.objects, wanted.group, _INDEX_AGE_S)
             outcome = (
@@ -269,6 +272,7 @@ class Looker:
             )
             if outcome is not None:
                 known.outcome, known.sampled_at = outcome, now
+                known.sampled_among_many = container.is_many
                 return False
         outcome = self.placer.place(
             pinned,
@@ -279,6 +283,7 @@ class Looker:
             with_others=container.is_many,
         )
         known.outcome, known.wanted, known.sampled_at = outcome, wanted, now
+        known.sampled_among_many = container.is_many
         known.problem = _problem(outcome.survey)
         self._put_off.planned(outcome, now)
         if outcome.changed:
