@@ -87,6 +87,9 @@ def release(cluster: Cluster, *more: str) -> None:
     with step("helm upgrade --install memplace charts/memplace"):
         cluster.helm("upgrade", "--install", "memplace", str(CHART), "--namespace", NAMESPACE,
                      *_values(), *more, "--wait", "--timeout", "5m")  # fmt: skip
+        # With as many nodes as may be unavailable, Helm does not wait for agents at all.
+        rollout = ("rollout", "status", "daemonset/memplace-agent", "--timeout=300s")
+        cluster.kubectl("-n", NAMESPACE, *rollout, timeout_s=330)
 
 
 @contextmanager
