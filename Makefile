@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything runs inside the lab's own Debian root (lab/enter): the host needs
 # nothing but Debian's apt and root.
-.PHONY: help demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-first-pages bench-operator build lab-up lab-down lab-shell clean-cache lock
+.PHONY: help demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator build lab-up lab-down lab-shell clean-cache lock
 
 IN_LAB := lab/enter
 SYNC := uv sync --quiet --all-groups
@@ -36,6 +36,9 @@ bench-heap: ## Tell how much of the heap of real programs follows a default set 
 
 bench-agent: ## Compare what the node agent costs, and what pods see of it, with memtierd
 	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/agent $(BENCH_ARGS)'
+
+bench-births: ## Tell how soon a new container has its default, and what its start costs more
+	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/agent/births.py $(BENCH_ARGS)'
 
 bench-first-pages: ## Compare where new pods' first pages are, by each way to place them: a quarter of an hour
 	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/first_pages $(BENCH_ARGS)'

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How soon a new container has its default, made by runc; and what its start costs more.
 
-    lab/enter python3 bench/agent/births.py             # two minutes
+    make bench-births                                   # two minutes
 
 On the kernel that runs this, which has no process_mbind(): cgroups, inotify, /proc and runc
 (the lab workers') are real, the agent's thread for births is the one of this checkout in a
