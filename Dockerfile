@@ -21,6 +21,7 @@ COPY pyproject.toml uv.lock ./
 COPY core/pyproject.toml core/
 COPY operator/pyproject.toml operator/
 COPY node-agent/pyproject.toml node-agent/
+COPY cli/pyproject.toml cli/
 COPY lab/pyproject.toml lab/
 COPY lab/images/install-locked lab/images/finish-app /usr/local/bin/
 

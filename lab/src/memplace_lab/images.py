@@ -40,6 +40,7 @@ PRODUCT_INPUTS = (
     "core",
     "operator",
     "node-agent",
+    "cli/pyproject.toml",
     "lab/pyproject.toml",
     "lab/images/compile-ffi",
     "lab/images/finish-app",

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[3]
 HOME = ROOT / "core/src/memplace/reasons.py"
 SOURCES = sorted(
     path
-    for package in ("core", "operator", "node-agent")
+    for package in ("core", "operator", "node-agent", "cli")
     for path in (ROOT / package / "src").rglob("*.py")
     if path != HOME
 )
@@ -75,6 +75,7 @@ def test_all_sources_are_searched() -> None:
         "core",
         "operator",
         "node-agent",
+        "cli",
     }
     assert len(SOURCES) > 60
 

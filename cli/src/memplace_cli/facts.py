@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was read of a cluster, parsed. Pure.
+
+Whoever asks may not be allowed to read all of it. What could not be read is None, which is
+not the same as empty, and `left_out` says so in words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from memplace.api.conditions import Condition, find_condition, is_true
+from memplace.api.objects import parse_node_memory, parse_placement
+from memplace.api.v1alpha1 import NodeMemory, Placement
+from memplace.errors import ValidationError
+from memplace.reasons import ConditionType, Reason
+
+__all__ = [
+    "ClusterFacts",
+    "Unread",
+    "head",
+    "is_retired",
+    "parse_all",
+    "parse_nodes",
+    "parse_placements",
+    "unsupported",
+    "why_backend",
+]
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """An object that this version does not understand.
+
+    Attributes:
+        name: NAMESPACE/NAME, or NAME.
+        problem: Which field, and what is wrong with it.
+        status: Its status, as it came.
+    """
+
+    name: str
+    problem: str
+    status: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterFacts:
+    """The objects of memplace in a cluster.
+
+    Attributes:
+        placements: Those of the namespaces that were asked for, by namespace and name; None if
+            they could not be read.
+        nodes: All NodeMemories, by name; None if they could not be read.
+        unread: Placements and NodeMemories that this version does not understand.
+        left_out: Sentences: what could not be read.
+    """
+
+    placements: tuple[Placement, ...] | None = ()
+    nodes: tuple[NodeMemory, ...] | None = ()
+    unread: tuple[Unread, ...] = ()
+    left_out: tuple[str, ...] = ()
+
+
+def parse_all(
+    objects: Iterable[Mapping[str, Any]], parse: Callable[[Mapping[str, Any]], _T]
+) -> tuple[list[_T], list[Unread]]:
+    """Parse objects; those that make no sense to this version are told apart."""
+    parsed, unread = [], []
+    for obj in objects:
+        try:
+            parsed.append(parse(obj))
+        except ValidationError as err:
+            unread.append(Unread(head(obj), str(err), obj.get("status") or {}))
+    return parsed, unread
+
+
+def head(obj: Mapping[str, Any]) -> str:
+    """Return an object's NAMESPACE/NAME, or its NAME."""
+    meta = obj.get("metadata") or {}
+    return "/".join(filter(None, (meta.get("namespace"), meta.get("name"))))
+
+
+def parse_placements(
+    objects: Iterable[Mapping[str, Any]],
+) -> tuple[tuple[Placement, ...], list[Unread]]:
+    """Parse MemoryPlacements, by namespace and name."""
+    parsed, unread = parse_all(objects, parse_placement)
+    return tuple(sorted(parsed, key=lambda each: (each.namespace, each.name))), unread
+
+
+def parse_nodes(
+    objects: Iterable[Mapping[str, Any]],
+) -> tuple[tuple[NodeMemory, ...], list[Unread]]:
+    """Parse NodeMemories, by name."""
+    parsed, unread = parse_all(objects, parse_node_memory)
+    return tuple(sorted(parsed, key=lambda each: each.name)), unread
+
+
+def is_retired(node: NodeMemory) -> bool:
+    """Return whether the node's agent is told to stop placing, for good, or has stopped."""
+    return node.spec.is_retired_for_good or is_true(node.status.conditions, ConditionType.RETIRED)
+
+
+def unsupported(node: NodeMemory) -> Condition | None:
+    """Return the condition Supported of a node that can't set policies; None of one that can."""
+    found = find_condition(node.status.conditions, ConditionType.SUPPORTED)
+    return found if found is not None and found.status == "False" else None
+
+
+def why_backend(node: NodeMemory) -> tuple[str, str]:
+    """Return reason and message of why the node has no better backend; both may be empty."""
+    backend = node.status.backend
+    if backend is not None and backend.reason:
+        best = backend.reason == Reason.PROCESS_MBIND_AVAILABLE
+        return backend.reason, "" if best else backend.message
+    condition = unsupported(node)
+    return (condition.reason, condition.message) if condition else ("", "")

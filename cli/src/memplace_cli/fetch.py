@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read from a cluster what the commands speak about.
+
+Who may not read something is told so, and the rest goes on: a tenant may read one namespace.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+from memplace.api.liveness import LEASE_LABELS, LEASES, renewals
+from memplace.api.v1alpha1 import API_VERSION, NodeMemory, Placement
+from memplace.errors import ValidationError
+from memplace.pods import PodState, parse_pod
+from memplace.reasons import ConditionType
+
+from memplace_cli.beats import DOUBT_S, Listening, Pulse, signs_of
+from memplace_cli.cluster import Cluster
+from memplace_cli.crds import PLURALS
+from memplace_cli.doctor import AgentPod, DoctorFacts
+from memplace_cli.errors import CommandFailed, Exit, Refused
+from memplace_cli.facts import ClusterFacts, Unread, parse_nodes, parse_placements
+from memplace_cli.said import PodFacts
+
+__all__ = ["Reader"]
+
+_OURS = f"/apis/{API_VERSION}"
+_AGENTS = ",".join(f"{key}={value}" for key, value in LEASE_LABELS.items())
+# Of the operator: the name of its Lease, and how long one counts that is not renewed.
+_OPERATOR = "memplace-operator"
+_OPERATOR_FRESH = timedelta(seconds=40)
+_POLL_S = 2.0
+# Of a pod, which Kubernetes spells as we do ours.
+_READY = ConditionType.READY.value
+
+_T = TypeVar("_T")
+_Json = Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads, and writes down what it may not read.
+
+    Attributes:
+        cluster: Where.
+        system: The namespace of the operator and the agents.
+        wait_s: How long to listen for signs of life, at most.
+        say: Takes a line for people who wait.
+    """
+
+    cluster: Cluster
+    system: str
+    wait_s: float = DOUBT_S
+    say: Callable[[str], None] = print
+
+    def facts(self, namespace: str) -> ClusterFacts:
+        """Return the placements of a namespace, or of all where it is empty, and all nodes.
+
+        Who may not list them everywhere gets those of the context's namespace.
+        """
+        left_out: list[str] = []
+        self._check_installed()
+        placements, unread = self._placements(namespace, left_out)
+        nodes, of_nodes = self._nodes(left_out)
+        return ClusterFacts(
+            placements=placements,
+            nodes=nodes,
+            unread=(*unread, *of_nodes),
+            left_out=tuple(left_out),
+        )
+
+    def nodes_only(self) -> ClusterFacts:
+        """Return all nodes.
+
+        Raises:
+            Refused: They may not be read.
+        """
+        self._check_installed()
+        nodes, unread = parse_nodes(self.cluster.objects(f"{_OURS}/nodememories"))
+        left_out = tuple(f"node {each.name}, not understood: {each.problem}" for each in unread)
+        return ClusterFacts(nodes=nodes, left_out=left_out)
+
+    def pod_facts(self, namespace: str, name: str) -> PodFacts:
+        """Return what there is about one pod.
+
+        Raises:
+            CommandFailed: There is no such pod, or it or the placements may not be read.
+        """
+        self._check_installed()
+        obj = self.cluster.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
+        try:
+            pod = parse_pod(obj)
+        except ValidationError as err:
+            raise CommandFailed(Exit.WRONG, f"pod {name} is not understood: {err}") from err
+        listed = self.cluster.objects(f"{_OURS}/namespaces/{namespace}/memoryplacements")
+        placements, unread = parse_placements(listed)
+        left_out: list[str] = []
+        facts = PodFacts(
+            pod=pod,
+            waiting=_waiting(obj),
+            placements=placements,
+            unread=tuple(unread),
+            system=self.system,
+        )
+        return replace(self._with_node(facts, pod, left_out), left_out=tuple(left_out))
+
+    def doctor_facts(self) -> DoctorFacts:
+        """Return what the checks need; listens for those whose clocks seem to be wrong."""
+        left_out: list[str] = []
+        served = self._served()
+        facts = ClusterFacts(placements=None, nodes=None)
+        if served >= PLURALS:
+            # Who may read little may see what that shows all the same.
+            facts = self._try(left_out, "placements", lambda: self.facts("")) or facts
+            left_out += facts.left_out
+        found = DoctorFacts(facts=facts, namespace=self.system, served=served)
+        crds = self._try(left_out, "versions of the CRDs", self._crds) if served else {}
+        found = self._with_agents(replace(found, crds=crds or None), left_out)
+        found = self._with_pulses(found, left_out)
+        return replace(found, facts=replace(facts, left_out=tuple(left_out)))
+
+    def _try(self, left_out: list[str], what: str, read: Callable[[], _T]) -> _T | None:
+        try:
+            return read()
+        except Refused as err:
+            if err.code not in (403, 404):
+                raise
+            left_out.append(f"{what}: {err.said}")
+            return None
+
+    def _check_installed(self) -> None:
+        if not self._served():
+            raise CommandFailed(
+                Exit.NOT_THERE,
+                f"this cluster has no memplace: its API server does not serve {API_VERSION}. "
+                "Install it: helm install memplace charts/memplace -n memplace-system "
+                "--create-namespace",
+            )
+
+    def _served(self) -> frozenset[str]:
+        try:
+            found = self.cluster.get(_OURS)
+        except Refused as err:
+            if err.code == 404:
+                return frozenset()
+            raise
+        return frozenset(each["name"] for each in found.get("resources") or ()) & PLURALS
+
+    def _placements(
+        self, namespace: str, left_out: list[str]
+    ) -> tuple[tuple[Placement, ...], list[Unread]]:
+        inside = f"namespaces/{namespace}/" if namespace else ""
+        try:
+            return parse_placements(self.cluster.objects(f"{_OURS}/{inside}memoryplacements"))
+        except Refused as err:
+            if err.code != 403 or namespace:
+                raise
+            only = self.cluster.namespace
+            left_out.append(f"placements of other namespaces than {only}: {err.said}")
+            return self._placements(only, left_out)
+
+    def _nodes(self, left_out: list[str]) -> tuple[tuple[NodeMemory, ...] | None, list[Unread]]:
+        def read() -> tuple[tuple[NodeMemory, ...], list[Unread]]:
+            return parse_nodes(self.cluster.objects(f"{_OURS}/nodememories"))
+
+        return self._try(left_out, "nodes and tiers", read) or (None, [])
+
+    def _crds(self) -> dict[str, _Json]:
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        group = API_VERSION.partition("/")[0]
+        return {plural: self.cluster.get(f"{path}/{plural}.{group}") for plural in PLURALS}
+
+    # --- one pod ---
+
+    def _with_node(self, facts: PodFacts, pod: PodState, left_out: list[str]) -> PodFacts:
+        if not pod.node:
+            return facts
+        try:
+            obj = self.cluster.get(f"{_OURS}/nodememories/{pod.node}")
+        except Refused as err:
+            if err.code == 404:
+                return facts
+            if err.code != 403:
+                raise
+            left_out.append(f"what the agent of node {pod.node} reports: {err.said}")
+            return replace(facts, node_readable=False)
+        nodes, unread = parse_nodes([obj])
+        if unread:
+            left_out.append(f"what the agent reports is not understood: {unread[0].problem}")
+            return replace(facts, node_readable=False)
+        pods = self._try(left_out, "the agent's pod", lambda: self._agent_pods(pod.node))
+        facts = replace(facts, node=nodes[0], agent_pod=pods[0].name if pods else "")
+        leases = self._try(left_out, "the agents' heartbeats", self._leases)
+        if not leases:
+            return facts
+        listening = Listening(signs_of(nodes, leases), _now())
+        waited = self._listen(listening, lambda: signs_of(nodes, self._leases()), pod.node)
+        pulse = listening.pulses(waited_s=waited)[pod.node]
+        return replace(facts, pulse=pulse)
+
+    # --- who lives ---
+
+    def _leases(self) -> dict[str, datetime]:
+        path = f"{LEASES}/namespaces/{self.system}/leases"
+        return renewals(self.cluster.objects(path, labelSelector=_AGENTS))
+
+    def _with_pulses(self, found: DoctorFacts, left_out: list[str]) -> DoctorFacts:
+        leases = self._try(left_out, "the agents' heartbeats", self._leases)
+        lease = self._try(left_out, "the operator's Lease", self._operator)
+        if leases is None or lease is None:
+            return found
+        holder, renewed = lease
+        nodes = found.facts.nodes or ()
+        agents = Listening(signs_of(nodes, leases), _now())
+        operator = Listening({_OPERATOR: renewed} if holder else {}, _now(), _OPERATOR_FRESH)
+
+        def again() -> None:
+            agents.hear(signs_of(nodes, self._leases()))
+            operator.hear({_OPERATOR: self._operator()[1]})
+
+        waited = self._listen_all((agents, operator), again, "agents and operator")
+        said = operator.pulses(waited_s=waited).get(_OPERATOR, Pulse.SILENT)
+        return replace(found, operator=(holder, said), pulses=agents.pulses(waited_s=waited))
+
+    def _operator(self) -> tuple[str, datetime | None]:
+        path = f"{LEASES}/namespaces/{self.system}/leases/{_OPERATOR}"
+        try:
+            lease = self.cluster.get(path)
+        except Refused as err:
+            if err.code == 404:
+                return "", None
+            raise
+        renewed = renewals([lease]).get(_OPERATOR)
+        return str(lease.get("spec", {}).get("holderIdentity") or ""), renewed
+
+    def _listen(
+        self, listening: Listening, look: Callable[[], dict[str, datetime | None]], whom: str
+    ) -> float:
+        def again() -> None:
+            listening.hear(look())
+
+        return self._listen_all((listening,), again, f"the agent of node {whom}")
+
+    def _listen_all(
+        self, all_of_them: tuple[Listening, ...], again: Callable[[], None], whom: str
+    ) -> float:
+        started = time.monotonic()
+        if any(each.doubtful for each in all_of_them) and self.wait_s:
+            self.say(f"listening for {whom}, for at most {self.wait_s:.0f} s")
+        while any(each.doubtful for each in all_of_them):
+            left = self.wait_s - (time.monotonic() - started)
+            if left <= 0:
+                break
+            time.sleep(min(_POLL_S, left))
+            again()
+        # A sleep may end a moment early.
+        return self.wait_s
+
+    def _with_agents(self, found: DoctorFacts, left_out: list[str]) -> DoctorFacts:
+        def sets() -> list[_Json]:
+            path = f"/apis/apps/v1/namespaces/{self.system}/daemonsets"
+            return list(self.cluster.objects(path, labelSelector=_AGENTS))
+
+        listed = self._try(left_out, "the agents' DaemonSet", sets)
+        running = self._try(left_out, "the agents' pods", self._agent_pods)
+        if listed is None or running is None:
+            return found
+        statuses = [each.get("status") or {} for each in listed]
+        desired = sum(each.get("desiredNumberScheduled", 0) for each in statuses)
+        return replace(found, has_daemonset=bool(listed), desired=desired, pods=running)
+
+    def _agent_pods(self, node: str = "") -> tuple[AgentPod, ...]:
+        path = f"/api/v1/namespaces/{self.system}/pods"
+        query = {"labelSelector": _AGENTS} | (
+            {"fieldSelector": f"spec.nodeName={node}"} if node else {}
+        )
+        return tuple(map(_agent_pod, self.cluster.objects(path, **query)))
+
+
+def _agent_pod(obj: _Json) -> AgentPod:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    ready = any(c.get("type") == _READY and c.get("status") == "True" for c in conditions)
+    node = (obj.get("spec") or {}).get("nodeName") or ""
+    return AgentPod(obj["metadata"]["name"], node, ready)
+
+
+def _waiting(obj: _Json) -> dict[str, str]:
+    # Of the containers that do not run what the kubelet says: ImagePullBackOff, Completed.
+    status, found = obj.get("status") or {}, {}
+    for key in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
+        for each in status.get(key) or ():
+            state = each.get("state") or {}
+            for word in ("waiting", "terminated"):
+                if word in state:
+                    said = (state[word].get("reason"), state[word].get("message"))
+                    found[each["name"]] = ": ".join(filter(None, said)) or word
+    return found
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

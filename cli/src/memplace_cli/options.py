@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was typed, and the help."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memplace_cli.beats import DOUBT_S
+
+__all__ = ["Options", "parse"]
+
+_EPILOG = """\
+exit status:
+  0 done; of doctor: all is well   1 doctor found something wrong, or the command failed
+  2 usage   3 no such pod, container or context, or no memplace in the cluster
+  4 not permitted (401, 403)   5 no kubeconfig, or no cluster answers"""
+
+_COMMANDS = {
+    "status": ("one screen: nodes, placements, and what needs attention", ""),
+    "explain": (
+        "why the memory of a pod is where it is, or is not placed",
+        "examples:\n  kubectl memplace explain redis-0 -n cache\n"
+        "  kubectl memplace explain cache/redis-0 -c redis -o yaml",
+    ),
+    "tiers": ("nodes and their tiers: capacity, what placements have there, and why", ""),
+    "doctor": (
+        "check that memplace works: CRDs, operator, agents, heartbeats, conditions",
+        "Whether somebody lives is told by a Lease that changes, not by comparing clocks. Where "
+        f"a\nclock seems wrong it listens, for {DOUBT_S:.0f} s at most.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What was typed.
+
+    Attributes:
+        command: One of status, explain, tiers and doctor.
+        output: One of table, json and yaml.
+        kubeconfig: A file, or empty.
+        context: One of its contexts, or empty.
+        namespace: What -n says, or empty.
+        all_namespaces: Whether -A was given.
+        system: The namespace of the operator and the agents.
+        pod: NAME or NAMESPACE/NAME, of explain.
+        container: Of explain; empty for all.
+        wait_s: Seconds to listen, of explain and doctor.
+    """
+
+    command: str
+    output: str = "table"
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = ""
+    all_namespaces: bool = False
+    system: str
+    pod: str = ""
+    container: str = ""
+    wait_s: float = DOUBT_S
+
+
+def parse(args: Sequence[str]) -> Options:
+    """Parse them; ends the program with status 2 and a line about it if they make no sense."""
+    parser = _parser()
+    found = vars(parser.parse_args(args))
+    found.setdefault("system", os.environ.get("MEMPLACE_NAMESPACE") or "memplace-system")
+    options = Options(**found)
+    if options.all_namespaces and options.namespace:
+        parser.error("-n and -A are each other's opposite: give one")
+    if options.namespace and options.command in ("tiers", "doctor"):
+        parser.error(f"{options.command} is about the whole cluster: leave out -n")
+    if options.all_namespaces and options.command == "explain":
+        parser.error("explain is about one pod: leave out -A, and name its namespace with -n")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = _common()
+    parser = argparse.ArgumentParser(
+        prog="kubectl memplace",
+        description="Show where the memory of pods is placed, and why. Reads only.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (about, more) in _COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=about,
+            description=f"{about[0].upper()}{about[1:]}.",
+            epilog=f"{more}\n\n{_EPILOG}".lstrip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common],
+            argument_default=argparse.SUPPRESS,
+        )
+        if name == "explain":
+            command.add_argument("pod", type=_pod, metavar="POD", help="NAME or NAMESPACE/NAME")
+            command.add_argument("-c", "--container", help="only this one (default: all)")
+        if name in ("explain", "doctor"):
+            command.add_argument(
+                "--wait",
+                dest="wait_s",
+                type=_seconds,
+                metavar="SECONDS",
+                help=f"how long to listen for who seems silent (default: {DOUBT_S:.0f})",
+            )
+    return parser
+
+
+def _common() -> argparse.ArgumentParser:
+    # Before the command or after it, as kubectl has them: a default here would undo the other.
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    add = common.add_argument_group("options as kubectl has them").add_argument
+    add("-n", "--namespace", help="of the pod; of status: only this one (default: all)")
+    add("-A", "--all-namespaces", action="store_true", help="all of them, as without -n")
+    add("--context", help="a context of the kubeconfig")
+    add("--kubeconfig", help="the kubeconfig (default: $KUBECONFIG, or ~/.kube/config)")
+    add("-o", "--output", choices=("table", "json", "yaml"), help="table, json or yaml")
+    common.add_argument(
+        "--system-namespace",
+        dest="system",
+        metavar="NAMESPACE",
+        help="where memplace runs (default: $MEMPLACE_NAMESPACE, or memplace-system)",
+    )
+    return common
+
+
+def _pod(text: str) -> str:
+    bare = text.removeprefix("pods/").removeprefix("pod/")
+    if not bare or bare.count("/") > 1 or not all(bare.split("/")):
+        raise argparse.ArgumentTypeError(f"write NAME or NAMESPACE/NAME, not {text!r}")
+    return bare
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 3600:
+        raise argparse.ArgumentTypeError(f"write seconds, such as 36, not {text!r}")
+    return seconds

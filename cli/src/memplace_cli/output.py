@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Print what was found, in the form that was asked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
+import yaml
+from rich.console import Console
+
+__all__ = ["close_output", "put"]
+
+# Where nobody says how wide a line may be.
+_WIDTH = 120
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+
+def put(found: _T, form: str, show: Callable[[_T, Console], None]) -> None:
+    """Print a struct as json or yaml, or by `show` as a table of at most 120 columns."""
+    if form == "json":
+        text = msgspec.json.format(msgspec.json.encode(found)).decode()
+        print(text)
+    elif form == "yaml":
+        plain = msgspec.to_builtins(found)
+        yaml.safe_dump(plain, sys.stdout, sort_keys=False, allow_unicode=True, width=_WIDTH)
+    else:
+        console = _console()
+        with console.capture() as caught:
+            show(found, console)
+        # Tables fill their last column with blanks.
+        print("\n".join(line.rstrip() for line in caught.get().splitlines()))
+
+
+def _console() -> Console:
+    if not sys.stdout.isatty():
+        return Console(width=_WIDTH, highlight=False, color_system=None)
+    return Console(highlight=False, width=min(os.get_terminal_size().columns or _WIDTH, _WIDTH))
+
+
+def close_output() -> None:
+    """Have nothing written any more, after whoever read it has gone: not even at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Why a placement does not select a container. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from memplace import selectors
+from memplace.api.v1alpha1 import LabelSelector, Operator, Placement, Requirement
+from memplace.assignment import PodRef
+from msgspec import UNSET
+
+__all__ = ["why_not_selected"]
+
+
+def why_not_selected(placement: Placement, pod: PodRef, container: str) -> str:
+    """Return why a placement of the pod's namespace does not mean a container; "" if it does."""
+    why = _labels(placement.spec.selector, pod.labels)
+    if why:
+        return why
+    if not placement.spec.selects_container(container):
+        names = placement.spec.containers
+        listed = ", ".join(() if names is UNSET else names)
+        return f"its spec.containers names {listed} only"
+    return ""
+
+
+def _labels(selector: LabelSelector, labels: Mapping[str, str]) -> str:
+    for key, wanted in selector.match_labels.items():
+        if labels.get(key) != wanted:
+            return f"it wants the label {key}={wanted}, the pod has {_has(key, labels)}"
+    for term in selector.match_expressions:
+        if not selectors.matches(LabelSelector(match_expressions=(term,)), labels):
+            return f"it wants {_spelt(term)}, the pod has {_has(term.key, labels)}"
+    return ""
+
+
+def _has(key: str, labels: Mapping[str, str]) -> str:
+    return f"{key}={labels[key]}" if key in labels else f"no label {key}"
+
+
+def _spelt(term: Requirement) -> str:
+    values = f" ({', '.join(term.values)})" if term.values else ""
+    words = {
+        Operator.IN: f"{term.key} in{values}",
+        Operator.NOT_IN: f"{term.key} not in{values}",
+        Operator.EXISTS: f"a label {term.key}",
+        Operator.DOES_NOT_EXIST: f"no label {term.key}",
+    }
+    return words[term.operator]
