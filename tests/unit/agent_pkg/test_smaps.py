@@ -20,17 +20,23 @@ PAGE = mmap.PAGESIZE
 OWN = Path("/proc/self")
 
 
-@pytest.fixture
-def filled():
-    memory = mmap.mmap(-1, 16 * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+def mapped(pages):
+    """Map so many pages, of which all but the first and the last are a mapping of their own."""
+    memory = mmap.mmap(-1, pages * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
     start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    # A hole before and behind, so that it is a mapping of its own.
-    ctypes.CDLL(None).mprotect(ctypes.c_void_p(start), PAGE, 0)
-    ctypes.CDLL(None).mprotect(ctypes.c_void_p(start + 15 * PAGE), PAGE, 0)
+    # Without a hole before and behind, the kernel makes one mapping of neighbours that are alike.
+    for hole in (start, start + (pages - 1) * PAGE):
+        assert ctypes.CDLL(None).mprotect(ctypes.c_void_p(hole), PAGE, 0) == 0
+    return memory, Span(start + PAGE, start + (pages - 1) * PAGE)
+
+
+@pytest.fixture
+def filled():
+    memory, span = mapped(16)
     for page in range(1, 9):
         memory[page * PAGE] = 1
-    return memory, Span(start + PAGE, start + 15 * PAGE)
+    return memory, span
 
 
 @pytest.fixture
@@ -62,9 +68,7 @@ def test_what_a_child_has_not_written_to_is_shared(filled, child):
 
 def test_each_range_has_its_own_and_one_without_pages_none(filled, child):
     _, span = filled
-    memory = mmap.mmap(-1, 4 * PAGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    start = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    empty = Span(start, start + 4 * PAGE)
+    _memory, empty = mapped(6)
     spans = sorted([span, empty], key=lambda each: each.start)
     assert shares(OWN, spans) == {spans.index(span): 7 / 8, -1: 7 / 8}
 
