@@ -79,7 +79,11 @@ class Box:
                 "noNewPrivileges": True,
             },
             "root": {"path": str(self.work / "rootfs"), "readonly": True},
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"}],
+            # Of their own: runc makes links in /dev, and all have one root.
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+            ],
             "linux": {
                 "cgroupsPath": f"/{inside}",
                 "namespaces": [{"type": kind} for kind in kinds],
@@ -341,7 +345,8 @@ def prepare(work: Path) -> None:
     subprocess.run(["tar", "-xf", str(tar), "-C", str(work), *files], check=True)
     shutil.move(work / files[0], work / "runc")
     shutil.move(work / files[1], work / "libseccomp.so.2")
-    (work / "rootfs/proc").mkdir(parents=True)
+    for name in ("proc", "dev"):
+        (work / "rootfs" / name).mkdir(parents=True)
     gcc = ("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror")
     source = str(HERE / "programs" / "first.c")
     subprocess.run([*gcc, source, "-o", str(work / "rootfs/first")], check=True)
