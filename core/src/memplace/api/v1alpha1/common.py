@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kinds have in common: names of the version, texts and numbers with their bounds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+GROUP = "memplace.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+# In status, the name of the tier of bytes on NUMA nodes that belong to no tier.
+OTHER_TIER = "other"
+
+# \Z, since Python's $ also matches before a last newline, and the API server's does not.
+LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
+_LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z"
+
+DnsLabel = Annotated[
+    str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
+]
+NodeName = Annotated[str, Meta(min_length=1, max_length=253)]
+LabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=LABEL_KEY)]
+LabelValue = Annotated[str, Meta(max_length=63, pattern=_LABEL_VALUE)]
+Glob = Annotated[str, Meta(min_length=1, max_length=253)]
+PathGlob = Annotated[str, Meta(min_length=1, max_length=1024)]
+Permissions = Annotated[str, Meta(min_length=3, max_length=3, pattern=r"^[-r][-w][-x]\Z")]
+Size = Annotated[str, Meta(min_length=1, max_length=32)]
+NumaId = Annotated[int, Meta(ge=0, le=1023)]
+
+
+class SpecPart(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
+    """A part of a spec: unknown fields are refused, absent ones stay absent."""
+
+
+class StatusPart(Struct, frozen=True, rename="camel", kw_only=True):
+    """A part of a status: unknown fields are ignored, zeros are written."""

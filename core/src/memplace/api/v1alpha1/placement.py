@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MemoryPlacement: what is wanted of the memory of pods, and how that fares."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from memplace.api.conditions import Condition
+from memplace.api.v1alpha1.common import (
+    DnsLabel,
+    Glob,
+    LabelKey,
+    LabelValue,
+    PathGlob,
+    Permissions,
+    Size,
+    SpecPart,
+    StatusPart,
+)
+from memplace.kinds import ExistingPages, Mode, OnUnsupported, RegionKind
+from memplace.quantity import parse_quantity
+
+
+class Operator(StrEnum):
+    """The operators of a label selector."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+class Requirement(SpecPart, frozen=True):
+    """One of a label selector's matchExpressions."""
+
+    key: LabelKey
+    operator: Operator
+    values: Annotated[tuple[LabelValue, ...], Meta(max_length=32)] = ()
+
+
+class LabelSelector(SpecPart, frozen=True):
+    """metav1.LabelSelector; the empty one selects everything."""
+
+    match_labels: Annotated[dict[str, LabelValue], Meta(max_length=32)] = msgspec.field(
+        default_factory=dict
+    )
+    match_expressions: Annotated[tuple[Requirement, ...], Meta(max_length=16)] = ()
+
+
+class RegionEntry(SpecPart, frozen=True):
+    """Which regions: every key that is given has to hold. Empty means not given."""
+
+    type: RegionKind
+    name: Glob = ""
+    path: PathGlob = ""
+    min_size: Size = ""
+    max_size: Size = ""
+    permissions: Permissions = ""
+    process: PathGlob = ""
+
+    @property
+    def min_bytes(self) -> int:
+        """The smallest size that matches, in bytes; 0 when not given."""
+        return parse_quantity(self.min_size) if self.min_size else 0
+
+    @property
+    def max_bytes(self) -> int | None:
+        """The largest size that matches, in bytes; None when not given."""
+        return parse_quantity(self.max_size) if self.max_size else None
+
+
+class PolicySpec(SpecPart, frozen=True):
+    """A mode and the tiers it is about."""
+
+    mode: Mode
+    tiers: Annotated[tuple[DnsLabel, ...], Meta(max_length=16)] = ()
+
+
+class Rule(SpecPart, frozen=True):
+    """What to do with the regions it wins."""
+
+    name: DnsLabel
+    regions: Annotated[tuple[RegionEntry, ...], Meta(max_length=16)]
+    policy: PolicySpec
+    exclude: Annotated[tuple[RegionEntry, ...], Meta(max_length=16)] = ()
+    existing_pages: ExistingPages | UnsetType = UNSET
+    override: bool = False
+
+    @property
+    def existing(self) -> ExistingPages:
+        """The field existingPages, by default Move, for modes without nodes Leave."""
+        if self.existing_pages is not UNSET:
+            return self.existing_pages
+        return ExistingPages.MOVE if self.policy.mode.takes_nodes else ExistingPages.LEAVE
+
+
+class Migration(SpecPart, frozen=True):
+    """How fast pages move."""
+
+    max_bandwidth: Size = ""
+
+    @property
+    def max_bytes_per_second(self) -> int | None:
+        """The most bytes to move in a second on one node; None when not given."""
+        return parse_quantity(self.max_bandwidth) if self.max_bandwidth else None
+
+
+class PlacementSpec(SpecPart, frozen=True):
+    """The spec of a MemoryPlacement."""
+
+    selector: LabelSelector
+    rules: Annotated[tuple[Rule, ...], Meta(max_length=16)]
+    containers: Annotated[tuple[DnsLabel, ...], Meta(max_length=64)] | UnsetType = UNSET
+    migration: Migration | UnsetType = UNSET
+    on_unsupported: OnUnsupported | UnsetType = UNSET
+
+    @property
+    def unsupported(self) -> OnUnsupported:
+        """The field onUnsupported, by default Fail."""
+        return OnUnsupported.FAIL if self.on_unsupported is UNSET else self.on_unsupported
+
+    def selects_container(self, name: str) -> bool:
+        """Return whether the container of that name is meant; by default each is."""
+        return self.containers is UNSET or name in self.containers
+
+
+class TierBytes(StatusPart, frozen=True):
+    """Bytes measured on one tier."""
+
+    name: str
+    bytes: int = 0
+
+
+class RuleStatus(StatusPart, frozen=True):
+    """What one rule holds, summed over pods."""
+
+    name: str
+    regions: int = 0
+    bytes: int = 0
+    tiers: tuple[TierBytes, ...] = ()
+
+
+class PlacementStatus(StatusPart, frozen=True):
+    """The status of a MemoryPlacement; written by the operator only."""
+
+    conditions: tuple[Condition, ...] = ()
+    observed_generation: int = 0
+    matched_pods: int = 0
+    placed_pods: int = 0
+    best_effort_pods: int = 0
+    unsupported_pods: int = 0
+    rules: tuple[RuleStatus, ...] = ()
+
+
+class Placement(Struct, frozen=True, kw_only=True):
+    """A MemoryPlacement with what matters of its metadata."""
+
+    uid: str
+    namespace: str
+    name: str
+    generation: int
+    creation_timestamp: datetime
+    spec: PlacementSpec
+    status: PlacementStatus = PlacementStatus()
