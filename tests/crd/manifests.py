@@ -228,6 +228,15 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
         "spec.selector.matchExpressions[0].operator",
         'supported values: "In"',
     ),
+    **{
+        f"priority {priority}": (one() | {"priority": priority}, "spec.priority", words)
+        for priority, words in (
+            (1001, "should be less than or equal to 1000"),
+            (-1001, "should be greater than or equal to -1000"),
+            ("high", "must be of type integer"),
+            (1.5, "must be of type integer"),
+        )
+    },
     "unknown field": (one() | {"rollout": {}}, "spec.rollout", "unknown field"),
     "unknown field of migration": (
         one() | {"migration": {"bandwidth": "1Gi"}},
@@ -315,6 +324,7 @@ ACCEPTED: dict[str, Json] = {
             ],
         },
         "containers": ["redis", "sidecar-1"],
+        "priority": -1000,
         "rules": [
             rule(
                 regions=[

@@ -216,6 +216,7 @@ def test_columns_of_a_placement(api: Any, placed: Json) -> None:
     wide = api.kubectl("get", "mp", "-o", "wide").stdout
     assert "BESTEFFORT" in wide
     assert "UNSUPPORTED" in wide
+    assert "PRIORITY" in wide
     assert "all is well" in wide
 
 

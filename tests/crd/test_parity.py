@@ -84,6 +84,10 @@ specs = st.one_of(
         lambda m: spec_of(rule_of()) | {"migration": m},
         some(maxBandwidth=rates) | st.just({"rate": "1Mi"}),
     ),
+    st.builds(
+        lambda p: spec_of(rule_of()) | {"priority": p},
+        st.sampled_from([0, 1000, -1000, 1001, -1001, "1", 1.5, True, 2**40]),
+    ),
     st.fixed_dictionaries({"selector": selectors, "rules": st.lists(rules, max_size=2)}),
 )
 

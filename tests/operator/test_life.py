@@ -99,6 +99,27 @@ def test_the_older_of_two_placements_wins(cluster: Cluster) -> None:
     cluster.wait("aa-newer", "Degraded", "False", "AsExpected")
 
 
+def test_the_priority_decides_and_can_be_swapped(cluster: Cluster) -> None:
+    first = cluster.apply("old")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(first, pod))
+    cluster.wait("old", "Ready", "True", "Placed")
+    cluster.apply("new")
+    cluster.wait("new", "Degraded", "True", "Conflict")
+    change = {"spec": {"priority": 5}}
+    newer = cluster.api.call("PATCH", cluster.placement_path("new"), change).body
+    message = cluster.wait("old", "Degraded", "True", "Conflict")
+    assert "placement new has priority 5, this one 0, and has container redis" in message
+    cluster.wait("new", "Ready", "False", "Pending")
+    cluster.report(result(newer, pod))
+    cluster.wait("new", "Ready", "True", "Placed")
+    change = {"spec": {"priority": 6}}
+    older = cluster.api.call("PATCH", cluster.placement_path("old"), change).body
+    assert "priority 6, this one 5" in cluster.wait("new", "Degraded", "True", "Conflict")
+    cluster.report(result(older, pod))
+    cluster.wait("old", "Ready", "True", "Placed")
+
+
 def test_a_rule_that_can_never_win(cluster: Cluster) -> None:
     rule = {"regions": [{"type": "Heap"}], "policy": {"mode": "Bind", "tiers": ["cxl"]}}
     cluster.report()

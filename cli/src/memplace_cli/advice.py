@@ -19,8 +19,8 @@ __all__ = ["advise", "meaning"]
 
 _ADVICE = {
     Reason.INVALID: "Change the field that the message names, and apply the placement again.",
-    Reason.CONFLICT: "Narrow spec.selector or spec.containers of one of the two placements, or "
-    "delete one.",
+    Reason.CONFLICT: "Narrow spec.selector or spec.containers of one of the two placements, "
+    "change spec.priority, or delete one (docs/placements.md).",
     Reason.TIER_UNKNOWN: "Name a tier that exists (kubectl memplace tiers), or create a MemoryTier "
     "of that name (docs/tiers.md).",
     Reason.TIER_NOT_ON_NODE: "Schedule the pod to a node that has the tier (kubectl memplace "

@@ -22,7 +22,7 @@ from memplace.api.v1alpha1 import (
     RuleReport,
     Truncated,
 )
-from memplace.assignment import Assignment, assign
+from memplace.assignment import Assignment, assign, why_first
 from memplace.kinds import OnUnsupported
 from memplace.pods import bare_id
 from memplace.reasons import FAILURES, ConditionType, Reason
@@ -132,7 +132,7 @@ def _losers(name: str, assigned: Assignment | None, facts: PodFacts) -> tuple[Lo
     known = {each.uid for each in lost} | ({assigned.winner.uid} if assigned else set())
     others = [each for each in facts.placements if each.uid not in known]
     return (
-        *(Loser(placement=each.name, why=_outranked(assigned)) for each in lost),
+        *(Loser(placement=each.name, why=_outranked(each, assigned)) for each in lost),
         *(
             Loser(placement=each.name, why=why_not_selected(each, facts.pod.whole, name))
             for each in others
@@ -144,9 +144,9 @@ def _losers(name: str, assigned: Assignment | None, facts: PodFacts) -> tuple[Lo
     )
 
 
-def _outranked(assigned: Assignment | None) -> str:
-    winner = assigned.winner.name if assigned else ""
-    return f"selects it, too, but {winner} has precedence and acts ({Reason.CONFLICT})"
+def _outranked(loser: Placement, assigned: Assignment | None) -> str:
+    why = f"{assigned.winner.name} {why_first(assigned.winner, loser)}" if assigned else ""
+    return f"selects it, too, but {why} and has precedence ({Reason.CONFLICT})"
 
 
 def _report(winner: Placement, facts: PodFacts) -> PlacementReport | None:

@@ -27,7 +27,9 @@ __all__ = [
     "assign",
     "delta",
     "precedence",
+    "rank",
     "selects_pod",
+    "why_first",
 ]
 
 
@@ -50,9 +52,34 @@ class Assignment:
     losers: tuple[Placement, ...] = ()
 
 
-def precedence(placement: Placement) -> tuple[datetime, str, str]:
-    """Return the sort key of a placement: the oldest wins, then the name decides."""
-    return placement.creation_timestamp, placement.name, placement.uid
+Rank = tuple[int, datetime, str, str]
+
+
+def rank(priority: int, created: datetime, name: str, uid: str) -> Rank:
+    """Return the sort key of a placement: the smallest has the containers it selects.
+
+    The higher priority wins, then the older placement, then the name decides. So with
+    priorities of their own the winner is told by manifests alone, in whatever order they
+    were applied.
+    """
+    return -priority, created, name, uid
+
+
+def precedence(placement: Placement) -> Rank:
+    """Return the `rank` of a placement."""
+    return rank(
+        placement.spec.priority, placement.creation_timestamp, placement.name, placement.uid
+    )
+
+
+def why_first(winner: Placement, loser: Placement) -> str:
+    """Say why a placement comes before another, for people: ``is older``."""
+    mine, its = winner.spec.priority, loser.spec.priority
+    if mine != its:
+        return f"has priority {mine}, this one {its},"
+    if winner.creation_timestamp != loser.creation_timestamp:
+        return "is older"
+    return "is as old, comes first by name"
 
 
 def selects_pod(placement: Placement, pod: PodRef) -> bool:
@@ -96,7 +123,7 @@ class PlacementIndex:
         return sorted(found, key=precedence)
 
     def assign(self, pod: PodRef) -> dict[str, Assignment]:
-        """Give each container of a pod the oldest of the placements that select it.
+        """Give each container of a pod the first, by `precedence`, of those that select it.
 
         Returns:
             One entry per container that at least one placement selects, in the pod's order.
@@ -171,7 +198,8 @@ class View:
 def delta(old: View, new: View) -> frozenset[str]:
     """Return the ids of the containers for which something else is wanted now.
 
-    That is: it has a placement now or none any more, another one, one whose spec differs, or
+    That is: it has a placement now or none any more, another one, one that asks for more or
+    something else, or
     one of the tiers the spec names has other NUMA nodes. Which placements lost to it, and
     what has no bearing on the spec (generation, status, labels), is not counted.
 
@@ -190,6 +218,6 @@ def _differs(container_id: str, old: View, new: View, *, same_tiers: bool) -> bo
         return True
     if before.winner is now.winner and same_tiers:
         return False
-    if before.winner.uid != now.winner.uid or before.winner.spec != now.winner.spec:
+    if before.winner.uid != now.winner.uid or not before.winner.spec.asks_as(now.winner.spec):
         return True
     return not same_tiers and old.tiers_of(before.winner) != new.tiers_of(now.winner)

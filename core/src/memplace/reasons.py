@@ -63,7 +63,11 @@ class Reason(StrEnum):
         "The spec makes no sense; the message says what to write instead.",
         Trait.FAILURE,
     )
-    CONFLICT = "Conflict", "An older placement already has the container.", Trait.FAILURE
+    CONFLICT = (
+        "Conflict",
+        "Another placement has the container: one of higher priority, or an older one.",
+        Trait.FAILURE,
+    )
     TIER_UNKNOWN = (
         "TierUnknown",
         "A rule names a tier that no node and no MemoryTier has.",

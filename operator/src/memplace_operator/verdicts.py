@@ -14,6 +14,7 @@ from memplace.api.v1alpha1 import (
     PlacementReport,
     PodReport,
 )
+from memplace.assignment import why_first
 from memplace.kinds import OnUnsupported
 from memplace.nodes import NodeSet
 from memplace.reasons import ABOUT_TIERS, FAILURES, ConditionType, Reason
@@ -99,7 +100,7 @@ class Judge:
             if winner is None or winner.uid == uid:
                 won.append(name)
             elif conflict is None:
-                conflict = _conflict(pod, name, winner)
+                conflict = _conflict(pod, name, winner, self.placement)
         if not won:
             return conflict
         own = self._on_node(pod, won)
@@ -156,12 +157,12 @@ class Judge:
         return ready is not None and ready.reason == Reason.AGENT_NOT_REPORTING
 
 
-def _conflict(pod: Pod, container: str, winner: Placement) -> Verdict:
+def _conflict(pod: Pod, container: str, winner: Placement, loser: Placement) -> Verdict:
     return Verdict(
         Reason.CONFLICT,
-        f"placement {winner.name} is older and already has container {container} of pod "
-        f"{pod.name}: narrow spec.selector or spec.containers of one of the two, "
-        "or delete one",
+        f"placement {winner.name} {why_first(winner, loser)} and has container {container} of "
+        f"pod {pod.name}: narrow spec.selector or spec.containers of one of the two, "
+        "change spec.priority, or delete one",
     )
 
 

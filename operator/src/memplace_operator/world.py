@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 from memplace.api.v1alpha1 import Placement, PlacementReport, PlacementStatus
+from memplace.assignment import precedence
 from memplace.nodes import NodeSet
 
 from memplace_operator.beats import Pulse
@@ -258,5 +259,5 @@ def _wins_alike(old: Placement, new: Placement) -> bool:
     return (
         old.spec.selector == new.spec.selector
         and old.spec.containers == new.spec.containers
-        and old.creation_timestamp == new.creation_timestamp
+        and precedence(old) == precedence(new)
     )

@@ -24,7 +24,13 @@ def pod(*containers: dict[str, Any], labels: dict[str, str] | None = None, **sta
 
 
 def placement(
-    uid: str = "mp", *, namespace: str = "ns", app: str = "x", day: int = 1, generation: int = 1
+    uid: str = "mp",
+    *,
+    namespace: str = "ns",
+    app: str = "x",
+    day: int = 1,
+    generation: int = 1,
+    **spec: Any,
 ) -> dict[str, Any]:
     rule = {
         "name": "heap",
@@ -39,7 +45,7 @@ def placement(
             "generation": generation,
             "creationTimestamp": f"2026-01-{day:02}T00:00:00Z",
         },
-        "spec": {"selector": {"matchLabels": {"app": app}}, "rules": [rule]},
+        "spec": {"selector": {"matchLabels": {"app": app}}, "rules": [rule], **spec},
     }
 
 
@@ -203,6 +209,18 @@ def test_what_is_understood_again_is_followed(cache: Cache) -> None:
 def test_an_older_placement_that_is_understood_has_its_containers(day: int, held: set[str]) -> None:
     cache = Cache("n")
     cache.replace(Kind.PLACEMENT, [newer(placement("odd", day=day)), placement("known", day=10)])
+    cache.event(Kind.POD, "ADDED", pod(RUNNING))
+    assert cache.snapshot().held == held
+
+
+@pytest.mark.parametrize(
+    ("mine", "held"),
+    [(None, set()), (4, set()), (6, {A}), ("high", {A}), (5000, {A})],
+)
+def test_so_has_one_of_higher_priority(mine: Any, held: set[str]) -> None:
+    cache = Cache("n")
+    odd = newer(placement("odd", day=1, **({} if mine is None else {"priority": mine})))
+    cache.replace(Kind.PLACEMENT, [odd, placement("known", day=10, priority=5)])
     cache.event(Kind.POD, "ADDED", pod(RUNNING))
     assert cache.snapshot().held == held
 

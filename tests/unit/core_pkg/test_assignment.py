@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memplace import selectors
@@ -14,7 +15,16 @@ from memplace.api.v1alpha1 import (
     Requirement,
     Rule,
 )
-from memplace.assignment import Assignment, PlacementIndex, PodRef, Target, View, assign, delta
+from memplace.assignment import (
+    Assignment,
+    PlacementIndex,
+    PodRef,
+    Target,
+    View,
+    assign,
+    delta,
+    why_first,
+)
 from memplace.kinds import Mode, RegionKind
 from memplace.selectors import matches
 from msgspec import UNSET, structs
@@ -23,7 +33,7 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = ("redis", "sidecar", "init")
 
 
-def placement(name, *, age=0, containers=UNSET, namespace="cache", labels=None):
+def placement(name, *, age=0, containers=UNSET, namespace="cache", labels=None, priority=0):
     return Placement(
         uid=f"uid-of-{namespace}-{name}",
         namespace=namespace,
@@ -31,7 +41,10 @@ def placement(name, *, age=0, containers=UNSET, namespace="cache", labels=None):
         generation=1,
         creation_timestamp=T0 - timedelta(seconds=age),
         spec=PlacementSpec(
-            selector=LabelSelector(match_labels=labels or {}), rules=(), containers=containers
+            selector=LabelSelector(match_labels=labels or {}),
+            rules=(),
+            containers=containers,
+            priority=priority,
         ),
     )
 
@@ -49,6 +62,7 @@ placements = st.lists(
         | st.lists(st.sampled_from(NAMES), min_size=1, max_size=2).map(tuple),
         namespace=st.sampled_from(["cache", "other"]),
         labels=st.sampled_from([{}, {"app": "redis"}, {"app": "web"}]),
+        priority=st.integers(-1, 1),
     ),
     max_size=6,
     unique_by=lambda p: (p.namespace, p.name),
@@ -78,7 +92,7 @@ def test_exactly_the_selected_containers_are_assigned_and_nobody_is_lost(placeme
         ranked = (given_to.winner, *given_to.losers) if given_to else ()
         assert {p.uid for p in ranked} == meant
         assert len(ranked) == len(meant)
-        keys = [(p.creation_timestamp, p.name) for p in ranked]
+        keys = [(-p.spec.priority, p.creation_timestamp, p.name) for p in ranked]
         assert keys == sorted(keys)
 
 
@@ -86,6 +100,36 @@ def test_the_oldest_wins():
     young, old = placement("a", age=1), placement("b", age=2)
     assigned = assign([young, old], pod("redis"))["redis"]
     assert (assigned.winner, assigned.losers) == (old, (young,))
+
+
+def test_the_higher_priority_wins_however_young_it_is():
+    old, young = placement("a", age=2), placement("b", priority=1)
+    low = placement("c", age=9, priority=-1)
+    assigned = assign([low, old, young], pod("redis"))["redis"]
+    assert (assigned.winner, assigned.losers) == (young, (old, low))
+
+
+@pytest.mark.parametrize(
+    ("winner", "words"),
+    [
+        (placement("b", priority=7), "has priority 7, this one 0,"),
+        (placement("b", age=1), "is older"),
+        (placement("a"), "is as old, comes first by name"),
+    ],
+)
+def test_it_is_said_why_one_comes_first(winner, words):
+    loser = placement("c")
+    assert assign([loser, winner], pod("redis"))["redis"].winner == winner
+    assert why_first(winner, loser) == words
+
+
+def test_another_priority_of_the_winner_is_no_change_and_another_winner_is():
+    def seen(priority):
+        mine = placement("young", priority=priority)
+        return view(placement("old", age=9), mine, pods=[ONE])
+
+    assert delta(seen(1), seen(2)) == frozenset()
+    assert delta(seen(0), seen(1)) == delta(seen(1), seen(-1)) == {"u/redis"}
 
 
 def test_the_name_decides_between_twins():
@@ -143,6 +187,7 @@ def clusters(draw):
             selector=LabelSelector(draw(st.sampled_from(LABELS)), draw(expressions)),
             rules=(rule(draw(st.sampled_from(["dram", "cxl", "no-such-tier"]))),),
             containers=draw(st.sampled_from([UNSET, ("redis",), ("sidecar", "redis")])),
+            priority=draw(st.sampled_from([0, 0, 5])),
         )
         base = placement(name, age=draw(st.integers(0, 1)), namespace=namespace)
         found.append(structs.replace(base, spec=spec, generation=draw(st.integers(1, 2))))
@@ -169,7 +214,9 @@ def brute_force(placements, ref, container):
     """The answer by the definition: sort all there are, take the first that selects."""
     return [
         p
-        for p in sorted(placements, key=lambda p: (p.creation_timestamp, p.name, p.uid))
+        for p in sorted(
+            placements, key=lambda p: (-p.spec.priority, p.creation_timestamp, p.name, p.uid)
+        )
         if p.namespace == ref.namespace
         and matches(p.spec.selector, ref.labels)
         and (p.spec.containers is UNSET or container in p.spec.containers)
@@ -203,7 +250,7 @@ def test_a_delta_names_exactly_the_containers_for_which_something_else_is_wanted
         for target in targets_of(refs):
             ranked = brute_force(placements, target.pod, target.container)
             if ranked:
-                spec = ranked[0].spec
+                spec = structs.replace(ranked[0].spec, priority=0)
                 named = {t: tiers.get(t) for r in spec.rules for t in r.policy.tiers}
                 result[target.container_id] = (ranked[0].uid, spec, named)
         return result

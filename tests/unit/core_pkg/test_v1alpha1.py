@@ -78,7 +78,10 @@ def placement_specs(draw):
     )
     containers = st.lists(labels, min_size=1, max_size=3, unique=True).map(tuple)
     return v1.PlacementSpec(
-        selector=selector, rules=tuple(rules), containers=draw(st.just(UNSET) | containers)
+        selector=selector,
+        rules=tuple(rules),
+        containers=draw(st.just(UNSET) | containers),
+        priority=draw(st.integers(-1000, 1000)),
     )
 
 
@@ -116,6 +119,9 @@ def test_a_default_that_depends_on_the_mode():
     [
         ({"spec": SPEC | {"onUnknown": "Fail"}}, "spec.onUnknown", "unknown field"),
         ({"spec": SPEC | {"onUnsupported": "Ignore"}}, "spec.onUnsupported", "Ignore"),
+        ({"spec": SPEC | {"priority": 1001}}, "spec.priority", "1000"),
+        ({"spec": SPEC | {"priority": -1001}}, "spec.priority", "-1000"),
+        ({"spec": SPEC | {"priority": "1"}}, "spec.priority", "Expected `int`"),
         ({"spec": SPEC | {"rules": [RULE | {"x": 1}]}}, "spec.rules[0].x", "unknown field"),
         ({"spec": SPEC | {"rules": [{}]}}, "spec.rules[0]", "required field `name`"),
         ({"spec": {}}, "spec", "required field `selector`"),

@@ -234,6 +234,15 @@ def test_the_older_placement_wins_and_hears_nothing() -> None:
     assert condition(winner) == ("True", "Placed")
 
 
+def test_the_higher_priority_wins_and_the_loser_is_told_both() -> None:
+    old, new = placement("old", priority=-2), placement("new", created=NOW, priority=3)
+    agent = node(report(pod_report(), name="new"))
+    assert condition(verdict(new, [pod()], [agent], others=[old])) == ("True", "Placed")
+    loser = verdict(old, [pod()], [agent], others=[new])
+    assert condition(loser, "Degraded") == ("True", "Conflict")
+    assert "placement new has priority 3, this one -2, and has container redis" in message(loser)
+
+
 def test_placements_of_different_containers_do_not_conflict() -> None:
     first, second = placement("first"), placement("second", containers=("sidecar",))
     agent = node(report(pod_report(), name="first"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import msgspec
 from memplace.api.conditions import Condition
@@ -62,6 +63,7 @@ def placement(
     containers: tuple[str, ...] | None = None,
     on_unsupported: OnUnsupported | None = None,
     status: PlacementStatus = PlacementStatus(),  # noqa: B008  frozen
+    **fields: Any,
 ) -> Placement:
     selector = LabelSelector({"app": "redis"})
     spec = PlacementSpec(selector, rules)
@@ -75,7 +77,7 @@ def placement(
         name=name,
         generation=generation,
         creation_timestamp=created,
-        spec=spec,
+        spec=msgspec.structs.replace(spec, **fields),
         status=status,
     )
 

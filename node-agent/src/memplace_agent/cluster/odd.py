@@ -15,12 +15,14 @@ from typing import Any
 from memplace import selectors
 from memplace.api.convert import from_builtins
 from memplace.api.v1alpha1 import LabelSelector, Placement
-from memplace.assignment import PodRef, precedence, selects_pod
+from memplace.assignment import PodRef, precedence, rank, selects_pod
 from memplace.errors import MemplaceError
 
 __all__ = ["Odd", "held_containers", "parse_odd"]
 
 _OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
+# What nobody can read may be the highest: what it may have is left as it is.
+_HIGHEST = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +34,7 @@ class Odd:
         namespace: Its namespace.
         name: Its name.
         created: When; long ago if that can't be read.
+        priority: Its priority; the highest if that can't be read.
         problem: Why it can't be understood.
         selector: None when not even that is understood: it may mean every pod.
         containers: Names; None for each container.
@@ -41,6 +44,7 @@ class Odd:
     namespace: str
     name: str
     created: datetime
+    priority: int
     problem: str
     selector: LabelSelector | None
     containers: frozenset[str] | None
@@ -60,6 +64,7 @@ def parse_odd(obj: Mapping[str, Any], problem: str) -> Odd:
         namespace=str(meta.get("namespace", "")),
         name=str(meta.get("name", "")),
         created=_time(meta.get("creationTimestamp")),
+        priority=_priority(spec.get("priority", 0)),
         problem=problem,
         selector=_selector(spec.get("selector")),
         containers=_names(spec.get("containers")),
@@ -72,18 +77,18 @@ def held_containers(odd: Odd, pod: PodRef, placements: Iterable[Placement]) -> f
     Args:
         odd: The placement.
         pod: A pod.
-        placements: Those that are understood; an older one has its containers, whatever the
-            odd one says.
+        placements: Those that are understood; one that comes first has its containers, whatever
+            the odd one says.
     """
     if not odd.may_select(pod):
         return frozenset()
-    mine = (odd.created, odd.name, odd.uid)
-    older = [p for p in placements if precedence(p) < mine and selects_pod(p, pod)]
+    mine = rank(odd.priority, odd.created, odd.name, odd.uid)
+    first = [p for p in placements if precedence(p) < mine and selects_pod(p, pod)]
     return frozenset(
         name
         for name in pod.containers
         if (odd.containers is None or name in odd.containers)
-        and not any(p.spec.selects_container(name) for p in older)
+        and not any(p.spec.selects_container(name) for p in first)
     )
 
 
@@ -100,6 +105,10 @@ def _selector(value: Any) -> LabelSelector | None:
 
 def _names(value: Any) -> frozenset[str] | None:
     return frozenset(map(str, value)) if isinstance(value, list) else None
+
+
+def _priority(value: Any) -> int:
+    return value if isinstance(value, int) and abs(value) <= _HIGHEST else _HIGHEST
 
 
 def _time(value: Any) -> datetime:

@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.assignment import Assignment, PlacementIndex, Target, View, delta
 from memplace.backends import Act
-from memplace.claims import Claim
 from memplace.errors import MemplaceError
 from memplace.nodes import NodeSet
 from memplace.objects import object_of
@@ -28,6 +27,7 @@ from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import is_populated
 from memplace_agent.engine import said
 from memplace_agent.engine.duelist import Look, Outcome
+from memplace_agent.engine.ending import Ending
 from memplace_agent.engine.explaining import Explaining
 from memplace_agent.engine.judge import judge
 from memplace_agent.engine.known import (
@@ -36,7 +36,6 @@ from memplace_agent.engine.known import (
     News,
     State,
     news_of,
-    standing_of,
     subject_of,
 )
 from memplace_agent.engine.lesser import LEFT, SETTLED
@@ -44,7 +43,6 @@ from memplace_agent.engine.look import Container
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
 from memplace_agent.engine.shim_claims import first_shims, is_shim_id, pod_of_id
-from memplace_agent.engine.undoing import Decision, Undoing
 from memplace_agent.engine.wanting import Wants
 from memplace_agent.node.machine import read_machine
 from memplace_agent.report import Reports, Subject
@@ -68,7 +66,7 @@ class Reconciler:
         self._parts = parts
         self._state = State()
         self._finder = Finder(parts.host, parts.clock)
-        self._undoing = Undoing()
+        self._ending = Ending(parts, self._state, self._finder, self._set_due)
         self._wants = Wants(parts.can)
         # Filled by other threads.
         self._moved: deque[str] = deque()
@@ -108,7 +106,9 @@ class Reconciler:
         self._wants.keep({each.winner.uid for each in state.view.assignments.values()})
         self._set_due()
         objects = (each.container for each in parts.store if object_of(each.container))
-        parts.due.changed(delta(before, state.view).union(shims, objects), parts.clock())
+        changed = delta(before, state.view)
+        self._follow_anew(changed & state.followed.keys())
+        parts.due.changed(changed.union(shims, objects), parts.clock())
         parts.metrics.managed_containers.set(sum(act.changes for act in acts.values()))
 
     def _set_due(self) -> None:
@@ -119,7 +119,7 @@ class Reconciler:
             namespaces[container_id] = self._state.listed[container_id].pod.ref.namespace
         namespaces |= self._parts.shims.due()
         self._parts.due.update(namespaces, self._parts.clock())
-        self._undoing.keep(namespaces)
+        self._ending.undoing.keep(namespaces)
         self._finder.keep(namespaces)
         self._parts.objects.keep(namespaces)
         for container_id in self._state.undoing.keys() - namespaces.keys():
@@ -219,7 +219,7 @@ class Reconciler:
         if claim is None:
             self._set_due()
             return Outcome.QUIET
-        return self._end(claim)
+        return self._ending.look(claim)
 
     def _failed(self, look: Look, err: Exception) -> None:
         text = f"{err} {err.HELP}" if isinstance(err, MemplaceError) else f"{err!r}"
@@ -243,13 +243,26 @@ class Reconciler:
 
     def _followed(self, container_id: str, listed: Listed, assignment: Assignment) -> Followed:
         wanted = self._wanted_of(container_id, assignment)
+        subject = subject_of(container_id, listed, assignment)
         known = self._state.followed.get(container_id)
         if known is None:
-            report = said.not_yet(subject_of(container_id, listed, assignment))
+            report = said.not_yet(subject)
             known = self._state.followed[container_id] = Followed(Container(wanted), report)
-        elif known.container.follow(wanted):
+            return known
+        before = known.container.wanted.placement
+        if known.container.follow(wanted):
             self._parts.looker.mover.wake()
+            # Placed means seen: what was seen was wanted by another spec, or another placement.
+            is_same = before.uid == assignment.winner.uid
+            known.report = said.not_yet(subject, known.report.rules if is_same else ())
         return known
+
+    def _follow_anew(self, container_ids: Iterable[str]) -> None:
+        # Moves that are not wanted any more end with their call, not with the next look.
+        for container_id in container_ids:
+            listed = self._state.listed[container_id]
+            if listed.assignment is not None:
+                self._followed(container_id, listed, listed.assignment)
 
     def _wanted_of(self, container_id: str, assignment: Assignment) -> Wanted:
         return self._wants.of(container_id, assignment.winner, self._state.machine)
@@ -319,32 +332,6 @@ class Reconciler:
         self._set_due()
         return outcome
 
-    # --- a container whose claim may have to end ---
-
-    def _end(self, claim: Claim) -> Outcome:
-        refs = self._finder.refs(claim.container)
-        is_populated = self._finder.is_populated(refs)
-        standing = standing_of(claim, self._state, is_populated=is_populated)
-        decision = self._undoing.decide(claim.container, standing, self._parts.clock())
-        if decision is Decision.FORGET:
-            self._parts.store.drop(claim.container)
-            self._set_due()
-            return Outcome.QUIET
-        if decision is not Decision.UNDO:
-            # Ask again soon, but for what is as it is to be: objects come here as well.
-            return Outcome.QUIET if decision is Decision.FOLLOW else Outcome.CHANGED
-        return Outcome.CHANGED if self._undo(claim, refs) else Outcome.FAILED
-
-    def _undo(self, claim: Claim, refs: tuple[CgroupRef, ...]) -> bool:
-        undone = self._parts.undo(claim, refs, is_whole=self._finder.is_whole)
-        if undone.whole:
-            self._state.undoing.pop(claim.container, None)
-            self._set_due()
-        else:
-            before = self._state.undoing.get(claim.container, "")
-            self._state.undoing[claim.container] = undone.message or before
-        return undone.whole
-
     def undo_all(self) -> tuple[bool, str]:
         """Give everything back; returns whether nothing is left, and else what is in the way."""
         self._parts.expect_nothing()
@@ -355,7 +342,7 @@ class Reconciler:
         self._read_machine()
         if self._parts.unsupported is None:
             for claim in first_shims(self._parts.store):
-                self._undo(claim, self._finder.refs_of(claim))
+                self._ending.undo(claim, self._finder.refs_of(claim))
         return not tuple(self._parts.store), next(iter(self._state.undoing.values()), "")
 
     # --- what is said ---

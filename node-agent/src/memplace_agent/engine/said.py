@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from memplace.api.v1alpha1 import ContainerReport, ContainerState
-from memplace.assignment import Assignment
+from memplace.api.v1alpha1 import ContainerReport, ContainerState, RuleReport
+from memplace.assignment import Assignment, why_first
 from memplace.errors import FeatureUnavailable
 from memplace.explained import ContainerListed
 from memplace.reasons import Reason
+from msgspec import structs
 
 from memplace_agent.containers.absence import Absence
 from memplace_agent.report import Subject
@@ -29,14 +30,16 @@ def absent(subject: Subject, absence: Absence) -> ContainerReport:
 def conflict(lost: Subject, assignment: Assignment) -> ContainerReport:
     """Report a container to a placement that it does not follow."""
     winner = assignment.winner
-    message = f"follows the older placement {winner.namespace}/{winner.name}"
+    why = why_first(winner, lost.placement)
+    message = f"follows placement {winner.namespace}/{winner.name}, which {why}".rstrip(",")
     return _report(lost, ContainerState.CONFLICT, Reason.CONFLICT, message)
 
 
-def not_yet(subject: Subject) -> ContainerReport:
-    """Report a container whose turn has not come."""
+def not_yet(subject: Subject, rules: tuple[RuleReport, ...] = ()) -> ContainerReport:
+    """Report a container whose turn has not come, with what its rules held before."""
     text = "the agent has not looked at it yet"
-    return _report(subject, ContainerState.PENDING, Reason.PENDING, text)
+    report = _report(subject, ContainerState.PENDING, Reason.PENDING, text)
+    return structs.replace(report, rules=rules)
 
 
 def unsupported(subject: Subject, why: FeatureUnavailable) -> ContainerReport:

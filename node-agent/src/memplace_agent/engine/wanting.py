@@ -36,7 +36,7 @@ class Wants:
     def of(self, container_id: str, placement: Placement, machine: Machine) -> Wanted:
         """Return what a container is to have that follows a placement."""
         known = self._last.get(placement.uid)
-        if known is None or known.placement.spec != placement.spec:
+        if known is None or not known.placement.spec.asks_as(placement.spec):
             matcher = Matcher(placement.spec.rules)
             keeps_defaults = Capability.DEFAULTS in self.can
             future = implied_future(matcher.rules) if keeps_defaults else None

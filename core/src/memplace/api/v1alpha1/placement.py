@@ -18,6 +18,7 @@ from memplace.api.v1alpha1.common import (
     LabelValue,
     PathGlob,
     Permissions,
+    Priority,
     Size,
     SpecPart,
     StatusPart,
@@ -118,11 +119,19 @@ class PlacementSpec(SpecPart, frozen=True):
     containers: Annotated[tuple[DnsLabel, ...], Meta(max_length=64)] | UnsetType = UNSET
     migration: Migration | UnsetType = UNSET
     on_unsupported: OnUnsupported | UnsetType = UNSET
+    priority: Priority = 0
 
     @property
     def unsupported(self) -> OnUnsupported:
         """The field onUnsupported, by default Fail."""
         return OnUnsupported.FAIL if self.on_unsupported is UNSET else self.on_unsupported
+
+    def asks_as(self, other: PlacementSpec) -> bool:
+        """Return whether another spec asks for the same of a container that follows it.
+
+        Which containers those are is not compared in what only tells that: priority.
+        """
+        return self == other or msgspec.structs.replace(self, priority=other.priority) == other
 
     def selects_container(self, name: str) -> bool:
         """Return whether the container of that name is meant; by default each is."""
