@@ -237,6 +237,7 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
             (1.5, "must be of type integer"),
         )
     },
+    "paused in words": (one() | {"paused": "yes"}, "spec.paused", "must be of type boolean"),
     "unknown field": (one() | {"rollout": {}}, "spec.rollout", "unknown field"),
     "unknown field of migration": (
         one() | {"migration": {"bandwidth": "1Gi"}},
@@ -325,6 +326,7 @@ ACCEPTED: dict[str, Json] = {
         },
         "containers": ["redis", "sidecar-1"],
         "priority": -1000,
+        "paused": True,
         "rules": [
             rule(
                 regions=[

@@ -141,6 +141,7 @@ def test_no_nullables_or_phases_and_few_booleans(schemas: Walk) -> None:
     booleans = [path for path, _ in of_type(schemas, "boolean")]
     assert booleans == [
         "MemoryPlacement.spec.rules[].override",
+        "MemoryPlacement.spec.paused",
         "NodeMemory.status.backend.sticky",
         "NodeMemory.status.placements[].pods[].containers[].sticky",
     ]

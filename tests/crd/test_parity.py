@@ -88,6 +88,9 @@ specs = st.one_of(
         lambda p: spec_of(rule_of()) | {"priority": p},
         st.sampled_from([0, 1000, -1000, 1001, -1001, "1", 1.5, True, 2**40]),
     ),
+    st.builds(
+        lambda p: spec_of(rule_of()) | {"paused": p}, st.sampled_from([True, False, "true", 0, 1])
+    ),
     st.fixed_dictionaries({"selector": selectors, "rules": st.lists(rules, max_size=2)}),
 )
 

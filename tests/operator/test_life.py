@@ -120,6 +120,26 @@ def test_the_priority_decides_and_can_be_swapped(cluster: Cluster) -> None:
     cluster.wait("old", "Ready", "True", "Placed")
 
 
+def test_one_that_is_paused_says_so_until_it_goes_on(cluster: Cluster) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    path = cluster.placement_path("mp")
+    paused = cluster.api.call("PATCH", path, {"spec": {"paused": True}}).body
+    # Until its agent has heard of it, nothing says that the work has stopped.
+    cluster.wait("mp", "Ready", "False", "Pending")
+    cluster.report(result(paused, pod, state="Paused", reason="Paused"))
+    message = cluster.wait("mp", "Ready", "False", "Paused")
+    assert "set it to false to go on" in message
+    assert cluster.get("mp")["status"]["rules"][0]["bytes"] == 65 << 20
+    assert cluster.condition("mp", "Degraded")[:2] == ("False", "AsExpected")
+    resumed = cluster.api.call("PATCH", path, {"spec": {"paused": False}}).body
+    cluster.wait("mp", "Ready", "False", "Pending")
+    cluster.report(result(resumed, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+
+
 def test_a_rule_that_can_never_win(cluster: Cluster) -> None:
     rule = {"regions": [{"type": "Heap"}], "policy": {"mode": "Bind", "tiers": ["cxl"]}}
     cluster.report()

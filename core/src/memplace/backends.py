@@ -11,10 +11,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from enum import Enum, auto
 
+from memplace.api.v1alpha1 import PlacementSpec
 from memplace.kinds import Capability, OnUnsupported
 from memplace.policy import Plan
 
-__all__ = ["Act", "act_of", "within"]
+__all__ = ["Act", "act_for", "act_of", "within"]
 
 
 class Act(Enum):
@@ -23,12 +24,14 @@ class Act(Enum):
     PLACE: set policies, and move pages once: memory stays where the rules want it.
     MOVE: move pages that are there, again and again; new ones land anywhere.
     OBSERVE: tell where pages are, and change nothing.
+    PAUSE: the same of what has been placed, and is to stay as it is.
     LEAVE: nothing.
     """
 
     PLACE = auto()
     MOVE = auto()
     OBSERVE = auto()
+    PAUSE = auto()
     LEAVE = auto()
 
     @property
@@ -57,8 +60,19 @@ def act_of(asked: OnUnsupported, can: Collection[Capability]) -> Act:
     return Act.OBSERVE
 
 
+def act_for(spec: PlacementSpec, can: Collection[Capability]) -> Act:
+    """Return what to do for a placement now, as `act_of` unless it says more.
+
+    Args:
+        spec: What it asks for.
+        can: What the node's backend can.
+    """
+    act = act_of(spec.unsupported, can)
+    return Act.PAUSE if spec.paused and act is not Act.LEAVE else act
+
+
 def within(act: Act, plan: Plan) -> Plan:
-    """Return what of a plan is done: without policies for MOVE, nothing for OBSERVE.
+    """Return what of a plan is done: without policies for MOVE, nothing for those that only tell.
 
     What its rules hold stays as it was measured.
     """

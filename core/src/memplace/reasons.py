@@ -152,6 +152,11 @@ class Reason(StrEnum):
     )
     MOVING = "Moving", "Pages are being moved.", Trait.PATIENT
     PENDING = "Pending", "The pod or the agent is not ready to be looked at yet.", Trait.PATIENT
+    PAUSED = (
+        "Paused",
+        "As the placement asks, nothing new is done and nothing undone; it is only measured.",
+        Trait.PATIENT,
+    )
     NO_PODS = "NoPods", "No running container is selected.", Trait.PATIENT
     PLACED_BEST_EFFORT = (
         "PlacedBestEffort",

@@ -8,7 +8,7 @@ often, so an operator may restart at any time. It costs the pods that the placem
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from memplace.api.conditions import Condition, ConditionStatus, find_condition, set_condition
@@ -28,6 +28,11 @@ from memplace_operator.objects import Pod
 from memplace_operator.selection import Group
 from memplace_operator.verdicts import Judge, Measured, Verdict, worst
 from memplace_operator.world import World
+
+_PAUSED = (
+    "spec.paused: what is in place stays, nothing new is done to its pods and nothing undone; "
+    "set it to false to go on"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,8 @@ def reconcile(placement: Placement, world: World, now: datetime) -> PlacementSta
     found = ((pod, judge.verdict(group, pod)) for group, pod in running)
     judged = [_Judged(pod, verdict) for pod, verdict in found if verdict is not None]
     trouble = worst([*_of_the_spec(placement, world), *_summary(judged)])
+    if placement.spec.paused and trouble.reason is not Reason.PAUSED:
+        trouble = replace(trouble, message=f"{trouble.message} (spec.paused: nothing is changed)")
     findings = (
         _ready(trouble, [pod for _, pod in matched], [pod for _, pod in running], judged),
         _degraded(trouble),
@@ -148,6 +155,8 @@ def _of_the_spec(placement: Placement, world: World) -> Iterable[Verdict]:
     found = problems(placement.spec)
     if found:
         yield Verdict(Reason.INVALID, " ".join(f"{problem}." for problem in found))
+    if placement.spec.paused:
+        yield Verdict(Reason.PAUSED, _PAUSED)
     # Before the first agent reports, no tier is on any node, and that means nothing.
     if world.nodes:
         yield from _unknown_tiers(placement, world)

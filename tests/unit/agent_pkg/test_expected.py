@@ -41,6 +41,16 @@ def test_a_container_that_nobody_places_keeps_the_others_from_being_told():
     assert one(some, pod=pod, name="c0") is not None and one(some, pod=pod, name="sidecar") is None
 
 
+def test_nothing_is_expected_of_a_placement_that_is_paused():
+    paused = placement(rules=[HEAP_RULE], paused=True)
+    assert table(paused, pods=(a_pod("c0"),)) == {}
+    other = placement("other", rules=[HEAP_RULE], created="2026-01-02T00:00:00Z")
+    part = placement(rules=[HEAP_RULE], paused=True, containers=["c0"])
+    pod = a_pod("c0", "c1")
+    assert one(part, other, pod=pod, name="c0") is None
+    assert one(part, other, pod=pod, name="c1") is not None
+
+
 def test_so_does_one_of_another_placement():
     first = placement("first", rules=[HEAP_RULE], containers=["c0"])
     second = placement(

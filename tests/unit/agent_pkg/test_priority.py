@@ -2,6 +2,10 @@
 """Several placements select one container: who acts, and what a swap does while both run."""
 
 import pytest
+from memplace.kinds import Capability
+from memplace_agent.engine.look import Container
+from memplace_agent.engine.wanting import Wants
+from memplace_agent.node.machine import Machine
 
 A = "a" * 64
 LATER = "2026-02-01T00:00:00Z"
@@ -77,3 +81,13 @@ def test_another_priority_of_the_winner_costs_nothing(node, kit):
     node.full(old(kit, priority=7), seconds=0)
     assert node.mover.progress() == (before,)
     assert node.reports()["old", "p", "c0"].state == "Moving"
+
+
+def test_what_is_wanted_of_a_container_does_not_depend_on_it(kit):
+    wants = Wants(frozenset(Capability))
+    container = Container(wants.of(A, old(kit), Machine()))
+    cancel = container.cancel
+    assert not container.follow(wants.of(A, old(kit, priority=7), Machine()))
+    assert container.cancel is cancel and not cancel.is_set()
+    assert container.follow(wants.of(A, old(kit, priority=7, paused=True), Machine()))
+    assert cancel.is_set() and not container.cancel.is_set()

@@ -46,6 +46,20 @@ def test_a_selector_that_no_longer_matches_has_to_stay_so():
     ]
 
 
+def test_while_its_placement_is_paused_the_time_does_not_pass():
+    off = replace(PLACED, winner=None)
+    paused = replace(off, is_paused=True)
+    assert course((0, paused), (1e6, paused)) == [Decision.KEEP] * 2
+    assert course((0, off), (9, paused), (20, off), (29, off), (30, off))[2:] == [
+        Decision.KEEP,
+        Decision.KEEP,
+        Decision.UNDO,
+    ]
+    gone = replace(paused, placement_exists=False)
+    assert course((0, paused), (1, gone)) == [Decision.KEEP, Decision.UNDO]
+    assert course((0, replace(paused, is_retired=True))) == [Decision.UNDO]
+
+
 def test_a_label_that_comes_back_starts_the_time_anew():
     off = replace(PLACED, winner=None)
     assert course((0, off), (8, PLACED), (9, off), (18, off))[-1] is Decision.KEEP

@@ -215,7 +215,7 @@ def test_an_older_placement_that_is_understood_has_its_containers(day: int, held
 
 @pytest.mark.parametrize(
     ("mine", "held"),
-    [(None, set()), (4, set()), (6, {A}), ("high", {A}), (5000, {A})],
+    [(None, set()), (4, set()), (6, {A}), ("high", {A}), (-5000, {A})],
 )
 def test_so_has_one_of_higher_priority(mine: Any, held: set[str]) -> None:
     cache = Cache("n")

@@ -3,7 +3,7 @@
 
 import pytest
 from memplace.api.v1alpha1 import LabelSelector, PlacementSpec
-from memplace.backends import Act, act_of, within
+from memplace.backends import Act, act_for, act_of, within
 from memplace.kinds import Capability, Mode, OnUnsupported, Policy, RegionKind
 from memplace.policy import Move, Plan, RuleResult, Step
 from memplace.regions import Region
@@ -33,6 +33,23 @@ def test_who_says_nothing_asks_for_nothing_by_halves():
     assert PlacementSpec(LabelSelector(), ()).unsupported is ASKED.FAIL
 
 
+@pytest.mark.parametrize(
+    ("can", "asked", "act"),
+    [
+        (MBIND, ASKED.FAIL, Act.PAUSE),
+        (MOVE, ASKED.BEST_EFFORT, Act.PAUSE),
+        (OBSERVE, ASKED.OBSERVE, Act.PAUSE),
+        (MOVE, ASKED.FAIL, Act.LEAVE),
+        (NOTHING, ASKED.OBSERVE, Act.LEAVE),
+    ],
+)
+def test_what_is_paused_is_measured_where_anything_is_done(can, asked, act):
+    spec = PlacementSpec(LabelSelector(), (), on_unsupported=asked, paused=True)
+    assert act_for(spec, can) is act and not act.changes
+    running = PlacementSpec(LabelSelector(), (), on_unsupported=asked)
+    assert act_for(running, can) is act_of(asked, can)
+
+
 CXL = Policy(Mode.PREFERRED_MANY, frozenset({1}))
 STEP = Step(rule="r", start=0, end=4096, policy=CXL, previous=Policy(Mode.DEFAULT))
 MOVES = Move(rule="r", start=0, end=4096, nodes=CXL.nodes, policy=CXL, move_all=True, bytes=4096)
@@ -43,10 +60,10 @@ WHOLE = Plan(policies=(STEP,), moves=(MOVES,), rules=(RESULT,), released=(OLD,))
 
 @pytest.mark.parametrize(
     ("act", "policies", "moves", "released"),
-    [(Act.PLACE, 1, 1, 1), (Act.MOVE, 0, 1, 0), (Act.OBSERVE, 0, 0, 0)],
+    [(Act.PLACE, 1, 1, 1), (Act.MOVE, 0, 1, 0), (Act.OBSERVE, 0, 0, 0), (Act.PAUSE, 0, 0, 0)],
 )
 def test_a_plan_is_done_as_far_as_that_goes(act, policies, moves, released):
     done = within(act, WHOLE)
     assert [len(done.policies), len(done.moves), len(done.released)] == [policies, moves, released]
     assert done.rules == WHOLE.rules
-    assert done.is_done is (act is Act.OBSERVE)
+    assert done.is_done is not act.changes

@@ -107,6 +107,7 @@ def test_the_words_are_an_interface() -> None:
         "Observed",
         "Moving",
         "Pending",
+        "Paused",
         "NoPods",
         "PlacedBestEffort",
         "Placed",

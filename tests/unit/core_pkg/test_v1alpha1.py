@@ -82,6 +82,7 @@ def placement_specs(draw):
         rules=tuple(rules),
         containers=draw(st.just(UNSET) | containers),
         priority=draw(st.integers(-1000, 1000)),
+        paused=draw(st.booleans()),
     )
 
 
@@ -122,6 +123,7 @@ def test_a_default_that_depends_on_the_mode():
         ({"spec": SPEC | {"priority": 1001}}, "spec.priority", "1000"),
         ({"spec": SPEC | {"priority": -1001}}, "spec.priority", "-1000"),
         ({"spec": SPEC | {"priority": "1"}}, "spec.priority", "Expected `int`"),
+        ({"spec": SPEC | {"paused": "true"}}, "spec.paused", "Expected `bool`"),
         ({"spec": SPEC | {"rules": [RULE | {"x": 1}]}}, "spec.rules[0].x", "unknown field"),
         ({"spec": SPEC | {"rules": [{}]}}, "spec.rules[0]", "required field `name`"),
         ({"spec": {}}, "spec", "required field `selector`"),

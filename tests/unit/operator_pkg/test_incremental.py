@@ -72,6 +72,7 @@ def a_placement(draw: st.DrawFn) -> Placement:
         spec = PlacementSpec(selector, found.spec.rules, containers)
     spec = msgspec.structs.replace(spec, on_unsupported=draw(st.sampled_from(OnUnsupported)))
     spec = msgspec.structs.replace(spec, priority=draw(st.sampled_from([0, 0, 1, -1])))
+    spec = msgspec.structs.replace(spec, paused=draw(st.booleans()))
     return msgspec.structs.replace(found, spec=spec)
 
 

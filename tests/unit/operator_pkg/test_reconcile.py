@@ -243,6 +243,32 @@ def test_the_higher_priority_wins_and_the_loser_is_told_both() -> None:
     assert "placement new has priority 3, this one -2, and has container redis" in message(loser)
 
 
+PAUSED = node(report(pod_report(state=S.PAUSED, reason="Paused", rules=(measured(n1=7),))))
+
+
+@pytest.mark.parametrize(
+    ("pods", "agent", "reason"),
+    [
+        ([pod()], PAUSED, "Paused"),
+        ([], PAUSED, "Paused"),
+        ([pod()], node(report(pod_report(), generation=2)), "Pending"),  # not heard of it yet
+        ([pod()], node(report(pod_report(state=S.FAILED, reason="Stuck"))), "Stuck"),
+        ([pod()], node(supported="SeccompFiltered"), "Unsupported"),
+    ],
+)
+def test_one_that_is_paused_says_so(pods: list[SeenPod], agent: NodeMemory, reason: str) -> None:
+    status = verdict(placement(paused=True), pods, [agent])
+    assert condition(status) == ("False", reason)
+    assert "spec.paused: " in message(status)
+    assert status.placed_pods == 0
+
+
+def test_of_one_that_is_paused_bytes_are_told_and_nothing_is_wrong() -> None:
+    status = verdict(placement(paused=True), [pod()], [PAUSED])
+    assert condition(status, "Degraded") == ("False", "AsExpected")
+    assert status.rules[0].bytes == 7
+
+
 def test_placements_of_different_containers_do_not_conflict() -> None:
     first, second = placement("first"), placement("second", containers=("sidecar",))
     agent = node(report(pod_report(), name="first"))

@@ -29,9 +29,15 @@ SILENT = verdict(placement(), [pod()], [node(age_s=100)])
 ODD = verdict(placement(), [pod()], [node(supported="SeccompFiltered")])
 
 
+PAUSED = verdict(placement(paused=True), [pod()], [node(report(pod_report(state=S.PAUSED)))])
+
+
 @pytest.mark.parametrize(
     ("old", "new", "events"),
     [
+        (PLACED, PAUSED, [(False, "Paused")]),
+        (MOVING, PAUSED, []),
+        (PAUSED, PLACED, [(False, "Placed")]),
         (NOTHING, NO_PODS, [(False, "NoPods")]),
         (NOTHING, PLACED, [(False, "Placed")]),
         (NOTHING, FULL, [(True, "TierFull")]),

@@ -45,6 +45,9 @@ class Ending:
             self.parts.store.drop(claim.container)
             self.ended()
             return Outcome.QUIET
+        if decision is Decision.KEEP and standing.is_paused:
+            self.state.undoing.pop(claim.container, None)
+            return Outcome.QUIET
         if decision is not Decision.UNDO:
             # Ask again soon, but for what is as it is to be: objects come here as well.
             return Outcome.QUIET if decision is Decision.FOLLOW else Outcome.CHANGED

@@ -29,7 +29,7 @@ from memplace_agent.node.machine import Machine
 from memplace_agent.procfs.status import Status
 from memplace_agent.world import World
 
-__all__ = ["NOTHING", "Expected", "Newborn", "Table", "expected", "process_of"]
+__all__ = ["NOTHING", "Expected", "Newborn", "Table", "expected", "paused_pods", "process_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,22 @@ def expected(world: World, placements: PlacementIndex, machine: Machine) -> Tabl
     return found
 
 
+def paused_pods(world: World, placements: PlacementIndex) -> frozenset[str]:
+    """Return what the cgroups of pods may be named for whose shims are left as they are.
+
+    A shim may have the default of one container's placement, and another one's be paused.
+    """
+    if not any(placement.spec.paused for placement in world.placements):
+        return frozenset()
+    return frozenset(
+        normal_uid(uid)
+        for pod in world.pods
+        if pod.life != "Ended"
+        and any(each.winner.spec.paused for each in placements.assign(pod.whole).values())
+        for uid in pod.cgroup_uids
+    )
+
+
 def _of_pod(
     pod: PodState, placements: PlacementIndex, machine: Machine, futures: dict[str, Future]
 ) -> dict[str, Newborn | None]:
@@ -141,6 +157,8 @@ def _of_pod(
 
 
 def _newborn(placement: Placement, machine: Machine, futures: dict[str, Future]) -> Newborn | None:
+    if placement.spec.paused:
+        return None
     if placement.uid not in futures:
         futures[placement.uid] = implied_future(placement.spec.rules)
     future = futures[placement.uid]

@@ -137,7 +137,7 @@ class Explaining:
         if survey.incomplete:
             raise ValueError(problem_of(survey.incomplete).message)
         objects = self.parts.objects
-        shared = objects.of(survey, wanted.matcher, wanted.placement, act=wanted.act)
+        shared = objects.of(survey, wanted.matcher, wanted.placement, can_set=wanted.can_set)
         seen = Seen(survey, self._view(survey, wanted), shared)
         status = survey.view.status
         measured = self.parts.looker.hands.measure(

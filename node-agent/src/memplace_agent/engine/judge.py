@@ -73,6 +73,7 @@ _SETTLED = {
     Act.PLACE: (ContainerState.PLACED, Reason.PLACED),
     Act.MOVE: (ContainerState.PLACED_BEST_EFFORT, Reason.PLACED_BEST_EFFORT),
     Act.OBSERVE: (ContainerState.OBSERVED, Reason.OBSERVED),
+    Act.PAUSE: (ContainerState.PAUSED, Reason.PAUSED),
 }
 
 
@@ -127,7 +128,7 @@ def judge(
             or _of_changes(outcomes, unseen, is_fresh=was_placed and is_fresh)
         )
     verdict = verdict or _in_place(act, results, outcomes)
-    if contended and verdict.state is not ContainerState.FAILED:
+    if contended and act.changes and verdict.state is not ContainerState.FAILED:
         # What is left to do is left on purpose, and what is in place will not stay there.
         verdict = Verdict(ContainerState.FAILED, Reason.CONTENDED, contended)
     message = verdict.message or explain_own(results) or _sampled(outcomes)

@@ -55,7 +55,11 @@ class Followed:
 
 @dataclass(slots=True)
 class State:
-    """What a reconciler knows: what is wanted, what the node has, how all of it fares."""
+    """What a reconciler knows: what is wanted, what the node has, how all of it fares.
+
+    `paused` has the uids of placements that are paused, `paused_pods` what the cgroups of pods
+    may be named for that one of these has a container of.
+    """
 
     world: World = field(default_factory=World)
     view: View = field(default_factory=lambda: View(PlacementIndex([]), [], {}))
@@ -64,6 +68,8 @@ class State:
     followed: dict[str, Followed] = field(default_factory=dict)
     undoing: dict[str, str] = field(default_factory=dict)
     is_synced: bool = False
+    paused: frozenset[str] = frozenset()
+    paused_pods: frozenset[str] = frozenset()
     machine_at: float = float("-inf")
 
 
@@ -105,6 +111,7 @@ def standing_of(claim: Claim, state: State, *, is_populated: bool | None) -> Sta
         placement_exists=exists,
         winner=uid if _is_followed(claim, state.followed.values()) else None,
         is_understood=uid not in world.held_placements,
+        is_paused=uid in state.paused,
         pod_is_listed=is_object or claim.container in state.listed,
         is_populated=is_object or is_populated,
     )

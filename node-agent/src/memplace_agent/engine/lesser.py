@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is said of containers on nodes that can set no policies. Pure."""
+"""What is said of containers for which less is done than all, or nothing. Pure."""
 
 from __future__ import annotations
 
@@ -10,13 +10,17 @@ __all__ = ["LEFT", "NOTES", "SETTLED", "sample_again_s"]
 
 # What was seen to be in its place; and what stays where it is, in its place or not.
 SETTLED = frozenset({ContainerState.PLACED, ContainerState.PLACED_BEST_EFFORT})
-LEFT = frozenset({ContainerState.FAILED, ContainerState.OBSERVED})
+LEFT = frozenset({ContainerState.FAILED, ContainerState.OBSERVED, ContainerState.PAUSED})
 
 # Without figures: a message that changes at each look is a write at each look.
 NOTES = {
     Act.MOVE: (
         "pages that are there were moved; those to come land where the program's own policy "
         "says, and are moved when they are found"
+    ),
+    Act.PAUSE: (
+        "spec.paused: what is in place stays, nothing new is done and nothing undone; where its "
+        "memory is is measured"
     ),
     Act.OBSERVE: "where its memory is is only measured: on this node nothing is changed for it",
 }

@@ -13,7 +13,6 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import Placement, Rule
-from memplace.backends import Act
 from memplace.claims import Change, Claim
 from memplace.errors import MemplaceError
 from memplace.kinds import RegionKind
@@ -61,7 +60,7 @@ class Shared:
     rules: frozenset[str]
     devices: frozenset[tuple[int, int]]
     age_s: float
-    act: Act = Act.PLACE
+    can_set: bool = True
     taken: dict[ObjectId, str] = field(default_factory=dict)
     _foreign: dict[ObjectId, str] = field(default_factory=dict)
     _views: dict[ObjectId, View | None] = field(default_factory=dict)
@@ -78,7 +77,7 @@ class Shared:
 
     def why_not(self, rule: Rule, region: Region) -> Refusal | None:
         """Return why a rule may not act on a shared region; None if it may."""
-        if self.act is not Act.PLACE:
+        if not self.can_set:
             # Who moves it for one placement would do so for all, and nothing says who has it.
             return Reason.SHARED_NOT_SUPPORTED, _NO_POLICIES
         if region.object is None:
@@ -147,7 +146,7 @@ class Objects:
         placement: Placement,
         age_s: float = _AGE_S,
         *,
-        act: Act = Act.PLACE,
+        can_set: bool = True,
     ) -> Shared:
         """Look at what a process shares under the rules of a placement.
 
@@ -156,13 +155,13 @@ class Objects:
             matcher: The rules.
             placement: Whose they are.
             age_s: How old the index of who maps what may be, in seconds.
-            act: What is done for the placement here: without policies nobody is asked for.
+            can_set: Whether policies can be set here; if not nobody is asked for.
         """
         directory = self.pinner.host.pid(survey.pid)
         rules = frozenset(rule.name for rule in matcher.rules)
-        shared = Shared(self, placement, rules, frozenset(), age_s, act)
+        shared = Shared(self, placement, rules, frozenset(), age_s, can_set)
         is_any = any(one.shared for one in survey.view.vmas.classes)
-        if act is not Act.PLACE or not is_any or not _may_share(matcher):
+        if not can_set or not is_any or not _may_share(matcher):
             return shared
         regions = survey.regions()
         matches = matcher.match(regions, survey.name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import Placement
 from memplace.assignment import PlacementIndex, View
-from memplace.backends import Act, act_of
+from memplace.backends import Act, act_for
 from memplace.claims import Claim
 from memplace.errors import FeatureUnavailable
 from memplace.kinds import Capability
@@ -78,7 +78,7 @@ class Parts:
 
     def act_for(self, placement: Placement) -> Act:
         """Return what is done for a placement on this node."""
-        return act_of(placement.spec.unsupported, self.can)
+        return act_for(placement.spec, self.can)
 
     def acts(self, view: View) -> dict[str, Act]:
         """Return what is done to containers that follow a placement, of those it is done to."""

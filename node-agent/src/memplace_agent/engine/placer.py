@@ -60,7 +60,7 @@ class Wanted:
         weights: Of WeightedInterleave, by NUMA node; None when not known.
         max_mappings: vm.max_map_count; 0 when not known.
         future: What its rules imply for mappings to come; None where the kernel can't keep it.
-        act: How much of it is done here.
+        act: How much of it is done here; `can_set`: whether policies can be set, done or not.
     """
 
     placement: Placement
@@ -72,6 +72,7 @@ class Wanted:
     max_mappings: int = 0
     future: Future | None = None
     act: Act = Act.PLACE
+    can_set: bool = True
 
     @property
     def group(self) -> str:
@@ -285,7 +286,7 @@ class Placer:
         shared = None
         if self._objects is not None:
             of = self._objects.of
-            shared = of(survey, wanted.matcher, wanted.placement, act=wanted.act)
+            shared = of(survey, wanted.matcher, wanted.placement, can_set=wanted.can_set)
         return Seen(survey, View(claim, survey.process), shared)
 
     def _new(self, wanted: Wanted) -> Claim:

@@ -28,6 +28,7 @@ from memplace_agent.containers.members import is_populated
 from memplace_agent.engine import said
 from memplace_agent.engine.duelist import Look, Outcome
 from memplace_agent.engine.ending import Ending
+from memplace_agent.engine.expected import paused_pods
 from memplace_agent.engine.explaining import Explaining
 from memplace_agent.engine.judge import judge
 from memplace_agent.engine.known import (
@@ -88,7 +89,8 @@ class Reconciler:
         state.world, state.is_synced = world, True
         parts.objects.sharing.know(world.pods)
         self._read_machine()
-        before = state.view
+        before, was_paused = state.view, state.paused
+        state.paused = frozenset(each.uid for each in world.placements if each.spec.paused)
         state.listed = {
             container_id: Listed(pod, name)
             for pod in world.pods
@@ -97,6 +99,7 @@ class Reconciler:
         targets = [Target(id_, each.pod.ref, each.name) for id_, each in state.listed.items()]
         placements = PlacementIndex(world.placements)
         state.view = View(placements, targets, state.machine.tiers)
+        state.paused_pods = paused_pods(world, placements)
         shims = parts.expect(world, placements, state.machine)
         for container_id, assignment in state.view.assignments.items():
             state.listed[container_id].assignment = assignment
@@ -105,7 +108,9 @@ class Reconciler:
             self._drop(container_id)
         self._wants.keep({each.winner.uid for each in state.view.assignments.values()})
         self._set_due()
-        objects = (each.container for each in parts.store if object_of(each.container))
+        # What was kept for a placement that was paused may have to end now.
+        is_over = bool(was_paused - state.paused)
+        objects = (c.container for c in parts.store if is_over or object_of(c.container))
         changed = delta(before, state.view)
         self._follow_anew(changed & state.followed.keys())
         parts.due.changed(changed.union(shims, objects), parts.clock())
@@ -325,10 +330,12 @@ class Reconciler:
         self._parts.looker.mover.wake()
 
     def _look_at_shim(self, pod_uid: str) -> Outcome:
-        if not self._state.is_synced or pod_uid in self._state.world.held_pods:
+        state = self._state
+        held = state.world.held_pods | state.paused_pods
+        if not state.is_synced or pod_uid in held:
             return Outcome.QUIET
         outcome, in_the_way = self._parts.shims.look(pod_uid, self._finder)
-        self._state.undoing |= in_the_way
+        state.undoing |= in_the_way
         self._set_due()
         return outcome
 

@@ -53,6 +53,7 @@ class Standing:
         is_understood: Whether the present spec of the claim's placement is understood, or the
             last one that was is kept. If not, nobody knows what it selects.
         pod_is_listed: Whether a pod of the API has this container, running.
+        is_paused: Whether the claim's placement asks that nothing is undone while it exists.
         is_populated: Whether its cgroup has processes; None when that could not be read.
     """
 
@@ -61,6 +62,7 @@ class Standing:
     placement_exists: bool
     winner: str | None
     is_understood: bool = True
+    is_paused: bool = False
     pod_is_listed: bool
     is_populated: bool | None
 
@@ -129,6 +131,7 @@ def _is_unselected(standing: Standing) -> bool:
         standing.is_synced
         and standing.pod_is_listed
         and standing.is_understood
+        and not standing.is_paused
         and standing.winner is None
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import Placement
-from memplace.backends import act_of
+from memplace.backends import act_for
 from memplace.future import implied_future
 from memplace.kinds import Capability
 from memplace.matching import Matcher
@@ -42,6 +42,7 @@ class Wants:
             future = implied_future(matcher.rules) if keeps_defaults else None
         else:
             matcher, future = known.matcher, known.future
+        act = act_for(placement.spec, self.can)
         wanted = self._last[placement.uid] = Wanted(
             placement=placement,
             matcher=matcher,
@@ -50,7 +51,8 @@ class Wants:
             known_tiers=machine.known_tiers,
             weights=machine.weights,
             max_mappings=machine.max_mappings,
-            future=future,
-            act=act_of(placement.spec.unsupported, self.can),
+            future=future if act.changes else None,
+            act=act,
+            can_set=Capability.POLICIES in self.can,
         )
         return wanted

@@ -42,6 +42,7 @@ class ContainerState(StrEnum):
     PLACED = "Placed"
     PLACED_BEST_EFFORT = "PlacedBestEffort"
     OBSERVED = "Observed"
+    PAUSED = "Paused"
     MOVING = "Moving"
     PENDING = "Pending"
     FAILED = "Failed"

@@ -120,6 +120,7 @@ class PlacementSpec(SpecPart, frozen=True):
     migration: Migration | UnsetType = UNSET
     on_unsupported: OnUnsupported | UnsetType = UNSET
     priority: Priority = 0
+    paused: bool = False
 
     @property
     def unsupported(self) -> OnUnsupported:
