@@ -100,24 +100,25 @@ def test_the_older_of_two_placements_wins(cluster: Cluster) -> None:
 
 
 def test_the_priority_decides_and_can_be_swapped(cluster: Cluster) -> None:
-    first = cluster.apply("old")
+    # Of one second, the name decides.
+    first = cluster.apply("aa-old")
     pod = cluster.run_pod("redis-0")
     cluster.report(result(first, pod))
-    cluster.wait("old", "Ready", "True", "Placed")
-    cluster.apply("new")
-    cluster.wait("new", "Degraded", "True", "Conflict")
+    cluster.wait("aa-old", "Ready", "True", "Placed")
+    cluster.apply("zz-new")
+    cluster.wait("zz-new", "Degraded", "True", "Conflict")
     change = {"spec": {"priority": 5}}
-    newer = cluster.api.call("PATCH", cluster.placement_path("new"), change).body
-    message = cluster.wait("old", "Degraded", "True", "Conflict")
-    assert "placement new has priority 5, this one 0, and has container redis" in message
-    cluster.wait("new", "Ready", "False", "Pending")
+    newer = cluster.api.call("PATCH", cluster.placement_path("zz-new"), change).body
+    message = cluster.wait("aa-old", "Degraded", "True", "Conflict")
+    assert "placement zz-new has priority 5, this one 0, and has container redis" in message
+    cluster.wait("zz-new", "Ready", "False", "Pending")
     cluster.report(result(newer, pod))
-    cluster.wait("new", "Ready", "True", "Placed")
+    cluster.wait("zz-new", "Ready", "True", "Placed")
     change = {"spec": {"priority": 6}}
-    older = cluster.api.call("PATCH", cluster.placement_path("old"), change).body
-    assert "priority 6, this one 5" in cluster.wait("new", "Degraded", "True", "Conflict")
+    older = cluster.api.call("PATCH", cluster.placement_path("aa-old"), change).body
+    assert "priority 6, this one 5" in cluster.wait("zz-new", "Degraded", "True", "Conflict")
     cluster.report(result(older, pod))
-    cluster.wait("old", "Ready", "True", "Placed")
+    cluster.wait("aa-old", "Ready", "True", "Placed")
 
 
 def test_one_that_is_paused_says_so_until_it_goes_on(cluster: Cluster) -> None:

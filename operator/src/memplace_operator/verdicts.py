@@ -24,11 +24,10 @@ from memplace_operator.objects import Pod, id_number
 from memplace_operator.selection import Group
 from memplace_operator.world import Node, World
 
-# What becomes of a pod where less is done than all.
+# What becomes of a pod where no policy can be set.
 _LESSER = {
     ContainerState.PLACED_BEST_EFFORT: Reason.PLACED_BEST_EFFORT,
     ContainerState.OBSERVED: Reason.OBSERVED,
-    ContainerState.PAUSED: Reason.PAUSED,
 }
 
 

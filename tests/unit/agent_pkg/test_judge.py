@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from memplace.backends import Act
 from memplace.pacing import WaitReason
 from memplace.policy import Plan, RuleResult
 from memplace.reasons import Reason
@@ -126,6 +127,9 @@ def test_a_process_that_was_not_seen_is_never_placed(why: Why, expected: str) ->
 
 def test_who_takes_turns_with_the_agent_is_said() -> None:
     assert reason(outcome(0), contended="the program") == "Contended"
+    # Nobody takes turns while it is paused.
+    report = judge("app", "id", [outcome(4096)], contended="the program", act=Act.PAUSE)
+    assert (report.state, report.reason) == ("Paused", "Paused")
 
 
 def test_the_bytes_are_told_as_measured() -> None:

@@ -86,6 +86,15 @@ def test_what_comes_meanwhile_is_measured_and_left_alone(started, kit):
     assert started.machine.policies(101)["[heap]"] == kit.CXL
 
 
+def test_it_is_looked_at_no_more_often_than_what_is_in_its_place(started, kit):
+    started.full(kit.placement(paused=True))
+    asked = []
+    real, started.machine.on_read = started.machine.on_read, asked.append
+    started.run(600)
+    started.machine.on_read = real
+    assert 5 <= len(asked) <= 25
+
+
 def test_after_a_restart_claims_stay_and_nothing_changes(started, kit):
     wanted = kit.placement(rules=[HEAP_RULE])
     started.full(wanted)
