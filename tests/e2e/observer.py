@@ -4,7 +4,7 @@
 Stands alone on purpose (standard library, nothing of the product): it is the
 witness that the product's own words are held against.  ``python3 - ID…`` reads
 this file from standard input and prints JSON: for each container id the list of
-its processes, for each process its mappings from /proc/PID/maps and numa_maps.
+its processes, for each process its mappings from /proc/PID/maps, numa_maps and smaps.
 """
 
 import json
@@ -51,9 +51,26 @@ def label(name, permissions):
     return "file " + name
 
 
+def shares_of(pid):
+    """Return by start address which part of a mapping's bytes is the process's, by smaps.
+
+    Of a page that two processes map, each has one half.
+    """
+    shares, start, resident = {}, 0, 0
+    for line in (PROC / str(pid) / "smaps").read_text().splitlines():
+        key, *rest = line.split()
+        if key == "Rss:":
+            resident = int(rest[0])
+        elif key == "Pss:":
+            shares[start] = int(rest[0]) / resident if resident else 1.0
+        elif not key.endswith(":"):
+            start = int(key.partition("-")[0], 16)
+    return shares
+
+
 def mappings(pid):
     """Return the mappings of a process, each with its policy and bytes per NUMA node."""
-    names = names_of(pid)
+    names, shares = names_of(pid), shares_of(pid)
     found = []
     data_end = 0
     for line in (PROC / str(pid) / "numa_maps").read_text().splitlines():
@@ -77,6 +94,7 @@ def mappings(pid):
                 "label": "bss" if is_bss else label(name, permissions),
                 "policy": policy,
                 "nodes": nodes,
+                "share": shares.get(start, 1.0),
             }
         )
     return found

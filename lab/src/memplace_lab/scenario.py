@@ -127,8 +127,11 @@ def claimed_tiers(placement_status: Mapping[str, Any]) -> dict[str, int]:
 
 
 def placed_bytes(observation: Observation) -> dict[int, int]:
-    """Return the bytes per NUMA node of all regions that carry a policy."""
-    return observation.where(lambda m: m.policy != "default")
+    """Return the bytes per NUMA node of all regions that carry a policy.
+
+    What several processes of the container map counts once.
+    """
+    return witness.add_up(m.own for m in observation.mappings if m.policy != "default")
 
 
 def on_tier(nodes: Mapping[int, int]) -> bool:

@@ -24,13 +24,23 @@ Bytes = Mapping[str, Mapping[int, int]]  # row -> NUMA node -> bytes
 
 @dataclass(frozen=True, slots=True)
 class Vma:
-    """One mapping of one process: what it is, its length, policy, and bytes per NUMA node."""
+    """One mapping of one process: what it is, its length, policy, and bytes per NUMA node.
+
+    ``share`` is which part of the bytes is the process's: of a page that it has in common with
+    one other, one half.
+    """
 
     pid: int
     label: str
     length: int
     policy: str
     nodes: Mapping[int, int]
+    share: float
+
+    @property
+    def own(self) -> dict[int, int]:
+        """The bytes per NUMA node of which the sum over all processes is what there is."""
+        return {node: round(size * self.share) for node, size in self.nodes.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +120,7 @@ def observe_all(
 def _observation(processes: Iterable[Mapping[str, Any]]) -> Observation:
     return Observation(
         tuple(
-            Vma(p["pid"], m["label"], m["length"], m["policy"], _bytes(m["nodes"]))
+            Vma(p["pid"], m["label"], m["length"], m["policy"], _bytes(m["nodes"]), m["share"])
             for p in processes
             for m in p["mappings"]
         )
