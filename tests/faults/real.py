@@ -18,6 +18,7 @@ from memplace_agent.engine.pool import Pool
 from memplace_agent.procfs.exclusive import exclusive
 from memplace_agent.procfs.present import present
 from memplace_agent.procfs.query import best_way, read_vmas
+from memplace_agent.procfs.smaps import shares
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.moves import move_pages
 from memplace_agent.syscalls.views import page_nodes
@@ -57,6 +58,7 @@ class RealMachine:
     move_pages = staticmethod(move_pages)
     present = staticmethod(present)
     exclusive = staticmethod(exclusive)
+    shares = staticmethod(shares)
 
     def start(self, container_id, code, *args):
         """Run Python code in a container; returns once it has said its first line."""

@@ -75,6 +75,9 @@ class Remote:
     def exclusive(self, *args):
         return self._ask("exclusive", *args)
 
+    def shares(self, *args):
+        return self._ask("shares", *args)
+
 
 @dataclass(frozen=True)
 class Kill:
@@ -178,6 +181,9 @@ class Seat:
 
     def _exclusive(self, *args):
         return self.machine.exclusive(*args)
+
+    def _shares(self, *args):
+        return self.machine.shares(*args)
 
     def _move_pages(self, pid, addresses, nodes, move_all):
         return self.machine.move_pages(pid, addresses, nodes, move_all=move_all)
