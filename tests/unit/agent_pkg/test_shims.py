@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from memplace.errors import ValidationError
 from memplace_agent.containers.shim import Relative, why_not
+from memplace_agent.engine import shims
 from memplace_agent.settings import settings_from_env
 from memplace_agent.world import World
 
@@ -105,6 +106,29 @@ def test_a_shim_that_is_there_gets_it_from_a_look(ward):
     ward.looked()
     assert ward.future(SHIM) == {} and not ward.node.claims
     assert ward.node.metrics.shim_defaults._value.get() == 0
+
+
+def test_a_sandbox_that_is_still_being_made_is_looked_at_again_soon(ward):
+    ward.machine.daemon(45, comm="runc", ppid=SHIM)
+    ward.sandbox(parent=45)
+    ward.looked(ward.placement)
+    assert ward.future(SHIM) == {}
+    ward.machine.processes[50].ppid = SHIM
+    ward.machine.write(50)
+    ward.machine.end(45)
+    ward.node.run(15)
+    assert ward.future(SHIM) == CXL_BOTH
+
+
+def test_one_without_a_shim_is_not_looked_at_all_the_time(ward, monkeypatch):
+    looks = []
+    find = shims.find_shim
+    monkeypatch.setattr(shims, "find_shim", lambda *args: looks.append(1) or find(*args))
+    ward.machine.daemon(45, comm="other")
+    ward.sandbox(parent=45)
+    ward.looked(ward.placement)
+    ward.node.run(300)
+    assert 8 < len(looks) < 25
 
 
 @pytest.mark.parametrize("is_called", [False, True])

@@ -55,6 +55,8 @@ log = logging.getLogger(__name__)
 
 # For one that starts programs all the time; the next look goes on.
 _ROUNDS = 8
+# A sandbox is the child of what makes it for some 100 ms, of a slow machine for seconds.
+_SOON = 8
 
 
 @dataclass(slots=True)
@@ -72,6 +74,7 @@ class Shims:
     enabled: bool = False
     _wanted: Mapping[str, Newborn] = field(default_factory=dict)
     _told: dict[str, str] = field(default_factory=dict)
+    _tries: dict[str, int] = field(default_factory=dict)
 
     def expect(self, table: Table) -> list[str]:
         """Say what the containers of pods are to have from now on.
@@ -85,6 +88,7 @@ class Shims:
         uids = {uid for uid in before.keys() | now.keys() if not _is_same(before, now, uid)}
         claims = (each for each in self.store if each.process and each.process.pod in uids)
         self._told = {uid: why for uid, why in self._told.items() if uid in now}
+        self._tries = {uid: count for uid, count in self._tries.items() if uid in now}
         return [*map(shim_id, uids), *(claim.container for claim in claims)]
 
     def due(self) -> Mapping[str, str]:
@@ -113,6 +117,7 @@ class Shims:
             outcome, keeps = self._set(pod_uid, shim, newborn), shim_id(pod_uid, shim)
         elif newborn is not None and isinstance(shim, NoShim):
             self._tell(pod_uid, shim.why)
+            outcome = self._not_yet(pod_uid, shim)
         in_the_way: dict[str, str] = {}
         for claim in self._claims(pod_uid):
             if claim.container != keeps:
@@ -165,6 +170,11 @@ class Shims:
 
     def _claims(self, pod_uid: str) -> list[Claim]:
         return [each for each in self.store if each.process and each.process.pod == pod_uid]
+
+    def _not_yet(self, pod_uid: str, found: NoShim) -> Outcome:
+        # `ShimCradle` waits for it, if it has heard of the sandbox at all.
+        self._tries[pod_uid] = tries = self._tries.get(pod_uid, 0) + 1
+        return Outcome.QUIET if found.is_final or tries > _SOON else Outcome.CHANGED
 
     def _count(self) -> None:
         self.metrics.shim_defaults.set(sum(each.process is not None for each in self.store))
