@@ -15,7 +15,7 @@ Containers are started one at a time and twenty at once, on a machine as it is a
 processes a core that compute; in turn with the agent and without. A container's program says
 when its first instruction was, and ends.
 
-Processes are forked up to 10 ms later than /proc says, so some that are in time are not counted.
+Processes are forked up to 10 ms later than /proc says: some in time are not counted.
 """
 
 from __future__ import annotations
@@ -80,10 +80,7 @@ class Box:
             },
             "root": {"path": str(self.work / "rootfs"), "readonly": True},
             # Of their own: runc makes links in /dev, and all have one root.
-            "mounts": [
-                {"destination": "/proc", "type": "proc", "source": "proc"},
-                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
-            ],
+            "mounts": [_mount("proc", "/proc"), _mount("tmpfs", "/dev")],
             "linux": {
                 "cgroupsPath": f"/{inside}",
                 "namespaces": [{"type": kind} for kind in kinds],
@@ -91,6 +88,10 @@ class Box:
         }
         (path / "config.json").write_text(json.dumps(config))
         return path
+
+
+def _mount(kind: str, on: str) -> dict[str, str]:
+    return {"destination": on, "type": kind, "source": kind}
 
 
 @dataclass(frozen=True)
@@ -200,8 +201,7 @@ def be_agent(work: Path, pipe: Any) -> None:
     vars(births)["begin"] = heard
     births.publish(_table(), LedgerStore.open(work / "ledger", "boot"))
     stop = threading.Event()
-    thread = threading.Thread(target=births.run, args=(stop, lambda: None))
-    thread.start()
+    (thread := threading.Thread(target=births.run, args=(stop, lambda: None))).start()
     while not births.is_watching:
         time.sleep(0.01)
     pipe.send("watching")
@@ -240,8 +240,7 @@ def _table() -> Any:
 def agent(work: Path) -> Iterator[dict[str, Any]]:
     """Run it beside what is measured; what it says is there at the end."""
     ours, theirs = _FORK.Pipe()
-    process = _FORK.Process(target=be_agent, args=(work, theirs))
-    process.start()
+    (process := _FORK.Process(target=be_agent, args=(work, theirs))).start()
     theirs.close()
     said: dict[str, Any] = {}
     try:
@@ -261,8 +260,8 @@ def agent(work: Path) -> Iterator[dict[str, Any]]:
 def load(is_wanted: bool) -> Iterator[None]:
     """Four processes for each core that compute."""
     count = 4 * (os.cpu_count() or 1) if is_wanted else 0
-    code = "while True: sum(range(10000))"
-    busy = [subprocess.Popen([sys.executable, "-S", "-c", code]) for _ in range(count)]
+    command = [sys.executable, "-S", "-c", "while True: sum(range(10000))"]
+    busy = [subprocess.Popen(command) for _ in range(count)]
     try:
         yield
     finally:
@@ -273,12 +272,9 @@ def load(is_wanted: bool) -> Iterator[None]:
 
 def measure(box: Box, count: int, rounds: int) -> dict[str, Any]:
     """Start containers in turn with the agent and without."""
-    alone: list[Start] = []
-    beside: list[Start] = []
-    began: dict[str, int] = {}
+    alone, beside = list[Start](), list[Start]()
+    began, first, used = dict[str, int](), dict[str, int](), 0.0
     calls: dict[int, int] = {}
-    first: dict[str, int] = {}
-    used = 0.0
     start_all(box, count)  # into the caches
     times = max(1, 20 // count)
     for _ in range(rounds):
