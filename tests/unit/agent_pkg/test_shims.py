@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from memplace.errors import ValidationError
-from memplace_agent.containers.shim import Relative, why_not
+from memplace_agent.containers.shim import Relative, find_shim, why_not
 from memplace_agent.engine import shims
 from memplace_agent.settings import settings_from_env
 from memplace_agent.world import World
@@ -122,8 +122,12 @@ def test_a_sandbox_that_is_still_being_made_is_looked_at_again_soon(ward):
 
 def test_one_without_a_shim_is_not_looked_at_all_the_time(ward, monkeypatch):
     looks = []
-    find = shims.find_shim
-    monkeypatch.setattr(shims, "find_shim", lambda *args: looks.append(1) or find(*args))
+
+    def find(*args):
+        looks.append(args)
+        return find_shim(*args)
+
+    monkeypatch.setattr(shims, "find_shim", find)
     ward.machine.daemon(45, comm="other")
     ward.sandbox(parent=45)
     ward.looked(ward.placement)
