@@ -105,9 +105,6 @@ _MANY_NODES = {"future.status_of_many_nodes", "query.many_nodes"}
 _MAY_BE_SKIPPED = {"input.pidfd_self_constant", "vma.guard_regions"}
 # A kernel that checks its maple trees takes too long for as many mappings as make fork() slow.
 _TOO_SLOW = ("CONFIG_DEBUG_VM_MAPLE_TREE=y", {"victim.stuck_target_caller_can_be_killed"})
-# The first case that asks for huge pages: in one run of two the memory of the smallest machine
-# is in pieces at that time. Other machines have to show it.
-_IN_PIECES = {"two_nodes": {"vma.memfd_hugetlb"}}
 _PLACEMENT = ("memory.", "cpuset.", "vma.", "future.", "victim.")
 
 
@@ -175,16 +172,16 @@ def _config(kernel: Path) -> list[str]:
     return (kernel.parent / "config").read_text().splitlines()
 
 
-def _may_be_skipped(machine: str, kernel: Path) -> set[str]:
+def _may_be_skipped(kernel: Path) -> set[str]:
     option, cases = _TOO_SLOW
     slow = cases if option in _config(kernel) else set[str]()
-    return _MAY_BE_SKIPPED | slow | _IN_PIECES.get(machine, set())
+    return _MAY_BE_SKIPPED | slow
 
 
 def test_only_what_the_machine_cannot_show_was_skipped(
     machine: str, console: str, kernel: Path
 ) -> None:
-    free = _may_be_skipped(machine, kernel)
+    free = _may_be_skipped(kernel)
     cases = {name: r for name, r in tap.results(console).items() if name not in free}
     skipped = {name: result.skipped for name, result in cases.items() if result.skipped}
     assert skipped.keys() == {name for name in cases if _expected(machine, name)}, skipped
