@@ -57,12 +57,9 @@ def is_ready(cluster: Cluster, container: str) -> bool:
 
 def agent_metrics(cluster: Cluster) -> str:
     """Return what the agent of the worker counts."""
-    pods = cluster.get("pods", "-n", product.NAMESPACE)["items"]
-    found = next(
-        p["metadata"]["name"]
-        for p in pods
-        if "agent" in p["metadata"]["name"] and p["spec"].get("nodeName") == WORKER
-    )
+    which = ("-l", "app.kubernetes.io/component=agent", f"--field-selector=spec.nodeName={WORKER}")
+    (agent,) = cluster.get("pods", "-n", product.NAMESPACE, *which)["items"]
+    found = agent["metadata"]["name"]
     path = f"/api/v1/namespaces/{product.NAMESPACE}/pods/{found}:8080/proxy/metrics"
     return cluster.kubectl("get", "--raw", path)
 
@@ -74,13 +71,11 @@ def figure(cluster: Cluster, name: str) -> float:
 
 @pytest.fixture(scope="module")
 def asking(cluster: Cluster) -> Iterator[None]:
-    upgrade = ("upgrade", "memplace", str(product.CHART), "--namespace", product.NAMESPACE)
-    wait = ("--reuse-values", "--wait", "--timeout", "5m")
     with containerd.with_nri(cluster, WORKER):
-        cluster.helm(*upgrade, *wait, *containerd.VALUES)
+        product.release(cluster, *containerd.VALUES)
         wait_for("NRI", lambda: figure(cluster, "memplace_agent_nri_connected") == 1, timeout_s=60)
         yield
-    cluster.helm(*upgrade, *wait, "--set", "agent.nri.enabled=false")
+    product.release(cluster)
 
 
 def test_no_byte_of_a_container_is_born_on_the_others_tier(cluster: Cluster, asking: None) -> None:
