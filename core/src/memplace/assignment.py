@@ -52,28 +52,38 @@ class Assignment:
     losers: tuple[Placement, ...] = ()
 
 
-Rank = tuple[int, datetime, str, str]
+Rank = tuple[bool, int, datetime, str, str]
 
 
-def rank(priority: int, created: datetime, name: str, uid: str) -> Rank:
+def rank(
+    priority: int, created: datetime, name: str, uid: str, *, is_dry_run: bool = False
+) -> Rank:
     """Return the sort key of a placement: the smallest has the containers it selects.
 
-    The higher priority wins, then the older placement, then the name decides. So with
+    Who acts comes before who only tells, whatever its priority: a dry run that had the
+    container of another would have that one's work given back. Then
+    the higher priority wins, then the older placement, then the name decides. So with
     priorities of their own the winner is told by manifests alone, in whatever order they
     were applied.
     """
-    return -priority, created, name, uid
+    return is_dry_run, -priority, created, name, uid
 
 
 def precedence(placement: Placement) -> Rank:
     """Return the `rank` of a placement."""
     return rank(
-        placement.spec.priority, placement.creation_timestamp, placement.name, placement.uid
+        placement.spec.priority,
+        placement.creation_timestamp,
+        placement.name,
+        placement.uid,
+        is_dry_run=placement.spec.is_dry_run,
     )
 
 
 def why_first(winner: Placement, loser: Placement) -> str:
     """Say why a placement comes before another, for people: ``is older``."""
+    if winner.spec.is_dry_run is not loser.spec.is_dry_run:
+        return "acts, this one only tells (mode DryRun),"
     mine, its = winner.spec.priority, loser.spec.priority
     if mine != its:
         return f"has priority {mine}, this one {its},"

@@ -25,6 +25,7 @@ class Act(Enum):
     MOVE: move pages that are there, again and again; new ones land anywhere.
     OBSERVE: tell where pages are, and change nothing.
     PAUSE: the same of what has been placed, and is to stay as it is.
+    TRY: the same of what would be placed or moved if somebody meant it: a dry run.
     LEAVE: nothing.
     """
 
@@ -32,6 +33,7 @@ class Act(Enum):
     MOVE = auto()
     OBSERVE = auto()
     PAUSE = auto()
+    TRY = auto()
     LEAVE = auto()
 
     @property
@@ -68,7 +70,11 @@ def act_for(spec: PlacementSpec, can: Collection[Capability]) -> Act:
         can: What the node's backend can.
     """
     act = act_of(spec.unsupported, can)
-    return Act.PAUSE if spec.paused and act is not Act.LEAVE else act
+    if act is Act.LEAVE:
+        return act
+    if spec.paused:
+        return Act.PAUSE
+    return Act.TRY if spec.is_dry_run else act
 
 
 def within(act: Act, plan: Plan) -> Plan:

@@ -57,6 +57,13 @@ class OnUnsupported(StrEnum):
     OBSERVE = "Observe"  # tell where they are
 
 
+class Enforcement(StrEnum):
+    """Whether a placement acts, or only tells what it would do."""
+
+    ENFORCE = "Enforce"
+    DRY_RUN = "DryRun"
+
+
 class Capability(StrEnum):
     """What a backend can do to processes."""
 

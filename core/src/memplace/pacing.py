@@ -222,6 +222,11 @@ def spare_bytes(room: Room, limits: Limits) -> int:
     return max(0, room.free - room.high - min(limits.spare, room.total // 64))
 
 
+def room_bytes(room: Room) -> int:
+    """Return what would fit on a NUMA node now: free memory, and what kswapd frees by itself."""
+    return max(0, room.free - room.high) + max(0, _reclaimable(room))
+
+
 class Pacer:
     """Decides for one machine; whoever calls it gives the time and what was read."""
 

@@ -157,6 +157,11 @@ class Reason(StrEnum):
         "As the placement asks, nothing new is done and nothing undone; it is only measured.",
         Trait.PATIENT,
     )
+    DRY_RUN = (
+        "DryRun",
+        "As the placement asks, nothing is done; what would move is measured.",
+        Trait.PATIENT,
+    )
     NO_PODS = "NoPods", "No running container is selected.", Trait.PATIENT
     PLACED_BEST_EFFORT = (
         "PlacedBestEffort",

@@ -155,6 +155,30 @@ def explain_misplaced(
     return Explanation(Reason.FAILED, message)
 
 
+def without_room(results: Iterable[RuleResult], room: Mapping[int, int]) -> tuple[str, ...]:
+    """Return the names of the rules of which not all would fit if it moved now.
+
+    Args:
+        results: What was measured, in the order of the rules: the first gets the room.
+        room: Bytes that fit on each NUMA node; one that is missing has none.
+
+    Example:
+        >>> heap = RuleResult(rule="heap", misplaced_bytes=2 << 30, nodes=frozenset({1}))
+        >>> without_room([heap], {1: 1 << 30})
+        ('heap',)
+    """
+    left, found = dict(room), []
+    for result in results:
+        size = result.misplaced_bytes
+        for node in sorted(result.nodes):
+            taken = min(size, left.get(node, 0))
+            left[node] = left.get(node, 0) - taken
+            size -= taken
+        if size:
+            found.append(result.rule)
+    return tuple(found)
+
+
 def uneven_bytes(result: RuleResult) -> int:
     """Return how many bytes of a rule that interleaves would have to change nodes.
 

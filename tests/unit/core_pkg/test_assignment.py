@@ -25,7 +25,7 @@ from memplace.assignment import (
     delta,
     why_first,
 )
-from memplace.kinds import Mode, RegionKind
+from memplace.kinds import Enforcement, Mode, RegionKind
 from memplace.selectors import matches
 from msgspec import UNSET, structs
 
@@ -33,7 +33,9 @@ T0 = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = ("redis", "sidecar", "init")
 
 
-def placement(name, *, age=0, containers=UNSET, namespace="cache", labels=None, priority=0):
+def placement(
+    name, *, age=0, containers=UNSET, namespace="cache", labels=None, priority=0, mode=UNSET
+):
     return Placement(
         uid=f"uid-of-{namespace}-{name}",
         namespace=namespace,
@@ -45,6 +47,7 @@ def placement(name, *, age=0, containers=UNSET, namespace="cache", labels=None, 
             rules=(),
             containers=containers,
             priority=priority,
+            mode=mode,
         ),
     )
 
@@ -63,6 +66,7 @@ placements = st.lists(
         namespace=st.sampled_from(["cache", "other"]),
         labels=st.sampled_from([{}, {"app": "redis"}, {"app": "web"}]),
         priority=st.integers(-1, 1),
+        mode=st.sampled_from([UNSET, Enforcement.ENFORCE, Enforcement.DRY_RUN]),
     ),
     max_size=6,
     unique_by=lambda p: (p.namespace, p.name),
@@ -92,7 +96,10 @@ def test_exactly_the_selected_containers_are_assigned_and_nobody_is_lost(placeme
         ranked = (given_to.winner, *given_to.losers) if given_to else ()
         assert {p.uid for p in ranked} == meant
         assert len(ranked) == len(meant)
-        keys = [(-p.spec.priority, p.creation_timestamp, p.name) for p in ranked]
+        keys = [
+            (p.spec.mode == "DryRun", -p.spec.priority, p.creation_timestamp, p.name)
+            for p in ranked
+        ]
         assert keys == sorted(keys)
 
 
@@ -107,6 +114,15 @@ def test_the_higher_priority_wins_however_young_it_is():
     low = placement("c", age=9, priority=-1)
     assigned = assign([low, old, young], pod("redis"))["redis"]
     assert (assigned.winner, assigned.losers) == (young, (old, low))
+
+
+def test_who_only_tells_comes_behind_all_who_act():
+    dry = placement("a", age=9, priority=1000, mode=Enforcement.DRY_RUN)
+    low = placement("b", priority=-1000)
+    other = placement("c", age=5, mode=Enforcement.DRY_RUN)
+    assigned = assign([dry, other, low], pod("redis"))["redis"]
+    assert (assigned.winner, assigned.losers) == (low, (dry, other))
+    assert why_first(low, dry) == "acts, this one only tells (mode DryRun),"
 
 
 @pytest.mark.parametrize(

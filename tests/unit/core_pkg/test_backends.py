@@ -4,9 +4,10 @@
 import pytest
 from memplace.api.v1alpha1 import LabelSelector, PlacementSpec
 from memplace.backends import Act, act_for, act_of, within
-from memplace.kinds import Capability, Mode, OnUnsupported, Policy, RegionKind
+from memplace.kinds import Capability, Enforcement, Mode, OnUnsupported, Policy, RegionKind
 from memplace.policy import Move, Plan, RuleResult, Step
 from memplace.regions import Region
+from msgspec.structs import replace
 
 C, ASKED = Capability, OnUnsupported
 NOTHING: set[Capability] = set()
@@ -46,6 +47,10 @@ def test_who_says_nothing_asks_for_nothing_by_halves():
 def test_what_is_paused_is_measured_where_anything_is_done(can, asked, act):
     spec = PlacementSpec(LabelSelector(), (), on_unsupported=asked, paused=True)
     assert act_for(spec, can) is act and not act.changes
+    dry = replace(spec, mode=Enforcement.DRY_RUN)
+    assert act_for(dry, can) is act and not dry.gives_back
+    trying = replace(dry, paused=False)
+    assert act_for(trying, can) is (act if act is Act.LEAVE else Act.TRY) and trying.gives_back
     running = PlacementSpec(LabelSelector(), (), on_unsupported=asked)
     assert act_for(running, can) is act_of(asked, can)
 
@@ -60,7 +65,13 @@ WHOLE = Plan(policies=(STEP,), moves=(MOVES,), rules=(RESULT,), released=(OLD,))
 
 @pytest.mark.parametrize(
     ("act", "policies", "moves", "released"),
-    [(Act.PLACE, 1, 1, 1), (Act.MOVE, 0, 1, 0), (Act.OBSERVE, 0, 0, 0), (Act.PAUSE, 0, 0, 0)],
+    [
+        (Act.PLACE, 1, 1, 1),
+        (Act.MOVE, 0, 1, 0),
+        (Act.OBSERVE, 0, 0, 0),
+        (Act.PAUSE, 0, 0, 0),
+        (Act.TRY, 0, 0, 0),
+    ],
 )
 def test_a_plan_is_done_as_far_as_that_goes(act, policies, moves, released):
     done = within(act, WHOLE)

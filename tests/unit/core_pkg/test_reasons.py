@@ -108,6 +108,7 @@ def test_the_words_are_an_interface() -> None:
         "Moving",
         "Pending",
         "Paused",
+        "DryRun",
         "NoPods",
         "PlacedBestEffort",
         "Placed",

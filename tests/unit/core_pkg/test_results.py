@@ -11,6 +11,7 @@ from memplace.results import (
     merge_results,
     rule_report,
     uneven_bytes,
+    without_room,
 )
 
 MIB = 1 << 20
@@ -143,3 +144,12 @@ def test_what_the_program_placed_itself_is_said():
     assert "rule b leaves 3 regions alone" in told
     assert "override: true" in told
     assert explain_own([RuleResult(rule="a")]) == ""
+
+
+def test_rules_share_the_room_and_the_first_has_it():
+    first, second = left(2 * MIB), left(2 * MIB, frozenset({1, 2}))
+    assert without_room([first, second], {2: 4 * MIB}) == ()
+    assert without_room([first, second], {2: 3 * MIB}) == ("values",)
+    assert without_room([first, second], {1: MIB, 2: 3 * MIB}) == ()
+    assert without_room([second, first], {1: MIB, 2: 2 * MIB}) == ("values",)
+    assert without_room([first], {}) == ("values",) and without_room([left(0)], {}) == ()

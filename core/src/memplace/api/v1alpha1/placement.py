@@ -23,7 +23,7 @@ from memplace.api.v1alpha1.common import (
     SpecPart,
     StatusPart,
 )
-from memplace.kinds import ExistingPages, Mode, OnUnsupported, RegionKind
+from memplace.kinds import Enforcement, ExistingPages, Mode, OnUnsupported, RegionKind
 from memplace.quantity import parse_quantity
 
 
@@ -121,6 +121,17 @@ class PlacementSpec(SpecPart, frozen=True):
     on_unsupported: OnUnsupported | UnsetType = UNSET
     priority: Priority = 0
     paused: bool = False
+    mode: Enforcement | UnsetType = UNSET
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether it only tells; the field mode is Enforce by default."""
+        return self.mode is Enforcement.DRY_RUN
+
+    @property
+    def gives_back(self) -> bool:
+        """Whether what was done for it is to be undone although it exists."""
+        return self.is_dry_run and not self.paused
 
     @property
     def unsupported(self) -> OnUnsupported:
@@ -153,6 +164,7 @@ class RuleStatus(StatusPart, frozen=True):
     regions: int = 0
     bytes: int = 0
     tiers: tuple[TierBytes, ...] = ()
+    misplaced_bytes: int = 0
 
 
 class PlacementStatus(StatusPart, frozen=True):
