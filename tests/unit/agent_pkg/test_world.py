@@ -225,6 +225,14 @@ def test_so_has_one_of_higher_priority(mine: Any, held: set[str]) -> None:
     assert cache.snapshot().held == held
 
 
+def test_one_that_only_tells_takes_no_container_from_one_that_acts() -> None:
+    cache = Cache("n")
+    odd = newer(placement("odd", day=1, mode="DryRun"))
+    cache.replace(Kind.PLACEMENT, [odd, placement("known", day=10)])
+    cache.event(Kind.POD, "ADDED", pod(RUNNING))
+    assert cache.snapshot().held == set()
+
+
 @pytest.mark.parametrize(
     ("spec", "held"),
     [

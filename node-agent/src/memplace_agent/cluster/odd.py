@@ -17,6 +17,7 @@ from memplace.api.convert import from_builtins
 from memplace.api.v1alpha1 import LabelSelector, Placement
 from memplace.assignment import PodRef, precedence, rank, selects_pod
 from memplace.errors import MemplaceError
+from memplace.kinds import Enforcement
 
 __all__ = ["Odd", "held_containers", "parse_odd"]
 
@@ -38,6 +39,7 @@ class Odd:
         problem: Why it can't be understood.
         selector: None when not even that is understood: it may mean every pod.
         containers: Names; None for each container.
+        is_dry_run: Whether it says that it only tells.
     """
 
     uid: str
@@ -48,6 +50,7 @@ class Odd:
     problem: str
     selector: LabelSelector | None
     containers: frozenset[str] | None
+    is_dry_run: bool = False
 
     def may_select(self, pod: PodRef) -> bool:
         """Return whether the pod is in its namespace and may have its labels."""
@@ -68,6 +71,7 @@ def parse_odd(obj: Mapping[str, Any], problem: str) -> Odd:
         problem=problem,
         selector=_selector(spec.get("selector")),
         containers=_names(spec.get("containers")),
+        is_dry_run=spec.get("mode") == Enforcement.DRY_RUN,
     )
 
 
@@ -82,7 +86,7 @@ def held_containers(odd: Odd, pod: PodRef, placements: Iterable[Placement]) -> f
     """
     if not odd.may_select(pod):
         return frozenset()
-    mine = rank(odd.priority, odd.created, odd.name, odd.uid)
+    mine = rank(odd.priority, odd.created, odd.name, odd.uid, is_dry_run=odd.is_dry_run)
     first = [p for p in placements if precedence(p) < mine and selects_pod(p, pod)]
     return frozenset(
         name

@@ -157,7 +157,7 @@ def _of_pod(
 
 
 def _newborn(placement: Placement, machine: Machine, futures: dict[str, Future]) -> Newborn | None:
-    if placement.spec.paused:
+    if placement.spec.paused or placement.spec.is_dry_run:
         return None
     if placement.uid not in futures:
         futures[placement.uid] = implied_future(placement.spec.rules)

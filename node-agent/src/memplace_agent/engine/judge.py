@@ -22,6 +22,7 @@ from memplace.results import (
     merge_results,
     rule_report,
     uneven_bytes,
+    without_room,
 )
 from msgspec import UNSET
 
@@ -74,6 +75,7 @@ _SETTLED = {
     Act.MOVE: (ContainerState.PLACED_BEST_EFFORT, Reason.PLACED_BEST_EFFORT),
     Act.OBSERVE: (ContainerState.OBSERVED, Reason.OBSERVED),
     Act.PAUSE: (ContainerState.PAUSED, Reason.PAUSED),
+    Act.TRY: (ContainerState.DRY_RUN, Reason.DRY_RUN),
 }
 
 
@@ -99,6 +101,7 @@ def judge(
     is_fresh: bool = False,
     future: Future | None = None,
     act: Act = Act.PLACE,
+    room: Mapping[int, int] | None = None,
 ) -> ContainerReport:
     """Sum up the processes of a container.
 
@@ -114,6 +117,7 @@ def judge(
             on its way, however much: that is no reason to call the placement unplaced.
         future: What its rules imply for mappings to come; None where the kernel can't keep it.
         act: What is done to it.
+        room: Of a dry run, how many bytes would fit on each NUMA node.
     """
     results = merge_results(
         (outcome.results for outcome in outcomes),
@@ -127,6 +131,8 @@ def judge(
             or _of_rules(results, moves, was_placed=was_placed, is_fresh=is_fresh)
             or _of_changes(outcomes, unseen, is_fresh=was_placed and is_fresh)
         )
+    if act is Act.TRY:
+        verdict = verdict or _would_not_fit(results, room or {})
     verdict = verdict or _in_place(act, results, outcomes)
     if contended and act.changes and verdict.state is not ContainerState.FAILED:
         # What is left to do is left on purpose, and what is in place will not stay there.
@@ -142,6 +148,16 @@ def judge(
         new_memory=shorten(sentence(future, (outcome.no_default for outcome in outcomes))),
         rules=tuple(rule_report(result) for result in results),
     )
+
+
+def _would_not_fit(results: Sequence[RuleResult], room: Mapping[int, int]) -> Verdict | None:
+    # Without figures: see `lesser.NOTES`.
+    names = without_room(results, room)
+    if not names:
+        return None
+    rules = f"rule {names[0]}" if len(names) == 1 else f"rules {', '.join(names)}"
+    message = f"{NOTES[Act.TRY]}; of {rules} not all would fit on its tiers as full as they are now"
+    return Verdict(ContainerState.DRY_RUN, Reason.TIER_FULL, message)
 
 
 def _in_place(act: Act, results: Sequence[RuleResult], outcomes: Sequence[Outcome]) -> Verdict:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -58,7 +57,8 @@ class State:
     """What a reconciler knows: what is wanted, what the node has, how all of it fares.
 
     `paused` has the uids of placements that are paused, `paused_pods` what the cgroups of pods
-    may be named for that one of these has a container of.
+    may be named for that one of these has a container of; `given_back` has the uids of those
+    that are there and for which what was done is to be undone all the same.
     """
 
     world: World = field(default_factory=World)
@@ -70,6 +70,7 @@ class State:
     is_synced: bool = False
     paused: frozenset[str] = frozenset()
     paused_pods: frozenset[str] = frozenset()
+    given_back: frozenset[str] = frozenset()
     machine_at: float = float("-inf")
 
 
@@ -104,12 +105,12 @@ def standing_of(claim: Claim, state: State, *, is_populated: bool | None) -> Sta
         is_populated: See `Standing`; of an object it does not matter.
     """
     world, uid = state.world, claim.placement[0]
-    exists = uid in world.held_placements or any(p.uid == uid for p in world.placements)
+    is_there = uid in world.held_placements or any(p.uid == uid for p in world.placements)
     is_object = object_of(claim.container) is not None
     return Standing(
         is_synced=state.is_synced,
-        placement_exists=exists,
-        winner=uid if _is_followed(claim, state.followed.values()) else None,
+        placement_exists=is_there and uid not in state.given_back,
+        winner=uid if _is_followed(claim, state) else None,
         is_understood=uid not in world.held_placements,
         is_paused=uid in state.paused,
         pod_is_listed=is_object or claim.container in state.listed,
@@ -117,12 +118,15 @@ def standing_of(claim: Claim, state: State, *, is_populated: bool | None) -> Sta
     )
 
 
-def _is_followed(claim: Claim, followed: Iterable[Followed]) -> bool:
+def _is_followed(claim: Claim, state: State) -> bool:
     # Whether a container that follows a claim's placement has the object that it is of.
     one = object_of(claim.container)
-    return one is not None and any(
-        each.container.wanted.placement.uid == claim.placement[0] and each.container.may_map(one)
-        for each in followed
+    uid = claim.placement[0]
+    if one is None or uid in state.given_back:
+        return False
+    return any(
+        each.container.wanted.placement.uid == uid and each.container.may_map(one)
+        for each in state.followed.values()
     )
 
 

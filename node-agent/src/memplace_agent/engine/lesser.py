@@ -10,7 +10,14 @@ __all__ = ["LEFT", "NOTES", "SETTLED", "sample_again_s"]
 
 # What was seen to be in its place; and what stays where it is, in its place or not.
 SETTLED = frozenset({ContainerState.PLACED, ContainerState.PLACED_BEST_EFFORT})
-LEFT = frozenset({ContainerState.FAILED, ContainerState.OBSERVED, ContainerState.PAUSED})
+LEFT = frozenset(
+    {
+        ContainerState.FAILED,
+        ContainerState.OBSERVED,
+        ContainerState.PAUSED,
+        ContainerState.DRY_RUN,
+    }
+)
 
 # Without figures: a message that changes at each look is a write at each look.
 NOTES = {
@@ -22,6 +29,7 @@ NOTES = {
         "spec.paused: what is in place stays, nothing new is done and nothing undone; where its "
         "memory is is measured"
     ),
+    Act.TRY: "mode DryRun: nothing is changed; what would move is measured",
     Act.OBSERVE: "where its memory is is only measured: on this node nothing is changed for it",
 }
 

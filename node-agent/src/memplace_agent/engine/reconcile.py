@@ -19,6 +19,7 @@ from memplace.backends import Act
 from memplace.errors import MemplaceError
 from memplace.nodes import NodeSet
 from memplace.objects import object_of
+from memplace.pacing import room_bytes
 from memplace.pods import PodState
 from memplace.reasons import Reason
 
@@ -46,6 +47,7 @@ from memplace_agent.engine.placer import Wanted
 from memplace_agent.engine.shim_claims import first_shims, is_shim_id, pod_of_id
 from memplace_agent.engine.wanting import Wants
 from memplace_agent.node.machine import read_machine
+from memplace_agent.node.memory import read_rooms
 from memplace_agent.report import Reports, Subject
 from memplace_agent.world import World
 
@@ -91,6 +93,7 @@ class Reconciler:
         self._read_machine()
         before, was_paused = state.view, state.paused
         state.paused = frozenset(each.uid for each in world.placements if each.spec.paused)
+        state.given_back = frozenset(p.uid for p in world.placements if p.spec.gives_back)
         state.listed = {
             container_id: Listed(pod, name)
             for pod in world.pods
@@ -217,10 +220,15 @@ class Reconciler:
         listed = self._state.listed.get(container_id)
         if container_id in self._state.world.held:
             return Outcome.QUIET
+        claim = self._parts.store.get(container_id)
         if listed is not None and listed.assignment is not None:
+            ended = Outcome.QUIET
+            if claim is not None and listed.assignment.winner.spec.gives_back:
+                ended = self._ending.look(claim)
+            if ended is not Outcome.QUIET:
+                return ended
             self._state.undoing.pop(container_id, None)
             return self._follow(container_id, listed, listed.assignment)
-        claim = self._parts.store.get(container_id)
         if claim is None:
             self._set_due()
             return Outcome.QUIET
@@ -297,6 +305,7 @@ class Reconciler:
             is_fresh=now - (followed.unsettled_at or now) <= _FRESH_S,
             future=followed.container.wanted.future,
             act=followed.container.wanted.act,
+            room=self._room(followed.container.wanted.act),
         )
         misplaced = any(rule.misplaced_bytes for rule in followed.report.rules)
         if seen.is_whole and not seen.unseen and not misplaced:
@@ -312,6 +321,11 @@ class Reconciler:
         if state is ContainerState.MOVING:
             return Outcome.CHANGED
         return Outcome.FAILED if seen.failed else Outcome.QUIET
+
+    def _room(self, act: Act) -> dict[int, int] | None:
+        if act is not Act.TRY:
+            return None
+        return {node: room_bytes(room) for node, room in read_rooms(self._parts.host).items()}
 
     def _absent(
         self, followed: Followed, subject: Subject, pod: PodState, *, has_unseen: bool = False

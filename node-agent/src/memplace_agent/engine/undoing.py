@@ -47,7 +47,7 @@ class Standing:
             from what is missing.
         is_retired: Whether the node is to be given back whole.
         placement_exists: Whether the claim's placement (by uid) is in the API, understood by
-            this agent or not.
+            this agent or not, and is to have what was done for it.
         winner: uid of the placement the container follows by what is understood now; None
             for none.
         is_understood: Whether the present spec of the claim's placement is understood, or the
