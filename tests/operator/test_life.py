@@ -38,6 +38,7 @@ def test_from_nothing_to_ready(cluster: Cluster, operator: Operator) -> None:
             "regions": 2,
             "bytes": 65 << 20,
             "tiers": [{"name": "cxl", "bytes": 64 << 20}, {"name": "other", "bytes": 1 << 20}],
+            "misplacedBytes": 0,
         }
     ]
     eventually(
@@ -138,6 +139,24 @@ def test_one_that_is_paused_says_so_until_it_goes_on(cluster: Cluster) -> None:
     resumed = cluster.api.call("PATCH", path, {"spec": {"paused": False}}).body
     cluster.wait("mp", "Ready", "False", "Pending")
     cluster.report(result(resumed, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+
+
+def test_a_dry_run_tells_what_would_move_until_it_is_meant(cluster: Cluster) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    path = cluster.placement_path("mp")
+    dry = cluster.api.call("PATCH", path, {"spec": {"mode": "DryRun"}}).body
+    cluster.wait("mp", "Ready", "False", "Pending")
+    cluster.report(result(dry, pod, state="DryRun", reason="TierFull"))
+    message = cluster.wait("mp", "Ready", "False", "DryRun")
+    assert "nothing is changed; " not in message and "none of 65.0 MiB in 1 pod" in message
+    assert cluster.condition("mp", "Degraded")[:2] == ("False", "AsExpected")
+    meant = cluster.api.call("PATCH", path, {"spec": {"mode": "Enforce"}}).body
+    cluster.wait("mp", "Ready", "False", "Pending")
+    cluster.report(result(meant, pod))
     cluster.wait("mp", "Ready", "True", "Placed")
 
 

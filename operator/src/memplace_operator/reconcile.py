@@ -26,6 +26,7 @@ from memplace.validation import problems
 
 from memplace_operator.objects import Pod
 from memplace_operator.selection import Group
+from memplace_operator.trial import trial_of
 from memplace_operator.verdicts import Judge, Measured, Verdict, worst
 from memplace_operator.world import World
 
@@ -71,7 +72,9 @@ def reconcile(placement: Placement, world: World, now: datetime) -> PlacementSta
     judge = Judge(placement, world)
     found = ((pod, judge.verdict(group, pod)) for group, pod in running)
     judged = [_Judged(pod, verdict) for pod, verdict in found if verdict is not None]
-    trouble = worst([*_of_the_spec(placement, world), *_summary(judged)])
+    rules = _rules(placement, [m for j in judged for m in j.verdict.measured])
+    trial = trial_of(rules, [j.verdict for j in judged]) if placement.spec.is_dry_run else ""
+    trouble = worst([*_of_the_spec(placement, world, trial), *_summary(judged)])
     if placement.spec.paused and trouble.reason is not Reason.PAUSED:
         trouble = replace(trouble, message=f"{trouble.message} (spec.paused: nothing is changed)")
     findings = (
@@ -88,7 +91,7 @@ def reconcile(placement: Placement, world: World, now: datetime) -> PlacementSta
         placed_pods=sum(j.verdict.reason is Reason.PLACED for j in judged),
         best_effort_pods=sum(j.verdict.reason is Reason.PLACED_BEST_EFFORT for j in judged),
         unsupported_pods=sum(bool(j.verdict.cause) for j in judged),
-        rules=_rules(placement, [m for j in judged for m in j.verdict.measured]),
+        rules=rules,
     )
 
 
@@ -151,12 +154,14 @@ def _matched(placement: Placement, world: World) -> list[tuple[Group, Pod]]:
     return sorted(found, key=lambda each: (each[1].name, each[1].uid))
 
 
-def _of_the_spec(placement: Placement, world: World) -> Iterable[Verdict]:
+def _of_the_spec(placement: Placement, world: World, trial: str) -> Iterable[Verdict]:
     found = problems(placement.spec)
     if found:
         yield Verdict(Reason.INVALID, " ".join(f"{problem}." for problem in found))
     if placement.spec.paused:
         yield Verdict(Reason.PAUSED, _PAUSED)
+    elif trial:
+        yield Verdict(Reason.DRY_RUN, trial)
     # Before the first agent reports, no tier is on any node, and that means nothing.
     if world.nodes:
         yield from _unknown_tiers(placement, world)
@@ -288,13 +293,16 @@ def _rules(placement: Placement, measured: Sequence[Measured]) -> tuple[RuleStat
 
 def _rule(name: str, measured: Sequence[Measured]) -> RuleStatus:
     per_tier: dict[str, int] = {}
-    regions = total = 0
+    regions = total = misplaced = 0
     for each in measured:
         for report in (r for r in each.report.rules if r.name == name):
             regions, total = regions + report.regions, total + report.bytes
+            misplaced += report.misplaced_bytes
             on_node = {node.id: node.bytes for node in report.numa_nodes}
             for tier in bytes_per_tier(on_node, each.tiers):
                 per_tier[tier.name] = per_tier.get(tier.name, 0) + tier.bytes
     ordered = sorted(per_tier.items(), key=lambda item: (item[0] == OTHER_TIER, item[0]))
     tiers = tuple(TierBytes(name=tier, bytes=size) for tier, size in ordered)
-    return RuleStatus(name=name, regions=regions, bytes=total, tiers=tiers)
+    return RuleStatus(
+        name=name, regions=regions, bytes=total, tiers=tiers, misplaced_bytes=misplaced
+    )

@@ -158,11 +158,15 @@ class Judge:
 
 
 def _conflict(pod: Pod, container: str, winner: Placement, loser: Placement) -> Verdict:
+    todo = "narrow spec.selector or spec.containers of one of the two, "
+    if loser.spec.is_dry_run and not winner.spec.is_dry_run:
+        todo += "or delete one: a dry run tells of containers that no placement acts on"
+    else:
+        todo += "change spec.priority, or delete one"
     return Verdict(
         Reason.CONFLICT,
         f"placement {winner.name} {why_first(winner, loser)} and has container {container} of "
-        f"pod {pod.name}: narrow spec.selector or spec.containers of one of the two, "
-        "change spec.priority, or delete one",
+        f"pod {pod.name}: {todo}",
     )
 
 
@@ -222,6 +226,8 @@ def _container(report: ContainerReport | None, name: str, pod: Pod) -> Verdict:
     if report.state is ContainerState.UNSUPPORTED:
         cause = report.reason or Reason.KERNEL_WITHOUT_PROCESS_MBIND
         return Verdict(Reason.UNSUPPORTED, _located(report.message, where), cause)
+    if report.state is ContainerState.DRY_RUN:  # what would go wrong has not
+        return Verdict(Reason.DRY_RUN, _located(report.message, where))
     if report.state in _LESSER:
         return Verdict(_LESSER[report.state], _located(report.message, where))
     # Each state is a reason too; a report may have a more exact one.

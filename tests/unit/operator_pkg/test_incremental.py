@@ -18,10 +18,11 @@ from memplace.api.v1alpha1 import (
     PlacementStatus,
     Requirement,
 )
-from memplace.kinds import OnUnsupported
+from memplace.kinds import Enforcement, OnUnsupported
 from memplace_operator.beats import Pulse
 from memplace_operator.objects import SeenNode, SeenPod
 from memplace_operator.world import World
+from msgspec import UNSET
 
 from tests.unit.operator_pkg.worlds import (
     NOW,
@@ -73,6 +74,8 @@ def a_placement(draw: st.DrawFn) -> Placement:
     spec = msgspec.structs.replace(spec, on_unsupported=draw(st.sampled_from(OnUnsupported)))
     spec = msgspec.structs.replace(spec, priority=draw(st.sampled_from([0, 0, 1, -1])))
     spec = msgspec.structs.replace(spec, paused=draw(st.booleans()))
+    modes = st.sampled_from([UNSET, Enforcement.ENFORCE, Enforcement.DRY_RUN])
+    spec = msgspec.structs.replace(spec, mode=draw(modes))
     return msgspec.structs.replace(found, spec=spec)
 
 
