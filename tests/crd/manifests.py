@@ -238,6 +238,11 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
         )
     },
     "paused in words": (one() | {"paused": "yes"}, "spec.paused", "must be of type boolean"),
+    "an unknown mode": (
+        one() | {"mode": "Preview"},
+        "spec.mode",
+        'supported values: "Enforce", "DryRun"',
+    ),
     "unknown field": (one() | {"rollout": {}}, "spec.rollout", "unknown field"),
     "unknown field of migration": (
         one() | {"migration": {"bandwidth": "1Gi"}},
@@ -327,6 +332,7 @@ ACCEPTED: dict[str, Json] = {
         "containers": ["redis", "sidecar-1"],
         "priority": -1000,
         "paused": True,
+        "mode": "DryRun",
         "rules": [
             rule(
                 regions=[

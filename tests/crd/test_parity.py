@@ -91,6 +91,10 @@ specs = st.one_of(
     st.builds(
         lambda p: spec_of(rule_of()) | {"paused": p}, st.sampled_from([True, False, "true", 0, 1])
     ),
+    st.builds(
+        lambda m: spec_of(rule_of()) | {"mode": m},
+        st.sampled_from(["Enforce", "DryRun", "dryRun", "", True, 1]),
+    ),
     st.fixed_dictionaries({"selector": selectors, "rules": st.lists(rules, max_size=2)}),
 )
 

@@ -39,7 +39,12 @@ __all__ = ["explain_pod"]
 
 
 # What is measured to be as good as it can be there, whatever else is said.
-_DONE = (ContainerState.PLACED, ContainerState.PLACED_BEST_EFFORT, ContainerState.OBSERVED)
+_DONE = (
+    ContainerState.PLACED,
+    ContainerState.PLACED_BEST_EFFORT,
+    ContainerState.OBSERVED,
+    ContainerState.DRY_RUN,
+)
 
 
 @dataclass(frozen=True, slots=True)
