@@ -116,10 +116,25 @@ def test_a_placements_status_comes_back_as_it_was_written(api: Any, placed: Json
             regions=3,
             bytes=2**40,
             tiers=(v1.TierBytes(name="cxl", bytes=2**40), v1.TierBytes(name="other", bytes=0)),
+            misplaced_bytes=7,
         ),
     )
     status = v1.PlacementStatus(
-        conditions=conditions(), observed_generation=1, matched_pods=2, placed_pods=2, rules=rules
+        conditions=conditions(),
+        observed_generation=1,
+        matched_pods=2,
+        placed_pods=1,
+        rules=rules,
+        summary="1 of 2 pods placed; 1.0 TiB on cxl",
+        pods=(
+            v1.PodStatus(
+                name="redis-0",
+                node="worker-1",
+                reason="TierFull",
+                message="m" * 256,
+                tiers=(v1.TierBytes(name="cxl", bytes=2**40),),
+            ),
+        ),
     )
     path = f"{PLACEMENTS}/redis-on-cxl/status"
     answer = api.call("PATCH", path, {"status": to_builtins(status)}, fieldValidation="Strict")

@@ -12,22 +12,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from memplace.api.conditions import Condition, ConditionStatus, find_condition, set_condition
-from memplace.api.v1alpha1 import (
-    OTHER_TIER,
-    Placement,
-    PlacementStatus,
-    RuleStatus,
-    TierBytes,
-)
+from memplace.api.v1alpha1 import Placement, PlacementStatus
 from memplace.reasons import FAILURES, PATIENT, ConditionType, Reason
-from memplace.results import bytes_per_tier
 from memplace.topology import BUILTIN_TIERS
 from memplace.validation import problems
 
 from memplace_operator.objects import Pod
 from memplace_operator.selection import Group
+from memplace_operator.summing import rule_status, summary_of, worst_pods
 from memplace_operator.trial import trial_of
-from memplace_operator.verdicts import Judge, Measured, Verdict, worst
+from memplace_operator.verdicts import Judge, Verdict, worst
 from memplace_operator.world import World
 
 _PAUSED = (
@@ -72,8 +66,10 @@ def reconcile(placement: Placement, world: World, now: datetime) -> PlacementSta
     judge = Judge(placement, world)
     found = ((pod, judge.verdict(group, pod)) for group, pod in running)
     judged = [_Judged(pod, verdict) for pod, verdict in found if verdict is not None]
-    rules = _rules(placement, [m for j in judged for m in j.verdict.measured])
-    trial = trial_of(rules, [j.verdict for j in judged]) if placement.spec.is_dry_run else ""
+    verdicts = [j.verdict for j in judged]
+    measured = [m for verdict in verdicts for m in verdict.measured]
+    rules = tuple(rule_status(rule.name, measured) for rule in placement.spec.rules)
+    trial = trial_of(rules, verdicts) if placement.spec.is_dry_run else ""
     trouble = worst([*_of_the_spec(placement, world, trial), *_summary(judged)])
     if placement.spec.paused and trouble.reason is not Reason.PAUSED:
         trouble = replace(trouble, message=f"{trouble.message} (spec.paused: nothing is changed)")
@@ -92,6 +88,8 @@ def reconcile(placement: Placement, world: World, now: datetime) -> PlacementSta
         best_effort_pods=sum(j.verdict.reason is Reason.PLACED_BEST_EFFORT for j in judged),
         unsupported_pods=sum(bool(j.verdict.cause) for j in judged),
         rules=rules,
+        summary=summary_of(verdicts, rules),
+        pods=worst_pods((j.pod, j.verdict) for j in judged),
     )
 
 
@@ -285,24 +283,3 @@ def _conditions(
             now=now,
         )
     return conditions
-
-
-def _rules(placement: Placement, measured: Sequence[Measured]) -> tuple[RuleStatus, ...]:
-    return tuple(_rule(rule.name, measured) for rule in placement.spec.rules)
-
-
-def _rule(name: str, measured: Sequence[Measured]) -> RuleStatus:
-    per_tier: dict[str, int] = {}
-    regions = total = misplaced = 0
-    for each in measured:
-        for report in (r for r in each.report.rules if r.name == name):
-            regions, total = regions + report.regions, total + report.bytes
-            misplaced += report.misplaced_bytes
-            on_node = {node.id: node.bytes for node in report.numa_nodes}
-            for tier in bytes_per_tier(on_node, each.tiers):
-                per_tier[tier.name] = per_tier.get(tier.name, 0) + tier.bytes
-    ordered = sorted(per_tier.items(), key=lambda item: (item[0] == OTHER_TIER, item[0]))
-    tiers = tuple(TierBytes(name=tier, bytes=size) for tier, size in ordered)
-    return RuleStatus(
-        name=name, regions=regions, bytes=total, tiers=tiers, misplaced_bytes=misplaced
-    )

@@ -167,8 +167,21 @@ class RuleStatus(StatusPart, frozen=True):
     misplaced_bytes: int = 0
 
 
+class PodStatus(StatusPart, frozen=True):
+    """A pod that is not placed, and why; ``tiers`` is what its rules hold of each tier."""
+
+    name: str
+    node: str = ""
+    reason: str = ""
+    message: str = ""
+    tiers: tuple[TierBytes, ...] = ()
+
+
 class PlacementStatus(StatusPart, frozen=True):
-    """The status of a MemoryPlacement; written by the operator only."""
+    """The status of a MemoryPlacement; written by the operator only.
+
+    ``pods`` has those that are not placed, the worst first, not all of many.
+    """
 
     conditions: tuple[Condition, ...] = ()
     observed_generation: int = 0
@@ -177,6 +190,8 @@ class PlacementStatus(StatusPart, frozen=True):
     best_effort_pods: int = 0
     unsupported_pods: int = 0
     rules: tuple[RuleStatus, ...] = ()
+    summary: str = ""
+    pods: tuple[PodStatus, ...] = ()
 
 
 class Placement(Struct, frozen=True, kw_only=True):
