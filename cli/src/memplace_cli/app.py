@@ -15,9 +15,12 @@ from memplace_cli.explain import explain_pod
 from memplace_cli.fetch import Reader
 from memplace_cli.options import Options, parse
 from memplace_cli.output import close_output, put
+from memplace_cli.pausing import set_paused, show_pausing
 from memplace_cli.render import show_diagnosis, show_pod, show_status, show_tiers
+from memplace_cli.render_top import show_top
 from memplace_cli.status import status
 from memplace_cli.tiers import tiers
+from memplace_cli.top import top
 
 __all__ = ["main"]
 
@@ -77,6 +80,19 @@ def _explain(options: Options, reader: Reader) -> int:
     return Exit.OK
 
 
+def _top(options: Options, reader: Reader) -> int:
+    put(top(reader.nodes_only(), options.namespace), options.output, show_top)
+    return Exit.OK
+
+
+def _pause(options: Options, reader: Reader) -> int:
+    namespace, _, name = options.placement.rpartition("/")
+    paused = options.command == "pause"
+    where = namespace or reader.cluster.namespace
+    put(set_paused(reader.cluster, where, name, paused=paused), options.output, show_pausing)
+    return Exit.OK
+
+
 def _doctor(options: Options, reader: Reader) -> int:
     found = doctor(reader.doctor_facts())
     put(found, options.output, show_diagnosis)
@@ -86,6 +102,9 @@ def _doctor(options: Options, reader: Reader) -> int:
 _COMMANDS: dict[str, Callable[[Options, Reader], int]] = {
     "status": _status,
     "explain": _explain,
+    "top": _top,
+    "pause": _pause,
+    "resume": _pause,
     "tiers": _tiers,
     "doctor": _doctor,
 }

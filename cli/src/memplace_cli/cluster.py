@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API server, as kubectl would reach it: by kubeconfig, context and namespace.
 
-Reads only. Objects come as plain data, since memplace's own parsers know their fields.
+Objects come as plain data, since memplace's own parsers know their fields.
 """
 
 from __future__ import annotations
 
 import json
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +21,7 @@ from memplace_cli.errors import CommandFailed, Exit, Refused
 
 __all__ = ["Cluster", "connect"]
 
+_AGENT = "kubectl-memplace"
 _CHUNK = 500
 # Seconds to connect, and between two parts of an answer.
 _TIMEOUT_S = (5, 30)
@@ -42,11 +43,24 @@ class Cluster:
 
     def get(self, path: str, **query: str) -> _Json:
         """Return the object, or the page of a list, at a path."""
+        return self._call("GET", path, query)
+
+    def patch(self, path: str, change: _Json) -> _Json:
+        """Change fields of the object at a path (a merge patch); returns the object."""
+        return self._call("PATCH", path, {"fieldManager": _AGENT}, change)
+
+    def _call(
+        self, method: str, path: str, query: Mapping[str, str], body: _Json | None = None
+    ) -> _Json:
+        headers = {"Accept": "application/json", "User-Agent": _AGENT}
+        if body is not None:
+            headers["Content-Type"] = "application/merge-patch+json"
         parts = self._api.param_serialize(
-            "GET",
+            method,
             path,
             query_params=list(query.items()),
-            header_params={"Accept": "application/json", "User-Agent": "kubectl-memplace"},
+            header_params=headers,
+            body=body,
             auth_settings=["BearerToken"],
         )
         try:

@@ -15,7 +15,7 @@ __all__ = ["Options", "parse"]
 _EPILOG = """\
 exit status:
   0 done; of doctor: all is well   1 doctor found something wrong, or the command failed
-  2 usage   3 no such pod, container or context, or no memplace in the cluster
+  2 usage   3 no such pod, container, placement or context, or no memplace in the cluster
   4 not permitted (401, 403)   5 no kubeconfig, or no cluster answers"""
 
 _COMMANDS = {
@@ -25,6 +25,17 @@ _COMMANDS = {
         "examples:\n  kubectl memplace explain redis-0 -n cache\n"
         "  kubectl memplace explain cache/redis-0 -c redis -o yaml",
     ),
+    "top": (
+        "pods and their tiers as bars, the largest first",
+        "Of each pod what the rules of its placements hold, as its agent measured it last.\n\n"
+        "examples:\n  kubectl memplace top -n cache\n  watch kubectl memplace top",
+    ),
+    "pause": (
+        "stop the work for a placement; what is in place stays",
+        "examples:\n  kubectl memplace pause redis-on-cxl -n cache\n"
+        "  kubectl memplace resume cache/redis-on-cxl",
+    ),
+    "resume": ("have the work for a placement go on", ""),
     "tiers": ("nodes and their tiers: capacity, what placements have there, and why", ""),
     "doctor": (
         "check that memplace works: CRDs, operator, agents, heartbeats, conditions",
@@ -33,13 +44,15 @@ _COMMANDS = {
     ),
 }
 
+_ABOUT_ONE = {"explain": "pod", "pause": "placement", "resume": "placement"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """What was typed.
 
     Attributes:
-        command: One of status, explain, tiers and doctor.
+        command: One of status, explain, top, pause, resume, tiers and doctor.
         output: One of table, json and yaml.
         kubeconfig: A file, or empty.
         context: One of its contexts, or empty.
@@ -47,6 +60,7 @@ class Options:
         all_namespaces: Whether -A was given.
         system: The namespace of the operator and the agents.
         pod: NAME or NAMESPACE/NAME, of explain.
+        placement: NAME or NAMESPACE/NAME, of pause and resume.
         container: Of explain; empty for all.
         wait_s: Seconds to listen, of explain and doctor.
     """
@@ -59,6 +73,7 @@ class Options:
     all_namespaces: bool = False
     system: str
     pod: str = ""
+    placement: str = ""
     container: str = ""
     wait_s: float = DOUBT_S
 
@@ -73,8 +88,11 @@ def parse(args: Sequence[str]) -> Options:
         parser.error("-n and -A are each other's opposite: give one")
     if options.namespace and options.command in ("tiers", "doctor"):
         parser.error(f"{options.command} is about the whole cluster: leave out -n")
-    if options.all_namespaces and options.command == "explain":
-        parser.error("explain is about one pod: leave out -A, and name its namespace with -n")
+    if options.all_namespaces and options.command in _ABOUT_ONE:
+        one = _ABOUT_ONE[options.command]
+        parser.error(
+            f"{options.command} is about one {one}: leave out -A, and name its namespace with -n"
+        )
     return options
 
 
@@ -82,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     common = _common()
     parser = argparse.ArgumentParser(
         prog="kubectl memplace",
-        description="Show where the memory of pods is placed, and why. Reads only.",
+        description="Show where the memory of pods is placed, and why; pause and resume work.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
@@ -101,6 +119,10 @@ def _parser() -> argparse.ArgumentParser:
         if name == "explain":
             command.add_argument("pod", type=_pod, metavar="POD", help="NAME or NAMESPACE/NAME")
             command.add_argument("-c", "--container", help="only this one (default: all)")
+        if name in ("pause", "resume"):
+            command.add_argument(
+                "placement", type=_placement, metavar="PLACEMENT", help="NAME or NAMESPACE/NAME"
+            )
         if name in ("explain", "doctor"):
             command.add_argument(
                 "--wait",
@@ -116,7 +138,11 @@ def _common() -> argparse.ArgumentParser:
     # Before the command or after it, as kubectl has them: a default here would undo the other.
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     add = common.add_argument_group("options as kubectl has them").add_argument
-    add("-n", "--namespace", help="of the pod; of status: only this one (default: all)")
+    add(
+        "-n",
+        "--namespace",
+        help="of the pod or placement; of status and top: only this one (default: all)",
+    )
     add("-A", "--all-namespaces", action="store_true", help="all of them, as without -n")
     add("--context", help="a context of the kubeconfig")
     add("--kubeconfig", help="the kubeconfig (default: $KUBECONFIG, or ~/.kube/config)")
@@ -131,7 +157,14 @@ def _common() -> argparse.ArgumentParser:
 
 
 def _pod(text: str) -> str:
-    bare = text.removeprefix("pods/").removeprefix("pod/")
+    return _name(text.removeprefix("pods/").removeprefix("pod/"), text)
+
+
+def _placement(text: str) -> str:
+    return _name(text.removeprefix("memoryplacement/").removeprefix("mp/"), text)
+
+
+def _name(bare: str, text: str) -> str:
     if not bare or bare.count("/") > 1 or not all(bare.split("/")):
         raise argparse.ArgumentTypeError(f"write NAME or NAMESPACE/NAME, not {text!r}")
     return bare

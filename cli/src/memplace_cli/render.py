@@ -23,7 +23,14 @@ from memplace_cli.status import Attention, NodeShown, Status
 from memplace_cli.tiers import Tiers, TierShown
 from memplace_cli.words import count, printable, size_or_dash
 
-__all__ = ["show_diagnosis", "show_pod", "show_status", "show_tiers"]
+__all__ = [
+    "print_left_out",
+    "show_diagnosis",
+    "show_pod",
+    "show_status",
+    "show_tiers",
+    "table",
+]
 
 # Of a column of names before it is folded.
 _NAME = 36
@@ -47,10 +54,10 @@ def show_status(found: Status, console: Console) -> None:
         for each in found.placements
     ]
     heads = ("NAMESPACE", "PLACEMENT", "READY", "REASON", "PLACED", "BYTES")
-    console.print(_table(heads, rows) if rows else Text("no placements"))
+    console.print(table(heads, rows) if rows else Text("no placements"))
     console.print()
     console.print(_attention(found.attention))
-    _print_left_out(found.left_out, console)
+    print_left_out(found.left_out, console)
 
 
 def show_tiers(found: Tiers, console: Console) -> None:
@@ -67,8 +74,8 @@ def show_tiers(found: Tiers, console: Console) -> None:
         for each in found.tiers
     ]
     heads = ("NODE", "TIER", "NUMA", "CAPACITY", "PLACED", "EVIDENCE")
-    console.print(_table(heads, rows, right=(3, 4)) if rows else Text("no node has reported"))
-    _print_left_out(found.left_out, console)
+    console.print(table(heads, rows, right=(3, 4)) if rows else Text("no node has reported"))
+    print_left_out(found.left_out, console)
 
 
 def show_pod(found: PodSaid, console: Console) -> None:
@@ -85,7 +92,7 @@ def show_pod(found: PodSaid, console: Console) -> None:
         console.print(Text("its regions, for who may enter the agent's pod:"))
         # As one line, to be copied.
         console.print(_text(f"  {found.regions}"), soft_wrap=True)
-    _print_left_out(found.left_out, console)
+    print_left_out(found.left_out, console)
 
 
 def show_diagnosis(found: Diagnosis, console: Console) -> None:
@@ -112,7 +119,7 @@ def _nodes(nodes: Sequence[NodeShown]) -> RenderableType:
     if not nodes:
         return Text("no node has reported: look at the agent's DaemonSet (kubectl memplace doctor)")
     rows = [(each.name, each.backend, _tiers(each.tiers), _why(each)) for each in nodes]
-    return _table(("NODE", "BACKEND", "TIERS", "WHY NOT A BETTER ONE"), rows)
+    return table(("NODE", "BACKEND", "TIERS", "WHY NOT A BETTER ONE"), rows)
 
 
 def _why(node: NodeShown) -> str:
@@ -193,10 +200,11 @@ def _rules(found: ContainerSaid) -> RenderableType:
         for rule in found.rules
     ]
     heads = ("RULE", "WANTS", "REGIONS", "BYTES", "MISPLACED", "OWN", "WHERE")
-    return _table(heads, rows, right=(2, 3, 4, 5))
+    return table(heads, rows, right=(2, 3, 4, 5))
 
 
-def _print_left_out(left_out: Sequence[str], console: Console) -> None:
+def print_left_out(left_out: Sequence[str], console: Console) -> None:
+    """Print what could not be read, if there is any."""
     if not left_out:
         return
     console.print()
@@ -205,13 +213,14 @@ def _print_left_out(left_out: Sequence[str], console: Console) -> None:
         console.print(Padding(_text(each, "dim"), (0, 0, 0, 2)))
 
 
-def _table(
+def table(
     heads: Sequence[str], rows: Sequence[Sequence[str | Text]], right: Sequence[int] = ()
 ) -> Table:
-    table = _grid(heads, rows, right)
+    """Make a table of texts; the columns named in `right` are numbers, the last gives way."""
+    grid = _grid(heads, rows, right)
     for row in rows:
-        table.add_row(*(each if isinstance(each, Text) else _text(each) for each in row))
-    return table
+        grid.add_row(*(each if isinstance(each, Text) else _text(each) for each in row))
+    return grid
 
 
 def _grid(
