@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Everything runs inside the lab's own Debian root (lab/enter): the host needs
 # nothing but Debian's apt and root.
-.PHONY: help demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator build lab-up lab-down lab-shell clean-cache lock
+.PHONY: help demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache lock
 
 IN_LAB := lab/enter
 SYNC := uv sync --quiet --all-groups
@@ -45,6 +45,9 @@ bench-first-pages: ## Compare where new pods' first pages are, by each way to pl
 
 bench-operator: ## Measure the operator with up to 5,000 nodes and 100,000 pods: half an hour
 	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/operator $(BENCH_ARGS)'
+
+docs: ## Build the documentation site in out/site; a dead link is an error
+	@$(IN_LAB) sh -c '$(SYNC) && NO_MKDOCS_2_WARNING=1 exec mkdocs build'
 
 build: ## Build what the cluster is made of: programs, kernel, disk, images
 	@$(LAB) build
