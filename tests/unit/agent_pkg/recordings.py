@@ -70,7 +70,9 @@ class Recording:
                 name=mapping.path.removeprefix("[anon:").removesuffix("]")
                 if mapping.path.startswith("[anon:")
                 else "",
-                path=mapping.path if mapping.path.startswith("/") else "",
+                path=mapping.path.removesuffix(" (deleted)")
+                if mapping.path.startswith("/")
+                else "",
                 special=is_special(mapping),
             )
             for mapping in self.mappings
