@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""docs/agent.md names tests that show what it says: each of them exists, under that name."""
+"""Pages name tests that show what they say: each of them exists, under that name."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/agent.md").read_text()
-NAMED = sorted(set(re.findall(r"`(tests/\S+?)::(\w+)`", PAGE)))
+SECURITY = (ROOT / "docs/security.md").read_text()
+NAMED = sorted(set(re.findall(r"`(tests/\S+?)::(\w+)`", PAGE + SECURITY)))
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED)
@@ -25,6 +26,15 @@ def test_each_row_of_the_threats_names_one() -> None:
     assert len(rows) > 20
     for row in rows:
         assert "::" in row[3] or row[3].strip() == "the three before", row
+
+
+def test_each_line_of_the_security_page_names_one_or_says_that_there_is_none() -> None:
+    tables = SECURITY.split("## What the agent can do to a node")[1].split("## What the kernel")[0]
+    rows = [line.strip("|").split("|") for line in tables.splitlines() if line.startswith("| ")]
+    rows = [row for row in rows if row[-1].strip() != "test"]
+    assert len(rows) > 20
+    for row in rows:
+        assert "::" in row[-1] or row[-1].strip().startswith("none: "), row
 
 
 @pytest.mark.parametrize("capability", ["SYS_NICE", "SYS_PTRACE"])
