@@ -14,6 +14,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from memplace import __version__
+
 NOW = "2026-11-20T08:00:00Z"
 GIB = 1 << 30
 LABELS = {
@@ -299,7 +301,7 @@ def node_memory(
         "status": {
             "conditions": [{**supported, "message": why, **when}, {**retired, **when}],
             "heartbeatTime": NOW,
-            "agentVersion": "0.1.0",
+            "agentVersion": __version__,
             "backend": {
                 "name": "ProcessMbind",
                 "reason": "ProcessMbindAvailable",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from memplace import __version__
 
 from tests.chart import readme
 
@@ -47,10 +48,10 @@ DIGEST = "sha256:" + "a" * 64
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ([], "memplace/agent:0.1.0"),
+        ([], f"memplace/agent:{__version__}"),
         (['agent.image.tag="9"'], "memplace/agent:9"),
         ([f'agent.image.digest="{DIGEST}"', 'agent.image.tag="9"'], f"memplace/agent@{DIGEST}"),
-        (['image.registry="10.0.0.1:5000"'], "10.0.0.1:5000/memplace/agent:0.1.0"),
+        (['image.registry="10.0.0.1:5000"'], f"10.0.0.1:5000/memplace/agent:{__version__}"),
     ],
 )
 def test_the_reference_of_an_image(chart: Any, settings: list[str], expected: str) -> None:
@@ -101,7 +102,7 @@ TOGGLES = {
     f"{component}.{key}": value
     for component in ("operator", "agent")
     for key, value in {
-        "image.repository": ("mine/it", "mine/it:0.1.0"),
+        "image.repository": ("mine/it", f"mine/it:{__version__}"),
         "image.tag": ("9.9", ":9.9"),
         "image.digest": (DIGEST, DIGEST),
         "serviceAccount.create": (False, None),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from memplace import __version__
 from memplace.api import v1alpha1 as v1
 from memplace.api.conditions import MESSAGE_MAX, Condition, set_condition
 from memplace.api.convert import to_builtins
@@ -168,7 +169,7 @@ def full_node_status() -> v1.NodeMemoryStatus:
     return v1.NodeMemoryStatus(
         conditions=conditions("x" * (MESSAGE_MAX + 1)),
         heartbeat_time=NOW,
-        agent_version="0.1.0",
+        agent_version=__version__,
         backend=v1.Backend(
             name=v1.BackendName.PROCESS_MBIND,
             reason="ProcessMbindAvailable",

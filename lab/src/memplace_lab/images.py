@@ -344,7 +344,7 @@ def arguments() -> argparse.ArgumentParser:
     sending = commands.add_parser("push", help="push NAME:TAG of the store over plain http")
     sending.add_argument("reference", help="a name that build or workloads printed")
     sending.add_argument("registry", help="HOST:PORT")
-    sending.add_argument("name", help="name and tag there, e.g. memplace/agent:0.1.0")
+    sending.add_argument("name", help="name and tag there, e.g. memplace/agent:1.2.3")
     return parser
 
 

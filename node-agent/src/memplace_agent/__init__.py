@@ -1,4 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
 """The node agent of memplace: places and measures the memory of pods."""
-
-__version__ = "0.1.0"

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from memplace import __version__
 from memplace_kube.client import Server, in_cluster
 from memplace_kube.watch import WATCH_S, Watcher, as_mapping
 
-from memplace_agent import __version__
 from memplace_agent.backends.choice import choose
 from memplace_agent.cluster.collections import collections
 from memplace_agent.cluster.lease import Heartbeat

@@ -3,18 +3,9 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
+from memplace import __version__
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
-
-
-def own_version() -> str:
-    """Return the version of this distribution; ``unknown`` when it runs unpacked."""
-    try:
-        return version("memplace-operator")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 class Metrics:
@@ -70,4 +61,4 @@ class Metrics:
         build = Gauge(
             "memplace_build_info", "Always 1.", ["version", "component"], registry=self.registry
         )
-        build.labels(own_version(), "operator").set(1)
+        build.labels(__version__, "operator").set(1)
