@@ -191,6 +191,7 @@ class ApiClient:
                     raise BadAnswer(f"a line of more than {LINE_MAX} bytes")
                 if time.monotonic() > deadline:
                     raise BadAnswer(f"a watch did not end within {total_s:.0f} s")
+            response.close()
         except BaseException:
             # What is left of this answer would be taken for the next one.
             self.close()
@@ -279,6 +280,9 @@ class ApiClient:
                     raise BadAnswer(f"an answer that took more than {ANSWER_S:.0f} s")
             if response.length:
                 raise http.client.IncompleteRead(bytes(content), response.length)
+            # read1() does so only from Python 3.11.8 and 3.12.2 on. Left open, it keeps its
+            # connection from the next request.
+            response.close()
         except BaseException:
             self.close()
             raise
