@@ -105,6 +105,7 @@ def test_one_that_does_not_come_back_leaves_no_thread_to_its_namespace(desk):
     assert desk.call("theirs") is not None
 
 
+@pytest.mark.needs_root("raises a priority")
 def test_a_thread_that_hurries_is_the_only_one():
     found = {}
 

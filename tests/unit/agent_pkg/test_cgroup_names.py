@@ -271,7 +271,7 @@ def test_a_deep_tree_ends_a_walk(tmp_path):
     assert found.looked_at < 50 and not found.is_whole
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs another owner of a directory")
+@pytest.mark.needs_root("gives a directory another owner")
 def test_what_was_given_to_a_user_costs_nothing(tmp_path):
     theirs = tmp_path / "user.slice/user@1000.service"
     forest(theirs, width=50, depth=4)

@@ -132,7 +132,7 @@ def test_where_it_was_looked_for_is_said(tmp_path):
     assert f"/system.slice/cri-containerd-{NAMES['app']}.scope" in message
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs another owner of a directory")
+@pytest.mark.needs_root("gives a directory another owner")
 @pytest.mark.parametrize("is_there", [True, False])
 def test_what_a_user_may_make_is_not_looked_into(tmp_path, is_there):
     # systemd gives user@1000.service to the user, who can make any name below it.

@@ -294,12 +294,14 @@ def as_nobody(*args):
     )
 
 
+@pytest.mark.needs_root("becomes another user")
 def test_who_may_not_read_it_is_told_which_right_is_missing(child):
     done = as_nobody("inspect", "--pid", str(child.pid))
     assert done.returncode == Exit.NOT_PERMITTED, done.stderr
     assert "which is root's" in done.stderr and "CAP_SYS_PTRACE" in done.stderr
 
 
+@pytest.mark.needs_root("becomes another user")
 def test_own_processes_need_no_right(capfd):
     own = start(_CHILD, user=65534, group=65534, extra_groups=[])
     try:

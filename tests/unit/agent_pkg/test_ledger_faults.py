@@ -166,7 +166,7 @@ print("done")
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a tmpfs")
+@pytest.mark.needs_root("mounts a tmpfs")
 def test_a_full_run_does_not_keep_undo_from_working(tmp_path):
     # In a mount namespace of its own, so that nothing is left however it ends.
     script = 'mount -t tmpfs -o size=48k,mode=755 none "$1" && exec "$2" -c "$3" "$1"'

@@ -167,10 +167,9 @@ def test_an_address_space_without_mappings_is_not_complete(reader):
     assert read(reader, os.getpid()).incomplete.reason is Reason.CUT
 
 
+@pytest.mark.needs_root("becomes another user")
 def test_what_another_user_may_not_read_is_denied(reader):
     """A thread of ours becomes another user; the kernel knows users of threads only."""
-    if os.getuid():
-        pytest.skip("only root can become another user")
     views = []
 
     def other():

@@ -12,6 +12,8 @@ import pytest
 
 KERNEL = Path(__file__).parents[3] / "kernel"
 BUILD = KERNEL / "build"
+# What kernel/build looks for before it asks apt for anything.
+BUILD_NEEDS = ("apt-get", "flex", "bison", "bc", "/usr/include/gelf.h")
 SCRIPTS = (BUILD, *sorted((KERNEL / "lib").glob("*.bash")))
 
 PACKAGES = """\
@@ -91,6 +93,7 @@ def test_a_mistake_is_told(args: tuple[str, ...], complaint: str) -> None:
     assert complaint in done.stderr
 
 
+@pytest.mark.needs_installed(*BUILD_NEEDS)
 def test_without_package_lists_it_says_apt_get_update(apt: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     done = build("--base", "6.12", "--config", "lab", "--out", out, APT_CONFIG=str(apt))
@@ -98,6 +101,7 @@ def test_without_package_lists_it_says_apt_get_update(apt: Path, tmp_path: Path)
     assert "Run: apt-get update" in done.stderr
 
 
+@pytest.mark.needs_installed(*BUILD_NEEDS)
 def test_an_archive_without_the_source_is_told_what_to_add(apt: Path, tmp_path: Path) -> None:
     env = {**os.environ, "APT_CONFIG": str(apt)}
     subprocess.run(["apt-get", "-q", "update"], env=env, check=True, capture_output=True)
@@ -138,6 +142,7 @@ def test_progress_counts_and_extrapolates() -> None:
     assert bash(f"{clock}; progress 120 100 90") == "compiling: 120 files"
 
 
+@pytest.mark.needs_installed("shellcheck")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_scripts_are_short_and_clean(script: Path) -> None:
     assert len(script.read_text().splitlines()) < 400

@@ -21,6 +21,14 @@ RENDERERS = {
     "mandoc": ("mandoc", "-T", "lint", "-W", "warning"),
 }
 
+EACH_RENDERER = pytest.mark.parametrize(
+    "renderer",
+    [
+        pytest.param(name, marks=pytest.mark.needs_installed(command[0]))
+        for name, command in RENDERERS.items()
+    ],
+)
+
 
 def complaints(renderer: str, page: Path) -> str:
     done = subprocess.run(
@@ -51,12 +59,12 @@ def words() -> str:
     return " ".join(re.sub(r".\x08", "", text).split())
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
+@EACH_RENDERER
 def test_it_renders_without_a_warning(renderer: str) -> None:
     assert complaints(renderer, PAGE) == ""
 
 
-@pytest.mark.parametrize("renderer", RENDERERS)
+@EACH_RENDERER
 def test_a_broken_page_is_noticed(renderer: str, tmp_path: Path) -> None:
     broken = tmp_path / "process_mbind.2"
     broken.write_text(PAGE.read_text().replace(".SH NOTES", ".SH NOTES\n.NoSuchMacro", 1))
