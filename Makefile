@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Most of it runs inside the lab's own Debian root (lab/enter): the host needs
 # nothing but Debian's apt and root. What needs no root is at the end.
-.PHONY: help version demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache lock
+.PHONY: help version release demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache lock
 
 IN_LAB := lab/enter
 SYNC := uv sync --quiet --all-groups
@@ -71,3 +71,6 @@ lock: ## Resolve the Python dependencies anew
 
 version: ## Raise the version everywhere (TO=0.2.0); no root
 	@PYTHONPATH=lab/src python3 -m memplace_lab.release.version $(TO) && uv lock --quiet
+
+release: ## Make the files of a release from the commit, in out/release (ALLOW_DIRTY=1 to try); no root
+	@uv run --quiet --locked --all-groups python -m memplace_lab.release

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bill of materials: what the product needs, and what builds and tests it, as CycloneDX.
+
+Python's packages are those of uv.lock, Go's those of the sums of the lab's programs. What only
+builds and tests has the scope ``excluded``. Packages of Debian, of which the images consist
+otherwise, are in the images' own var/lib/dpkg/status.d.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+import uuid
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cyclonedx.model import (
+    ExternalReference,
+    ExternalReferenceType,
+    HashAlgorithm,
+    HashType,
+    Property,
+    XsUri,
+)
+from cyclonedx.model.bom import Bom, BomMetaData
+from cyclonedx.model.component import Component, ComponentScope, ComponentType
+from cyclonedx.output.json import JsonV1Dot6
+from packageurl import PackageURL
+
+from memplace_lab.release.commit import Commit
+
+_PRODUCT = ("memplace", "memplace-operator", "memplace-agent", "memplace-cli")
+_GO_SUMS = ("lab/go/go.sum", "lab/nri/go.sum", "lab/nri/nri-0.8.sum")
+
+Package = Mapping[str, Any]
+
+
+def write(commit: Commit, out: Path) -> None:
+    """Write the bill of materials of a commit."""
+    bom = _bom(commit)
+    name = f"memplace-{commit.version}.cdx.json"
+    (out / name).write_text(JsonV1Dot6(bom).output_as_string(indent=2) + "\n")
+
+
+def _bom(commit: Commit) -> Bom:
+    about = Component(
+        name="memplace",
+        version=commit.version,
+        type=ComponentType.APPLICATION,
+        bom_ref=f"memplace@{commit.version}",
+        properties=[Property(name="memplace:commit", value=commit.name)],
+    )
+    bom = Bom(
+        # The same each time, and another one for each commit.
+        serial_number=uuid.uuid5(uuid.NAMESPACE_URL, f"https://memplace.dev/sbom/{commit.name}"),
+        metadata=BomMetaData(
+            component=about, timestamp=datetime.fromtimestamp(commit.epoch_s, tz=UTC)
+        ),
+    )
+    packages = _locked(commit)
+    needed = _closure(packages)
+    found = {name: _python(package, name in needed) for name, package in packages.items()}
+    for each in (*found.values(), *_go(commit.tree)):
+        bom.components.add(each)
+    bom.register_dependency(about, [found[name] for name in _PRODUCT])
+    for name in needed:
+        bom.register_dependency(found[name], [found[other] for other in _needs(packages[name])])
+    return bom
+
+
+def _locked(commit: Commit) -> dict[str, Package]:
+    lock = tomllib.loads((commit.tree / "uv.lock").read_text())
+    # The workspace itself is nothing that can be installed, the lab nothing that is released.
+    return {
+        package["name"]: {"version": commit.version, **package}
+        for package in lock["package"]
+        if package["name"] in _PRODUCT or "registry" in package["source"]
+    }
+
+
+def _needs(package: Package) -> list[str]:
+    return [each["name"] for each in package.get("dependencies", ())]
+
+
+def _closure(packages: Mapping[str, Package]) -> list[str]:
+    """Return what the product needs when it runs, each once, the product's own first."""
+    found = list(_PRODUCT)
+    for name in found:
+        found += [each for each in _needs(packages[name]) if each not in found]
+    return found
+
+
+def _python(package: Package, needed: bool) -> Component:
+    url = PackageURL("pypi", None, package["name"], package["version"])
+    file = package.get("sdist") or next(iter(package.get("wheels", ())), None)
+    return Component(
+        name=package["name"],
+        version=package["version"],
+        type=ComponentType.LIBRARY,
+        bom_ref=str(url),
+        purl=url,
+        scope=ComponentScope.REQUIRED if needed else ComponentScope.EXCLUDED,
+        external_references=[_distribution(file)] if file else [],
+    )
+
+
+def _distribution(file: Package) -> ExternalReference:
+    return ExternalReference(
+        type=ExternalReferenceType.DISTRIBUTION,
+        url=XsUri(file["url"]),
+        hashes=[HashType(alg=HashAlgorithm.SHA_256, content=file["hash"].removeprefix("sha256:"))],
+    )
+
+
+def _go(tree: Path) -> Iterator[Component]:
+    """Yield each module whose code may be in a program of the lab, not those only looked at."""
+    lines = {line for name in _GO_SUMS for line in (tree / name).read_text().splitlines()}
+    for line in lines:
+        if found := re.fullmatch(r"(\S+) (v[^\s/]+) (h1:\S+)", line):
+            path, version, content = found.groups()
+            namespace, _, name = path.rpartition("/")
+            url = PackageURL("golang", namespace or None, name, version)
+            yield Component(
+                name=path,
+                version=version,
+                type=ComponentType.LIBRARY,
+                bom_ref=str(url),
+                purl=url,
+                scope=ComponentScope.EXCLUDED,
+                # Go's own sum, over a list of the files: no hash of a file.
+                properties=[Property(name="memplace:go.sum", value=content)],
+            )
