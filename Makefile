@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Most of it runs inside the lab's own Debian root (lab/enter): the host needs
 # nothing but Debian's apt and root. What needs no root is at the end.
-.PHONY: help version release demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache lock
+.PHONY: help version release unit chart demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache lock
 
 IN_LAB := lab/enter
 SYNC := uv sync --quiet --all-groups
@@ -68,9 +68,18 @@ lock: ## Resolve the Python dependencies anew
 	@$(IN_LAB) uv lock
 
 # Without root, and without the lab's root file system: uv, and what CONTRIBUTING.md says.
+ROOTLESS := uv run --quiet --locked --all-groups
+
+unit: ## Static checks and unit tests, as `make check`; no root
+	@$(ROOTLESS) lab/test --fast
+
+chart: ## Render and lint the chart with the helm on the path; no root
+	@diff -r crds charts/memplace/files/crds
+	@helm lint --strict charts/memplace --kube-version 1.35.0
+	@helm template memplace charts/memplace --kube-version 1.35.0 >/dev/null
 
 version: ## Raise the version everywhere (TO=0.2.0); no root
 	@PYTHONPATH=lab/src python3 -m memplace_lab.release.version $(TO) && uv lock --quiet
 
 release: ## Make the files of a release from the commit, in out/release (ALLOW_DIRTY=1 to try); no root
-	@uv run --quiet --locked --all-groups python -m memplace_lab.release
+	@$(ROOTLESS) python -m memplace_lab.release

@@ -40,6 +40,7 @@ def all_told(tree: Path) -> Iterator[tuple[str, str]]:
     yield "the images that the chart starts", chart["appVersion"]
     (label,) = re.findall(r"^ARG VERSION=(.*)$", (tree / "Dockerfile").read_text(), re.M)
     yield "images", label
+    yield "citation", yaml.safe_load((tree / "CITATION.cff").read_text())["version"]
 
 
 @pytest.fixture

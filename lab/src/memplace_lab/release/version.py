@@ -29,6 +29,7 @@ PLACES = (
     ("charts/memplace/Chart.yaml", r"version: "),
     ("charts/memplace/Chart.yaml", r"appVersion: "),
     ("Dockerfile", r"ARG VERSION="),
+    ("CITATION.cff", r"version: "),
 )
 # As Helm, Python and OCI all take it; what they call a pre-release differs.
 _VERSION = r"\d+\.\d+\.\d+"
