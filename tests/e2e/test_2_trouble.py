@@ -95,6 +95,36 @@ def values_on_tier(pod: Pod) -> bool:
     return scenario.on_tier(pod.observe().labelled("anon:values"))
 
 
+def test_a_dry_run_changes_nothing_and_says_what_would_move(
+    cluster: Cluster, start: Callable[..., Pod], apply: Callable[[str], None]
+) -> None:
+    scenario.create_namespace(cluster)
+    pod = start("tried", app="tried")
+    wait_for(
+        "values to be there",
+        lambda: sum(pod.observe().labelled("anon:values").values()) > 8 << 20,
+        timeout_s=60,
+    )
+    meant = placement("tried", app="tried")
+    dry = meant.replace("  rules:", "  mode: DryRun\n  rules:")
+    apply(dry)
+    found = wait_condition(cluster, "tried", "Ready", "False", "DryRun")
+    assert "would move (rule values" in found["message"]
+    (rule,) = scenario.status(cluster, "tried")["rules"]
+    assert rule["misplacedBytes"] == rule["bytes"] > 8 << 20
+    before = pod.observe()
+    assert scenario.CXL not in before.labelled("anon:values")
+    unplaced = before.policies("anon:values")
+    # Meant, and then only tried again: policies go, pages stay.
+    apply(meant)
+    wait_condition(cluster, "tried", "Ready", "True", "Placed")
+    assert values_on_tier(pod) and pod.observe().policies("anon:values") != unplaced
+    apply(dry)
+    found = wait_condition(cluster, "tried", "Ready", "False", "DryRun")
+    assert "would move (rule values" not in found["message"]
+    assert values_on_tier(pod) and pod.observe().policies("anon:values") == unplaced
+
+
 def test_a_stock_kernel_is_named_and_left_alone(
     cluster: Cluster, pods: dict[str, Pod], start: Callable[..., Pod]
 ) -> None:
