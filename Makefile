@@ -68,9 +68,11 @@ lock: ## Resolve the Python dependencies anew
 	@$(IN_LAB) uv lock
 
 # Without root, and without the lab's root file system: uv, and what CONTRIBUTING.md says.
+HAS_UV := command -v uv >/dev/null || { echo "uv is not on the path: the first lines of CONTRIBUTING.md install it" >&2; exit 1; }
 ROOTLESS := uv run --quiet --locked --all-groups
 
 unit: ## Static checks and unit tests, as `make check`; no root
+	@$(HAS_UV)
 	@$(ROOTLESS) lab/test --fast
 
 chart: ## Render and lint the chart with the helm on the path; no root
@@ -79,7 +81,9 @@ chart: ## Render and lint the chart with the helm on the path; no root
 	@helm template memplace charts/memplace --kube-version 1.35.0 >/dev/null
 
 version: ## Raise the version everywhere (TO=0.2.0); no root
+	@$(HAS_UV)
 	@PYTHONPATH=lab/src python3 -m memplace_lab.release.version $(TO) && uv lock --quiet
 
 release: ## Make the files of a release from the commit, in out/release (ALLOW_DIRTY=1 to try); no root
+	@$(HAS_UV)
 	@$(ROOTLESS) python -m memplace_lab.release
