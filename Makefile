@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Most of it runs inside the lab's own Debian root (lab/enter): the host needs
 # nothing but Debian's apt and root. What needs no root is at the end.
-.PHONY: help version release unit chart demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache lock
+.PHONY: help version release try unit chart demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache lock
 
 IN_LAB := lab/enter
 SYNC := uv sync --quiet --all-groups
@@ -69,7 +69,16 @@ lock: ## Resolve the Python dependencies anew
 
 # Without root, and without the lab's root file system: uv, and what CONTRIBUTING.md says.
 HAS_UV := command -v uv >/dev/null || { echo "uv is not on the path: the first lines of CONTRIBUTING.md install it" >&2; exit 1; }
+# Of its own: nothing but the agent and what it needs.
+TRY := UV_PROJECT_ENVIRONMENT=out/try uv run --quiet --locked --no-default-groups --package memplace-agent memplace-agent
 ROOTLESS := uv run --quiet --locked --all-groups
+
+try: ## Show what memplace sees of a process of yours and would do to it (PID=...); no root, no change
+	@$(HAS_UV)
+	@$(TRY) machine
+	@printf '\n%s, if all its heap were wanted on cxl (examples/heap-on-cxl.yaml):\n\n' \
+	    "$(if $(PID),Process $(PID),Of your processes the one with most memory)"
+	@$(TRY) inspect --pid $(or $(PID),largest) --file examples/heap-on-cxl.yaml --limit 8
 
 unit: ## Static checks and unit tests, as `make check`; no root
 	@$(HAS_UV)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 USAGE = """usage: memplace-agent [run]            place the memory of this node's pods
+       memplace-agent machine          show this machine's tiers, and what the kernel can do
        memplace-agent inspect --pid N  show a process's memory, and what rules would do to it
        memplace-agent explain [NAMESPACE/POD[/CONTAINER]]   ask the agent that runs here
        memplace-agent install-seccomp DIR"""
@@ -31,6 +32,10 @@ def main(args: Sequence[str]) -> int:
             from memplace_agent.cli import inspect
 
             return inspect.main(rest)
+        case ["machine", *rest]:
+            from memplace_agent.cli import machine
+
+            return machine.main(rest)
         case ["explain", *rest]:
             from memplace_agent.cli import explain
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from memplace.reasons import Reason
-from memplace_agent.cli.options import explain_options, inspect_options
+from memplace_agent.cli.options import explain_options, inspect_options, machine_options
 from memplace_cli.advice import advise
 from memplace_cli.options import parse
 from memplace_operator.__main__ import main as operator_main
@@ -207,8 +207,8 @@ _COMMANDS = (
     ),
     (
         "memplace-agent",
-        "In the agent's container, and `inspect` on any Linux: [inspect](../inspect.md).",
-        [_help_of(inspect_options), _help_of(explain_options)],
+        "In the agent's container; `machine` and `inspect` on any Linux: [inspect](../inspect.md).",
+        [_help_of(machine_options), _help_of(inspect_options), _help_of(explain_options)],
     ),
     (
         "python3 -m memplace_operator",

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 from memplace.api.v1alpha1 import MemoryTier, Placement
 from memplace.explained import SCHEMA, ProcessExplained
 
 from memplace_agent.cli.errors import CommandFailed, Exit, status_of
+from memplace_agent.cli.largest import largest
 from memplace_agent.cli.options import InspectOptions, inspect_options
 from memplace_agent.cli.planning import explained, machine_of
 from memplace_agent.cli.reading import Process, host_from_env
@@ -27,8 +29,10 @@ def main(args: Sequence[str]) -> int:
 
 def _run(options: InspectOptions) -> int:
     host = host_from_env()
+    if not options.pid:
+        options = replace(options, pid=largest(host))
     placement, tiers = _wanted(options)
-    machine = machine_of(host, tiers, options)
+    machine = machine_of(host, tiers, options.tiers)
     if options.apply or options.undo:
         # What acts brings the engine along; who looks only need not wait for that.
         from memplace_agent.cli.applying import apply, undo

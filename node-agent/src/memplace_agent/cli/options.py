@@ -11,10 +11,18 @@ from dataclasses import dataclass
 from memplace.errors import ParseError
 from memplace.nodes import parse_nodes
 
-__all__ = ["ExplainOptions", "InspectOptions", "explain_options", "inspect_options"]
+__all__ = [
+    "ExplainOptions",
+    "InspectOptions",
+    "MachineOptions",
+    "explain_options",
+    "inspect_options",
+    "machine_options",
+]
 
 _FORMATS = ("table", "wide", "json")
 DEFAULT_PORT = 8081
+LARGEST = "largest"
 
 _INSPECT = """\
 Show what memory a process has, on which NUMA nodes and tiers it lies, which policy it has,
@@ -24,6 +32,7 @@ without --apply. Works on any Linux, without a cluster."""
 _INSPECT_EXAMPLES = """\
 examples:
   inspect --pid 4711                          what it has, and where that is
+  inspect --pid largest                       of your processes the one with most memory
   inspect --pid 4711 -f p.yaml                which rule gets what, and what would be done
   inspect --pid 4711 -f p.yaml --tier cxl=1   the same; NUMA node 1 is the tier cxl
   inspect --pid 4711 -o json | jq .process.byTier
@@ -33,6 +42,11 @@ examples:
 exit status:
   0 done   1 failed   2 usage, or the manifest   3 no such process, or it has no memory
   4 not permitted   5 this kernel can't (--apply, --undo)   6 done in part (--apply, --undo)"""
+
+_MACHINE = """\
+Show what memplace would have to work with on this machine: which memory tiers there are, how
+large and how free they are, and what the kernel can do. Works on any Linux, needs no right,
+changes nothing, and looks at no process but its own."""
 
 _EXPLAIN = """\
 Ask the agent of this node about containers that follow a placement: which rule gets which
@@ -48,7 +62,7 @@ examples:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InspectOptions:
-    """What was typed; `tiers` is (name, NUMA nodes), `limit` 0 for all regions."""
+    """What was typed; `pid` 0 is the largest, `tiers` (name, NUMA nodes), `limit` 0 no limit."""
 
     pid: int
     file: str = ""
@@ -75,7 +89,12 @@ class ExplainOptions:
 def inspect_options(args: Sequence[str]) -> InspectOptions:
     """Parse them; ends the program with status 2 and a line about it if they make no sense."""
     parser = _parser("inspect", _INSPECT, _INSPECT_EXAMPLES)
-    parser.add_argument("--pid", type=_pid, required=True, help="the process")
+    parser.add_argument(
+        "--pid",
+        type=_pid,
+        required=True,
+        help=f"the process; {LARGEST}: of yours the one with most memory",
+    )
     parser.add_argument(
         "-f",
         "--file",
@@ -86,14 +105,7 @@ def inspect_options(args: Sequence[str]) -> InspectOptions:
     parser.add_argument(
         "--placement", default="", metavar="NAME", help="which one, if FILE has several"
     )
-    parser.add_argument(
-        "--tier",
-        type=_tier,
-        action="append",
-        default=[],
-        metavar="NAME=NODES",
-        help="NUMA nodes that are a tier, such as cxl=1 or cxl=2-3; may be given again",
-    )
+    _add_tiers(parser)
     _add_output(parser)
     parser.add_argument(
         "--no-walk",
@@ -114,6 +126,8 @@ def inspect_options(args: Sequence[str]) -> InspectOptions:
     known = parser.parse_args(args)
     if known.apply and not known.file:
         parser.error("--apply needs a placement: give it with -f")
+    if known.pid == 0 and (known.apply or known.undo):
+        parser.error(f"--apply and --undo need the id of a process, not --pid {LARGEST}")
     if known.undo and known.file:
         parser.error("--undo gives back all that --apply has set: leave out -f")
     return InspectOptions(
@@ -128,6 +142,23 @@ def inspect_options(args: Sequence[str]) -> InspectOptions:
         undo=known.undo,
         timeout_s=known.timeout,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachineOptions:
+    """What was typed; `tiers` is (name, NUMA nodes)."""
+
+    tiers: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    output: str = "table"
+
+
+def machine_options(args: Sequence[str]) -> MachineOptions:
+    """Parse them; as `inspect_options`."""
+    parser = _parser("machine", _MACHINE, "")
+    _add_tiers(parser)
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    known = parser.parse_args(args)
+    return MachineOptions(tiers=tuple(known.tier), output=known.output)
 
 
 def explain_options(args: Sequence[str]) -> ExplainOptions:
@@ -159,6 +190,17 @@ def _parser(command: str, text: str, examples: str) -> argparse.ArgumentParser:
     )
 
 
+def _add_tiers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tier",
+        type=_tier,
+        action="append",
+        default=[],
+        metavar="NAME=NODES",
+        help="NUMA nodes that are a tier, such as cxl=1 or cxl=2-3; may be given again",
+    )
+
+
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
@@ -177,6 +219,8 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _pid(text: str) -> int:
+    if text == LARGEST:
+        return 0
     if not (text.isascii() and text.isdecimal() and 0 < int(text) < 1 << 31):
         raise argparse.ArgumentTypeError(f"not a process id: {text!r}")
     return int(text)

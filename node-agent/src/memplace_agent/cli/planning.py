@@ -57,7 +57,11 @@ def wish_of(look: Look, placement: Placement, machine: Machine) -> Wish:
     return Wish(placement.name, matcher, planned)
 
 
-def machine_of(host: HostFs, tiers: Sequence[MemoryTier], options: InspectOptions) -> Machine:
+def machine_of(
+    host: HostFs,
+    tiers: Sequence[MemoryTier],
+    typed_tiers: Sequence[tuple[str, tuple[int, ...]]],
+) -> Machine:
     """Read NUMA nodes and tiers; what was typed wins over all else.
 
     Raises:
@@ -68,11 +72,11 @@ def machine_of(host: HostFs, tiers: Sequence[MemoryTier], options: InspectOption
         MemoryTier(
             uid="", name=name, generation=0, spec=TierSpec(numa_nodes=nodes, node_names=(here,))
         )
-        for name, nodes in options.tiers
+        for name, nodes in typed_tiers
     )
     machine = read_machine(host, (*typed, *tiers), here)
     there = {node.id for node in machine.numa_nodes if node.total_bytes}
-    for name, nodes in options.tiers:
+    for name, nodes in typed_tiers:
         missing = sorted(set(nodes) - there)
         if missing:
             known = ", ".join(map(str, sorted(there))) or "none"

@@ -108,6 +108,7 @@ def probe(
     host: HostFs,
     call: RawCall = raw_call,
     try_move: Callable[[], FeatureUnavailable | None] = why_no_moves,
+    missing: Collection[str] | None = None,
 ) -> Features:
     """Find out what can be used of process_mbind() and move_pages(); touches no other process.
 
@@ -115,8 +116,10 @@ def probe(
         host: Where sysfs and the agent's own /proc/self/status are.
         call: Makes the call; a test on a kernel without it gives another.
         try_move: Tries move_pages().
+        missing: Capabilities to do without; default: those that we do run without.
     """
-    missing = missing_capabilities((host.proc / "self/status").read_text())
+    if missing is None:
+        missing = missing_capabilities((host.proc / "self/status").read_text())
     look_error = _without(missing, "SYS_PTRACE")
     move_error = _without(missing, *missing) or try_move()
     try:

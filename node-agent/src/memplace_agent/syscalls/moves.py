@@ -80,28 +80,34 @@ def move_pages(
 def why_no_moves(
     move: MovesPages = move_pages,
     ask: Callable[[int, Sequence[int]], Sequence[int]] = page_nodes,
+    *,
+    move_all: bool = True,
 ) -> FeatureUnavailable | None:
     """Find out what keeps this agent from moving pages, by moving one of its own to where it is.
 
     Args:
         move: Makes the call; a test gives another.
         ask: Tells where a page is.
+        move_all: As the agent does; takes SYS_NICE, without which the kernel may well be able.
     """
     with mmap.mmap(-1, mmap.PAGESIZE) as page:
         page[0] = 1
         view = ffi.from_buffer("char[]", page)
         try:
-            return _try(int(ffi.cast("uintptr_t", view)), move, ask)
+            return _try(int(ffi.cast("uintptr_t", view)), move, ask, move_all)
         finally:
             ffi.release(view)
 
 
 def _try(
-    address: int, move: MovesPages, ask: Callable[[int, Sequence[int]], Sequence[int]]
+    address: int,
+    move: MovesPages,
+    ask: Callable[[int, Sequence[int]], Sequence[int]],
+    move_all: bool,
 ) -> FeatureUnavailable | None:
     try:
         (node,) = ask(0, [address])
-        (found,) = move(0, [address], [node], move_all=True)
+        (found,) = move(0, [address], [node], move_all=move_all)
     except OSError as err:
         number = err.errno or errno.EIO
         if number == errno.ENOSYS:
