@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # Hypothesis also measures wall time: 200 ms per example, and how fast inputs come. On two
-# cores that build a kernel next door, both fail tests of which nothing is wrong.
+# cores that build a kernel next door, both fail tests that are correct.
 settings.register_profile("memplace", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("memplace")
 

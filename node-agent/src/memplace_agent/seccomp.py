@@ -43,7 +43,7 @@ def install(directory: Path, host: HostFs) -> Path:
         directory: Where the kubelet looks, as seen from here.
         host: The node that the profile is for.
 
-    It appears whole, by rename: a kubelet that starts a pod meanwhile reads the old or new.
+    It is replaced atomically: a kubelet that starts a pod meanwhile reads the old or the new one.
     """
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
     target = directory / PROFILE

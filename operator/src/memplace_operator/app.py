@@ -33,7 +33,7 @@ def configure_logging(level: str) -> None:
     """Log JSON lines to stderr, as ``kopf run --log-format=json`` does."""
     kopf.configure(log_format=kopf.LogFormat.JSON, log_prefix=False)
     logging.getLogger().setLevel(level)
-    # kopf tells of each event of each object that its handler succeeded.
+    # kopf logs that the handler succeeded, for each event of each object.
     logging.getLogger("kopf.objects").setLevel(max(logging.WARNING, logging.getLogger().level))
 
 

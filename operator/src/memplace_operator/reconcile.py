@@ -253,7 +253,7 @@ def _degraded(trouble: Verdict) -> _Finding:
         ConditionType.DEGRADED,
         "False",
         Reason.AS_EXPECTED,
-        "nothing is wrong that waiting does not mend",
+        "no problem that needs attention",
     )
 
 

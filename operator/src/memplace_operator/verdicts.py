@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How one pod fares under one placement, judged from its node's report."""
+"""What one placement has come to in one pod, judged from its node's report."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """How a pod fares.
+    """What a placement has come to in a pod.
 
     Attributes:
         reason: Placed, or why it is not.
