@@ -1,12 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 # The images of the operator and of the agent, targets `operator` and `agent`.
 #
-# BASE_IMAGE   what the product runs on: Debian 13's /usr/bin/python3 (3.13) and
-#              its libraries. It may have no shell: the last stages only copy.
-# BUILD_IMAGE  the same Debian with gcc, python3-dev, libffi-dev and uv.
-# UV_DEFAULT_INDEX  a package index other than uv's own default.
-ARG BASE_IMAGE
-ARG BUILD_IMAGE
+#     docker build --target agent --tag registry.example.com/memplace/agent:0.1.0 .
+#
+# DEBIAN_IMAGE  a Debian 13 with apt, from which the next two are made unless they are given.
+# BASE_IMAGE    what the product runs on: Debian 13's /usr/bin/python3 (3.13) and
+#               its libraries. It may have no shell: the last stages only copy.
+# BUILD_IMAGE   the same Debian with gcc, python3-dev, libffi-dev and uv.
+# UV_DEFAULT_INDEX  a package index other than PyPI.
+ARG DEBIAN_IMAGE=docker.io/library/debian:trixie-slim
+ARG BASE_IMAGE=debian-base
+ARG BUILD_IMAGE=debian-build
+
+FROM ${DEBIAN_IMAGE} AS debian-base
+RUN --mount=type=bind,source=packaging,target=/packaging \
+    sh /packaging/install-packages base
+
+FROM ${DEBIAN_IMAGE} AS debian-build
+ARG UV_DEFAULT_INDEX
+RUN --mount=type=bind,source=packaging,target=/packaging \
+    sh /packaging/install-packages build && sh /packaging/install-uv
 
 FROM ${BUILD_IMAGE} AS build
 # The root file system is read-only where this runs: bytecode is made here, and
@@ -23,7 +36,7 @@ COPY operator/pyproject.toml operator/
 COPY node-agent/pyproject.toml node-agent/
 COPY cli/pyproject.toml cli/
 COPY lab/pyproject.toml lab/
-COPY lab/images/install-locked lab/images/finish-app /usr/local/bin/
+COPY packaging/install-locked packaging/finish-app /usr/local/bin/
 
 # Dependencies, from uv.lock alone: this layer changes when the lock file does.
 FROM build AS operator-deps
@@ -44,7 +57,7 @@ RUN finish-app memplace_operator
 FROM agent-deps AS agent-app
 COPY node-agent/build_ffi.py ./
 COPY node-agent/sys ./sys
-COPY lab/images/compile-ffi /usr/local/bin/
+COPY packaging/compile-ffi /usr/local/bin/
 RUN PYTHONPATH=/opt/memplace/deps compile-ffi build_ffi.py /opt/memplace/app
 COPY core/src/memplace /opt/memplace/app/memplace
 COPY core/src/memplace_kube /opt/memplace/app/memplace_kube

@@ -26,7 +26,7 @@ test-kernel: ## Boot the patched kernel on five kinds of machines and run its te
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test kernel'
 
 test-kernel-full: ## The same for every base and debug flavour: hours; goes on where it was
-	@$(IN_LAB) sh -c '$(SYNC) && exec python3 -m memplace_lab.kernel_full'
+	@$(IN_LAB) sh -c '$(SYNC) && exec python3 -m memplace_lab matrix'
 
 bench-kernel: ## Compare process_mbind() with the other calls, also in what the moved process sees
 	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/kernel'
@@ -91,8 +91,8 @@ chart: ## Render and lint the chart with the helm on the path; no root
 
 version: ## Raise the version everywhere (TO=0.2.0); no root
 	@$(HAS_UV)
-	@PYTHONPATH=lab/src python3 -m memplace_lab.release.version $(TO) && uv lock --quiet
+	@PYTHONPATH=lab/src python3 -m memplace_lab version $(TO) && uv lock --quiet
 
 release: ## Make the files of a release from the commit, in out/release (ALLOW_DIRTY=1 to try); no root
 	@$(HAS_UV)
-	@$(ROOTLESS) python -m memplace_lab.release
+	@$(ROOTLESS) python -m memplace_lab release

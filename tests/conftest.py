@@ -20,12 +20,13 @@ _NEEDS = {
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Set the variables that the chosen suites need; a variable that is set wins."""
-    from memplace_lab import binaries, kernel
+    from memplace_lab.cluster import binaries
+    from memplace_lab.machines import kernel
 
     makers: dict[str, Callable[[], Path]] = {
-        "MEMPLACE_BIN": binaries.directory,
-        "MEMPLACE_KERNEL": kernel.image,
-        "MEMPLACE_STOCK_KERNEL": partial(kernel.image, flavour=kernel.UNPATCHED),
+        "MEMPLACE_BIN": binaries.build_binaries,
+        "MEMPLACE_KERNEL": kernel.build_kernel,
+        "MEMPLACE_STOCK_KERNEL": partial(kernel.build_kernel, flavour=kernel.UNPATCHED),
     }
     suites = {item.path.relative_to(item.config.rootpath).parts[1] for item in items}
     for name, needed_by in _NEEDS.items():

@@ -34,9 +34,11 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from memplace_lab import bench_agent, kernel, store
-from memplace_lab.bench_agent import AGENT, MEMTIERD, Row
-from memplace_lab.steps import step
+from memplace_lab.base import store
+from memplace_lab.base.steps import step
+from memplace_lab.bench import agent as bench_agent
+from memplace_lab.bench.agent import AGENT, MEMTIERD, Row
+from memplace_lab.machines import kernel
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
@@ -52,7 +54,7 @@ _CERTIFICATE = (
 def main() -> int:
     """Run what was asked for; 1 if something could not be measured."""
     options = _parser().parse_args()
-    bzimage = options.kernel or kernel.image()
+    bzimage = options.kernel or kernel.build_kernel()
     parts = ("herd", "victim") if options.part == "both" else (options.part,)
     found: dict[str, list[Row]] = {}
     failed: list[str] = []
@@ -209,7 +211,7 @@ def _report(found: dict[str, list[Row]], real_s: float, options: argparse.Namesp
 
 def kernel_release(options: argparse.Namespace) -> str:
     """The release of the kernel that was booted, or its path."""
-    bzimage = options.kernel or kernel.image()
+    bzimage = options.kernel or kernel.build_kernel()
     release = bzimage.parent / "release"
     return release.read_text().strip() if release.exists() else str(bzimage)
 

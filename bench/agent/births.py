@@ -334,9 +334,12 @@ def p99(values: Sequence[float]) -> float:
 
 def prepare(work: Path) -> None:
     """Runc and the container's program."""
-    from memplace_lab import debian, guest
+    from memplace_lab.base import debian
+    from memplace_lab.cluster import guest
 
-    tar = debian.root_tar("guest-root", guest.packages(), title="the workers' root file system")
+    tar = debian.ensure_root_tar(
+        "guest-root", guest.packages(), title="the workers' root file system"
+    )
     files = ("./usr/sbin/runc", "./usr/lib/x86_64-linux-gnu/libseccomp.so.2.6.0")
     subprocess.run(["tar", "-xf", str(tar), "-C", str(work), *files], check=True)
     shutil.move(work / files[0], work / "runc")

@@ -35,11 +35,14 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplace_lab import bench_agent, containerd, newborn, product, scenario
-from memplace_lab.cluster import Cluster
-from memplace_lab.newborn import WORKER, Born, container, log, pod, spec, told
-from memplace_lab.scenario import CXL
-from memplace_lab.steps import LabError, step, wait_for
+from memplace_lab.base.steps import LabError, step, wait_for
+from memplace_lab.bench import agent as bench_agent
+from memplace_lab.cluster import containerd
+from memplace_lab.cluster.cluster import Cluster
+from memplace_lab.product import product
+from memplace_lab.show import newborn, scenario
+from memplace_lab.show.newborn import WORKER, Born, container, log, pod, spec, told
+from memplace_lab.show.scenario import CXL
 
 LOOP = Path(__file__).with_name("move_pages_loop.py")
 PAUSE_S = 0.1

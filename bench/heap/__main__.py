@@ -24,11 +24,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from memplace_lab import kernel, rootdisk, store
-from memplace_lab.microvm import Machine, boot_disk
+from memplace_lab.base import store
+from memplace_lab.machines import kernel, rootdisk
+from memplace_lab.machines.microvm import Machine, boot_disk
 
 HERE = Path(__file__).resolve().parent
-TESTS = HERE.parents[1] / "tests" / "kernel"
+PROGRAMS = HERE.parents[1] / "lab" / "programs"
 PACKAGES = (
     "python3",
     "redis-server",
@@ -63,7 +64,7 @@ Rows = dict[str, dict[str, Any]]  # program -> way to set the default -> what th
 def main() -> int:
     """Run the machine and print the table; 1 if a program could not be measured."""
     options = _parser().parse_args()
-    bzimage = options.kernel or kernel.image()
+    bzimage = options.kernel or kernel.build_kernel()
     with tempfile.TemporaryDirectory() as folder:
         disk = _disk(Path(folder))
     # ERMS: copying is emulated byte by byte with it, see bench/kernel
@@ -105,8 +106,8 @@ def _disk(folder: Path) -> Path:
          "-o", folder / "grow-glibc")  # fmt: skip
     _run("musl-gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", programs / "grow.c",
          "-o", folder / "grow-musl")  # fmt: skip
-    _run("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-I", TESTS,
-         HERE / "setdefault.c", TESTS / "guest.c", "-o", folder / "setdefault")  # fmt: skip
+    _run("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", "-I", PROGRAMS,
+         HERE / "setdefault.c", PROGRAMS / "guest.c", "-o", folder / "setdefault")  # fmt: skip
     _run("go", "build", "-trimpath", "-o", folder / "grow-go", programs / "grow.go")
     files = {f"heap/{name}": folder / name for name in ("grow-glibc", "grow-musl", "grow-go")}
     files |= {
@@ -116,7 +117,7 @@ def _disk(folder: Path) -> Path:
         "bench/heap/guest": HERE / "guest",
         "run-this": HERE / "run-this",
     }
-    return rootdisk.disk("heap", PACKAGES, files, size="3G")
+    return rootdisk.ensure_disk("heap", PACKAGES, files, size="3G")
 
 
 def _run(*command: str | Path) -> None:

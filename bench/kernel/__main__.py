@@ -33,12 +33,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplace_lab import bench_calls, bench_victim, kernel
-from memplace_lab.microvm import Machine, boot
-from memplace_lab.steps import step
+from memplace_lab.base.steps import step
+from memplace_lab.bench import calls as bench_calls
+from memplace_lab.bench import victim as bench_victim
+from memplace_lab.machines import kernel
+from memplace_lab.machines.microvm import Machine, boot
 
 HERE = Path(__file__).resolve().parent
-TESTS = HERE.parents[1] / "tests" / "kernel"
+PROGRAMS = HERE.parents[1] / "lab" / "programs"
 _MEMORY = (
     *("-m", "4G"),
     *("-object", "memory-backend-memfd,id=m0,size=2G", "-numa", "node,nodeid=0,memdev=m0,cpus=0-1"),
@@ -62,7 +64,7 @@ class _How:
 def main() -> int:
     """Run what was asked for; 1 if memory was not where a call was to put it."""
     options = _parser().parse_args()
-    bzimage = options.kernel or kernel.image()
+    bzimage = options.kernel or kernel.build_kernel()
     print(f"# {bzimage}")
     with tempfile.TemporaryDirectory() as folder:
         if options.part in ("calls", "both"):
@@ -123,9 +125,9 @@ def _victim(bzimage: Path, folder: Path, options: argparse.Namespace) -> None:
 
 
 def _compile(program: Path, *sources: str) -> Path:
-    shared = [HERE / "common.c", TESTS / "guest.c"]
-    files = [(HERE if (HERE / name).exists() else TESTS) / name for name in sources]
-    flags = ("-static", "-O2", "-Wall", "-Wextra", "-Werror", "-I", str(TESTS))
+    shared = [HERE / "common.c", PROGRAMS / "guest.c"]
+    files = [(HERE if (HERE / name).exists() else PROGRAMS) / name for name in sources]
+    flags = ("-static", "-O2", "-Wall", "-Wextra", "-Werror", "-I", str(PROGRAMS))
     subprocess.run(["gcc", *flags, *map(str, [*files, *shared]), "-o", str(program)], check=True)
     return program
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from memplace_lab import product, scenario
-from memplace_lab.cluster import Cluster
-from memplace_lab.redisload import RedisLoad
-from memplace_lab.scenario import Pod
+from memplace_lab.cluster.cluster import Cluster
+from memplace_lab.product import product
+from memplace_lab.show import scenario
+from memplace_lab.show.redisload import RedisLoad
+from memplace_lab.show.scenario import Pod
 
 
 @pytest.fixture(scope="session")

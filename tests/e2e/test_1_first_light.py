@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from memplace_lab import scenario, witness
-from memplace_lab.cluster import Cluster
-from memplace_lab.redisload import RedisLoad
-from memplace_lab.scenario import CXL, DRAM, Pod
-from memplace_lab.steps import LabError, wait_for
-from memplace_lab.witness import Vma
+from memplace_lab.base.steps import LabError, wait_for
+from memplace_lab.cluster.cluster import Cluster
+from memplace_lab.show import scenario, witness
+from memplace_lab.show.redisload import RedisLoad
+from memplace_lab.show.scenario import CXL, DRAM, Pod
+from memplace_lab.show.witness import Vma
 
 pytestmark = pytest.mark.timeout(600)
 # Redis allocates a little while it answers, and less than 1 MiB is no reason to report.

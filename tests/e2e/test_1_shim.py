@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
-from memplace_lab import product, scenario, witness
-from memplace_lab.cluster import Cluster
-from memplace_lab.scenario import CXL, DRAM, NAMESPACE
-from memplace_lab.steps import wait_for
+from memplace_lab.base.steps import wait_for
+from memplace_lab.cluster.cluster import Cluster
+from memplace_lab.product import product
+from memplace_lab.show import scenario, witness
+from memplace_lab.show.scenario import CXL, DRAM, NAMESPACE
 
 pytestmark = pytest.mark.timeout(600)
 NAME = "born"

@@ -22,10 +22,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from memplace_agent.engine.shim_claims import is_shim_id, pod_of_id
-from memplace_lab import containerd, newborn, product, scenario
-from memplace_lab.cluster import Cluster
-from memplace_lab.newborn import WORKER, Born, container, job, log, pod, spec, statuses, told
-from memplace_lab.steps import LabError, say, wait_for
+from memplace_lab.base.steps import LabError, say, wait_for
+from memplace_lab.cluster import containerd
+from memplace_lab.cluster.cluster import Cluster
+from memplace_lab.product import product
+from memplace_lab.show import newborn, scenario
+from memplace_lab.show.newborn import WORKER, Born, container, job, log, pod, spec, statuses, told
 
 pytestmark = pytest.mark.timeout(600)
 GOAL = 0.01

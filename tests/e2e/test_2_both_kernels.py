@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from memplace_lab import both_kernels, scenario
-from memplace_lab.both_kernels import PLACEMENT
-from memplace_lab.cluster import Cluster
-from memplace_lab.scenario import Pod
-from memplace_lab.steps import wait_for
+from memplace_lab.base.steps import wait_for
+from memplace_lab.cluster.cluster import Cluster
+from memplace_lab.show import both_kernels, scenario
+from memplace_lab.show.both_kernels import PLACEMENT
+from memplace_lab.show.scenario import Pod
 
 pytestmark = pytest.mark.timeout(600)
 

@@ -9,10 +9,12 @@ from functools import partial
 
 import pytest
 import yaml
-from memplace_lab import containerd, product, scenario, witness
-from memplace_lab.cluster import Cluster
-from memplace_lab.scenario import CXL, DRAM
-from memplace_lab.steps import wait_for
+from memplace_lab.base.steps import wait_for
+from memplace_lab.cluster import containerd
+from memplace_lab.cluster.cluster import Cluster
+from memplace_lab.product import product
+from memplace_lab.show import scenario, witness
+from memplace_lab.show.scenario import CXL, DRAM
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 import time
 
 import pytest
-from memplace_lab import product, scenario
-from memplace_lab.cluster import Cluster
-from memplace_lab.scenario import Pod
-from memplace_lab.steps import LabError, wait_for
+from memplace_lab.base.steps import LabError, wait_for
+from memplace_lab.cluster.cluster import Cluster
+from memplace_lab.product import product
+from memplace_lab.show import scenario
+from memplace_lab.show.scenario import Pod
 
 DISAPPEAR_TIMEOUT_S = 30
 KINDS = ("memoryplacements", "memorytiers", "nodememories")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from memplace_lab.nri import adaptation
+from memplace_lab.cluster.nri import build_adaptation
 
 from tests.host.booting import console_of, kernel, steps_of
 
@@ -14,7 +14,7 @@ from tests.host.booting import console_of, kernel, steps_of
 @pytest.fixture(scope="module")
 def console() -> str:
     """What the guest printed."""
-    nri = f"MEMPLACE_NRI={adaptation('nri-0.8')}"
+    nri = f"MEMPLACE_NRI={build_adaptation('nri-0.8')}"
     return console_of(kernel("MEMPLACE_KERNEL"), "guest.py", nri)
 
 

@@ -9,22 +9,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from memplace_lab import images, product
+from memplace_lab.product import images
+from memplace_lab.product.buildah import buildah, layers
 
 from .mounted import Image
 
 
 def _mounted(target: str) -> Iterator[Image]:
-    shop = product.workshop()
-    reference = images.product_images(shop)[target]
-    container = images.buildah(shop, "from", "--pull=never", reference).strip()
+    reference = images.build_product_images(images.workshop())[target]
+    container = buildah("from", "--pull=never", reference).strip()
     try:
-        root = Path(images.buildah(shop, "mount", container).strip())
-        about = json.loads(images.buildah(shop, "inspect", "--type", "image", reference))
-        yield Image(root, about["OCIv1"]["config"], images.layers(shop, reference))
-        images.buildah(shop, "umount", container)
+        root = Path(buildah("mount", container).strip())
+        about = json.loads(buildah("inspect", "--type", "image", reference))
+        yield Image(root, about["OCIv1"]["config"], layers(reference))
+        buildah("umount", container)
     finally:
-        images.buildah(shop, "rm", container)
+        buildah("rm", container)
 
 
 @pytest.fixture(scope="session")

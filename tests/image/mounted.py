@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memplace_lab.images import Layer
-from memplace_lab.steps import run
+from memplace_lab.base.steps import run
+from memplace_lab.product.buildah import Layer
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from memplace_lab.steps import LabError
+from memplace_lab.base.steps import LabError
 
 from .mounted import Image
 

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
-from memplace_lab.kernel import BROKEN
+from memplace_lab.base import store
+from memplace_lab.machines.kernel import BROKEN
 
 HERE = Path(__file__).parent
+PROGRAMS = store.REPO / "lab" / "programs"
 SHARED = ("guest.c", "target.c")
 SELFTESTS = "tools/testing/selftests/mm"
 
@@ -80,9 +82,10 @@ class Build(Protocol):
 def build_init(tmp_path_factory: pytest.TempPathFactory) -> Build:
     def build(name: str, *sources: str, shared: bool = True) -> Path:
         program = tmp_path_factory.mktemp("init") / name
-        files = [str(HERE / source) for source in (*sources, *(SHARED if shared else ()))]
-        flags = ("-static", "-O2", "-Wall", "-Wextra", "-Werror", "-o", str(program))
-        run("gcc", *flags, *files)
+        names = (*sources, *(SHARED if shared else ()))
+        files = [str((PROGRAMS if name in SHARED else HERE) / name) for name in names]
+        flags = ("-static", "-O2", "-Wall", "-Wextra", "-Werror", "-I", str(PROGRAMS))
+        run("gcc", *flags, *files, "-o", str(program))
         return program
 
     return build

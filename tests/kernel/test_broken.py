@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The selftests notice what the changes in ``broken/`` take out of the series.
+"""The selftests notice what the changes in ``lab/broken-kernel`` take out of the series.
 
 Each of these files says in lines ``Fails: CASE`` what has to fail on the kernel that was
-built with all of them (`memplace_lab.kernel.BROKEN`).
+built with all of them (`memplace_lab.machines.kernel.BROKEN`).
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ import re
 from pathlib import Path
 
 import pytest
-from memplace_lab.microvm import boot
+from memplace_lab.machines.kernel import BROKEN_BY
+from memplace_lab.machines.microvm import boot
 
 from . import tap
-from .conftest import HERE, Build
+from .conftest import Build
 from .test_selftests import MACHINES
 
 CASES = [
     pytest.param(case, id=f"{change.stem}: {case}")
-    for change in sorted((HERE / "broken").glob("*.diff"))
+    for change in sorted(BROKEN_BY.glob("*.diff"))
     for case in re.findall(r"^Fails: (\S+)$", change.read_text(), re.MULTILINE)
 ]
 

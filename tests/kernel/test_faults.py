@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from memplace_lab.microvm import Machine, boot
+from memplace_lab.machines.microvm import Machine, boot
 
 from . import tap
 from .conftest import Build

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Random calls on processes that change, fork and die meanwhile; see fuzz.c for what holds.
 
-MEMPLACE_FUZZ_CALLS and MEMPLACE_FUZZ_SEED say how many, and which; `memplace_lab.kernel_fuzz`
+MEMPLACE_FUZZ_CALLS and MEMPLACE_FUZZ_SEED say how many, and which; `memplace_lab.matrix.fuzz`
 makes millions of them.
 """
 
@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 
 import pytest
-from memplace_lab.microvm import Machine, boot
+from memplace_lab.machines.microvm import Machine, boot
 
 from . import tap
 from .conftest import Build

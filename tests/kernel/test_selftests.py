@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from memplace_lab.microvm import Machine, boot
+from memplace_lab.machines.microvm import Machine, boot
 
 from . import tap
 from .conftest import Build

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from memplace_lab import apt, store
-from memplace_lab.steps import run, say
+from memplace_lab.base import apt, store
+from memplace_lab.base.steps import run, say
 
 from tests import manpage
 
@@ -35,7 +35,7 @@ def packages() -> Path:
 
     inputs = (BASE, "build", "lib", f"configs/guest-{BASE}.config")
     key = store.digest(*(KERNEL / part for part in inputs))
-    return store.made("kernel-deb", key, make, title=f"Linux {BASE} as Debian packages")
+    return store.ensure("kernel-deb", key, make, title=f"Linux {BASE} as Debian packages")
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplace_lab import debian
-from memplace_lab.steps import run
+from memplace_lab.base import debian
+from memplace_lab.base.steps import run
 
 FILES = Path(__file__).parent / "files"
 PACKAGES = (
@@ -55,7 +55,9 @@ def make_disk(directory: Path) -> None:
     """Make disk.img: a Debian that starts from its own boot loader."""
     tree = directory / "tree"
     tree.mkdir(parents=True)
-    tar = debian.root_tar("kernel-deb-guest", PACKAGES, title="Debian guest with a boot loader")
+    tar = debian.ensure_root_tar(
+        "kernel-deb-guest", PACKAGES, title="Debian guest with a boot loader"
+    )
     run("tar", "-xf", tar, "-C", tree, "--numeric-owner")
     (tree / "etc/fstab").write_text(FSTAB)
     (tree / "etc/default/grub").write_text(GRUB)

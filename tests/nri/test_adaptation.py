@@ -14,7 +14,7 @@ import time
 
 import pytest
 from memplace_agent.nri.plugin import NriPlugin
-from memplace_lab.nri import VERSIONS, adaptation
+from memplace_lab.cluster.nri import VERSIONS, build_adaptation
 
 from tests.unit.agent_pkg.live import WANTED, Live
 from tests.unit.agent_pkg.test_barrier import plain, wanted
@@ -31,7 +31,7 @@ class Runtime:
     def __init__(self, version, socket, running=0):
         self.version = version
         self.program = subprocess.Popen(
-            [adaptation(version), "-socket", socket, "-running", str(running)],
+            [build_adaptation(version), "-socket", socket, "-running", str(running)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -25,7 +25,7 @@ from memplace_agent.cluster.publish import Publisher
 from memplace_agent.cluster.world import Cache, Kind
 from memplace_kube.client import ApiClient, Server, tls
 from memplace_kube.watch import Watcher, as_mapping
-from memplace_lab.nri import adaptation
+from memplace_lab.cluster.nri import build_adaptation
 
 from tests.apiserver import ADMIN, ApiServer
 from tests.operator.conftest import API, Cluster, eventually
@@ -206,7 +206,7 @@ def test_the_whole_agent_as_a_process(
         for kind in Kind:
             assert f'memplace_agent_watch_age_seconds{{kind="{kind}"}}' in text
         assert "memplace_agent_nri_connected 0.0" in text
-        half = [str(adaptation("nri-0.12")), "-socket", env["MEMPLACE_NRI_SOCKET"]]
+        half = [str(build_adaptation("nri-0.12")), "-socket", env["MEMPLACE_NRI_SOCKET"]]
         runtime = subprocess.Popen(half, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         eventually(lambda: "memplace_agent_nri_connected 1.0" in answer(port, "/metrics")[1])
         process.send_signal(signal.SIGTERM)

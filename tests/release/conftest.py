@@ -39,7 +39,7 @@ def git(clone: Path, *arguments: str) -> str:
 
 
 def release(clone: Path, out: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "memplace_lab.release", "--out", str(out)]
+    command = [sys.executable, "-m", "memplace_lab", "release", "--out", str(out)]
     return subprocess.run(
         command, cwd=clone, env={**os.environ, **GIT, **env}, capture_output=True, text=True
     )

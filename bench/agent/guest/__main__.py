@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from memplace_lab import bench_apiserver as apiserver
+from memplace_lab.bench import apiserver
 
 from bench.agent.guest import pods
 from bench.agent.guest.calibrate import calibrate

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from memplace_lab import bench_calls, bench_victim
-from memplace_lab.bench_calls import COMPARISON, Ratio
-from memplace_lab.bench_victim import KINDS, MOVERS, SIZES, Sample
+from memplace_lab.bench import calls as bench_calls
+from memplace_lab.bench import victim as bench_victim
+from memplace_lab.bench.calls import COMPARISON, Ratio
+from memplace_lab.bench.victim import KINDS, MOVERS, SIZES, Sample
 
 CONSOLE = """\
 [    1.0] Run /init as init process

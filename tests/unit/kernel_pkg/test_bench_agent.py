@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from memplace_lab import bench_agent
-from memplace_lab.bench_agent import AGENT, MEMTIERD, Row
+from memplace_lab.bench import agent as bench_agent
+from memplace_lab.bench.agent import AGENT, MEMTIERD, Row
 
 SAMPLE = """\
 policy:

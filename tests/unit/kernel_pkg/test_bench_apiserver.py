@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from memplace_lab.bench_apiserver import Object, Store
+from memplace_lab.bench.apiserver import Object, Store
 
 PODS = "/api/v1/pods"
 

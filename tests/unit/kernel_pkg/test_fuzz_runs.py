@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from memplace_lab.kernel_fuzz import CALLS_A_RUN, Progress, fuzz
+from memplace_lab.matrix.fuzz import CALLS_A_RUN, Progress, fuzz
 
 
 class Runs:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from memplace_lab.neighbour_results import (
+from memplace_lab.matrix.results import (
     SILENCE,
     Result,
     regressions,

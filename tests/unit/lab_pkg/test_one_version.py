@@ -13,8 +13,8 @@ import memplace
 import pytest
 import yaml
 from memplace_agent.metrics import Metrics as AgentMetrics
+from memplace_lab.base.steps import LabError
 from memplace_lab.release import version
-from memplace_lab.steps import LabError
 from memplace_operator.metrics import Metrics as OperatorMetrics
 
 ROOT = Path(__file__).parents[3]

@@ -4,7 +4,7 @@
 import re
 from pathlib import Path
 
-from memplace_lab.topology import TOPOLOGIES
+from memplace_lab.machines.topology import TOPOLOGIES
 
 ROOT = Path(__file__).parents[3]
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from memplace_lab.base.steps import LabError, run
 from memplace_lab.release import version
-from memplace_lab.steps import LabError, run
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from memplace_lab.base.steps import run
 from memplace_lab.release.archive import Entry, entries_below, entry_of, pack, unpack
 from memplace_lab.release.commit import Commit
-from memplace_lab.steps import run
 
 # The lab is for those who have the repository.
 DISTRIBUTIONS = ("core", "operator", "node-agent", "cli")

@@ -4,16 +4,15 @@
 The source is ``memplace.__version__``. Programs read it from there; files that no program of ours
 reads repeat it, and are written here.
 
-    python3 -m memplace_lab.release.version 0.2.0
+    python3 -m memplace_lab version 0.2.0
 """
 
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
-from memplace_lab.steps import LabError
+from memplace_lab.base.steps import LabError
 
 SOURCE = "core/src/memplace/__init__.py"
 # Files that tell the version, and where in them: what stands before it on its line.
@@ -60,20 +59,3 @@ def _find(path: Path, before: str) -> re.Match[str]:
     if found is None:
         raise LabError(f"{path} tells no version: no line of it begins with {before}1.2.3")
     return found
-
-
-def main() -> int:
-    """Write the version of the command line into the checkout around; return the exit status."""
-    if len(sys.argv) != 2:
-        print(__doc__, file=sys.stderr)
-        return 2
-    try:
-        write(Path(), sys.argv[1])
-    except (LabError, OSError) as error:
-        print(f"release: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Millions of calls of the fuzzer, run by run: an interrupted one goes on where it was.
+
+Each run is a machine of its own that starts from the next seed. After each run a file says
+what all of them came to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from memplace_lab.base.steps import say
+
+__all__ = ["CALLS_A_RUN", "Progress", "fuzz"]
+
+CALLS_A_RUN = 50_000
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the runs so far came to.
+
+    Attributes:
+        runs: How many there were; the next one has this number plus one as its seed.
+        passed: Their tests that passed.
+        failed: Those that did not.
+        seconds: How long all of them took.
+    """
+
+    runs: int = 0
+    passed: int = 0
+    failed: int = 0
+    seconds: int = 0
+
+
+def fuzz(calls: int, state: Path, run: Callable[[int, int], tuple[int, int, int]]) -> Progress:
+    """Make this many calls; stops at the first run with a failure, which can be repeated.
+
+    Args:
+        calls: How many, in all.
+        state: Where the progress is kept. It is of one kernel and one fuzzer.
+        run: Makes one run, from a seed and a number of calls: how many tests passed, how many
+            failed, and the seconds it took.
+    """
+    progress = Progress(**json.loads(state.read_text())) if state.exists() else Progress()
+    wanted = -(-calls // CALLS_A_RUN)
+    if progress.runs:
+        say(f"fuzzer: {progress.runs} of {wanted} runs are known already ({state})")
+    while progress.runs < wanted and not progress.failed:
+        seed = progress.runs + 1
+        passed, failed, seconds = run(seed, min(CALLS_A_RUN, calls - progress.runs * CALLS_A_RUN))
+        done = Progress(
+            runs=seed,
+            passed=progress.passed + passed,
+            failed=failed,
+            seconds=progress.seconds + seconds,
+        )
+        if failed:
+            say(f"fuzzer: seed {seed} fails; the next try begins with it")
+            return done
+        progress = done
+        state.parent.mkdir(parents=True, exist_ok=True)
+        kept = state.with_suffix(".new")
+        kept.write_text(json.dumps(asdict(progress)))
+        kept.replace(state)
+        say(f"fuzzer: {seed} of {wanted} runs, {progress.seconds / 60:.0f} min")
+    return progress
