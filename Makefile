@@ -26,25 +26,25 @@ test-kernel: ## Boot the patched kernel on five kinds of machines and run its te
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test kernel'
 
 test-kernel-full: ## The same for every base and debug flavour: hours; goes on where it was
-	@$(IN_LAB) sh -c '$(SYNC) && exec python3 -m memplace_lab matrix'
+	@$(LAB) matrix
 
 bench-kernel: ## Compare process_mbind() with the other calls, also in what the moved process sees
-	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/kernel'
+	@$(LAB) bench kernel
 
 bench-heap: ## Tell how much of the heap of real programs follows a default set for it
-	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/heap'
+	@$(LAB) bench heap
 
 bench-agent: ## Compare what the node agent costs, and what pods see of it, with memtierd
-	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/agent $(BENCH_ARGS)'
+	@$(LAB) bench agent $(BENCH_ARGS)
 
 bench-births: ## Tell how soon a new container has its default, and what its start costs more
-	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/agent/births.py $(BENCH_ARGS)'
+	@$(LAB) bench births $(BENCH_ARGS)
 
 bench-first-pages: ## Compare where new pods' first pages are, by each way to place them: a quarter of an hour
-	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/first_pages $(BENCH_ARGS)'
+	@$(LAB) bench first-pages $(BENCH_ARGS)
 
 bench-operator: ## Measure the operator with up to 5,000 nodes and 100,000 pods: half an hour
-	@$(IN_LAB) sh -c '$(SYNC) && exec python3 bench/operator $(BENCH_ARGS)'
+	@$(LAB) bench operator $(BENCH_ARGS)
 
 docs: ## Build the documentation site in out/site; a dead link is an error
 	@$(IN_LAB) sh -c '$(SYNC) && NO_MKDOCS_2_WARNING=1 exec mkdocs build'
