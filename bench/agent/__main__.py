@@ -38,7 +38,8 @@ from memplace_lab.base import store
 from memplace_lab.base.steps import step
 from memplace_lab.bench import agent as bench_agent
 from memplace_lab.bench.agent import AGENT, MEMTIERD, Row
-from memplace_lab.machines import kernel
+from memplace_lab.machines import kernel, qemu
+from memplace_lab.machines.qemu import Hardware, Node
 
 HERE = Path(__file__).resolve().parent
 REPO = HERE.parents[1]
@@ -151,26 +152,18 @@ def _boot(bzimage: Path, part: str, work: Path, options: argparse.Namespace) -> 
 
 def _qemu(bzimage: Path, work: Path, processors: int, nodes: Sequence[int]) -> list[str]:
     paths = [str(REPO), *(path for path in sys.path if path.startswith("/") and path != str(HERE))]
-    memory = [
-        argument
-        for node, size in enumerate(nodes)
-        for argument in (
-            *("-object", f"memory-backend-ram,id=m{node},size={size}M", "-numa"),
-            f"node,nodeid={node},memdev=m{node}{f',cpus=0-{processors - 1}' if node == 0 else ''}",
-        )
-    ]
+    dram, cxl = nodes
+    hardware = Hardware((Node(dram, cpus=f"0-{processors - 1}"), Node(cxl)), smp=str(processors))
     return [
-        *("setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64", "-M", "q35"),
+        *("setpriv", "--pdeathsig", "KILL", qemu.PROGRAM, *hardware.arguments()),
         *("-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off"),
         # Copying is emulated byte by byte with ERMS, see bench/kernel.
-        *("-cpu", "max,-erms,-fsrm", "-smp", str(processors), "-m", f"{sum(nodes)}M", *memory),
+        *("-cpu", "max,-erms,-fsrm"),
         *("-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"),
-        *("-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"),
-        *("-device", "virtio-9p-pci,fsdev=root,mount_tag=root", "-kernel", str(bzimage)),
+        *(*qemu.SHARED_ROOT, "-kernel", str(bzimage)),
         "-append",
         "console=ttyS0 quiet panic=-1 mitigations=off transparent_hugepage=never "
-        "root=root rootfstype=9p ro "
-        "rootflags=trans=virtio,version=9p2000.L,cache=loose,msize=262144 "
+        f"{qemu.ON_SHARED_ROOT} "
         f"NO_COLOR=1 PYTHONPATH={':'.join(paths)} PYTHONDONTWRITEBYTECODE=1 "
         f"BENCH_PLAN={work / 'plan.json'} init={sys.executable} -- -u -m bench.agent.guest",
     ]

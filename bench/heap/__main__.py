@@ -27,6 +27,7 @@ from typing import Any
 from memplace_lab.base import store
 from memplace_lab.machines import kernel, rootdisk
 from memplace_lab.machines.microvm import Machine, boot_disk
+from memplace_lab.machines.qemu import Hardware, Node
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE.parents[1] / "lab" / "programs"
@@ -42,12 +43,7 @@ PACKAGES = (
 )
 _LINE = re.compile(r"^(ROW|FAILED) (\{.*\})$", re.MULTILINE)
 _MIB = 1 << 20
-_MEMORY = (
-    *("-m", "3G", "-smp", "2"),
-    *("-object", "memory-backend-memfd,id=m0,size=1536M"),
-    *("-numa", "node,nodeid=0,memdev=m0,cpus=0-1"),
-    *("-object", "memory-backend-memfd,id=m1,size=1536M", "-numa", "node,nodeid=1,memdev=m1"),
-)
+_HARDWARE = Hardware((Node(1536, cpus="0-1"), Node(1536)))
 _HEAD = (
     "program",
     "grows by",
@@ -69,8 +65,7 @@ def main() -> int:
         disk = _disk(Path(folder))
     # ERMS: copying is emulated byte by byte with it, see bench/kernel
     machine = Machine(
-        args=_MEMORY,
-        machine="q35",
+        _HARDWARE,
         cpu="max,-erms,-fsrm",
         append=f"HEAP_ONLY={options.only.replace(' ', '_')}",
         timeout_s=3600,

@@ -38,15 +38,12 @@ from memplace_lab.bench import calls as bench_calls
 from memplace_lab.bench import victim as bench_victim
 from memplace_lab.machines import kernel
 from memplace_lab.machines.microvm import Machine, boot
+from memplace_lab.machines.qemu import Hardware, Node
 
 HERE = Path(__file__).resolve().parent
 PROGRAMS = HERE.parents[1] / "lab" / "programs"
-_MEMORY = (
-    *("-m", "4G"),
-    *("-object", "memory-backend-memfd,id=m0,size=2G", "-numa", "node,nodeid=0,memdev=m0,cpus=0-1"),
-    *("-object", "memory-backend-memfd,id=m1,size=2G", "-numa", "node,nodeid=1,memdev=m1"),
-)
-_ONE, _TWO = ("-smp", "1,maxcpus=2"), ("-smp", "2")
+_NODES = (Node(2048, cpus="0-1"), Node(2048))
+_ONE, _TWO = Hardware(_NODES, smp="1,maxcpus=2"), Hardware(_NODES)
 
 _UNITS = {
     "instructions": "instructions, one is 1 ns",
@@ -58,7 +55,7 @@ _UNITS = {
 class _How:
     title: str
     counted: bool
-    processors: tuple[str, ...]
+    hardware: Hardware
 
 
 def main() -> int:
@@ -143,8 +140,8 @@ def _run(bzimage: Path, init: Path, how: _How, append: str) -> str:
     # One instruction is one nanosecond. Counted processors take turns.
     counting = ("-icount", "shift=0,sleep=off") if how.counted else ()
     machine = Machine(
-        args=(*_MEMORY, *counting, *how.processors),
-        machine="q35",
+        how.hardware,
+        args=counting,
         cpu="max,-erms,-fsrm",
         append=f"transparent_hugepage=never {append}",
         timeout_s=3600,

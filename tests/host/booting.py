@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from memplace_lab.machines import qemu
+from memplace_lab.machines.qemu import Hardware, Node
 
 HERE = Path(__file__).parent
+HARDWARE = Hardware((Node(512, cpus="0-1"), Node(256)))
 
 
 def kernel(variable: str) -> Path:
@@ -35,18 +38,11 @@ def console_of(bzimage: Path, program: str, *env: str) -> str:
     """
     paths = [path for path in sys.path if path.startswith("/")]
     command = [
-        "qemu-system-x86_64",
-        *("-M", "q35", "-smp", "2", "-m", "768M", "-nodefaults", "-display", "none"),
-        *("-accel", "tcg,thread=multi", "-cpu", "max"),
-        *("-object", "memory-backend-ram,id=m0,size=512M"),
-        *("-object", "memory-backend-ram,id=m1,size=256M"),
-        *("-numa", "node,nodeid=0,memdev=m0,cpus=0-1", "-numa", "node,nodeid=1,memdev=m1"),
-        *("-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap"),
-        *("-device", "virtio-9p-pci,fsdev=root,mount_tag=root"),
+        *(qemu.PROGRAM, *HARDWARE.arguments(), "-nodefaults", "-display", "none"),
+        *("-accel", "tcg,thread=multi", "-cpu", "max", *qemu.SHARED_ROOT),
         *("-serial", "stdio", "-no-reboot", "-kernel", str(bzimage)),
         "-append",
-        "console=ttyS0 quiet panic=-1 root=root rootfstype=9p ro "
-        "rootflags=trans=virtio,version=9p2000.L,cache=loose,msize=262144 "
+        f"console=ttyS0 quiet panic=-1 {qemu.ON_SHARED_ROOT} "
         f"{' '.join(env)} NO_COLOR=1 PYTHONPATH={':'.join(paths)} PYTHONDONTWRITEBYTECODE=1 "
         f"init={sys.executable} -- -u {HERE / program}",
     ]

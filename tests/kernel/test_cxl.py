@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from memplace_lab.machines.microvm import Machine, boot
+from memplace_lab.machines.qemu import ONLINE_MOVABLE, Hardware, Node
 
 from . import tap
 from .conftest import Build
@@ -18,23 +19,10 @@ CASES = (
     "future_pages_are_born_there",
 )
 
-_HMAT = "hmat-lb,initiator=0,target=0,hierarchy=memory,data-type=access"
-_DEVICES = (
-    *("-object", "memory-backend-ram,id=m0,size=512M"),
-    *("-numa", "node,nodeid=0,memdev=m0,cpus=0-1"),
-    *("-numa", f"{_HMAT}-latency,latency=80"),
-    *("-numa", f"{_HMAT}-bandwidth,bandwidth=100G"),
-    *("-object", "memory-backend-ram,id=cxl-mem,share=on,size=256M"),
-    *("-device", "pxb-cxl,bus_nr=12,bus=pcie.0,id=cxl.1"),
-    *("-device", "cxl-rp,port=0,bus=cxl.1,id=rp0,chassis=0,slot=2"),
-    *("-device", "cxl-type3,bus=rp0,volatile-memdev=cxl-mem,id=cxl0,sn=0x1"),
-)
 # Every access to the device leaves the emulated processor: a page takes milliseconds
 MACHINE = Machine(
-    machine="q35,hmat=on,cxl=on,cxl-fmw.0.targets.0=cxl.1,cxl-fmw.0.size=1G",
-    cpu="max,hypervisor=off",
-    append="memhp_default_state=online_movable",
-    args=("-m", "512M", "-smp", "2", *_DEVICES),
+    Hardware((Node(512, cpus="0-1", latency_ns=80, bandwidth_mbs=100 << 10),), cxl_device_mib=256),
+    append=ONLINE_MOVABLE,
     timeout_s=420.0,
 )
 

@@ -11,18 +11,13 @@ from pathlib import Path
 
 import pytest
 from memplace_lab.machines.microvm import Machine, boot
+from memplace_lab.machines.qemu import Hardware, Node
 
 from . import tap
 from .conftest import Build
 
 MACHINE = Machine(
-    machine="q35",
-    args=(
-        *("-m", "1G", "-smp", "2"),
-        *("-object", "memory-backend-memfd,id=m0,size=768M"),
-        *("-numa", "node,nodeid=0,memdev=m0,cpus=0-1"),
-        *("-object", "memory-backend-memfd,id=m1,size=256M", "-numa", "node,nodeid=1,memdev=m1"),
-    ),
+    Hardware((Node(768, cpus="0-1"), Node(256))),
     append="transparent_hugepage=never",
     timeout_s=600,
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from memplace_lab.machines.microvm import Machine, boot
+from memplace_lab.machines.qemu import Hardware, Node
 
 from . import tap
 from .conftest import Build
@@ -21,16 +22,8 @@ CALLS = int(os.environ.get("MEMPLACE_FUZZ_CALLS", "20000"))
 SEED = int(os.environ.get("MEMPLACE_FUZZ_SEED", "1"))
 # 500 to 2,000 calls a second were seen under emulation, by how busy the machine was
 MACHINE = Machine(
-    machine="q35",
-    args=(
-        *("-m", "896M", "-smp", "2"),
-        *("-object", "memory-backend-memfd,id=m0,size=512M"),
-        *("-numa", "node,nodeid=0,memdev=m0,cpus=0-1"),
-        *("-object", "memory-backend-memfd,id=m1,size=128M", "-numa", "node,nodeid=1,memdev=m1"),
-        *("-object", "memory-backend-memfd,id=m2,size=128M", "-numa", "node,nodeid=2,memdev=m2"),
-        # No target's cpuset ever has it, callers' have
-        *("-object", "memory-backend-memfd,id=m3,size=128M", "-numa", "node,nodeid=3,memdev=m3"),
-    ),
+    # No target's cpuset ever has the last node, callers' have
+    Hardware((Node(512, cpus="0-1"), Node(128), Node(128), Node(128))),
     append=f"transparent_hugepage=always seed={SEED} calls={CALLS}",
     timeout_s=300 + CALLS / 50,
 )

@@ -10,38 +10,25 @@ from pathlib import Path
 
 import pytest
 from memplace_lab.machines.microvm import Machine, boot
+from memplace_lab.machines.qemu import Hardware, Node
 
 from . import tap
 from .conftest import Build
 
 CASES = ("sysfs_announcement", "later_numbers_enosys", "signature", "nearest_node_no_escape")
 
-# node -> (size, "cpus" or "initiator", distance from node 0, latency in ns, bandwidth)
-_NODES = (
-    ("512M", "cpus=0-1", 10, 80, "100G"),
-    ("256M", "initiator=0", 20, 250, "25G"),
-    ("64M", "initiator=0", 30, 400, "10G"),
+_GIB = 1 << 10
+MACHINE = Machine(
+    Hardware(
+        (
+            Node(512, cpus="0-1", latency_ns=80, bandwidth_mbs=100 * _GIB),
+            Node(256, latency_ns=250, bandwidth_mbs=25 * _GIB, distance=20),
+            Node(64, latency_ns=400, bandwidth_mbs=10 * _GIB, distance=30),
+        ),
+        # Node 2 falls back to node 1 first: the way out that nearest_node_no_escape closes
+        distances={(1, 2): 15},
+    )
 )
-
-
-def _numa_args() -> list[str]:
-    # QEMU wants all nodes first, then distances, then HMAT
-    nodes: list[str] = []
-    distances: list[str] = []
-    hmat: list[str] = []
-    for node, (size, role, distance, latency, bandwidth) in enumerate(_NODES):
-        nodes += ["-object", f"memory-backend-memfd,id=m{node},size={size}"]
-        nodes += ["-numa", f"node,nodeid={node},memdev=m{node},{role}"]
-        if node:
-            distances += ["-numa", f"dist,src=0,dst={node},val={distance}"]
-        lb = f"hmat-lb,initiator=0,target={node},hierarchy=memory,data-type=access"
-        hmat += ["-numa", f"{lb}-latency,latency={latency}"]
-        hmat += ["-numa", f"{lb}-bandwidth,bandwidth={bandwidth}"]
-    # Node 2 falls back to node 1 first: the way out that nearest_node_no_escape closes
-    return [*nodes, *distances, "-numa", "dist,src=1,dst=2,val=15", *hmat]
-
-
-MACHINE = Machine(args=("-m", "832M", "-smp", "2", *_numa_args()))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from memplace_lab.machines.microvm import Machine, boot
+from memplace_lab.machines.qemu import ONLINE_MOVABLE, Hardware, Node
 
 from . import tap
 from .conftest import Build
@@ -16,26 +17,9 @@ from .conftest import Build
 _TIMEOUT_S = 900.0
 
 
-def _node(node: int, mib: int, cpu: str = "") -> list[str]:
-    """A node with memory; CPU "0" or "0-1", if it has any."""
-    return [
-        *("-object", f"memory-backend-memfd,id=m{node},size={mib}M"),
-        *("-numa", f"node,nodeid={node},memdev=m{node}" + (f",cpus={cpu}" if cpu else "")),
-    ]
-
-
-def _machine(memory: str, *args: str) -> Machine:
-    common = ("-m", memory, "-smp", "2,sockets=2")
-    append = "memhp_default_state=online_movable transparent_hugepage=madvise"
-    return Machine(args=(*common, *args), machine="q35", append=append, timeout_s=_TIMEOUT_S)
-
-
-def _dimm(node: int, mib: int) -> list[str]:
-    """Memory that is plugged in: all of it is onlined as ZONE_MOVABLE."""
-    return [
-        *("-object", f"memory-backend-ram,id=d{node},size={mib}M"),
-        *("-device", f"pc-dimm,id=dimm{node},memdev=d{node},node={node}"),
-    ]
+def _machine(*nodes: Node) -> Machine:
+    append = f"{ONLINE_MOVABLE} transparent_hugepage=madvise"
+    return Machine(Hardware(nodes, smp="2,sockets=2"), append=append, timeout_s=_TIMEOUT_S)
 
 
 def _machines(large: int, medium: int, small: int, tiny: int) -> Mapping[str, Machine]:
@@ -47,30 +31,22 @@ def _machines(large: int, medium: int, small: int, tiny: int) -> Mapping[str, Ma
         small: Of one that full_node_no_escape fills.
         tiny: Of those that are there for lists of nodes that are long.
     """
-    quarter = medium - small
     four = (
-        *(*_node(0, large, "0"), *_node(1, medium, "1")),
-        *(*_node(2, small), *_node(3, quarter)),
+        *(Node(large, cpus="0"), Node(medium, cpus="1")),
+        *(Node(small), Node(medium - small)),
     )
-    in_four = large + medium + small + quarter
-    more = [arg for node in range(4, 32) for arg in _node(node, tiny)]
-    two = large + medium
     return {
-        "one_node": _machine(f"{large}M", *_node(0, large, "0-1")),
-        "two_nodes": _machine(f"{two}M", *_node(0, large, "0-1"), *_node(1, medium)),
-        "four_nodes": _machine(f"{in_four}M", *four),
+        "one_node": _machine(Node(large, cpus="0-1")),
+        "two_nodes": _machine(Node(large, cpus="0-1"), Node(medium)),
+        "four_nodes": _machine(*four),
         # What is tested lies on the first four
-        "many_nodes": _machine(f"{in_four + 28 * tiny}M", *four, *more),
+        "many_nodes": _machine(*four, *[Node(tiny)] * 28),
         # Node 1 has a processor and nothing else
         "memoryless_node": _machine(
-            f"{two + medium}M",
-            *(*_node(0, large, "0"), "-numa", "node,nodeid=1,cpus=1"),
-            *(*_node(2, medium), *_node(3, medium)),
+            Node(large, cpus="0"), Node(0, cpus="1"), Node(medium), Node(medium)
         ),
-        "movable_node": _machine(
-            f"{large}M,slots=1,maxmem=4G",
-            *(*_node(0, large, "0-1"), "-numa", "node,nodeid=1", *_dimm(1, medium)),
-        ),
+        # Memory that is plugged in: all of it is onlined as ZONE_MOVABLE
+        "movable_node": _machine(Node(large, cpus="0-1"), Node(medium, plugged=True)),
     }
 
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from memplace_lab.base import debian
 from memplace_lab.base.steps import run
+from memplace_lab.machines import qemu
+from memplace_lab.machines.qemu import Hardware, Node
+from memplace_lab.machines.rootdisk import make_ext4
 
 FILES = Path(__file__).parent / "files"
 PACKAGES = (
@@ -33,11 +36,7 @@ FSTAB = "/dev/vda1 / ext4 rw,noatime 0 1\n"
 PARTITION_AT = 1 << 20
 DISK_MIB = 3072
 # Two nodes with 1 GiB each, the second without CPUs: a machine with CXL memory
-NUMA = (
-    *("-m", "2G", "-smp", "2"),
-    *("-object", "memory-backend-ram,id=m0,size=1G", "-object", "memory-backend-ram,id=m1,size=1G"),
-    *("-numa", "node,nodeid=0,memdev=m0,cpus=0-1", "-numa", "node,nodeid=1,memdev=m1"),
-)
+HARDWARE = Hardware((Node(1024, cpus="0-1"), Node(1024)))
 # Under emulation, on a machine that has other things to do
 TIMEOUT_S = 2400.0
 
@@ -112,9 +111,9 @@ def boot(directory: Path, name: str, script: str, payload: tuple[Path, ...]) -> 
     second = _second_disk(directory, name, script, payload)
     log = directory / f"{name}.console"
     command = [
-        *("qemu-system-x86_64", "-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "max"),
+        *(qemu.PROGRAM, *HARDWARE.arguments(), "-accel", "tcg,thread=multi", "-cpu", "max"),
         *("-display", "none", "-serial", f"file:{log}", "-monitor", "none", "-no-reboot"),
-        *("-nodefaults", "-vga", "std", *NUMA),
+        *("-nodefaults", "-vga", "std"),
         *("-drive", f"file={directory / 'disk.img'},format=raw,if=virtio,cache=unsafe"),
         *("-drive", f"file={second},format=raw,if=virtio,readonly=on"),
     ]
@@ -137,6 +136,6 @@ def _second_disk(directory: Path, name: str, script: str, payload: tuple[Path, .
         shutil.copy2(path, tree)
     size = sum(path.stat().st_size for path in tree.iterdir()) // (1 << 20) * 5 // 4 + 8
     disk = directory / f"{name}.img"
-    run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-d", tree, disk, f"{size}M")
+    make_ext4(tree, disk, f"{size}M")
     shutil.rmtree(tree)
     return disk

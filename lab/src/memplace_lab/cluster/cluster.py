@@ -31,7 +31,8 @@ _PACKAGE = Path(__file__).parents[1]
 # What decides over the contents of a snapshot.
 _SAVED_BY = (
     *("cluster/cluster", "cluster/controlplane", "cluster/pki", "cluster/seed"),
-    *("machines/accelerator", "machines/network", "machines/topology", "machines/vm"),
+    *("machines/accelerator", "machines/network", "machines/qemu", "machines/topology"),
+    "machines/vm",
 )
 
 
@@ -143,7 +144,7 @@ class Cluster:
                 machine.start()
             self.wait_nodes()
         for worker in self.workers:
-            if worker.cxl_device_mib:
+            if worker.hardware.cxl_device_mib:
                 with step(f"{worker.name}: region of the CXL device"):
                     self._bring_up_cxl(worker)
 
@@ -265,7 +266,7 @@ def up(topology: str, images: Sequence[str], *, publish: Publish) -> Cluster:
     """
     cluster = Cluster(topology, RUN / topology)
     cluster.down()
-    if any(worker.cxl_device_mib for worker in cluster.workers):
+    if any(worker.hardware.cxl_device_mib for worker in cluster.workers):
         _boot(cluster, images, publish)
     else:
         _restore(cluster, images, publish)

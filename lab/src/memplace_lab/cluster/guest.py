@@ -14,6 +14,7 @@ from pathlib import Path
 from memplace_lab.base import debian, store
 from memplace_lab.base.steps import LabError, run
 from memplace_lab.cluster import binaries
+from memplace_lab.machines import rootdisk
 
 GUEST = store.REPO / "lab" / "guest"
 DISK_SIZE = "6G"
@@ -53,8 +54,7 @@ ENABLED = (
 
 def packages() -> list[str]:
     """Return the Debian packages of a worker."""
-    lines = (GUEST / "packages").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    return debian.read_list(GUEST / "packages")
 
 
 @functools.cache
@@ -70,24 +70,11 @@ def build_disk() -> Path:
         run("tar", "-xf", tar, "-C", tree, "--numeric-owner")
         _customise(tree, programs)
         _take_stock_kernel(tree, target)
-        disk = target / "disk.img"
-        run(
-            "mke2fs",
-            "-q",
-            "-t",
-            "ext4",
-            "-E",
-            "lazy_itable_init=1,root_owner=0:0",
-            "-O",
-            "^has_journal",
-            "-d",
-            tree,
-            disk,
-            DISK_SIZE,
-        )
+        rootdisk.make_ext4(tree, target / "disk.img", DISK_SIZE)
         shutil.rmtree(tree)
 
-    key = store.digest(tar.parent.name, programs.name, GUEST / "files", store.code(__file__))
+    code = (store.code(__file__), store.code(rootdisk.__file__))
+    key = store.digest(tar.parent.name, programs.name, GUEST / "files", *code)
     return store.ensure("guest", key, make, title="worker's disk image")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from memplace_lab.base.steps import run
 from memplace_lab.cluster.pki import Pki
 from memplace_lab.machines.network import REGISTRY, pod_cidr, worker_address
+from memplace_lab.machines.rootdisk import make_ext4
 from memplace_lab.machines.topology import Worker
 
 _SECRET = 0o600
@@ -23,20 +24,7 @@ def write(target: Path, worker: Worker, workers: tuple[Worker, ...], pki: Pki) -
         tree = Path(directory)
         _fill(tree, worker, workers, pki)
         raw = target.with_suffix(".raw")
-        run(
-            "mke2fs",
-            "-q",
-            "-t",
-            "ext4",
-            "-O",
-            "^has_journal",
-            "-E",
-            "root_owner=0:0",
-            "-d",
-            tree,
-            raw,
-            "4M",
-        )
+        make_ext4(tree, raw, "4M")
         # A snapshot needs every writable disk to be qcow2.
         run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", raw, target)
         raw.unlink()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from memplace_lab.base import store
 from memplace_lab.base.steps import say
+from memplace_lab.machines import qemu
 
 KVM = ("-accel", "kvm", "-cpu", "host")
 EMULATION = ("-accel", "tcg,thread=multi,tb-size=1024", "-cpu", "max")
@@ -41,7 +42,7 @@ def _boots_under_kvm(kernel: Path) -> bool:
     with tempfile.TemporaryDirectory() as directory:
         serial = Path(directory) / "serial"
         command = [
-            "qemu-system-x86_64",
+            qemu.PROGRAM,
             *KVM,
             "-machine",
             "q35",

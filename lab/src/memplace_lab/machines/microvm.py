@@ -13,6 +13,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from memplace_lab.machines import qemu
+from memplace_lab.machines.qemu import Hardware
+
 # console=: 8250; panic=-1 with -no-reboot: a panic ends QEMU at once
 _COMMAND_LINE = "console=ttyS0 mitigations=off panic=-1 loglevel=5"
 _TRAILER = "TRAILER!!!"
@@ -20,16 +23,21 @@ _TRAILER = "TRAILER!!!"
 
 @dataclass(frozen=True)
 class Machine:
-    """What QEMU is told beyond kernel and /init.
+    """What there is beyond kernel and /init.
 
-    The time limit is for the lab's kernel; MEMPLACE_SLOWER says how many times slower
-    another one may be.
+    Attributes:
+        hardware: Its memory and processors.
+        cpu: The model of the processors.
+        append: Further parameters of the kernel.
+        args: Further arguments of QEMU.
+        timeout_s: For the lab's kernel; MEMPLACE_SLOWER says how many times slower another
+            one may be.
     """
 
-    args: tuple[str, ...]
-    machine: str = "q35,hmat=on"
+    hardware: Hardware
     cpu: str = "max"
     append: str = ""
+    args: tuple[str, ...] = ()
     timeout_s: float = 180.0
 
 
@@ -109,10 +117,12 @@ def _console(
     accel = f"tcg,thread={'multi' if multithreaded else 'single'}"
     command = [
         *("setpriv", "--pdeathsig", "KILL"),  # an interrupted test leaves no machine behind
-        *("qemu-system-x86_64", "-machine", machine.machine, "-accel", accel),
-        *("-cpu", machine.cpu, "-display", "none", "-serial", "stdio", "-monitor", "none"),
+        *(qemu.PROGRAM, *machine.hardware.arguments(), "-accel", accel),
+        *("-cpu", machine.hardware.processor(machine.cpu)),
+        *("-display", "none", "-serial", "stdio", "-monitor", "none"),
         *("-no-reboot", "-nodefaults", "-kernel", str(kernel), *root),
-        *("-append", f"{_COMMAND_LINE} {machine.append}", *machine.args),
+        *("-append", f"{_COMMAND_LINE} {machine.append}"),
+        *(*machine.hardware.devices(), *machine.args),
     ]
     limit_s = machine.timeout_s * float(os.environ.get("MEMPLACE_SLOWER", "1"))
     try:

@@ -30,6 +30,12 @@ busybox poweroff -f
 """
 
 
+def make_ext4(tree: Path, image: Path, size: str) -> None:
+    """Write a file system of this size, as mke2fs takes it, with what is below ``tree``."""
+    features = ("-E", "lazy_itable_init=1,root_owner=0:0", "-O", "^has_journal")
+    run("mke2fs", "-q", "-t", "ext4", *features, "-d", tree, image, size)
+
+
 def ensure_disk(
     name: str, packages: Sequence[str], files: Mapping[str, Path], *, size: str
 ) -> Path:
@@ -55,8 +61,7 @@ def ensure_disk(
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             run("cp", "-rL", source, tree / path)
         (tree / "run-this").chmod(0o755)
-        features = ("-E", "lazy_itable_init=1,root_owner=0:0", "-O", "^has_journal")
-        run("mke2fs", "-q", "-t", "ext4", *features, "-d", tree, target / "disk.img", size)
+        make_ext4(tree, target / "disk.img", size)
         shutil.rmtree(tree)
 
     parts = [part for path, source in sorted(files.items()) for part in (path, source)]

@@ -11,7 +11,7 @@ from typing import Any
 
 from memplace_lab.base.processes import Processes
 from memplace_lab.base.steps import LabError, run
-from memplace_lab.machines import topology
+from memplace_lab.machines import qemu
 from memplace_lab.machines.accelerator import accelerator
 from memplace_lab.machines.network import Network
 from memplace_lab.machines.topology import Worker
@@ -53,19 +53,17 @@ class VirtualMachine:
 
     def start(self, *, from_snapshot: bool = False) -> None:
         """Start QEMU; the machine boots, or goes on from where its snapshot was taken."""
-        command = ["qemu-system-x86_64", *self._arguments()]
+        command = [qemu.PROGRAM, *self._arguments()]
         if from_snapshot:
             command += ["-loadvm", SNAPSHOT]
         self.processes.start(f"qemu-{self.worker.name}", *self.network.inside(*command))
 
     def _arguments(self) -> list[str]:
-        worker, number = self.worker, self.worker.number
+        worker, number, hardware = self.worker, self.worker.number, self.worker.hardware
         root = "root=/dev/vda rw rootfstype=ext4 console=ttyS0 net.ifnames=0 mitigations=off quiet"
         tail = "systemd.show_status=false audit=0 nowatchdog numa_balancing=disable"
-        if worker.cxl_device_mib:
-            # The kernel's own data stay out of memory that can be taken away.
-            tail += " memhp_default_state=online_movable"
-        memory_mib = sum(m.size_mib for m in worker.memory)
+        if hardware.cxl_device_mib:
+            tail += f" {qemu.ONLINE_MOVABLE}"
         return [
             "-name",
             worker.name,
@@ -73,14 +71,8 @@ class VirtualMachine:
             "-no-user-config",
             "-display",
             "none",
-            "-machine",
-            topology.machine_argument(worker),
-            *_processor(worker, self.boot.kernel),
-            "-smp",
-            str(worker.cpus),
-            "-m",
-            f"{memory_mib}M",
-            *topology.numa_arguments(worker),
+            *_processor(hardware, self.boot.kernel),
+            *hardware.arguments(),
             "-kernel",
             str(self.boot.kernel),
             *(["-initrd", str(self.boot.initrd)] if self.boot.initrd else []),
@@ -94,7 +86,7 @@ class VirtualMachine:
             f"virtio-net-pci,bus=pcie.0,netdev=n0,mac=52:54:00:77:00:{number:02x}",
             "-device",
             "virtio-rng-pci,bus=pcie.0",
-            *topology.device_arguments(worker),
+            *hardware.devices(),
             "-rtc",
             "base=utc,clock=host",
             "-serial",
@@ -139,13 +131,9 @@ def _drive(name: str, file: Path, option: str) -> list[str]:
     return ["-drive", drive, "-device", f"virtio-blk-pci,bus=pcie.0,drive={name}"]
 
 
-def _processor(worker: Worker, kernel: Path) -> list[str]:
-    found = list(accelerator(kernel))
-    if worker.cxl_device_mib:
-        # Linux creates CXL regions only where it can flush the caches for all processors, which
-        # it takes no virtual machine's word for.
-        found[-1] += ",hypervisor=off"
-    return found
+def _processor(hardware: qemu.Hardware, kernel: Path) -> list[str]:
+    *found, model = accelerator(kernel)
+    return [*found, hardware.processor(model)]
 
 
 def _receive(stream: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from memplace_lab.base import store
 from memplace_lab.base.steps import LabError, say, step
 from memplace_lab.machines import kernel, rootdisk
 from memplace_lab.machines.microvm import Machine, boot_disk, console_of
+from memplace_lab.machines.qemu import Hardware, Node
 from memplace_lab.matrix import programs as neighbour_programs
 from memplace_lab.matrix.results import Result, regressions, result, results, table
 
@@ -33,12 +34,8 @@ _FINISHED = "END run-this 0"
 
 def _machine(limit_s: float) -> Machine:
     """Two nodes of 1 GiB with two processors each: migration.c wants three threads."""
-    nodes = []
-    for node, cpus in enumerate(("0-1", "2-3")):
-        nodes += ["-object", f"memory-backend-memfd,id=m{node},size=1G"]
-        nodes += ["-numa", f"node,nodeid={node},memdev=m{node},cpus={cpus}"]
-    args = ("-m", "2G", "-smp", "4,sockets=2", *nodes)
-    return Machine(args, "q35", append="transparent_hugepage=madvise", timeout_s=limit_s)
+    hardware = Hardware((Node(1024, cpus="0-1"), Node(1024, cpus="2-3")), smp="4,sockets=2")
+    return Machine(hardware, append="transparent_hugepage=madvise", timeout_s=limit_s)
 
 
 @dataclass(frozen=True)
