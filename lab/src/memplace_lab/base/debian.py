@@ -17,13 +17,13 @@ GROUPS = "root:x:0:\nnonroot:x:65532:\n"
 
 
 def read_list(file: Path) -> list[str]:
-    """Returns the lines of a list file without comments and blank lines."""
+    """Return the lines of a list file without comments and blank lines."""
     lines = (line.strip() for line in file.read_text().splitlines())
     return [line for line in lines if line and not line.startswith("#")]
 
 
 def ensure_root_tar(kind: str, packages: Sequence[str], *, title: str) -> Path:
-    """Returns the tar of a Debian with these packages, beside the essential ones.
+    """Return the tar of a Debian with these packages, beside the essential ones.
 
     ``kind`` names it in the cache; it is made anew when the packages are others.
     """
@@ -49,7 +49,7 @@ def extract(
     variant: str = "extract",
     ca_bundle: Path | None = None,
 ) -> None:
-    """Unpacks packages and what they need into the new folder ``root``.
+    """Unpack packages and what they need into the new folder ``root``.
 
     Variant "extract" runs no package script and keeps the .deb files.
     """
@@ -66,7 +66,7 @@ def extract(
 
 
 def merge_usr(root: Path) -> None:
-    """Adds the links /bin to /lib64 that no package of today's Debian contains."""
+    """Add the links /bin to /lib64 that no package of today's Debian contains."""
     for link, target in MERGED_USR.items():
         (root / target).mkdir(parents=True, exist_ok=True)
         if not (root / link).is_symlink():
@@ -74,7 +74,7 @@ def merge_usr(root: Path) -> None:
 
 
 def select_files(full: Path, patterns: Sequence[str]) -> set[Path]:
-    """Returns the files and links below ``full`` a keep list selects, relative."""
+    """Return the files and links below ``full`` a keep list selects, relative."""
     kept: set[Path] = set()
     for pattern in patterns:
         for found in full.glob(pattern.removeprefix("!")):
@@ -87,7 +87,7 @@ def select_files(full: Path, patterns: Sequence[str]) -> set[Path]:
 
 
 def find_libraries(full: Path, files: Iterable[Path]) -> set[Path]:
-    """Returns the shared libraries the files load, as the root's own loader finds them."""
+    """Return the shared libraries the files load, as the root's own loader finds them."""
     (loader,) = {path.resolve() for path in full.glob("usr/lib*/ld-linux-*.so.*")}
     inside = f"/{loader.relative_to(full.resolve())}"
     found: set[Path] = set()
@@ -108,7 +108,7 @@ def find_libraries(full: Path, files: Iterable[Path]) -> set[Path]:
 
 
 def copy_files(full: Path, files: set[Path], root: Path) -> None:
-    """Copies files into a minimal root, with accounts and the packages' papers.
+    """Copy files into a minimal root, with accounts and the packages' papers.
 
     The packages' control data goes to var/lib/dpkg/status.d, where vulnerability
     scanners look for it in images without dpkg.

@@ -35,7 +35,7 @@ class Store:
         self._version = 1
 
     def put(self, collection: str, obj: Object) -> Object:
-        """Create or replace an object; returns it with its uid and version."""
+        """Create or replace an object; return it with its uid and version."""
         with self._changed:
             kept = self._objects.setdefault(collection, {})
             name = obj["metadata"]["name"]
@@ -163,7 +163,7 @@ class _Server(ThreadingHTTPServer):
 
 
 def serve(store: Store, certificate: Path, key: Path) -> int:
-    """Serve a store over TLS on loopback until the process ends; returns the port."""
+    """Serve a store over TLS on loopback until the process ends; return the port."""
     handler = type("Handler", (_Handler,), {"store": store})
     server = _Server(("127.0.0.1", 0), handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -124,7 +124,7 @@ def _outcome(part: Part) -> Outcome:
     tests = [_SUITE / name for name in _FUZZER] if part.calls else [_SUITE]
     key = store.digest(bzimage.parent.name, part.select or "", str(part.calls), *tests, _PROGRAMS)
     if part.neighbours:
-        key = neighbours.key(part.base)
+        key = neighbours.build_key(part.base)
     kept = store.CACHE / "kernel-full" / f"{part.name}-{key}.json"
     if kept.exists():
         say(f"{part.name}: known already ({kept})")

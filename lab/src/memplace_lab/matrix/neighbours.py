@@ -62,8 +62,8 @@ class Comparison:
         return "\n".join((*lines, f"{len(found)} regressions" if found else "no regression"))
 
 
-def key(base: str) -> str:
-    """What a comparison is made of; builds both kernels if need be."""
+def build_key(base: str) -> str:
+    """Build what a comparison is made of, both kernels and the programs; return its key."""
     kernels = [kernel.build_kernel(base, flavour).parent.name for flavour in (kernel.UNPATCHED, "")]
     programs = neighbour_programs.build_programs(base)
     return store.digest(*kernels, programs.name, _GUEST, store.code(__file__))

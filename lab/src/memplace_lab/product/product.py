@@ -39,12 +39,12 @@ def build_images() -> Mapping[str, str]:
 
 
 def prepull() -> list[str]:
-    """Return the images that a worker has before the product comes."""
+    """Build all images; return those that a worker has before the product comes."""
     return [name for name in build_images() if not name.startswith("memplace/")]
 
 
 def image(name: str) -> str:
-    """Return ``HOST:PORT/name:tag`` of an image by its name without a tag."""
+    """Return ``HOST:PORT/name:tag`` of an image, built if need be, by its name without a tag."""
     found = next(full for full in build_images() if full.rpartition(":")[0] == name)
     return f"{REGISTRY}/{found}"
 

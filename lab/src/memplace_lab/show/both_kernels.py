@@ -90,7 +90,7 @@ def data(observation: Observation) -> dict[int, int]:
 
 
 def grow(pod: Pod) -> float:
-    """Have the workload map 16 MiB; returns the seconds until all it has is on the tier."""
+    """Have the workload map 16 MiB; return the seconds until all it has is on the tier."""
     wanted = sum(data(pod.observe()).values()) + (16 << 20)
     pod.exec("/workload", "map")
 

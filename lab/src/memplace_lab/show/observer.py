@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells where the bytes of a container's processes are; runs on the worker itself.
+"""Tell where the bytes of a container's processes are; runs on the worker itself.
 
 Stands alone on purpose (standard library, nothing of the product): it is the
 witness that the product's own words are held against.  ``python3 - ID…`` reads

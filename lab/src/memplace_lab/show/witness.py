@@ -110,7 +110,7 @@ def observe(cluster: Cluster, worker: str, container_id: str) -> Observation:
 def observe_all(
     cluster: Cluster, worker: str, container_ids: Iterable[str]
 ) -> dict[str, Observation]:
-    """Do the same for several containers in one go; returns it by their ids."""
+    """Do the same for several containers in one go; return it by their ids."""
     plain = {each: each.rpartition("/")[2] for each in container_ids}
     command = " ".join(("python3 -", *plain.values()))
     found = json.loads(cluster.ssh(worker, command, stdin=OBSERVER.read_text()))
