@@ -243,6 +243,11 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
         "spec.mode",
         'supported values: "Enforce", "DryRun"',
     ),
+    "an unknown end": (
+        one() | {"onDelete": "Delete"},
+        "spec.onDelete",
+        'supported values: "RestorePolicy", "RestorePages", "Leave"',
+    ),
     "unknown field": (one() | {"rollout": {}}, "spec.rollout", "unknown field"),
     "unknown field of migration": (
         one() | {"migration": {"bandwidth": "1Gi"}},
@@ -333,6 +338,7 @@ ACCEPTED: dict[str, Json] = {
         "priority": -1000,
         "paused": True,
         "mode": "DryRun",
+        "onDelete": "RestorePages",
         "rules": [
             rule(
                 regions=[

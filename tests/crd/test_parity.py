@@ -95,6 +95,10 @@ specs = st.one_of(
         lambda m: spec_of(rule_of()) | {"mode": m},
         st.sampled_from(["Enforce", "DryRun", "dryRun", "", True, 1]),
     ),
+    st.builds(
+        lambda d: spec_of(rule_of()) | {"onDelete": d},
+        st.sampled_from(["RestorePolicy", "RestorePages", "Leave", "leave", "", False]),
+    ),
     st.fixed_dictionaries({"selector": selectors, "rules": st.lists(rules, max_size=2)}),
 )
 

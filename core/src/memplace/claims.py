@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from memplace.kinds import Mode, Policy
+from memplace.kinds import Mode, OnDelete, Policy
 from memplace.nodes import NodeSet
 from memplace.structs import prepared
 
@@ -174,6 +174,9 @@ class Claim:
             image.
         footprints: What was done to mappings that exist; no image is in two of them.
         process: The process that is no container's; None for a container.
+        on_delete: What is to become of it when the placement is deleted, as was heard last.
+        is_left: The placement was deleted, and wanted it to stay: it is not given back before a
+            later placement takes the container over, or the product leaves.
     """
 
     container: str
@@ -182,6 +185,8 @@ class Claim:
     defaults: tuple[Ours, ...] = ()
     footprints: tuple[Footprint, ...] = field(default=())
     process: HostProcess | None = None
+    on_delete: OnDelete = OnDelete.RESTORE_POLICY
+    is_left: bool = False
 
     @property
     def is_empty(self) -> bool:

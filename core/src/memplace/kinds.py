@@ -64,6 +64,14 @@ class Enforcement(StrEnum):
     DRY_RUN = "DryRun"
 
 
+class OnDelete(StrEnum):
+    """What becomes of what was done for a placement when that is deleted."""
+
+    RESTORE_POLICY = "RestorePolicy"  # policies as they were; pages stay
+    RESTORE_PAGES = "RestorePages"  # that, and pages go where those policies want them
+    LEAVE = "Leave"  # policies and pages stay
+
+
 class Capability(StrEnum):
     """What a backend can do to processes."""
 

@@ -50,6 +50,7 @@ from typing import Any, NamedTuple
 import msgspec
 from memplace.claims import Claim, Ours
 from memplace.errors import FeatureUnavailable
+from memplace.kinds import OnDelete
 from memplace.ledger import inherit
 from memplace.objects import object_of
 from memplace.reasons import Reason
@@ -67,6 +68,8 @@ _NAME = re.compile(
 _LEFTOVER = re.compile(r"\..*\.v\d+\.json\.tmp", re.ASCII)
 # The bounds of forms.py make 4 MiB of one program; typical is half a KiB.
 _LARGEST = 64 << 20
+# Members that came later: left out while they say nothing.
+_OPTIONAL = {"process": None, "on_delete": OnDelete.RESTORE_POLICY, "is_left": False}
 
 
 class AnotherAgent(FeatureUnavailable, BlockingIOError):  # noqa: N818  says what happened
@@ -289,7 +292,8 @@ class LedgerStore:
         self._claims[claim.container] = claim
         self._versions[claim.container] = version
         if raw != _record(claim, version, self._boot_id):
-            self._raw[claim.container] = raw
+            rest = {k: v for k, v in raw["claim"].items() if k not in _OPTIONAL}
+            self._raw[claim.container] = {**raw, "claim": rest}
         if older is not None:
             # An agent ended between writing the newer file and removing this one. Or an older
             # agent was here meanwhile: what it did in images that it alone knows is kept.
@@ -365,8 +369,7 @@ def _file(container: str, version: int) -> str:
 def _record(claim: Claim, version: int, boot_id: str) -> dict[str, Any]:
     # As it is read back: lists, in one order.
     plain = msgspec.json.decode(msgspec.json.encode(claim, order="deterministic"))
-    if claim.process is None:
-        del plain["process"]
+    plain = {k: v for k, v in plain.items() if k not in _OPTIONAL or v != _OPTIONAL[k]}
     return {"version": version, "boot": boot_id, "claim": plain}
 
 

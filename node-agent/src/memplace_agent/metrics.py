@@ -31,6 +31,11 @@ class Metrics:
             ["tier"],
             registry=registry,
         )
+        self.pages_left = Counter(
+            "memplace_agent_pages_not_returned_bytes_total",
+            "Bytes that onDelete RestorePages was to move back, and could not.",
+            registry=registry,
+        )
         self.managed_containers = Gauge(
             "memplace_agent_managed_containers",
             "Containers that follow a placement.",

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import AgentMode, MemoryTier, Placement
+from memplace.kinds import OnDelete
 from memplace.pods import PodState
 
 __all__ = ["NotUnderstood", "World"]
@@ -47,6 +49,7 @@ class World:
         held_pods: Uids of pods that may follow one of them.
         held_placements: Uids of all placements that exist and can't be parsed: what was set
             for one of them is not undone either.
+        last_words: What placements that were deleted lately said of their end, by uid.
     """
 
     placements: tuple[Placement, ...] = ()
@@ -57,3 +60,4 @@ class World:
     held: frozenset[str] = frozenset()
     held_pods: frozenset[str] = frozenset()
     held_placements: frozenset[str] = frozenset()
+    last_words: Mapping[str, OnDelete] = field(default_factory=dict)

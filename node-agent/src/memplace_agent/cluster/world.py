@@ -13,6 +13,7 @@ import msgspec
 from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
 from memplace.api.v1alpha1 import MemoryTier, NodeMemory, Placement
 from memplace.assignment import assign, selects_pod
+from memplace.kinds import OnDelete
 from memplace.pods import PodState, parse_pod
 
 from memplace_agent.cluster.odd import Odd, held_containers, parse_odd
@@ -21,6 +22,9 @@ from memplace_agent.world import NotUnderstood, World
 __all__ = ["Cache", "Kind", "controller_uid"]
 
 log = logging.getLogger(__name__)
+
+# Of placements that were deleted; the ledger has them when the next world is taken.
+_MOST_WORDS = 1024
 
 
 class Kind(StrEnum):
@@ -64,6 +68,7 @@ class Cache:
         self._objects: dict[Kind, dict[str, Any]] = {kind: {} for kind in Kind}
         self._odd: dict[str, Odd] = {}
         self._listed: set[Kind] = set()
+        self._last_words: dict[str, OnDelete] = {}
 
     @property
     def is_synced(self) -> bool:
@@ -106,6 +111,7 @@ class Cache:
         with self._lock:
             objects = {kind: tuple(found.values()) for kind, found in self._objects.items()}
             odd, kept = tuple(self._odd.values()), frozenset(self._objects[Kind.PLACEMENT])
+            last_words = dict(self._last_words)
         own, pods = objects[Kind.NODE_MEMORY], objects[Kind.POD]
         return World(
             placements=objects[Kind.PLACEMENT],
@@ -124,6 +130,7 @@ class Cache:
                 if any(each.may_select(pod.ref) for each in odd if each.uid not in kept)
             ),
             held_placements=frozenset(each.uid for each in odd if each.uid not in kept),
+            last_words=last_words,
         )
 
     def _uids(self, kind: Kind) -> set[str]:
@@ -163,6 +170,11 @@ class Cache:
         before = self._objects[kind].pop(uid, None)
         if before is None:
             return was_odd is not None
+        if isinstance(before, Placement):
+            # It may have been changed and deleted between two looks at the world.
+            self._last_words[uid] = before.spec.at_deletion
+            while len(self._last_words) > _MOST_WORDS:
+                del self._last_words[next(iter(self._last_words))]
         return _concerns(before, None, self._objects, self._node_name)
 
 

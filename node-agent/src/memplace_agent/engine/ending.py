@@ -3,17 +3,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
+from memplace.api.v1alpha1 import Placement
+from memplace.backends import Act
 from memplace.claims import Claim
+from memplace.evidence import has_cpus
+from memplace.kinds import OnDelete
+from memplace.objects import object_of
 
 from memplace_agent.containers.finder import Finder
 from memplace_agent.containers.index import CgroupRef
 from memplace_agent.engine.duelist import Outcome
+from memplace_agent.engine.going_back import GoingBack
 from memplace_agent.engine.known import State, standing_of
 from memplace_agent.engine.parts import Parts
+from memplace_agent.engine.placer import Outcome as Seen
 from memplace_agent.engine.undoing import Decision, Undoing
+from memplace_agent.engine.words import keep_words, owned, write
 
 __all__ = ["Ending"]
 
@@ -34,6 +42,34 @@ class Ending:
     finder: Finder
     ended: Callable[[], None]
     undoing: Undoing = field(default_factory=Undoing)
+    going_back: GoingBack = field(init=False)
+
+    def __post_init__(self) -> None:
+        # The dataclass is frozen for those who use it.
+        back = GoingBack(self.parts.looker, self.parts.store)
+        object.__setattr__(self, "going_back", back)
+
+    def know(self) -> None:
+        """Take what placements say of their end from a new world."""
+        keep_words(self.parts.store, self.state.world)
+
+    def begin(self, claim: Claim | None, placement: Placement) -> None:
+        """Say that a container follows a placement: what was done is as if done for that."""
+        if claim is None:
+            return
+        self.going_back.stop(claim.container)
+        now = owned(claim, placement)
+        if now != claim and self.parts.act_for(placement) is Act.PLACE:
+            write(self.parts.store, now)
+
+    def take_over(self, seen: Iterable[Seen], placement: Placement) -> None:
+        """Say that objects which a deleted placement left follow another one by now."""
+        if self.parts.act_for(placement) is not Act.PLACE:
+            return
+        for one in {one for each in seen for one in each.objects}:
+            claim = self.parts.objects.claim(one)
+            if claim is not None and claim.is_left:
+                write(self.parts.store, owned(claim, placement))
 
     def look(self, claim: Claim) -> Outcome:
         """Keep a claim, or give back what it speaks of."""
@@ -43,6 +79,7 @@ class Ending:
         decision = self.undoing.decide(claim.container, standing, self.parts.clock())
         if decision is Decision.FORGET:
             self.parts.store.drop(claim.container)
+            self.going_back.stop(claim.container)
             self.ended()
             return Outcome.QUIET
         if decision is Decision.KEEP and standing.is_paused:
@@ -51,12 +88,39 @@ class Ending:
         if decision is not Decision.UNDO:
             # Ask again soon, but for what is as it is to be: objects come here as well.
             return Outcome.QUIET if decision is Decision.FOLLOW else Outcome.CHANGED
+        word = claim.on_delete if self._is_deleted(claim) else OnDelete.RESTORE_POLICY
+        if word is OnDelete.LEAVE and claim.process is None:
+            return self._leave(claim)
+        if word is OnDelete.RESTORE_PAGES and claim.process is None and refs:
+            near = {n.id for n in self.state.machine.numa_nodes if has_cpus(n)}
+            how_far = self.going_back.look(claim, refs, frozenset(near))
+            if how_far:
+                self.state.undoing[claim.container] = how_far
+                return Outcome.CHANGED
         return Outcome.CHANGED if self.undo(claim, refs) else Outcome.FAILED
+
+    def _is_deleted(self, claim: Claim) -> bool:
+        # Not so one that gives back, or has lost the container, and is there.
+        world, uid = self.state.world, claim.placement[0]
+        is_there = uid in world.held_placements or any(p.uid == uid for p in world.placements)
+        return not is_there
+
+    def _leave(self, claim: Claim) -> Outcome:
+        self.state.undoing.pop(claim.container, None)
+        if object_of(claim.container) and self.parts.objects.is_gone(claim):
+            self.ended()
+            return Outcome.QUIET
+        if claim.is_left or write(self.parts.store, replace(claim, is_left=True)):
+            is_there = object_of(claim.container) or claim.container in self.state.listed
+            return Outcome.QUIET if is_there else Outcome.CHANGED
+        return Outcome.FAILED
 
     def undo(self, claim: Claim, refs: tuple[CgroupRef, ...]) -> bool:
         """Give back what a claim speaks of; returns whether all of it is."""
+        self.going_back.end(claim.container)
         undone = self.parts.undo(claim, refs, is_whole=self.finder.is_whole)
         if undone.whole:
+            self.going_back.stop(claim.container)
             self.state.undoing.pop(claim.container, None)
             self.ended()
         else:

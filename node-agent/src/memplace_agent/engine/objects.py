@@ -30,6 +30,7 @@ from memplace_agent.engine.covering import Covering
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
+from memplace_agent.engine.words import owned
 from memplace_agent.errors import ProcessGone
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.procfs.mounts import tmpfs_devices
@@ -185,7 +186,7 @@ class Objects:
         """Return who has an object already, for people; empty for nobody else."""
         name = claim_name(one)
         claim = self.store.get(name)
-        if claim is None:
+        if claim is None or claim.is_left:
             return ""
         if claim.placement[0] != of.uid:
             return f"it follows placement {claim.placement[2]} already"
@@ -266,7 +267,7 @@ class Objects:
     ) -> int:
         name = claim_name(one)
         before = self.store.get(name)
-        claim = before or self.new_claim(one, placement)
+        claim = owned(before or self.new_claim(one, placement), placement)
         claim, way = prepare(claim, [s for s, _ in pairs], [r for _, r in pairs])
         if way.refused:
             text = f"shared memory can't be given back later ({way.refused})"
@@ -314,6 +315,15 @@ class Objects:
             return False, left
         self._drop(name)
         return True, ""
+
+    def is_gone(self, claim: Claim) -> bool:
+        """Return whether nobody has mapped an object for a while; then its claim is dropped."""
+        one = object_of(claim.container)
+        mappers, doubt = self.sharing.mappers(one, _AGE_S) if one else ([], "")
+        if mappers or doubt:
+            self._unmapped.pop(claim.container, None)
+            return False
+        return self._nobody(claim)[0]
 
     def keep(self, names: Collection[str]) -> None:
         """Forget all objects but these."""

@@ -36,6 +36,7 @@ from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.seen import Seen
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import recorded, todo
+from memplace_agent.engine.words import owned
 from memplace_agent.ledger_store import LedgerStore
 
 __all__ = ["Outcome", "Placer", "Problem", "Wanted", "is_near_limit"]
@@ -277,8 +278,8 @@ class Placer:
         return True
 
     def _claim(self, wanted: Wanted) -> Claim:
-        new = self._new(wanted)
-        return replace(self._store.get(wanted.container_id) or new, placement=new.placement)
+        known = self._store.get(wanted.container_id) or self._new(wanted)
+        return owned(known, wanted.placement)
 
     def _seen(self, survey: Survey, wanted: Wanted) -> Seen:
         claim = self._store.get(wanted.container_id)

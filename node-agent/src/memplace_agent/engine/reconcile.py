@@ -89,6 +89,7 @@ class Reconciler:
         """Take what the cluster wants now; containers it concerns are due at once."""
         state, parts = self._state, self._parts
         state.world, state.is_synced = world, True
+        self._ending.know()
         parts.objects.sharing.know(world.pods)
         self._read_machine()
         before, was_paused = state.view, state.paused
@@ -281,6 +282,7 @@ class Reconciler:
         return self._wants.of(container_id, assignment.winner, self._state.machine)
 
     def _follow(self, container_id: str, listed: Listed, assignment: Assignment) -> Outcome:
+        self._ending.begin(self._parts.store.get(container_id), assignment.winner)
         followed = self._followed(container_id, listed, assignment)
         subject = subject_of(container_id, listed, assignment)
         ref = followed.ref = self._finder.find(container_id, listed.pod)
@@ -288,6 +290,7 @@ class Reconciler:
             return self._absent(followed, subject, listed.pod)
         self._parts.shims.inherit(container_id, ref, assignment.winner)
         seen = self._parts.looker.look(followed.container, ref)
+        self._ending.take_over(seen.outcomes, assignment.winner)
         if seen.is_empty:
             return self._absent(followed, subject, listed.pod, has_unseen=True)
         self._finder.seen(container_id)

@@ -91,10 +91,10 @@ class Sharing:
         if why:
             raise SharedElsewhere(next(iter(why.values())))
 
-    def mappers(self, one: ObjectId) -> tuple[list[Mapper], str]:
-        """Return who maps an object now, and why there may be others."""
+    def mappers(self, one: ObjectId, max_age_s: float = 0.0) -> tuple[list[Mapper], str]:
+        """Return who maps an object, so long ago at most, and why there may be others."""
         with self._lock:
-            found = self._fresh((one,), 0.0)
+            found = self._fresh((one,), max_age_s)
             return found.mappers.get(one, []), _doubt(found)
 
     def _fresh(self, objects: Collection[ObjectId], max_age_s: float) -> Scan:

@@ -23,7 +23,7 @@ from memplace.api.v1alpha1.common import (
     SpecPart,
     StatusPart,
 )
-from memplace.kinds import Enforcement, ExistingPages, Mode, OnUnsupported, RegionKind
+from memplace.kinds import Enforcement, ExistingPages, Mode, OnDelete, OnUnsupported, RegionKind
 from memplace.quantity import parse_quantity
 
 
@@ -122,6 +122,12 @@ class PlacementSpec(SpecPart, frozen=True):
     priority: Priority = 0
     paused: bool = False
     mode: Enforcement | UnsetType = UNSET
+    on_delete: OnDelete | UnsetType = UNSET
+
+    @property
+    def at_deletion(self) -> OnDelete:
+        """The field onDelete, by default RestorePolicy."""
+        return OnDelete.RESTORE_POLICY if self.on_delete is UNSET else self.on_delete
 
     @property
     def is_dry_run(self) -> bool:
@@ -141,9 +147,13 @@ class PlacementSpec(SpecPart, frozen=True):
     def asks_as(self, other: PlacementSpec) -> bool:
         """Return whether another spec asks for the same of a container that follows it.
 
-        Which containers those are is not compared in what only tells that: priority.
+        Which containers those are is not compared in what only tells that: priority. Nor is
+        what is for later: onDelete.
         """
-        return self == other or msgspec.structs.replace(self, priority=other.priority) == other
+        return self == other or (
+            msgspec.structs.replace(self, priority=other.priority, on_delete=other.on_delete)
+            == other
+        )
 
     def selects_container(self, name: str) -> bool:
         """Return whether the container of that name is meant; by default each is."""
