@@ -28,7 +28,7 @@ RULES = {
     "operator": [
         ("memplace.dev", ["memoryplacements", "memorytiers"], ["list", "watch"]),
         ("memplace.dev", ["nodememories"], ["list", "watch", "delete"]),
-        ("", ["nodes"], ["get"]),
+        ("", ["nodes"], READ),
         ("memplace.dev", ["memoryplacements/status"], ["patch"]),
         ("", ["pods"], ["list", "watch"]),
         ("", ["events"], ["create"]),
@@ -39,6 +39,7 @@ RULES = {
     "agent": [
         ("", ["pods"], ["list", "watch"]),
         ("memplace.dev", ["memoryplacements", "memorytiers"], ["list", "watch"]),
+        ("", ["nodes"], ["list", "watch"]),
         ("memplace.dev", ["nodememories"], [*READ, "create"]),
         ("memplace.dev", ["nodememories/status"], ["patch"]),
         ("coordination.k8s.io", ["leases"], ["create", "patch"]),

@@ -243,6 +243,11 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
         "spec.mode",
         'supported values: "Enforce", "DryRun"',
     ),
+    "a node label that can't be": (
+        one() | {"nodeSelector": {"not a key!": "x"}},
+        "spec.nodeSelector",
+        "no label can have such a key",
+    ),
     "an unknown end": (
         one() | {"onDelete": "Delete"},
         "spec.onDelete",
@@ -339,6 +344,7 @@ ACCEPTED: dict[str, Json] = {
         "paused": True,
         "mode": "DryRun",
         "onDelete": "RestorePages",
+        "nodeSelector": {"example.com/pool": "cxl", "zone": ""},
         "rules": [
             rule(
                 regions=[

@@ -151,9 +151,12 @@ def test_no_nullables_or_phases_and_few_booleans(schemas: Walk) -> None:
         assert not path.endswith((".phase", "Timestamp")), path
 
 
-def test_the_only_map_is_the_label_selectors(schemas: Walk) -> None:
+def test_the_only_maps_are_of_labels(schemas: Walk) -> None:
     maps = [path for path, schema in schemas if "additionalProperties" in schema]
-    assert maps == ["MemoryPlacement.spec.selector.matchLabels"]
+    assert maps == [
+        "MemoryPlacement.spec.selector.matchLabels",
+        "MemoryPlacement.spec.nodeSelector",
+    ]
 
 
 def test_enum_values_are_pascal_case(schemas: Walk) -> None:

@@ -96,6 +96,12 @@ specs = st.one_of(
         st.sampled_from(["Enforce", "DryRun", "dryRun", "", True, 1]),
     ),
     st.builds(
+        lambda n: spec_of(rule_of()) | {"nodeSelector": n},
+        st.dictionaries(
+            st.sampled_from(["pool", "a.b/pool", "-", "", "/x", "a" * 63, "a" * 64, "a\n"]), labels
+        ),
+    ),
+    st.builds(
         lambda d: spec_of(rule_of()) | {"onDelete": d},
         st.sampled_from(["RestorePolicy", "RestorePages", "Leave", "leave", "", False]),
     ),

@@ -38,7 +38,7 @@ RULES = [
         "resources": ["nodememories"],
         "verbs": ["list", "watch", "delete"],
     },
-    {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]},
+    {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements/status"], "verbs": ["patch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
     {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
@@ -224,12 +224,14 @@ class Cluster:
         }
         return self.apply_rules(name, [rule], app=app)
 
-    def apply_rules(self, name: str, rules: list[dict[str, Any]], *, app: str = "redis") -> Any:
+    def apply_rules(
+        self, name: str, rules: list[dict[str, Any]], *, app: str = "redis", **spec: Any
+    ) -> Any:
         body = {
             "apiVersion": "memplace.dev/v1alpha1",
             "kind": "MemoryPlacement",
             "metadata": {"name": name},
-            "spec": {"selector": {"matchLabels": {"app": app}}, "rules": rules},
+            "spec": {"selector": {"matchLabels": {"app": app}}, "rules": rules, **spec},
         }
         return self._create(self.placement_path("").rstrip("/"), body)
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -142,6 +143,40 @@ def test_all_collections_are_served(kind: Kind, server: Server) -> None:
     (found,) = [each for each in collections("n") if each.kind is kind]
     query = {"fieldSelector": found.fields} if found.fields else {}
     assert b'"items"' in ApiClient(server).get(found.path, query)
+
+
+RULE = {
+    "name": "heap",
+    "regions": [{"type": "Heap"}],
+    "policy": {"mode": "PreferredMany", "tiers": ["cxl"]},
+}
+
+
+def test_labels_of_the_node_decide_within_seconds(cluster: Cluster, server: Server) -> None:
+    cluster.join()
+    cluster.apply_rules("mp", [RULE], nodeSelector={"pool": "cxl"})
+    path = f"/api/v1/nodes/{cluster.node}"
+    with agent(server, cluster) as (cache, _, _beat):
+        eventually(lambda: cache.snapshot().elsewhere and not cache.snapshot().placements)
+        assert cluster.api.call("PATCH", path, {"metadata": {"labels": {"pool": "cxl"}}}).ok
+        eventually(lambda: cache.snapshot().placements, timeout_s=5)
+        assert cluster.api.call("PATCH", path, {"metadata": {"labels": {"pool": None}}}).ok
+        eventually(lambda: not cache.snapshot().placements, timeout_s=5)
+
+
+def test_of_a_node_no_more_than_its_metadata_is_read(cluster: Cluster, server: Server) -> None:
+    cluster.join()
+    (found,) = [each for each in collections(cluster.node) if each.kind is Kind.NODE]
+    query = {"fieldSelector": found.fields}
+    content = ApiClient(server).get(found.path, query, accept=found.accept(is_list=True))
+    listed = json.loads(content)
+    assert listed["kind"] == "PartialObjectMetadataList" and len(listed["items"]) == 1
+    assert listed["items"][0].keys() <= {"kind", "apiVersion", "metadata"}
+    watcher = Watcher(server, Cache(), found, as_mapping)
+    watcher._version = "0"
+    event = json.loads(next(iter(watcher._lines())))
+    assert event["object"].keys() <= {"kind", "apiVersion", "metadata"}
+    assert event["object"]["metadata"]["name"] == cluster.node
 
 
 RUN = """

@@ -295,3 +295,23 @@ def test_bad_settings_are_explained(tmp_path: Path) -> None:
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert "MEMPLACE_HTTP_PORT: write a port" in done.stderr
+
+
+def test_on_other_nodes_a_placement_does_not_exist(cluster: Cluster) -> None:
+    cluster.join()
+    rule = {
+        "name": "heap",
+        "regions": [{"type": "Heap"}],
+        "policy": {"mode": "PreferredMany", "tiers": ["cxl"]},
+    }
+    placement = cluster.apply_rules("mp", [rule], nodeSelector={"pool": cluster.namespace})
+    pod = cluster.run_pod("redis-0")
+    assert "nodeSelector" in cluster.wait("mp", "Ready", "True", "NoPods")
+    node = f"/api/v1/nodes/{cluster.node}"
+    labels = {"metadata": {"labels": {"pool": cluster.namespace}}}
+    assert cluster.api.call("PATCH", node, labels).ok
+    cluster.wait("mp", "Ready", "False", "Pending", timeout_s=10)
+    cluster.report(result(placement, pod))
+    cluster.wait("mp", "Ready", "True", "Placed")
+    assert cluster.api.call("PATCH", node, {"metadata": {"labels": {"pool": None}}}).ok
+    cluster.wait("mp", "Ready", "True", "NoPods", timeout_s=10)

@@ -61,7 +61,7 @@ def explain_pod(facts: PodFacts, container: str = "") -> PodSaid:
         container: Only that one; empty for all.
     """
     pod, node = facts.pod, facts.node
-    assigned = assign(facts.placements, pod.whole)
+    assigned = assign(facts.here, pod.whole)
     names = [name for name in pod.whole.containers if container in ("", name)]
     backend = node.status.backend if node else None
     said = tuple(_container(name, assigned.get(name), facts) for name in names)
@@ -139,7 +139,10 @@ def _losers(name: str, assigned: Assignment | None, facts: PodFacts) -> tuple[Lo
     return (
         *(Loser(placement=each.name, why=_outranked(each, assigned)) for each in lost),
         *(
-            Loser(placement=each.name, why=why_not_selected(each, facts.pod.whole, name))
+            Loser(
+                placement=each.name,
+                why=why_not_selected(each, facts.pod.whole, name, facts.node_labels),
+            )
             for each in others
         ),
         *(

@@ -106,7 +106,14 @@ class Reader:
             unread=tuple(unread),
             system=self.system,
         )
+        if pod.node and any(each.spec.node_selector for each in placements):
+            facts = replace(facts, node_labels=self._node_labels(pod.node, left_out))
         return replace(self._with_node(facts, pod, left_out), left_out=tuple(left_out))
+
+    def _node_labels(self, node: str, left_out: list[str]) -> Mapping[str, str] | None:
+        what = f"labels of node {node}, which a spec.nodeSelector asks for"
+        obj = self._try(left_out, what, lambda: self.cluster.get(f"/api/v1/nodes/{node}"))
+        return None if obj is None else dict(obj["metadata"].get("labels") or {})
 
     def doctor_facts(self) -> DoctorFacts:
         """Return what the checks need; listens for those whose clocks seem to be wrong."""

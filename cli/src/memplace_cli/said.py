@@ -33,6 +33,7 @@ class PodFacts:
         pulse: Whether the agent of the node lives.
         system: The namespace of the agents.
         agent_pod: The agent's pod on that node; empty if it is not known.
+        node_labels: Of its node, if a placement asks for some; None if they are not known.
         left_out: Sentences: what could not be read.
     """
 
@@ -45,7 +46,16 @@ class PodFacts:
     pulse: Pulse = Pulse.UNKNOWN
     system: str = ""
     agent_pod: str = ""
+    node_labels: Mapping[str, str] | None = None
     left_out: tuple[str, ...] = ()
+
+    @property
+    def here(self) -> tuple[Placement, ...]:
+        """The placements there are on its node; where that is not known, all of them."""
+        labels = self.node_labels
+        if labels is None:
+            return self.placements
+        return tuple(each for each in self.placements if each.spec.selects_node(labels))
 
 
 class _Said(msgspec.Struct, frozen=True, rename="camel", kw_only=True):

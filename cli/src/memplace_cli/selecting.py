@@ -13,8 +13,24 @@ from msgspec import UNSET
 __all__ = ["why_not_selected"]
 
 
-def why_not_selected(placement: Placement, pod: PodRef, container: str) -> str:
-    """Return why a placement of the pod's namespace does not mean a container; "" if it does."""
+def why_not_selected(
+    placement: Placement,
+    pod: PodRef,
+    container: str,
+    node_labels: Mapping[str, str] | None = None,
+) -> str:
+    """Return why a placement of the pod's namespace does not mean a container; "" if it does.
+
+    Args:
+        placement: It.
+        pod: The pod.
+        container: The container's name.
+        node_labels: Of the pod's node; None if they are not known.
+    """
+    for key, wanted in placement.spec.node_selector.items():
+        if node_labels is not None and node_labels.get(key) != wanted:
+            has = _has(key, node_labels)
+            return f"its spec.nodeSelector wants {key}={wanted}, the pod's node has {has}"
     why = _labels(placement.spec.selector, pod.labels)
     if why:
         return why

@@ -23,7 +23,7 @@ from memplace.errors import MemplaceError
 from memplace.reasons import Reason
 from memplace.structs import prepared
 
-__all__ = ["ApiClient", "ApiError", "BadAnswer", "LoginFailed", "Server", "in_cluster"]
+__all__ = ["JSON", "ApiClient", "ApiError", "BadAnswer", "LoginFailed", "Server", "in_cluster"]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -38,6 +38,7 @@ _CHUNK = 64 << 10
 _MESSAGE_MAX = 300
 
 Query = Mapping[str, str]
+JSON = "application/json"
 
 
 class BadAnswer(MemplaceError):  # noqa: N818  says what happened
@@ -149,9 +150,9 @@ class ApiClient:
         self.server = server
         self._connection: http.client.HTTPConnection | None = None
 
-    def get(self, path: str, query: Query | None = None) -> bytes:
-        """Return the body of an answer."""
-        return self._call("GET", path, query, None)
+    def get(self, path: str, query: Query | None = None, *, accept: str = JSON) -> bytes:
+        """Return the body of an answer, in the form that is asked for."""
+        return self._call("GET", path, query, None, accept)
 
     def patch(self, path: str, body: Any) -> bytes:
         """Make a merge patch; returns the object as it is then."""
@@ -170,7 +171,7 @@ class ApiClient:
         return self._call("DELETE", path, None, body)
 
     def lines(
-        self, path: str, query: Query, *, silence_s: float, total_s: float
+        self, path: str, query: Query, *, silence_s: float, total_s: float, accept: str = JSON
     ) -> Iterator[bytes]:
         """Yield the lines of a long answer as they come.
 
@@ -179,8 +180,9 @@ class ApiClient:
             query: Of a watch.
             silence_s: Seconds without a byte after which it counts as dead (TimeoutError).
             total_s: Seconds after which it is given up even if it trickles (BadAnswer).
+            accept: The form that is asked for.
         """
-        response = self._send("GET", path, query, None, silence_s)
+        response = self._send("GET", path, query, None, silence_s, accept)
         deadline = time.monotonic() + total_s
         rest = b""
         try:
@@ -203,17 +205,19 @@ class ApiClient:
             self._connection.close()
             self._connection = None
 
-    def _call(self, method: str, path: str, query: Query | None, body: Any) -> bytes:
-        response = self._send(method, path, query or {}, body, TIMEOUT_S)
+    def _call(
+        self, method: str, path: str, query: Query | None, body: Any, accept: str = JSON
+    ) -> bytes:
+        response = self._send(method, path, query or {}, body, TIMEOUT_S, accept)
         return self._read(response, ANSWER_MAX)
 
     def _send(
-        self, method: str, path: str, query: Query, body: Any, silence_s: float
+        self, method: str, path: str, query: Query, body: Any, silence_s: float, accept: str
     ) -> http.client.HTTPResponse:
         url = f"{path}?{urlencode(query)}" if query else path
         content = None if body is None else msgspec.json.encode(body)
         try:
-            response = self._exchange(method, url, content, silence_s)
+            response = self._exchange(method, url, content, silence_s, accept)
             if response.status >= 300:
                 raise self._refusal(response)
         except BaseException:
@@ -222,9 +226,9 @@ class ApiClient:
         return response
 
     def _exchange(
-        self, method: str, url: str, content: bytes | None, silence_s: float
+        self, method: str, url: str, content: bytes | None, silence_s: float, accept: str
     ) -> http.client.HTTPResponse:
-        headers = self._headers(method)
+        headers = self._headers(method, accept)
         if self._connection is not None:
             # The other side may have closed it meanwhile. Asking twice does no harm: reads and
             # merge patches have the same effect, what has a name or a version is refused the
@@ -254,10 +258,10 @@ class ApiClient:
             connection.sock.settimeout(silence_s)
         return response
 
-    def _headers(self, method: str) -> dict[str, str]:
+    def _headers(self, method: str, accept: str) -> dict[str, str]:
         patch = "merge-patch+" if method == "PATCH" else ""
         headers = {
-            "Accept": "application/json",
+            "Accept": accept,
             "Content-Type": f"application/{patch}json",
             "User-Agent": self.server.user_agent,
         }

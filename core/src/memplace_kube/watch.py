@@ -20,7 +20,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 from memplace.structs import prepared
 
-from memplace_kube.client import ApiClient, ApiError, BadAnswer, Server
+from memplace_kube.client import JSON, ApiClient, ApiError, BadAnswer, Server
 
 __all__ = ["WATCH_S", "Collection", "Gone", "Takes", "Watcher", "as_mapping", "retry_delay"]
 
@@ -65,12 +65,20 @@ class Collection(Generic[KindT]):
         fields: Field selector; empty for all.
         is_large: Whether a list has to come in pages. The API server's cache answers with
             all there is, whatever the limit: right for the many who ask for little.
+        metadata_only: Whether the API server is to leave out all but the metadata.
     """
 
     kind: KindT
     path: str
     fields: str = ""
     is_large: bool = False
+    metadata_only: bool = False
+
+    def accept(self, *, is_list: bool) -> str:
+        """Return the form to ask for."""
+        if not self.metadata_only:
+            return JSON
+        return f"{JSON};as=PartialObjectMetadata{'List' if is_list else ''};g=meta.k8s.io;v=v1"
 
 
 class Takes(Protocol[KindT_contra, ObjectT_contra]):
@@ -225,7 +233,10 @@ class Watcher(Generic[KindT, ObjectT]):
     def _pages(self, first: Mapping[str, str]) -> Iterator[_List]:
         query = {**self._selector(), "limit": str(PAGE), **first}
         while True:
-            page = msgspec.json.decode(self._client.get(self._what.path, query), type=_List)
+            answer = self._client.get(
+                self._what.path, query, accept=self._what.accept(is_list=True)
+            )
+            page = msgspec.json.decode(answer, type=_List)
             self._heard = time.monotonic()
             yield page
             if not page.metadata.continue_:
@@ -253,7 +264,13 @@ class Watcher(Generic[KindT, ObjectT]):
             "resourceVersion": self._version,
             "timeoutSeconds": str(random.randint(_SHORTEST_S, WATCH_S)),
         }
-        return self._client.lines(self._what.path, query, silence_s=_SILENCE_S, total_s=_TOTAL_S)
+        return self._client.lines(
+            self._what.path,
+            query,
+            silence_s=_SILENCE_S,
+            total_s=_TOTAL_S,
+            accept=self._what.accept(is_list=False),
+        )
 
     def _take(self, line: bytes) -> None:
         event = msgspec.json.decode(line, type=_Event)

@@ -38,7 +38,9 @@ class World:
     """What the API server says; by uid or name in no order that matters.
 
     Attributes:
-        placements: As last understood.
+        placements: Those there are on this node, as last understood.
+        elsewhere: Those whose nodeSelector means other nodes: they have no containers here, and
+            what was done for one of them is given back as if it did not select the pod.
         tiers: The MemoryTiers of all nodes.
         pods: Those of this node.
         mode: None when there is no NodeMemory of this node to tell.
@@ -49,6 +51,7 @@ class World:
         held_pods: Uids of pods that may follow one of them.
         held_placements: Uids of all placements that exist and can't be parsed: what was set
             for one of them is not undone either.
+        labels: Those of this node.
         last_words: What placements that were deleted lately said of their end, by uid.
     """
 
@@ -61,3 +64,14 @@ class World:
     held_pods: frozenset[str] = frozenset()
     held_placements: frozenset[str] = frozenset()
     last_words: Mapping[str, OnDelete] = field(default_factory=dict)
+    elsewhere: tuple[Placement, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def existing(self) -> tuple[Placement, ...]:
+        """All placements of the cluster that are understood, on this node or elsewhere."""
+        return (*self.placements, *self.elsewhere)
+
+    def has(self, uid: str) -> bool:
+        """Return whether a placement exists, understood or not, here or elsewhere."""
+        return uid in self.held_placements or any(each.uid == uid for each in self.existing)

@@ -270,6 +270,8 @@ class Controller:
 
 def _desired(subject: Subject, world: World, now: datetime) -> PlacementStatus:
     if isinstance(subject, Placement):
+        if not world.knows_nodes_of(subject):
+            return subject.status
         return reconcile(subject, world, now)
     return unreadable(subject.status, subject.problem, generation=subject.generation, now=now)
 

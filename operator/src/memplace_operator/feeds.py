@@ -19,6 +19,7 @@ from memplace_operator.kinds import Kind
 from memplace_operator.objects import (
     Raw,
     Unreadable,
+    read_labels,
     read_node,
     read_placement,
     read_pod,
@@ -33,10 +34,13 @@ _ODD = (MemplaceError, msgspec.MsgspecError, KeyError, TypeError, ValueError)
 COLLECTIONS = tuple(
     Collection(kind, kind.path, is_large=True) for kind in (Kind.PLACEMENT, Kind.NODE, Kind.POD)
 )
+# Followed once a placement asks for labels of nodes.
+NODE_LABELS = Collection(Kind.LABELS, Kind.LABELS.path, is_large=True, metadata_only=True)
 _READERS: dict[Kind, Callable[[Raw], Any]] = {
     Kind.PLACEMENT: read_placement,
     Kind.NODE: read_node,
     Kind.POD: read_pod,
+    Kind.LABELS: read_labels,
 }
 
 
@@ -101,6 +105,7 @@ class Feeds:
         world: The world.
         beats: Who lives, of which the reports are one half.
         listed: The kinds of which there was a whole list.
+        needs_labels: Set when a placement asks for labels of nodes.
     """
 
     def __init__(self, world: World, beats: Beats) -> None:
@@ -109,11 +114,23 @@ class Feeds:
         self.world = world
         self.beats = beats
         self.listed: set[Kind] = set()
+        self.needs_labels = threading.Event()
+        self._was_synced = False
+
+    @property
+    def missing(self) -> set[Kind]:
+        """The kinds that were not listed yet, of those that are needed."""
+        needed = set(Kind) if self.world.selection.kinds.is_needed else set(Kind) - {Kind.LABELS}
+        return needed - self.listed
 
     @property
     def is_synced(self) -> bool:
-        """Whether every kind was listed; before that nothing may be concluded from absence."""
-        return self.listed == set(Kind)
+        """Whether every kind was listed; before that nothing may be concluded from absence.
+
+        Labels of nodes that are asked for later keep nobody waiting but who asks for them.
+        """
+        self._was_synced = self._was_synced or not self.missing
+        return self._was_synced
 
     def replace(self, kind: Kind, objects: Iterable[News]) -> None:
         """Take a whole list while it comes, and forget what is not in it."""
@@ -129,6 +146,8 @@ class Feeds:
             for uid in gone:
                 self._drop(kind, uid)
             self.listed.add(kind)
+            if kind is Kind.LABELS:
+                self.world.labels_listed()
         self._tell()
 
     def event(self, kind: Kind, type_: str, obj: News) -> None:
@@ -160,6 +179,8 @@ class Feeds:
         self._tell()
 
     def _tell(self) -> None:
+        if self.world.selection.kinds.is_needed:
+            self.needs_labels.set()
         if self.world.due:
             self.changed.set()
 
@@ -170,6 +191,8 @@ class Feeds:
             self.world.put_placement(news.seen, news.version)
         elif kind is Kind.POD:
             self.world.put_pod(news.seen)
+        elif kind is Kind.LABELS:
+            self.world.put_labels(news.seen)
         else:
             self.world.put_node(news.seen)
             self.beats.report(news.seen.name, news.seen.heartbeat, time.monotonic())
@@ -179,13 +202,17 @@ class Feeds:
             self.world.drop_placement(uid)
         elif kind is Kind.POD:
             self.world.drop_pod(uid)
+        elif kind is Kind.LABELS:
+            self.world.drop_labels(uid)
         else:
             self.world.drop_node(uid)
 
     def _uids(self, kind: Kind) -> list[str]:
         if kind is Kind.PLACEMENT:
             return self.world.placement_uids()
+        if kind is Kind.LABELS:
+            return self.world.selection.kinds.uids()
         return self.world.selection.pod_uids() if kind is Kind.POD else self.world.node_uids()
 
 
-__all__ = ["COLLECTIONS", "Feeds", "News", "Unreadable", "reader"]
+__all__ = ["COLLECTIONS", "NODE_LABELS", "Feeds", "News", "Unreadable", "reader"]

@@ -17,6 +17,7 @@ class Kind(Enum):
     TIER = (API_VERSION, "memorytiers")
     NODE = (API_VERSION, "nodememories")
     POD = ("v1", "pods")
+    LABELS = ("v1", "nodes")
 
     @property
     def path(self) -> str:

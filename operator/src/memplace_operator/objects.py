@@ -31,6 +31,8 @@ from memplace.nodes import NodeSet
 from memplace.pods import Life, bare_id, decode_pod
 from memplace.reasons import ConditionType
 
+from memplace_operator.nodes import SeenLabels, labels_of
+
 Raw = bytes | msgspec.Raw
 
 
@@ -134,6 +136,16 @@ class _NodeMemory(msgspec.Struct):
     status: _NodeStatus = msgspec.field(default_factory=_NodeStatus)
 
 
+class _LabelsMeta(msgspec.Struct):
+    name: str
+    uid: str
+    labels: dict[str, str] | None = None
+
+
+class _Labelled(msgspec.Struct):
+    metadata: _LabelsMeta
+
+
 class _Uid(msgspec.Struct):
     uid: str
 
@@ -143,6 +155,7 @@ class _Named(msgspec.Struct):
 
 
 _NODE = msgspec.json.Decoder(_NodeMemory)
+_LABELLED = msgspec.json.Decoder(_Labelled)
 _UID = msgspec.json.Decoder(_Uid)
 _NAMED = msgspec.json.Decoder(_Named)
 _REPORT = msgspec.json.Decoder(PlacementReport)
@@ -228,6 +241,16 @@ def read_node(raw: Raw) -> SeenNode:
     )
     name = sys.intern(memory.metadata.name)
     return SeenNode(memory.metadata.uid, name, status.heartbeat_time, head, reports)
+
+
+def read_labels(raw: Raw) -> SeenLabels:
+    """Read the labels of a Node.
+
+    Raises:
+        msgspec.MsgspecError: It is none.
+    """
+    meta = _LABELLED.decode(raw).metadata
+    return labels_of(meta.uid, sys.intern(meta.name), meta.labels or {})
 
 
 def read_report(content: bytes) -> PlacementReport | None:

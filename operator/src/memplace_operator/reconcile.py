@@ -74,7 +74,13 @@ def reconcile(placement: Placement, world: World, now: datetime) -> PlacementSta
     if placement.spec.paused and trouble.reason is not Reason.PAUSED:
         trouble = replace(trouble, message=f"{trouble.message} (spec.paused: nothing is changed)")
     findings = (
-        _ready(trouble, [pod for _, pod in matched], [pod for _, pod in running], judged),
+        _ready(
+            trouble,
+            [pod for _, pod in matched],
+            [pod for _, pod in running],
+            judged,
+            is_elsewhere=not matched and _is_elsewhere(placement, world),
+        ),
         _degraded(trouble),
         _unsupported(judged),
     )
@@ -146,10 +152,8 @@ def _is_bad(condition: Condition) -> bool:
 
 
 def _matched(placement: Placement, world: World) -> list[tuple[Group, Pod]]:
-    groups = world.selection.groups_of(placement)
-    found = [(group, pod) for group in groups for pod in group.pods.values()]
     # By name, so that messages name the same example whatever the order of a list.
-    return sorted(found, key=lambda each: (each[1].name, each[1].uid))
+    return sorted(world.selection.pods_of(placement), key=lambda each: (each[1].name, each[1].uid))
 
 
 def _of_the_spec(placement: Placement, world: World, trial: str) -> Iterable[Verdict]:
@@ -196,12 +200,14 @@ def _ready(
     matched: Sequence[Pod],
     running: Sequence[Pod],
     judged: Sequence[_Judged],
+    *,
+    is_elsewhere: bool,
 ) -> _Finding:
     if trouble.reason not in (Reason.PLACED, Reason.PLACED_BEST_EFFORT):
         return _Finding(ConditionType.READY, "False", trouble.reason, trouble.message)
     if judged:
         return _Finding(ConditionType.READY, "True", trouble.reason, _all_placed(judged))
-    return _nothing_to_place(matched, running)
+    return _nothing_to_place(matched, running, is_elsewhere=is_elsewhere)
 
 
 def _all_placed(judged: Sequence[_Judged]) -> str:
@@ -225,7 +231,15 @@ def _on_nodes(judged: Sequence[_Judged]) -> str:
     return f"{pods} on {len(nodes)} nodes"
 
 
-def _nothing_to_place(matched: Sequence[Pod], running: Sequence[Pod]) -> _Finding:
+def _is_elsewhere(placement: Placement, world: World) -> bool:
+    # Whether there are pods, and none on a node that it is about.
+    groups = world.selection.groups_of(placement)
+    return bool(placement.spec.node_selector) and any(group.pods for group in groups)
+
+
+def _nothing_to_place(
+    matched: Sequence[Pod], running: Sequence[Pod], *, is_elsewhere: bool
+) -> _Finding:
     if running:
         example = ", ".join(running[0].containers) or "none"
         message = (
@@ -242,6 +256,8 @@ def _nothing_to_place(matched: Sequence[Pod], running: Sequence[Pod]) -> _Findin
         if matched
         else "no pod of this namespace matches spec.selector: compare it with the pods' labels"
     )
+    if is_elsewhere:
+        message = "no pod that matches spec.selector is on a node that spec.nodeSelector means"
     # Nothing is left to do: whoever waits for a release with no replicas need not wait.
     return _Finding(ConditionType.READY, "True", Reason.NO_PODS, message)
 

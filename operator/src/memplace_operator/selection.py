@@ -14,11 +14,16 @@ from memplace import selectors
 from memplace.api.v1alpha1 import Placement
 from memplace.assignment import precedence
 
+from memplace_operator.nodes import Kinds, NodeKind
 from memplace_operator.objects import Pod, SeenPod
 
 # A namespace, and a label; None for whatever has no label to look for.
 _Key = tuple[str, tuple[str, str] | None]
 _GroupKey = tuple[str, tuple[tuple[str, str], ...]]
+
+
+# Of a group; more than a pod has containers, on nodes of a few kinds.
+_MANY_WINNERS = 64
 
 
 class Group:
@@ -28,7 +33,8 @@ class Group:
         namespace: Theirs.
         labels: Theirs.
         pods: By uid.
-        winners: Per container name, as far as somebody asked, the placement it follows.
+        winners: Per container name and kind of node, as far as somebody asked, the placement
+            that it follows there.
     """
 
     __slots__ = ("labels", "namespace", "pods", "winners")
@@ -37,13 +43,14 @@ class Group:
         self.namespace = namespace
         self.labels = labels
         self.pods: dict[str, Pod] = {}
-        self.winners: dict[str, Placement] = {}
+        self.winners: dict[tuple[str, NodeKind], Placement] = {}
 
 
 class Selection:
     """The placements and pods of the cluster. What a change is about, its methods return."""
 
     def __init__(self) -> None:
+        self.kinds = Kinds()
         self._placements: dict[_Key, dict[str, Placement]] = defaultdict(dict)
         self._groups: dict[_GroupKey, Group] = {}
         self._by_label: dict[_Key, dict[Group, None]] = defaultdict(dict)
@@ -64,6 +71,14 @@ class Selection:
             if selectors.matches(placement.spec.selector, group.labels):
                 yield group
 
+    def pods_of(self, placement: Placement) -> Iterator[tuple[Group, Pod]]:
+        """Yield the pods that a placement selects, on the nodes that it is about."""
+        means, kind_of = self.kinds.means, self.kinds.of
+        for group in self.groups_of(placement):
+            for pod in group.pods.values():
+                if means(placement, kind_of(pod.node)):
+                    yield group, pod
+
     def selecting(self, group: Group) -> Iterator[Placement]:
         """Yield the placements that select a group, in any order."""
         for label in (None, *group.labels.items()):
@@ -71,15 +86,28 @@ class Selection:
                 if selectors.matches(placement.spec.selector, group.labels):
                     yield placement
 
-    def winner(self, group: Group, container: str) -> Placement | None:
-        """Return the placement that a container of that name follows in a group."""
-        found = group.winners.get(container)
+    def winner(self, group: Group, container: str, node: str) -> Placement | None:
+        """Return the placement that a container of that name follows in a group, on a node."""
+        kind = self.kinds.of(node)
+        found = group.winners.get((container, kind))
         if found is None:
-            rivals = (p for p in self.selecting(group) if p.spec.selects_container(container))
+            rivals = (
+                p
+                for p in self.selecting(group)
+                if p.spec.selects_container(container) and self.kinds.means(p, kind)
+            )
             found = min(rivals, key=precedence, default=None)
             if found is not None:
-                group.winners[container] = found
+                self._prune(group)
+                group.winners[container, kind] = found
         return found
+
+    def _prune(self, group: Group) -> None:
+        # Selectors come and go, and with them kinds of which nobody will ask again.
+        if len(group.winners) < _MANY_WINNERS:
+            return
+        for place in [p for p in group.winners if not self.kinds.is_known(p[1])]:
+            del group.winners[place]
 
     def groups_on(self, node: str) -> Iterator[Group]:
         """Yield the groups with pods on a node."""
@@ -94,17 +122,21 @@ class Selection:
     def add(self, placement: Placement) -> set[str]:
         """Take a placement that is not there; returns the uids of those that are concerned."""
         self._placements[_key(placement)][placement.uid] = placement
+        self.kinds.use(placement)
         concerned = {placement.uid}
         mine = precedence(placement)
         for group in self.groups_of(placement):
             lost = [
-                name
-                for name, winner in group.winners.items()
-                if placement.spec.selects_container(name) and mine < precedence(winner)
+                (name, kind)
+                for (name, kind), winner in group.winners.items()
+                if placement.spec.selects_container(name)
+                and self.kinds.means(placement, kind)
+                and mine < precedence(winner)
             ]
-            for name in lost:
-                group.winners[name] = placement
-            if lost:
+            for place in lost:
+                group.winners[place] = placement
+            # With a selector of its own it makes kinds of nodes of which nobody asked yet.
+            if lost or placement.spec.node_selector:
                 concerned.update(each.uid for each in self.selecting(group))
         return concerned
 
@@ -112,9 +144,9 @@ class Selection:
         """Take a placement that selects what it did, and wins what it did."""
         self._placements[_key(old)][old.uid] = new
         for group in self.groups_of(new):
-            for name, winner in group.winners.items():
+            for place, winner in group.winners.items():
                 if winner.uid == new.uid:
-                    group.winners[name] = new
+                    group.winners[place] = new
 
     def remove(self, placement: Placement) -> set[str]:
         """Forget a placement; returns the uids of the others that are concerned."""
@@ -124,11 +156,12 @@ class Selection:
             del self._placements[key]
         concerned: set[str] = set()
         for group in self.groups_of(placement):
-            freed = [name for name, each in group.winners.items() if each.uid == placement.uid]
-            for name in freed:
-                del group.winners[name]
+            freed = [place for place, each in group.winners.items() if each.uid == placement.uid]
+            for place in freed:
+                del group.winners[place]
             if freed:
                 concerned.update(each.uid for each in self.selecting(group))
+        self.kinds.release(placement)
         return concerned
 
     def put_pod(self, seen: SeenPod) -> set[str]:

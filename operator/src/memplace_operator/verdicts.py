@@ -96,7 +96,7 @@ class Judge:
         mine, uid = self.placement.spec, self.placement.uid
         won, conflict = [], None
         for name in filter(mine.selects_container, pod.containers):
-            winner = self.world.selection.winner(group, name)
+            winner = self.world.selection.winner(group, name, pod.node)
             if winner is None or winner.uid == uid:
                 won.append(name)
             elif conflict is None:

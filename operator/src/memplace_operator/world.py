@@ -17,6 +17,7 @@ from memplace.assignment import precedence
 from memplace.nodes import NodeSet
 
 from memplace_operator.beats import Pulse
+from memplace_operator.nodes import SeenLabels
 from memplace_operator.objects import (
     NodeHead,
     SeenNode,
@@ -204,6 +205,26 @@ class World:
             self._mark_node(name)
             self._change_tiers(self.nodes.pop(name), None)
 
+    def put_labels(self, seen: SeenLabels) -> None:
+        """Take the labels of a Node."""
+        if self.selection.kinds.put(seen):
+            self._mark_node(seen.name)
+
+    def drop_labels(self, uid: str) -> None:
+        """Forget a Node."""
+        name = self.selection.kinds.drop(uid)
+        if name:
+            self._mark_node(name)
+
+    def labels_listed(self) -> None:
+        """Say that the labels of all Nodes are there."""
+        self.selection.kinds.is_listed = True
+        self._mark(self.selection.kinds.users)
+
+    def knows_nodes_of(self, placement: Placement) -> bool:
+        """Return whether it is known which nodes a placement is about."""
+        return not placement.spec.node_selector or self.selection.kinds.is_listed
+
     def put_tier(self, uid: str, name: str) -> None:
         """Take a MemoryTier."""
         if uid not in self.tiers:
@@ -259,5 +280,6 @@ def _wins_alike(old: Placement, new: Placement) -> bool:
     return (
         old.spec.selector == new.spec.selector
         and old.spec.containers == new.spec.containers
+        and old.spec.node_selector == new.spec.node_selector
         and precedence(old) == precedence(new)
     )

@@ -265,6 +265,30 @@ def test_shared_memory_that_was_left_is_forgotten_when_nobody_maps_it(node, kit)
     assert not [claim for claim in node.claims if claim.container.startswith("object")]
 
 
+# --- a node that it is not about any more ---
+
+
+@pytest.mark.parametrize("word", ["RestorePolicy", "Leave", "RestorePages"])
+def test_where_the_nodes_labels_change_policies_come_back_and_pages_stay(started, kit, word):
+    mine = kit.placement(onDelete=word, nodeSelector={"pool": "cxl"})
+    started.full(mine)
+    made = len(started.machine.calls)
+    started.full(elsewhere=(mine,), seconds=8)
+    assert len(started.machine.calls) == made, "a label that is put on again soon moves nothing"
+    assert not started.said
+    started.full(mine, seconds=20)
+    assert len(started.machine.calls) == made
+    started.full(elsewhere=(mine,), seconds=30)
+    assert policies(started) == {None} and not started.claims
+    assert started.machine.pages(100, kit.HEAP) == ON_CXL
+
+
+def test_one_that_is_paused_keeps_what_it_has_on_such_a_node(started, kit):
+    started.full(kit.placement())
+    started.full(elsewhere=(kit.placement(paused=True),), seconds=60)
+    assert policies(started) == {kit.CXL}
+
+
 # --- what is no deletion, and whose word it is ---
 
 

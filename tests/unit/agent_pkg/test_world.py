@@ -307,3 +307,74 @@ def test_a_pod_that_may_follow_one_nobody_understands_is_held_before_it_runs() -
     assert found.snapshot().held_pods == {"pod"}
     found.event(Kind.POD, "MODIFIED", pod(labels={"app": "other"}))
     assert not found.snapshot().held_pods
+
+
+# --- nodeSelector ------------------------------------------------------------------------
+
+POOL = {"pool": "cxl"}
+
+
+def own_node(labels: dict[str, str] | None, uid: str = "node") -> Any:
+    return {"metadata": {"name": "n", "uid": uid, "labels": labels}}
+
+
+def names(cache: Cache) -> tuple[list[str], list[str]]:
+    world = cache.snapshot()
+    return [p.name for p in world.placements], [p.name for p in world.elsewhere]
+
+
+def test_on_another_node_a_placement_does_not_exist(cache: Cache) -> None:
+    cache.event(Kind.PLACEMENT, "MODIFIED", placement(nodeSelector=POOL))
+    assert names(cache) == ([], ["mp"])
+    assert cache.snapshot().has("mp") and not cache.snapshot().has("nobody")
+    cache.changed.clear()
+    cache.event(Kind.NODE, "ADDED", own_node(POOL | {"zone": "1"}))
+    assert cache.changed.is_set() and names(cache) == (["mp"], [])
+    cache.changed.clear()
+    cache.event(Kind.NODE, "MODIFIED", own_node(POOL | {"zone": "1"}))
+    assert not cache.changed.is_set()
+    cache.event(Kind.NODE, "MODIFIED", own_node({"pool": "other"}))
+    assert cache.changed.is_set() and names(cache) == ([], ["mp"])
+
+
+def test_a_pod_that_follows_another_one_here_wakes_whoever_has_it_elsewhere(cache: Cache) -> None:
+    cache.event(Kind.PLACEMENT, "MODIFIED", placement(nodeSelector=POOL))
+    second = placement("second", app="z", day=2)
+    second["spec"]["selector"] = {"matchLabels": {"app": "x", "more": "1"}}
+    cache.event(Kind.PLACEMENT, "ADDED", second)
+    cache.changed.clear()
+    cache.event(Kind.POD, "MODIFIED", pod(RUNNING, labels={"app": "x", "more": "1"}))
+    assert cache.changed.is_set()
+
+
+def test_the_nodes_labels_outlive_its_object(cache: Cache) -> None:
+    cache.event(Kind.PLACEMENT, "MODIFIED", placement(nodeSelector=POOL))
+    cache.event(Kind.NODE, "ADDED", own_node(POOL))
+    cache.event(Kind.NODE, "DELETED", own_node(POOL))
+    cache.replace(Kind.NODE, [])
+    assert names(cache) == (["mp"], [])
+    cache.event(Kind.NODE, "ADDED", own_node(None, "another"))
+    assert names(cache) == ([], ["mp"])
+
+
+def test_labels_that_may_not_be_read_keep_nobody_waiting_for_long() -> None:
+    now = [0.0]
+    cache = Cache("n", clock=lambda: now[0])
+    cache.event(Kind.NODE_MEMORY, "ADDED", {"metadata": {"uid": "m"}, "spec": {}})
+    for kind in set(Kind) - {Kind.NODE}:
+        cache.replace(kind, [placement(nodeSelector=POOL)] if kind is Kind.PLACEMENT else [])
+    assert not cache.is_synced
+    now[0] = 9.0
+    assert not cache.is_synced
+    now[0] = 10.0
+    assert cache.is_synced
+    # What was done for it stays as it is: nobody knows whether this is one of its nodes.
+    assert cache.snapshot().held_placements == {"mp"} and names(cache) == ([], ["mp"])
+
+
+def test_one_that_is_not_understood_holds_nothing_on_other_nodes(cache: Cache) -> None:
+    cache.replace(Kind.PLACEMENT, [newer(placement("odd", nodeSelector=POOL))])
+    cache.event(Kind.POD, "ADDED", pod(RUNNING))
+    assert not cache.snapshot().held and not cache.snapshot().not_understood
+    cache.event(Kind.NODE, "ADDED", own_node(POOL))
+    assert cache.snapshot().held == {A}

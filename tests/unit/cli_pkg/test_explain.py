@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -123,3 +125,27 @@ def test_bytes_are_those_of_the_rules_by_tier() -> None:
 def test_each_state_has_the_operators_reason(state: ContainerState, reason: str) -> None:
     memory = worlds.node(worlds.report(worlds.pod_report(state=state, reason=reason)))
     assert explained(memory).containers[0].reason == judged(memory)
+
+
+def test_a_placement_of_other_nodes_is_no_reason_for_anything() -> None:
+    ref = PodRef(
+        namespace="cache",
+        name="redis-0",
+        uid="uid-redis-0",
+        labels={"app": "redis"},
+        containers=("redis",),
+    )
+    facts = PodFacts(
+        pod=PodState(ref, AS_OF, node="a", declared=("redis",)),
+        placements=(
+            worlds.placement("chosen", node_selector={"pool": "cxl"}, priority=5),
+            worlds.placement("all"),
+        ),
+    )
+    said = {}
+    for labels in (None, {}, {"pool": "cxl"}):
+        (container,) = explain_pod(replace(facts, node_labels=labels)).containers
+        said[str(labels)] = container.placement, [loser.why for loser in container.losers]
+    assert said["None"][0] == said["{'pool': 'cxl'}"][0] == "chosen"
+    why = "its spec.nodeSelector wants pool=cxl, the pod's node has no label pool"
+    assert said["{}"] == ("all", [why])

@@ -91,3 +91,12 @@ def test_it_agrees_with_the_assignment(
     found = placement(selector=selector, containers=[container])
     is_assigned = "redis" in assign([found], pod(**has))
     assert (why_not_selected(found, pod(**has), "redis") == "") == is_assigned
+
+
+def test_the_node_is_named_as_the_reason_if_its_labels_are_known() -> None:
+    found = placement(selector={}, nodeSelector={"pool": "cxl"})
+    assert why_not_selected(found, pod(), "redis") == ""
+    assert why_not_selected(found, pod(), "redis", {"pool": "cxl"}) == ""
+    assert why_not_selected(found, pod(), "redis", {"zone": "1"}) == (
+        "its spec.nodeSelector wants pool=cxl, the pod's node has no label pool"
+    )

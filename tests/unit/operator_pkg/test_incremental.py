@@ -20,6 +20,7 @@ from memplace.api.v1alpha1 import (
 )
 from memplace.kinds import Enforcement, OnUnsupported
 from memplace_operator.beats import Pulse
+from memplace_operator.nodes import labels_of
 from memplace_operator.objects import SeenNode, SeenPod
 from memplace_operator.world import World
 from msgspec import UNSET
@@ -44,6 +45,13 @@ SELECTORS = (
     LabelSelector({"tier": "a"}),
     LabelSelector(),
     LabelSelector({}, (Requirement("app", Operator.NOT_IN, ("redis",)),)),
+)
+NODE_SELECTORS: tuple[dict[str, str], ...] = ({}, {}, {"pool": "x"}, {"pool": "x", "zone": "1"})
+NODE_LABELS: tuple[dict[str, str], ...] = (
+    {},
+    {"pool": "x"},
+    {"pool": "y"},
+    {"pool": "x", "zone": "1"},
 )
 PODS, NODES, PLACEMENTS = ("p0", "p1", "p2", "p3"), ("a", "b"), ("m0", "m1", "m2")
 LABELS: tuple[dict[str, str], ...] = (
@@ -74,6 +82,7 @@ def a_placement(draw: st.DrawFn) -> Placement:
     spec = msgspec.structs.replace(spec, on_unsupported=draw(st.sampled_from(OnUnsupported)))
     spec = msgspec.structs.replace(spec, priority=draw(st.sampled_from([0, 0, 1, -1])))
     spec = msgspec.structs.replace(spec, paused=draw(st.booleans()))
+    spec = msgspec.structs.replace(spec, node_selector=draw(st.sampled_from(NODE_SELECTORS)))
     modes = st.sampled_from([UNSET, Enforcement.ENFORCE, Enforcement.DRY_RUN])
     spec = msgspec.structs.replace(spec, mode=draw(modes))
     return msgspec.structs.replace(found, spec=spec)
@@ -120,6 +129,10 @@ CHANGES: st.SearchStrategy[Change] = st.one_of(
     st.sampled_from(PODS).map(lambda name: ("drop_pod", f"uid-{name}")),
     a_node().map(lambda n: ("put_node", n)),
     st.sampled_from(NODES).map(lambda name: ("drop_node", f"uid-{name}")),
+    st.tuples(st.sampled_from(NODES), st.sampled_from(NODE_LABELS)).map(
+        lambda pair: ("put_labels", labels_of(f"uid-of-{pair[0]}", *pair))
+    ),
+    st.sampled_from(NODES).map(lambda name: ("drop_labels", f"uid-of-{name}")),
     st.sampled_from([("put_tier", ("uid-extra", "extra")), ("drop_tier", "uid-extra")]),
     st.dictionaries(st.sampled_from(NODES), st.sampled_from(list(Pulse)), max_size=2).map(
         lambda pulses: ("hear", pulses)
@@ -209,7 +222,8 @@ def test_what_is_said_twice_concerns_nobody(changes: list[Change], change: Chang
 def test_nothing_is_left_of_what_went() -> None:
     world = World()
     for number in range(50):
-        world.put_placement(placement(f"m{number}"))
+        world.put_placement(placement(f"m{number}", node_selector={"n": str(number % 7)}))
+        world.put_labels(labels_of(f"uid-of-n{number}", f"n{number}", {"n": str(number % 9)}))
         world.put_pod(pod(f"p{number}"))
         world.put_node(seen(node(report(name=f"m{number}"), name=f"n{number}")))
     for uid in world.placement_uids():
@@ -218,8 +232,11 @@ def test_nothing_is_left_of_what_went() -> None:
         world.drop_pod(uid)
     for uid in world.node_uids():
         world.drop_node(uid)
-    selection = world.selection
-    kept = [getattr(selection, name) for name in vars(selection)]
-    assert not any(kept), vars(selection)
+    for uid in world.selection.kinds.uids():
+        world.drop_labels(uid)
+    selection, kinds = vars(world.selection).copy(), vars(world.selection.kinds).copy()
+    del selection["kinds"], kinds["_next"]
+    assert not any(selection.values()), selection
+    assert not any(kinds.values()), kinds
     assert (world.nodes, world.known_tiers(), world.expected()) == ({}, set(), set())
     assert NOW

@@ -9,7 +9,7 @@ agent still reads objects stored under an older CRD, or none at all; acting on
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import UNSET
 
@@ -95,6 +95,7 @@ TIER_NAME = (
 def placement_errors(spec: PlacementSpec) -> Iterator[Finding]:
     """Yield what the CRD of MemoryPlacement refuses beyond types: (field, problem)."""
     yield from _selector(spec.selector)
+    yield from _label_keys("spec.nodeSelector", spec.node_selector)
     if spec.containers is not UNSET:
         if not spec.containers:
             yield "spec.containers", NO_CONTAINERS
@@ -123,8 +124,7 @@ def tier_errors(name: str, spec: TierSpec) -> Iterator[Finding]:
 
 
 def _selector(selector: LabelSelector) -> Iterator[Finding]:
-    if not all(re.match(LABEL_KEY, key) for key in selector.match_labels):
-        yield "spec.selector.matchLabels", NO_LABEL_KEY
+    yield from _label_keys("spec.selector.matchLabels", selector.match_labels)
     for i, term in enumerate(selector.match_expressions):
         field = f"spec.selector.matchExpressions[{i}]"
         if term.operator in (Operator.IN, Operator.NOT_IN):
@@ -132,6 +132,11 @@ def _selector(selector: LabelSelector) -> Iterator[Finding]:
                 yield field, VALUES_NEEDED
         elif term.values:
             yield field, VALUES_FORBIDDEN
+
+
+def _label_keys(field: str, labels: Iterable[str]) -> Iterator[Finding]:
+    if not all(re.match(LABEL_KEY, key) for key in labels):
+        yield field, NO_LABEL_KEY
 
 
 def _rule(field: str, rule: Rule) -> Iterator[Finding]:

@@ -18,5 +18,7 @@ def collections(node_name: str) -> tuple[Collection[Kind], ...]:
         Collection(Kind.PLACEMENT, f"{ours}/memoryplacements"),
         Collection(Kind.TIER, f"{ours}/memorytiers"),
         Collection(Kind.POD, "/api/v1/pods", f"spec.nodeName={node_name}"),
+        # Of the node's own object its labels alone: no addresses, no images, no status.
+        Collection(Kind.NODE, "/api/v1/nodes", f"metadata.name={node_name}", metadata_only=True),
         Collection(Kind.NODE_MEMORY, f"{ours}/nodememories", f"metadata.name={node_name}"),
     )

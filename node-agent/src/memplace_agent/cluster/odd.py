@@ -8,7 +8,7 @@ it is not an order to undo.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,6 +40,7 @@ class Odd:
         selector: None when not even that is understood: it may mean every pod.
         containers: Names; None for each container.
         is_dry_run: Whether it says that it only tells.
+        node_selector: What it wants of nodes, as far as that can be read.
     """
 
     uid: str
@@ -51,6 +52,11 @@ class Odd:
     selector: LabelSelector | None
     containers: frozenset[str] | None
     is_dry_run: bool = False
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+
+    def may_be_on(self, labels: Mapping[str, str]) -> bool:
+        """Return whether it may mean a node with these labels."""
+        return all(labels.get(key) == value for key, value in self.node_selector.items())
 
     def may_select(self, pod: PodRef) -> bool:
         """Return whether the pod is in its namespace and may have its labels."""
@@ -72,6 +78,7 @@ def parse_odd(obj: Mapping[str, Any], problem: str) -> Odd:
         selector=_selector(spec.get("selector")),
         containers=_names(spec.get("containers")),
         is_dry_run=spec.get("mode") == Enforcement.DRY_RUN,
+        node_selector=_mapping(spec.get("nodeSelector")),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import Any
@@ -19,9 +20,12 @@ from memplace.pods import PodState, parse_pod
 from memplace_agent.cluster.odd import Odd, held_containers, parse_odd
 from memplace_agent.world import NotUnderstood, World
 
-__all__ = ["Cache", "Kind", "controller_uid"]
+__all__ = ["Cache", "Kind", "controller_uid", "node_labels"]
 
 log = logging.getLogger(__name__)
+
+# For the labels of the node, once all else is listed.
+_LABELS_S = 10.0
 
 # Of placements that were deleted; the ledger has them when the next world is taken.
 _MOST_WORDS = 1024
@@ -33,13 +37,20 @@ class Kind(StrEnum):
     PLACEMENT = "MemoryPlacement"
     TIER = "MemoryTier"
     POD = "Pod"
+    NODE = "Node"
     NODE_MEMORY = "NodeMemory"
+
+
+def node_labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the labels of a node."""
+    return dict(obj["metadata"].get("labels") or {})
 
 
 _PARSERS: dict[Kind, Callable[[Mapping[str, Any]], Any]] = {
     Kind.PLACEMENT: parse_placement,
     Kind.TIER: parse_tier,
     Kind.POD: parse_pod,
+    Kind.NODE: node_labels,
     Kind.NODE_MEMORY: parse_node_memory,
 }
 
@@ -53,14 +64,22 @@ class Cache:
     something differs that concerns a container of this node.
     """
 
-    def __init__(self, node_name: str = "", pod_uid: str = "") -> None:
+    def __init__(
+        self,
+        node_name: str = "",
+        pod_uid: str = "",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Start empty.
 
         Args:
             node_name: This node's; without, tiers of every node concern this one.
             pod_uid: Of the agent's own pod; without, the word for any installation is obeyed.
+            clock: Seconds, only forward.
         """
         self.changed = threading.Event()
+        self._clock = clock
+        self._waits_until: float | None = None
         self._node_name = node_name
         self._pod_uid = pod_uid
         self._installation = ""
@@ -72,9 +91,18 @@ class Cache:
 
     @property
     def is_synced(self) -> bool:
-        """Whether every kind has been listed once; before that nothing may be concluded."""
+        """Whether every kind has been listed once; before that nothing may be concluded.
+
+        The node's labels are not waited for for ever: an agent that may not read them (its role
+        is older than they are) works for all placements that do not ask for any.
+        """
         with self._lock:
-            return self._listed == set(Kind)
+            missing = set(Kind) - self._listed
+            if missing - {Kind.NODE}:
+                return False
+            if missing and self._waits_until is None:
+                self._waits_until = self._clock() + _LABELS_S
+            return not missing or self._clock() >= (self._waits_until or 0.0)
 
     @property
     def own_uid(self) -> str:
@@ -112,9 +140,20 @@ class Cache:
             objects = {kind: tuple(found.values()) for kind, found in self._objects.items()}
             odd, kept = tuple(self._odd.values()), frozenset(self._objects[Kind.PLACEMENT])
             last_words = dict(self._last_words)
+            knows_labels = Kind.NODE in self._listed
+            labels = _labels(self._objects)
         own, pods = objects[Kind.NODE_MEMORY], objects[Kind.POD]
+        odd = tuple(each for each in odd if not knows_labels or each.may_be_on(labels))
+        placements = objects[Kind.PLACEMENT]
+        here = tuple(p for p in placements if p.spec.selects_node(labels))
+        objects[Kind.PLACEMENT] = here
+        elsewhere = tuple(p for p in placements if not p.spec.selects_node(labels))
+        # Without labels nobody knows where such a placement is, and that is no order to undo.
+        unknown = () if knows_labels else (each.uid for each in elsewhere)
         return World(
-            placements=objects[Kind.PLACEMENT],
+            placements=here,
+            elsewhere=elsewhere,
+            labels=labels,
             tiers=objects[Kind.TIER],
             pods=pods,
             mode=own[0].spec.mode_of(self._installation) if own else None,
@@ -129,7 +168,9 @@ class Cache:
                 for pod in pods
                 if any(each.may_select(pod.ref) for each in odd if each.uid not in kept)
             ),
-            held_placements=frozenset(each.uid for each in odd if each.uid not in kept),
+            held_placements=frozenset(
+                (*unknown, *(each.uid for each in odd if each.uid not in kept))
+            ),
             last_words=last_words,
         )
 
@@ -145,6 +186,11 @@ class Cache:
         except Exception as err:  # a form nobody thought of is no reason to stop
             return self._put_odd(kind, uid, obj, err)
         was_odd = kind is Kind.PLACEMENT and self._odd.pop(uid, None) is not None
+        if kind is Kind.NODE:
+            # There is one; its object may be made anew.
+            is_new: bool = _labels(self._objects) != parsed
+            self._objects[kind] = {uid: parsed}
+            return is_new
         before = self._objects[kind].get(uid)
         self._objects[kind][uid] = parsed
         if before == parsed and not was_odd:
@@ -166,6 +212,8 @@ class Cache:
         return before != self._odd[uid] and any(self._odd[uid].may_select(p.ref) for p in pods)
 
     def _drop(self, kind: Kind, uid: str) -> bool:
+        if kind is Kind.NODE:
+            return False  # who runs here knows better; the labels stay until there are others
         was_odd = self._odd.pop(uid, None) if kind is Kind.PLACEMENT else None
         before = self._objects[kind].pop(uid, None)
         if before is None:
@@ -228,12 +276,19 @@ def _concerns(before: Any, after: Any, objects: _Objects, node_name: str) -> boo
             pods = objects[Kind.POD].values()
             return any(p and selects_pod(p, pod.ref) for p in (before, after) for pod in pods)
         case PodState():
-            placements = objects[Kind.PLACEMENT].values()
+            labels = _labels(objects)
+            placements = [
+                p for p in objects[Kind.PLACEMENT].values() if p.spec.selects_node(labels)
+            ]
             return _follows(before, placements) != _follows(after, placements)
         case MemoryTier():
             tiers: list[MemoryTier] = [tier for tier in (before, after) if tier]
             return not node_name or any(tier.spec.covers(node_name) for tier in tiers)
     return True
+
+
+def _labels(objects: _Objects) -> Mapping[str, str]:
+    return next(iter(objects[Kind.NODE].values()), {})
 
 
 def _follows(pod: PodState | None, placements: Iterable[Placement]) -> Mapping[str, Any]:

@@ -88,7 +88,9 @@ class Ending:
         if decision is not Decision.UNDO:
             # Ask again soon, but for what is as it is to be: objects come here as well.
             return Outcome.QUIET if decision is Decision.FOLLOW else Outcome.CHANGED
-        word = claim.on_delete if self._is_deleted(claim) else OnDelete.RESTORE_POLICY
+        # Not so one that gives back, is elsewhere or has lost the container, and is there.
+        is_deleted = not self.state.world.has(claim.placement[0])
+        word = claim.on_delete if is_deleted else OnDelete.RESTORE_POLICY
         if word is OnDelete.LEAVE and claim.process is None:
             return self._leave(claim)
         if word is OnDelete.RESTORE_PAGES and claim.process is None and refs:
@@ -98,12 +100,6 @@ class Ending:
                 self.state.undoing[claim.container] = how_far
                 return Outcome.CHANGED
         return Outcome.CHANGED if self.undo(claim, refs) else Outcome.FAILED
-
-    def _is_deleted(self, claim: Claim) -> bool:
-        # Not so one that gives back, or has lost the container, and is there.
-        world, uid = self.state.world, claim.placement[0]
-        is_there = uid in world.held_placements or any(p.uid == uid for p in world.placements)
-        return not is_there
 
     def _leave(self, claim: Claim) -> Outcome:
         self.state.undoing.pop(claim.container, None)

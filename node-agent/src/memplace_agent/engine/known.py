@@ -105,11 +105,10 @@ def standing_of(claim: Claim, state: State, *, is_populated: bool | None) -> Sta
         is_populated: See `Standing`; of an object it does not matter.
     """
     world, uid = state.world, claim.placement[0]
-    is_there = uid in world.held_placements or any(p.uid == uid for p in world.placements)
     is_object = object_of(claim.container) is not None
     return Standing(
         is_synced=state.is_synced,
-        placement_exists=is_there and uid not in state.given_back,
+        placement_exists=world.has(uid) and uid not in state.given_back,
         winner=uid if _is_followed(claim, state) else None,
         is_understood=uid not in world.held_placements,
         is_paused=uid in state.paused,

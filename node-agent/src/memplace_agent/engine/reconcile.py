@@ -93,8 +93,8 @@ class Reconciler:
         parts.objects.sharing.know(world.pods)
         self._read_machine()
         before, was_paused = state.view, state.paused
-        state.paused = frozenset(each.uid for each in world.placements if each.spec.paused)
-        state.given_back = frozenset(p.uid for p in world.placements if p.spec.gives_back)
+        state.paused = frozenset(each.uid for each in world.existing if each.spec.paused)
+        state.given_back = frozenset(p.uid for p in world.existing if p.spec.gives_back)
         state.listed = {
             container_id: Listed(pod, name)
             for pod in world.pods

@@ -32,7 +32,7 @@ def owned(claim: Claim, placement: Placement) -> Claim:
 
 def keep_words(store: LedgerStore, world: World) -> None:
     """Write down what the placements of all claims say of their end, where that is new."""
-    words = {**world.last_words, **{p.uid: p.spec.at_deletion for p in world.placements}}
+    words = {**world.last_words, **{p.uid: p.spec.at_deletion for p in world.existing}}
     for claim in store:
         word = words.get(claim.placement[0], claim.on_delete)
         if word is not claim.on_delete and not claim.is_left:

@@ -28,6 +28,7 @@ Glob = Annotated[str, Meta(min_length=1, max_length=253)]
 PathGlob = Annotated[str, Meta(min_length=1, max_length=1024)]
 Permissions = Annotated[str, Meta(min_length=3, max_length=3, pattern=r"^[-r][-w][-x]\Z")]
 Size = Annotated[str, Meta(min_length=1, max_length=32)]
+NodeLabels = Annotated[dict[str, LabelValue], Meta(max_length=16)]
 NumaId = Annotated[int, Meta(ge=0, le=1023)]
 Priority = Annotated[int, Meta(ge=-1000, le=1000)]
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -16,6 +17,7 @@ from memplace.api.v1alpha1.common import (
     Glob,
     LabelKey,
     LabelValue,
+    NodeLabels,
     PathGlob,
     Permissions,
     Priority,
@@ -123,6 +125,7 @@ class PlacementSpec(SpecPart, frozen=True):
     paused: bool = False
     mode: Enforcement | UnsetType = UNSET
     on_delete: OnDelete | UnsetType = UNSET
+    node_selector: NodeLabels = msgspec.field(default_factory=dict)
 
     @property
     def at_deletion(self) -> OnDelete:
@@ -147,13 +150,17 @@ class PlacementSpec(SpecPart, frozen=True):
     def asks_as(self, other: PlacementSpec) -> bool:
         """Return whether another spec asks for the same of a container that follows it.
 
-        Which containers those are is not compared in what only tells that: priority. Nor is
-        what is for later: onDelete.
+        Which containers those are is not compared in what only tells that: priority and
+        nodeSelector. Nor is what is for later: onDelete.
         """
-        return self == other or (
-            msgspec.structs.replace(self, priority=other.priority, on_delete=other.on_delete)
-            == other
-        )
+        if self == other:
+            return True
+        same = {name: getattr(other, name) for name in ("priority", "on_delete", "node_selector")}
+        return msgspec.structs.replace(self, **same) == other
+
+    def selects_node(self, labels: Mapping[str, str]) -> bool:
+        """Return whether a node with these labels is meant; by default each is."""
+        return all(labels.get(key) == value for key, value in self.node_selector.items())
 
     def selects_container(self, name: str) -> bool:
         """Return whether the container of that name is meant; by default each is."""
