@@ -156,6 +156,7 @@ def test_the_only_maps_are_of_labels(schemas: Walk) -> None:
     assert maps == [
         "MemoryPlacement.spec.selector.matchLabels",
         "MemoryPlacement.spec.nodeSelector",
+        "MemoryTier.spec.nodeSelector",
     ]
 
 

@@ -94,6 +94,13 @@ def test_what_a_user_of_kubectl_reads(api: Any, words: str, spec: Json) -> None:
         ("a" * 64, {"numaNodes": [1]}, checks.TIER_NAME),
         ("far", {"numaNodes": []}, checks.NO_NUMA_NODES),
         ("far", {"numaNodes": [1], "nodeNames": []}, checks.NO_NODE_NAMES),
+        ("far", {"numaNodes": [1], "nodeSelector": {}}, checks.EMPTY_NODE_SELECTOR),
+        ("far", {"numaNodes": [1], "nodeSelector": {"a key": "x"}}, checks.NO_LABEL_KEY),
+        (
+            "far",
+            {"numaNodes": [1], "nodeNames": ["a"], "nodeSelector": {"a": "b"}},
+            checks.NAMES_OR_LABELS,
+        ),
         ("far", {}, "Required value"),
         ("far", {"numaNodes": [1, 1]}, "Duplicate value"),
         ("far", {"numaNodes": [-1]}, "greater than or equal to 0"),
@@ -115,3 +122,10 @@ def test_accepted_tier(api: Any) -> None:
     answer = dry_run(api, TIERS, tier("a" * 63, spec))
     assert answer.ok, answer.message
     assert parse_tier(answer.body).spec.numa_nodes == (0, 1023)
+
+
+def test_accepted_tier_of_a_pool(api: Any) -> None:
+    spec = {"numaNodes": [1], "nodeSelector": {"example.com/pool": "cxl", "b": ""}}
+    answer = dry_run(api, TIERS, tier("far", spec))
+    assert answer.ok, answer.message
+    assert parse_tier(answer.body).spec.covers("n", {"example.com/pool": "cxl", "b": ""})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from msgspec import UNSET
 
@@ -21,12 +22,17 @@ __all__ = [
     "tier_by_node",
 ]
 
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
+
 # Tiers that need no MemoryTier object: a node without one of them is not a typing error.
 BUILTIN_TIERS = frozenset({DRAM, CXL, HBM})
 
 
 def resolve_tiers(
-    numa_nodes: Iterable[NumaNode], memory_tiers: Iterable[MemoryTier], node_name: str
+    numa_nodes: Iterable[NumaNode],
+    memory_tiers: Iterable[MemoryTier],
+    node_name: str,
+    labels: Mapping[str, str] = _NO_LABELS,
 ) -> dict[str, NodeSet]:
     """Group the NUMA nodes of a Kubernetes node into tiers.
 
@@ -34,11 +40,14 @@ def resolve_tiers(
         Tier name to its NUMA nodes, by name; sets are never empty and never overlap. A node
         of which nothing shows what it is, and of which no MemoryTier says it, is in none.
     """
-    return nodes_by_tier(resolve_verdicts(numa_nodes, memory_tiers, node_name))
+    return nodes_by_tier(resolve_verdicts(numa_nodes, memory_tiers, node_name, labels))
 
 
 def resolve_verdicts(
-    numa_nodes: Iterable[NumaNode], memory_tiers: Iterable[MemoryTier], node_name: str
+    numa_nodes: Iterable[NumaNode],
+    memory_tiers: Iterable[MemoryTier],
+    node_name: str,
+    labels: Mapping[str, str] = _NO_LABELS,
 ) -> dict[int, Verdict]:
     """Say of each NUMA node with memory which tier it is in, and why.
 
@@ -48,14 +57,16 @@ def resolve_verdicts(
     none, and so is a node in dram's kernel tier of which nothing else is shown.
 
     A MemoryTier that covers this Kubernetes node overrides all that for the NUMA nodes it
-    lists; of two that list the same one, one with nodeNames beats one without, then the first
-    name wins. One without nodeNames is about all machines of a fleet: where the number is a
-    NUMA node with CPUs it is left aside, and the verdict says so.
+    lists; of two that list the same one, one with nodeNames beats one with nodeSelector, that
+    beats one without either, then the first name wins. One without either is about all machines
+    of a fleet: where the number is a NUMA node with CPUs it is left aside, and the verdict says
+    so.
 
     Args:
         numa_nodes: All NUMA nodes, in any order; those without memory are left out.
         memory_tiers: All MemoryTier objects, in any order.
         node_name: The Kubernetes node's name.
+        labels: Its labels.
 
     Source: linux ``Documentation/ABI/testing/sysfs-kernel-mm-memory-tiers``,
     ``Documentation/admin-guide/mm/numaperf.rst``, ``mm/memory-tiers.c``.
@@ -65,10 +76,10 @@ def resolve_verdicts(
     shown = judge(numa_nodes)
     verdicts = dict(shown)
     for tier in sorted(memory_tiers, key=_weakest_first, reverse=True):
-        if not tier.spec.covers(node_name):
+        if not tier.spec.covers(node_name, labels):
             continue
         for number in shown.keys() & set(tier.spec.numa_nodes):
-            is_aside = tier.spec.node_names is UNSET and number in with_cpus
+            is_aside = tier.spec.is_of_all and number in with_cpus
             verdicts[number] = _aside(shown[number], tier) if is_aside else _said(tier)
     return verdicts
 
@@ -80,13 +91,16 @@ def _said(tier: MemoryTier) -> Verdict:
 def _aside(shown: Verdict, tier: MemoryTier) -> Verdict:
     if tier.name == shown.tier:
         return shown
-    why = f"MemoryTier {tier.name} has no nodeNames and is left aside for NUMA nodes with CPUs"
+    why = (
+        f"MemoryTier {tier.name} has no nodeNames and no nodeSelector, and is left aside for NUMA "
+        "nodes with CPUs"
+    )
     return Verdict(shown.tier, f"{shown.why}; {why}")
 
 
-def _weakest_first(tier: MemoryTier) -> tuple[bool, str]:
+def _weakest_first(tier: MemoryTier) -> tuple[bool, bool, str]:
     # Sorted in reverse, so that the strongest is applied last and overwrites the others.
-    return tier.spec.node_names is UNSET, tier.name
+    return tier.spec.is_of_all, tier.spec.node_names is UNSET, tier.name
 
 
 def nodes_by_tier(verdicts: Mapping[int, Verdict]) -> dict[str, NodeSet]:

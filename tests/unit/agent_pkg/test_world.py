@@ -118,11 +118,17 @@ def test_a_pod_nobody_places_wakes_nobody(cache: Cache) -> None:
         ({"numaNodes": [1]}, True),
         ({"numaNodes": [1], "nodeNames": ["n"]}, True),
         ({"numaNodes": [1], "nodeNames": ["m"]}, False),
+        ({"numaNodes": [1], "nodeSelector": {"pool": "x"}}, True),
+        ({"numaNodes": [1], "nodeSelector": {"pool": "y"}}, False),
     ],
 )
 def test_of_tiers_only_those_of_this_node_wake(
     cache: Cache, spec: dict[str, Any], wakes: bool
 ) -> None:
+    cache.event(
+        Kind.NODE, "ADDED", {"metadata": {"name": "n", "uid": "n", "labels": {"pool": "x"}}}
+    )
+    cache.changed.clear()
     meta = {"name": "far", "uid": "t", "creationTimestamp": "2026-01-01T00:00:00Z"}
     cache.event(Kind.TIER, "ADDED", {"metadata": meta, "spec": spec})
     assert cache.changed.is_set() is wakes

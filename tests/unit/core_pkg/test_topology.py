@@ -12,8 +12,8 @@ def numa(id_, *, cpus=(), tier=None, size=GIB):
     return NumaNode(id_, frozenset(cpus), size, tier)
 
 
-def memory_tier(name, *numa_nodes, nodes=UNSET):
-    spec = TierSpec(numa_nodes=numa_nodes, node_names=nodes)
+def memory_tier(name, *numa_nodes, nodes=UNSET, labels=UNSET):
+    spec = TierSpec(numa_nodes=numa_nodes, node_names=nodes, node_selector=labels)
     return MemoryTier(uid=name, name=name, generation=1, spec=spec)
 
 
@@ -111,6 +111,24 @@ def test_named_nodes_beat_all_nodes_then_the_first_name_wins():
     a, b, c = memory_tier("a", 2), memory_tier("b", 2, nodes=("n",)), memory_tier("c", 2)
     assert resolve_tiers([numa(2)], [c, a, b], "n") == {"b": {2}}
     assert resolve_tiers([numa(2)], [c, a], "n") == {"a": {2}}
+
+
+def test_a_memory_tier_may_be_of_nodes_with_labels():
+    """Pools grow and shrink, and nobody lists their nodes."""
+    far = memory_tier("far", 0, 2, labels={"pool": "cxl"})
+    mine = {"pool": "cxl", "zone": "1"}
+    assert resolve_tiers([DRAM, numa(2)], [far], "n", mine) == {"far": {0, 2}}
+    for labels in ({}, {"pool": "dram"}, {"zone": "cxl"}):
+        assert resolve_tiers([DRAM, numa(2)], [far], "n", labels) == {"dram": {0}}
+
+
+def test_named_nodes_beat_labels_and_labels_beat_all_nodes():
+    all_, named = memory_tier("a", 2), memory_tier("c", 2, nodes=("n",))
+    chosen = memory_tier("b", 2, labels={"pool": "cxl"})
+    mine = {"pool": "cxl"}
+    assert resolve_tiers([numa(2)], [all_, chosen, named], "n", mine) == {"c": {2}}
+    assert resolve_tiers([numa(2)], [all_, chosen], "n", mine) == {"b": {2}}
+    assert resolve_tiers([numa(2)], [all_, chosen], "n") == {"a": {2}}
 
 
 def test_a_memory_tier_for_all_nodes_says_nothing_of_numa_nodes_with_cpus():

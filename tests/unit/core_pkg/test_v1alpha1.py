@@ -183,6 +183,7 @@ def test_a_tier_covers_the_nodes_it_names_or_all():
     assert covers()
     assert covers(nodeNames=["b", "a"])
     assert not covers(nodeNames=["b"])
+    assert not covers(nodeSelector={"pool": "cxl"})
 
 
 def test_every_error_has_a_reason_and_help():

@@ -87,6 +87,10 @@ VALUES_NEEDED = "operators In and NotIn need values: write for example values: [
 VALUES_FORBIDDEN = "operators Exists and DoesNotExist take no values: remove values, or write In"
 NO_NUMA_NODES = "numaNodes is empty: write at least one NUMA node, for example [1]"
 NO_NODE_NAMES = "nodeNames is empty: leave it out for all nodes, or name at least one"
+EMPTY_NODE_SELECTOR = (
+    "nodeSelector is empty: leave it out for all nodes, or name at least one label"
+)
+NAMES_OR_LABELS = "nodeNames and nodeSelector exclude each other: keep one of them"
 TIER_NAME = (
     "metadata.name is the tier's name: write a DNS label of at most 63 characters, other than other"
 )
@@ -121,6 +125,12 @@ def tier_errors(name: str, spec: TierSpec) -> Iterator[Finding]:
         if not spec.node_names:
             yield "spec.nodeNames", NO_NODE_NAMES
         yield from _duplicates("spec.nodeNames", spec.node_names)
+    if spec.node_selector is not UNSET:
+        if not spec.node_selector:
+            yield "spec.nodeSelector", EMPTY_NODE_SELECTOR
+        yield from _label_keys("spec.nodeSelector", spec.node_selector)
+        if spec.node_names is not UNSET:
+            yield "spec", NAMES_OR_LABELS
 
 
 def _selector(selector: LabelSelector) -> Iterator[Finding]:

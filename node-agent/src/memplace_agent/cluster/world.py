@@ -283,7 +283,9 @@ def _concerns(before: Any, after: Any, objects: _Objects, node_name: str) -> boo
             return _follows(before, placements) != _follows(after, placements)
         case MemoryTier():
             tiers: list[MemoryTier] = [tier for tier in (before, after) if tier]
-            return not node_name or any(tier.spec.covers(node_name) for tier in tiers)
+            return not node_name or any(
+                tier.spec.covers(node_name, _labels(objects)) for tier in tiers
+            )
     return True
 
 

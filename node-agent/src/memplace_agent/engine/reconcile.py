@@ -137,7 +137,8 @@ class Reconciler:
     def _read_machine(self) -> None:
         state, parts = self._state, self._parts
         try:
-            state.machine = read_machine(parts.host, state.world.tiers, parts.node_name)
+            world = state.world
+            state.machine = read_machine(parts.host, world.tiers, parts.node_name, world.labels)
             state.machine_at = parts.clock()
         except (OSError, ValueError) as err:
             log.warning("NUMA nodes can't be read", extra={"error": str(err)})

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from memplace.api.v1alpha1 import MemoryTier
 from memplace.evidence import Verdict
@@ -43,7 +44,12 @@ class Machine:
     max_mappings: int = 0
 
 
-def read_machine(host: HostFs, tiers: Iterable[MemoryTier], node_name: str) -> Machine:
+def read_machine(
+    host: HostFs,
+    tiers: Iterable[MemoryTier],
+    node_name: str,
+    labels: Mapping[str, str] = MappingProxyType({}),
+) -> Machine:
     """Read it.
 
     Raises:
@@ -51,7 +57,7 @@ def read_machine(host: HostFs, tiers: Iterable[MemoryTier], node_name: str) -> M
     """
     tiers = tuple(tiers)
     numa_nodes = read_numa_nodes(host)
-    verdicts = resolve_verdicts(numa_nodes, tiers, node_name)
+    verdicts = resolve_verdicts(numa_nodes, tiers, node_name, labels)
     return Machine(
         numa_nodes=numa_nodes,
         verdicts=verdicts,

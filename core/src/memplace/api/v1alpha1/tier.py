@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from memplace.api.v1alpha1.common import NodeName, NumaId, SpecPart
+from memplace.api.v1alpha1.common import NodeLabels, NodeName, NumaId, SpecPart
+
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 class TierSpec(SpecPart, frozen=True):
@@ -16,9 +20,20 @@ class TierSpec(SpecPart, frozen=True):
     numa_nodes: Annotated[tuple[NumaId, ...], Meta(max_length=64)]
     node_names: Annotated[tuple[NodeName, ...], Meta(max_length=1024)] | UnsetType = UNSET
     description: Annotated[str, Meta(max_length=1024)] = ""
+    node_selector: NodeLabels | UnsetType = UNSET
 
-    def covers(self, node_name: str) -> bool:
-        """Return whether the tier is meant for that Kubernetes node; by default each is."""
+    @property
+    def is_of_all(self) -> bool:
+        """Whether it is about all nodes there are."""
+        return self.node_names is UNSET and self.node_selector is UNSET
+
+    def covers(self, node_name: str, labels: Mapping[str, str] = _NO_LABELS) -> bool:
+        """Return whether the tier is meant for a Kubernetes node with these labels.
+
+        By default it is for each.
+        """
+        if self.node_selector is not UNSET:
+            return all(labels.get(key) == value for key, value in self.node_selector.items())
         return self.node_names is UNSET or node_name in self.node_names
 
 
