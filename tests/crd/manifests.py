@@ -83,6 +83,11 @@ AGAINST_A_RULE: dict[str, tuple[Json, str, str]] = {
         "spec.rules[0].policy",
         checks.NEEDS_TIERS,
     ),
+    "the same tier twice": (
+        one(policy=policy("Bind", "cxl", "cxl")),
+        "spec.rules[0].policy.tiers",
+        checks.TIER_TWICE,
+    ),
     "Default with tiers": (
         one(policy=policy("Default", "cxl")),
         "spec.rules[0].policy",
@@ -287,11 +292,6 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
         entry(type="Heap", minSize=67108864),
         "spec.rules[0].regions[0].minSize",
         "must be of type string",
-    ),
-    "the same tier twice": (
-        one(policy=policy("Bind", "cxl", "cxl")),
-        "spec.rules[0].policy.tiers",
-        "Duplicate value",
     ),
     "the same container twice": (
         one() | {"containers": ["a", "a"]},

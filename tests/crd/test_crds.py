@@ -291,3 +291,36 @@ def test_wait_sees_the_condition(api: Any, placed: Json) -> None:
     api.call("PATCH", f"{PLACEMENTS}/redis-on-cxl/status", {"status": status})
     waited = api.kubectl("wait", "mp/redis-on-cxl", "--for=condition=Ready", "--timeout=5s")
     assert waited.returncode == 0, waited.stderr
+
+
+def test_two_who_apply_tiers_do_not_merge_them(api: Any, tmp_path: Path) -> None:
+    """Of a set, each would add its tiers to the other's, and nobody wrote what results."""
+
+    def applied(manager: str, tiers: list[str], *options: str) -> Any:
+        policy = {"mode": "PreferredMany", "tiers": tiers}
+        rule = {"name": "heap", "regions": [{"type": "Heap"}], "policy": policy}
+        manifest = {
+            "apiVersion": "memplace.dev/v1alpha1",
+            "kind": "MemoryPlacement",
+            "metadata": {"name": "two", "namespace": "default"},
+            "spec": {"selector": {"matchLabels": {"app": "x"}}, "rules": [rule]},
+        }
+        file = tmp_path / f"{manager}.yaml"
+        file.write_text(yaml.safe_dump(manifest))
+        how = ("apply", "--server-side", f"--field-manager={manager}", *options, "-f", str(file))
+        return api.kubectl(*how)
+
+    def tiers() -> list[str]:
+        (rule,) = api.call("GET", f"{PLACEMENTS}/two").body["spec"]["rules"]
+        found: list[str] = rule["policy"]["tiers"]
+        return found
+
+    try:
+        assert applied("one", ["cxl", "hbm"]).returncode == 0
+        refused = applied("other", ["dram"])
+        assert refused.returncode != 0 and "conflict" in refused.stderr
+        assert tiers() == ["cxl", "hbm"]
+        assert applied("other", ["dram"], "--force-conflicts").returncode == 0
+        assert tiers() == ["dram"]
+    finally:
+        api.call("DELETE", f"{PLACEMENTS}/two")

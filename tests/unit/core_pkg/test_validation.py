@@ -145,4 +145,4 @@ def test_sizes_and_tiers_are_looked_at_too():
     twice = PolicySpec(mode=Mode.BIND, tiers=("cxl", "cxl"))
     size, tiers = problems(spec(rule("a", entry(min_size="64m"), policy=twice)))
     assert size == f"spec.rules[0].regions[0].minSize: {checks.NOT_A_SIZE}"
-    assert tiers == "spec.rules[0].policy.tiers: cxl is there twice: remove one"
+    assert tiers == "spec.rules[0].policy.tiers: a tier is there twice: write each of them once"

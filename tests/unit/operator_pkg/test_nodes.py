@@ -77,6 +77,12 @@ def test_labels_that_change_concern_who_has_pods_there(mixed: World) -> None:
     assert "uid-mp" in mixed.due and status(mixed).matched_pods == 1
 
 
+def test_another_selector_means_other_nodes(mixed: World) -> None:
+    assert status(mixed).matched_pods == 1
+    mixed.put_placement(placement(node_selector={"zone": "1"}))
+    assert status(mixed).matched_pods == 2
+
+
 def test_no_pod_on_a_node_of_it_is_said_so(mixed: World) -> None:
     mixed.put_placement(placement(node_selector={"memplace.dev/pool": "hbm"}))
     found = ready(status(mixed))

@@ -53,6 +53,7 @@ TAKES_NO_TIERS = (
 ONE_TIER = (
     "mode Preferred takes exactly one tier: keep one, or write mode PreferredMany for several"
 )
+TIER_TWICE = "a tier is there twice: write each of them once"
 NOTHING_TO_MOVE = (
     "modes Default and Local name no tier to move pages to: "
     "remove existingPages, or write existingPages: Leave"
@@ -213,7 +214,8 @@ def _policy(field: str, policy: PolicySpec) -> Iterator[Finding]:
         yield field, TAKES_NO_TIERS
     if policy.mode is Mode.PREFERRED and len(policy.tiers) > 1:
         yield field, ONE_TIER
-    yield from _duplicates(f"{field}.tiers", policy.tiers)
+    if len(set(policy.tiers)) < len(policy.tiers):
+        yield f"{field}.tiers", TIER_TWICE
 
 
 def _duplicates(field: str, items: Sequence[object]) -> Iterator[Finding]:
