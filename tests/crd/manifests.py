@@ -152,7 +152,7 @@ AGAINST_A_RULE: dict[str, tuple[Json, str, str]] = {
         for key in ("name", "path", "process")
     },
     **{
-        f"maxBandwidth {text}": (
+        f"maxBandwidth {text!r}": (
             one() | {"migration": {"maxBandwidth": text}},
             "spec.migration.maxBandwidth",
             words,
@@ -162,6 +162,8 @@ AGAINST_A_RULE: dict[str, tuple[Json, str, str]] = {
             ("1.000000001Ti", checks.BANDWIDTH_BOUNDS),
             ("200m", checks.NOT_A_SIZE),
             ("200MB/s", checks.NOT_A_SIZE),
+            (1048575, checks.BANDWIDTH_BOUNDS),
+            ((1 << 40) + 1, checks.BANDWIDTH_BOUNDS),
         )
     },
     "path that can't match": (
@@ -180,7 +182,7 @@ AGAINST_A_RULE: dict[str, tuple[Json, str, str]] = {
         checks.MIN_ABOVE_MAX,
     ),
     **{
-        f"size {text}": (
+        f"size {text!r}": (
             entry(type="Anonymous", minSize=text),
             "spec.rules[0].regions[0].minSize",
             checks.NOT_A_SIZE,
@@ -188,6 +190,7 @@ AGAINST_A_RULE: dict[str, tuple[Json, str, str]] = {
         for text in (
             *("64m", "64mi", "-1", "1e9", "0x10", " 64Mi", "64Mi\n", "64 MB", "1.Mi", ".5Gi"),
             *("1024Pi", "1E", "1152921504606846976", "0.0000000001Ki", "9" * 32),
+            *(-1, -67108864, 1 << 60, (1 << 63) - 1),
         )
     },
     "In without values": (
@@ -288,10 +291,10 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
     "no rules at all": ({"selector": {}}, "spec", "spec.rules: Required value"),
     "no mode": (one(policy={}), "spec.rules[0].policy", "policy.mode: Required value"),
     "no type": (entry(minSize="1"), "spec.rules[0].regions[0]", "regions[0].type: Required value"),
-    "size without quotes": (
-        entry(type="Heap", minSize=67108864),
+    "a size that is no number": (
+        entry(type="Heap", minSize=True),
         "spec.rules[0].regions[0].minSize",
-        "must be of type string",
+        "must be of type integer,string",
     ),
     "the same container twice": (
         one() | {"containers": ["a", "a"]},
@@ -331,6 +334,9 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
 
 ACCEPTED: dict[str, Json] = {
     "smallest": one(),
+    "sizes as numbers": entry(type="Heap", minSize=0, maxSize=67108864)
+    | {"migration": {"maxBandwidth": 1 << 20}},
+    "a number below a text": entry(type="Heap", minSize=67108864, maxSize="64Mi"),
     "everything": {
         "selector": {
             "matchLabels": {"app": "redis", "example.com/part": ""},

@@ -113,6 +113,10 @@ def test_printer_columns_have_descriptions_and_end_with_age(crds: dict[str, Json
 def test_every_string_is_bounded(schemas: Walk) -> None:
     for path, schema in of_type(schemas, "string"):
         assert "maxLength" in schema or "enum" in schema, path
+    # Numbers among them are bounded by a rule.
+    either = [(path, s) for path, s in schemas if s.get("x-kubernetes-int-or-string")]
+    assert len(either) == 5
+    assert all(s["maxLength"] and s["x-kubernetes-validations"] for _, s in either)
 
 
 def test_every_list_is_bounded_and_has_a_type(schemas: Walk) -> None:

@@ -36,7 +36,12 @@ def some(**fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Json]:
     return st.fixed_dictionaries({}, optional=fields)
 
 
-sizes = st.sampled_from(["", "0", "1Ki", "1024", "1025", "1.5Ki", "1k", "1Q", "1023Pi", "9999P"])
+sizes = st.sampled_from(
+    [
+        *("", "0", "1Ki", "1024", "1025", "1.5Ki", "1k", "1Q", "1023Pi", "9999P"),
+        *(0, 1024, 1025, 67108864, -1, (1 << 60) - 1, 1 << 60, True),
+    ]
+)
 words = st.sampled_from(
     ["", "a", "/a", "*", "a*", "[x", "ä", "x" * 253, "/" * 254, "/a*" * 8, "*\n" * 9]
 )
@@ -73,7 +78,9 @@ selectors = some(
     ),
     matchExpressions=st.lists(terms, max_size=2),
 )
-rates = sizes | st.sampled_from(["1048575", "1Mi", "200Mi", "1Ti", "1024.1Gi", "1099511627777"])
+rates = sizes | st.sampled_from(
+    ["1048575", "1Mi", "200Mi", "1Ti", "1024.1Gi", "1099511627777", 1048575, 1 << 20, 1 << 40]
+)
 # Most have one part that may be wrong, so that it is the one that decides.
 specs = st.one_of(
     st.builds(lambda e: spec_of(rule_of(regions=[e])), entries),

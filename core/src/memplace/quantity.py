@@ -29,12 +29,12 @@ _SIZE = re.compile(r"([0-9]+(?:\.[0-9]{1,9})?)(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?", re.A
 _EXACT = Context(prec=64)
 
 
-def parse_quantity(text: str) -> int:
+def parse_quantity(text: str | int) -> int:
     """Parse a size such as ``64Mi``, ``1.5Gi`` or ``1000k`` into bytes.
 
     Args:
-        text: A number with an optional suffix: k, M, G, T, P (powers of 1000) or
-            Ki, Mi, Gi, Ti, Pi (powers of 1024).
+        text: A number, or a text of one with an optional suffix: k, M, G, T, P (powers of
+            1000) or Ki, Mi, Gi, Ti, Pi (powers of 1024).
 
     Returns:
         Whole bytes, rounded up as Quantity.Value() does, less than SIZE_LIMIT.
@@ -45,13 +45,17 @@ def parse_quantity(text: str) -> int:
     return ceil(exact_bytes(text))
 
 
-@lru_cache(maxsize=1024)
-def exact_bytes(text: str) -> Decimal:
+def exact_bytes(text: str | int) -> Decimal:
     """Parse a size like `parse_quantity`, without rounding, for comparisons.
 
     Raises:
         ParseError: As for `parse_quantity`.
     """
+    return _exact_bytes(str(text))
+
+
+@lru_cache(maxsize=1024)
+def _exact_bytes(text: str) -> Decimal:
     match = _SIZE.fullmatch(text)
     size = match and _EXACT.multiply(Decimal(match[1]), Decimal(_FACTORS[match[2] or ""]))
     if size is None or size >= SIZE_LIMIT:
@@ -59,7 +63,7 @@ def exact_bytes(text: str) -> Decimal:
     return size
 
 
-def is_size(text: str) -> bool:
+def is_size(text: str | int) -> bool:
     """Return whether `parse_quantity` takes the text."""
     try:
         exact_bytes(text)

@@ -54,3 +54,8 @@ def test_anything_else_is_refused(text):
 def test_a_negative_size_has_no_text():
     with pytest.raises(ValueError, match="negative"):
         format_quantity(-1)
+
+
+def test_a_number_is_bytes():
+    assert parse_quantity(67108864) == parse_quantity("64Mi") == 67108864
+    assert is_size(0) and not is_size(-1) and not is_size(1 << 60)

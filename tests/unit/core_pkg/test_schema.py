@@ -55,7 +55,15 @@ def differences(schema: dict[str, Any], type_: msi.Type, path: str) -> Iterator[
         case msi.DictType() as values:
             below = schema["additionalProperties"]
             yield from differences(below, values.value_type, f"{path}{{}}")
+        case msi.UnionType(types=either):
+            # Sizes: numbers or texts.
+            yield from _unequal(schema.get("x-kubernetes-int-or-string"), True, f"{path} type")
+            texts = [one for one in either if isinstance(one, msi.StrType)]
+            for text in texts:
+                yield from _of_scalar(schema, text, path)
         case scalar:
+            if "x-kubernetes-int-or-string" in schema:
+                yield f"{path} type: schema integer or string, struct {scalar}"
             yield from _of_scalar(schema, scalar, path)
 
 
@@ -63,8 +71,8 @@ def _without_none(type_: msi.Type) -> msi.Type:
     if isinstance(type_, msi.Metadata):
         return _without_none(type_.type)
     if isinstance(type_, msi.UnionType):
-        (inner,) = (t for t in type_.types if not isinstance(t, msi.NoneType))
-        return _without_none(inner)
+        inner = [t for t in type_.types if not isinstance(t, msi.NoneType)]
+        return _without_none(inner[0]) if len(inner) == 1 else type_
     return type_
 
 

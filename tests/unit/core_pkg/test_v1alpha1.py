@@ -207,3 +207,25 @@ def test_domain_errors_are_the_stdlibs_too():
 
 def test_msgspec_errors_never_leak():
     assert not issubclass(ValidationError, msgspec.ValidationError)
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0"), (67108864, "67108864")])
+def test_a_size_may_be_a_number_and_is_the_same_as_its_text(number, text):
+    def spec(size):
+        region = {"type": "Heap", "minSize": size, "maxSize": size}
+        rules = [RULE | {"regions": [region]}]
+        found = {**SPEC, "rules": rules, "migration": {"maxBandwidth": "1Mi"}}
+        return parse_placement({"metadata": META, "spec": found}).spec
+
+    assert spec(number) == spec(text) and spec(number).asks_as(spec(text))
+    (region,) = spec(number).rules[0].regions
+    assert (region.min_bytes, region.max_bytes) == (number, number)
+    assert to_builtins(spec(number)) == to_builtins(spec(text))
+
+
+@pytest.mark.parametrize("size", [-1, 1 << 60, True, 1.5])
+def test_numbers_that_are_no_sizes_are_refused(size):
+    region = {"type": "Heap", "minSize": size}
+    rules = [RULE | {"regions": [region]}]
+    with pytest.raises(ValidationError, match="minSize"):
+        parse_placement({"metadata": META, "spec": {**SPEC, "rules": rules}})

@@ -116,6 +116,8 @@ def _type(field: Schema) -> str:
     what = "object" if inner.get("additionalProperties") else str(inner.get("type", "object"))
     if inner.get("additionalProperties"):
         what = f"map of {inner['additionalProperties']['type']}s"
+    if inner.get("x-kubernetes-int-or-string"):
+        what = "integer or string"
     if inner.get("enum"):
         what = " ".join(f"`{value}`" for value in inner["enum"])
     bounds = [str(inner[key]) for key in ("minimum", "maximum") if key in inner]

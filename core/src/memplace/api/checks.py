@@ -76,7 +76,7 @@ BANDWIDTH_BOUNDS = (
     "maxBandwidth is bytes per second: write at least 1Mi and at most 1Ti, for example 200Mi"
 )
 NOT_A_SIZE = (
-    "write a size in bytes with an optional suffix k, M, G, T, P, Ki, Mi, Gi, Ti or Pi, "
+    "write a size in bytes, as a number or with a suffix k, M, G, T, P, Ki, Mi, Gi, Ti or Pi, "
     "for example 64Mi; less than 1024Pi"
 )
 MIN_ABOVE_MAX = "minSize is larger than maxSize, so nothing can match: swap them, or remove one"
@@ -200,7 +200,7 @@ def _migration(field: str, migration: Migration) -> Iterator[Finding]:
         yield field, BANDWIDTH_BOUNDS
 
 
-def _sizes(entry: RegionEntry) -> Iterator[tuple[str, str]]:
+def _sizes(entry: RegionEntry) -> Iterator[tuple[str, str | int]]:
     if entry.min_size:
         yield "minSize", entry.min_size
     if entry.max_size:

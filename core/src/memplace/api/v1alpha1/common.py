@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 from msgspec import Meta, Struct
 
 GROUP = "memplace.dev"
@@ -27,7 +28,8 @@ LabelValue = Annotated[str, Meta(max_length=63, pattern=_LABEL_VALUE)]
 Glob = Annotated[str, Meta(min_length=1, max_length=253)]
 PathGlob = Annotated[str, Meta(min_length=1, max_length=1024)]
 Permissions = Annotated[str, Meta(min_length=3, max_length=3, pattern=r"^[-r][-w][-x]\Z")]
-Size = Annotated[str, Meta(min_length=1, max_length=32)]
+# Kubernetes Quantities may be numbers in YAML, too.
+Size = Annotated[str, Meta(min_length=1, max_length=32)] | int
 NodeLabels = Annotated[dict[str, LabelValue], Meta(max_length=16)]
 NumaId = Annotated[int, Meta(ge=0, le=1023)]
 Priority = Annotated[int, Meta(ge=-1000, le=1000)]
@@ -35,6 +37,14 @@ Priority = Annotated[int, Meta(ge=-1000, le=1000)]
 
 class SpecPart(Struct, frozen=True, rename="camel", forbid_unknown_fields=True, omit_defaults=True):
     """A part of a spec: unknown fields are refused, absent ones stay absent."""
+
+
+def as_text(part: SpecPart, *names: str) -> None:
+    """Turn fields that may be numbers into text, of a struct that is just being made."""
+    for name in names:
+        value = getattr(part, name)
+        if isinstance(value, int):
+            msgspec.structs.force_setattr(part, name, str(value))
 
 
 class StatusPart(Struct, frozen=True, rename="camel", kw_only=True):

@@ -24,6 +24,7 @@ from memplace.api.v1alpha1.common import (
     Size,
     SpecPart,
     StatusPart,
+    as_text,
 )
 from memplace.kinds import Enforcement, ExistingPages, Mode, OnDelete, OnUnsupported, RegionKind
 from memplace.quantity import parse_quantity
@@ -66,6 +67,10 @@ class RegionEntry(SpecPart, frozen=True):
     permissions: Permissions = ""
     process: PathGlob = ""
 
+    def __post_init__(self) -> None:
+        """Have sizes as text: 1048576 and "1048576" are the same spec."""
+        as_text(self, "min_size", "max_size")
+
     @property
     def min_bytes(self) -> int:
         """The smallest size that matches, in bytes; 0 when not given."""
@@ -106,6 +111,10 @@ class Migration(SpecPart, frozen=True):
     """How fast pages move."""
 
     max_bandwidth: Size = ""
+
+    def __post_init__(self) -> None:
+        """Have the size as text, see RegionEntry."""
+        as_text(self, "max_bandwidth")
 
     @property
     def max_bytes_per_second(self) -> int | None:
