@@ -19,6 +19,7 @@ import pytest
 from memplace_cli.app import main
 
 from tests.apiserver import ApiServer
+from tests.cli.planner import Planner
 from tests.operator.conftest import API, RBAC, Cluster, eventually, now
 
 # Where memplace would be; tests of agents give them their Leases there.
@@ -226,3 +227,8 @@ def site(api: ApiServer, request: pytest.FixtureRequest) -> Iterator[Site]:
     found = Site(api, name[:40].strip("-"))
     yield found
     found.clean()
+
+
+@pytest.fixture
+def plan(memplace: Memplace, site: Site, tmp_path: Path) -> Planner:
+    return Planner(memplace, site, tmp_path)

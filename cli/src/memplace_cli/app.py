@@ -13,10 +13,13 @@ from memplace_cli.doctor import doctor
 from memplace_cli.errors import CommandFailed, Exit, Refused
 from memplace_cli.explain import explain_pod
 from memplace_cli.fetch import Reader
+from memplace_cli.manifests import read_manifests
 from memplace_cli.options import Options, parse
 from memplace_cli.output import close_output, put
 from memplace_cli.pausing import set_paused, show_pausing
+from memplace_cli.preview import preview
 from memplace_cli.render import show_diagnosis, show_pod, show_status, show_tiers
+from memplace_cli.render_plan import show_plan
 from memplace_cli.render_top import show_top
 from memplace_cli.status import status
 from memplace_cli.tiers import tiers
@@ -85,6 +88,15 @@ def _top(options: Options, reader: Reader) -> int:
     return Exit.OK
 
 
+def _plan(options: Options, reader: Reader) -> int:
+    manifests = read_manifests(options.files, options.namespace, reader.cluster.namespace)
+    found = preview(manifests, reader)
+    put(found, options.output, show_plan)
+    if found.refused:
+        return Exit.USAGE
+    return Exit.WRONG if found.is_against else Exit.OK
+
+
 def _pause(options: Options, reader: Reader) -> int:
     namespace, _, name = options.placement.rpartition("/")
     paused = options.command == "pause"
@@ -103,6 +115,7 @@ _COMMANDS: dict[str, Callable[[Options, Reader], int]] = {
     "status": _status,
     "explain": _explain,
     "top": _top,
+    "plan": _plan,
     "pause": _pause,
     "resume": _pause,
     "tiers": _tiers,

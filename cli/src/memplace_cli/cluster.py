@@ -23,6 +23,8 @@ __all__ = ["Cluster", "connect"]
 
 _AGENT = "kubectl-memplace"
 _CHUNK = 500
+# All of what the API server checks, and nothing stored.
+_DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
 # Seconds to connect, and between two parts of an answer.
 _TIMEOUT_S = (5, 30)
 
@@ -49,12 +51,21 @@ class Cluster:
         """Change fields of the object at a path (a merge patch); returns the object."""
         return self._call("PATCH", path, {"fieldManager": _AGENT}, change)
 
+    def try_create(self, path: str, obj: _Json) -> None:
+        """Ask whether an object could be created in a collection; nothing is created."""
+        self._call("POST", path, {"fieldManager": _AGENT, **_DRY_RUN}, obj)
+
+    def try_patch(self, path: str, change: _Json) -> None:
+        """Ask whether `patch` would be taken; nothing is changed."""
+        self._call("PATCH", path, {"fieldManager": _AGENT, **_DRY_RUN}, change)
+
     def _call(
         self, method: str, path: str, query: Mapping[str, str], body: _Json | None = None
     ) -> _Json:
         headers = {"Accept": "application/json", "User-Agent": _AGENT}
         if body is not None:
-            headers["Content-Type"] = "application/merge-patch+json"
+            form = "merge-patch+json" if method == "PATCH" else "json"
+            headers["Content-Type"] = f"application/{form}"
         parts = self._api.param_serialize(
             method,
             path,

@@ -14,8 +14,8 @@ class Exit(IntEnum):
     """Exit statuses; docs/kubectl-memplace.md has them."""
 
     OK = 0
-    WRONG = 1  # doctor found something wrong, or the command failed
-    USAGE = 2
+    WRONG = 1  # doctor or plan found something wrong, or the command failed
+    USAGE = 2  # also: a manifest that is wrong
     NOT_THERE = 3  # no such pod, container, placement or context, or no memplace in the cluster
     NOT_PERMITTED = 4  # 401 or 403 for what a command can't do without
     UNREACHABLE = 5  # no cluster answers, or no kubeconfig says where one is

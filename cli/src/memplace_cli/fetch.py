@@ -7,12 +7,14 @@ Who may not read something is told so, and the rest goes on: a tenant may read o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 from memplace.api.liveness import LEASE_LABELS, LEASES, renewals
+from memplace.api.objects import parse_tier
 from memplace.api.v1alpha1 import API_VERSION, NodeMemory, Placement
 from memplace.errors import ValidationError
 from memplace.pods import PodState, parse_pod
@@ -23,7 +25,9 @@ from memplace_cli.cluster import Cluster
 from memplace_cli.crds import PLURALS
 from memplace_cli.doctor import AgentPod, DoctorFacts
 from memplace_cli.errors import CommandFailed, Exit, Refused
-from memplace_cli.facts import ClusterFacts, Unread, parse_nodes, parse_placements
+from memplace_cli.facts import ClusterFacts, Unread, parse_all, parse_nodes, parse_placements
+from memplace_cli.planned import PlanFacts, PodSeen
+from memplace_cli.pod_texts import pod_seen, waiting
 from memplace_cli.said import PodFacts
 
 __all__ = ["Reader"]
@@ -101,7 +105,7 @@ class Reader:
         left_out: list[str] = []
         facts = PodFacts(
             pod=pod,
-            waiting=_waiting(obj),
+            waiting=waiting(obj),
             placements=placements,
             unread=tuple(unread),
             system=self.system,
@@ -114,6 +118,41 @@ class Reader:
         what = f"labels of node {node}, which a spec.nodeSelector asks for"
         obj = self._try(left_out, what, lambda: self.cluster.get(f"/api/v1/nodes/{node}"))
         return None if obj is None else dict(obj["metadata"].get("labels") or {})
+
+    def plan_facts(self, namespaces: Iterable[str]) -> PlanFacts:
+        """Return what is there of some namespaces, beside all nodes and MemoryTiers.
+
+        Raises:
+            Refused: Their placements may not be read.
+        """
+        left_out: list[str] = []
+        self._check_installed()
+        placements: list[Placement] = []
+        pods: list[PodSeen] | None = []
+        nodes, unread = self._nodes(left_out)
+        for namespace in namespaces:
+            parsed, not_parsed = self._placements(namespace, left_out)
+            placements += parsed
+            unread += not_parsed
+            seen = self._try(left_out, f"pods of {namespace}", partial(self._pods, namespace))
+            pods = None if pods is None or seen is None else pods + seen
+        listed = partial(self.cluster.objects, f"{_OURS}/memorytiers")
+        tiers = self._try(left_out, "MemoryTiers", lambda: parse_all(listed(), parse_tier)[0])
+        facts = ClusterFacts(
+            placements=tuple(placements),
+            nodes=nodes,
+            unread=tuple(unread),
+            left_out=tuple(left_out),
+        )
+        return PlanFacts(
+            facts=facts,
+            pods=None if pods is None else tuple(pods),
+            tiers=None if tiers is None else tuple(tiers),
+        )
+
+    def _pods(self, namespace: str) -> list[PodSeen]:
+        listed = self.cluster.objects(f"/api/v1/namespaces/{namespace}/pods")
+        return parse_all(listed, pod_seen)[0]
 
     def doctor_facts(self) -> DoctorFacts:
         """Return what the checks need; listens for those whose clocks seem to be wrong."""
@@ -293,19 +332,6 @@ def _agent_pod(obj: _Json) -> AgentPod:
     ready = any(c.get("type") == _READY and c.get("status") == "True" for c in conditions)
     node = (obj.get("spec") or {}).get("nodeName") or ""
     return AgentPod(obj["metadata"]["name"], node, ready)
-
-
-def _waiting(obj: _Json) -> dict[str, str]:
-    # Of the containers that do not run what the kubelet says: ImagePullBackOff, Completed.
-    status, found = obj.get("status") or {}, {}
-    for key in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses"):
-        for each in status.get(key) or ():
-            state = each.get("state") or {}
-            for word in ("waiting", "terminated"):
-                if word in state:
-                    said = (state[word].get("reason"), state[word].get("message"))
-                    found[each["name"]] = ": ".join(filter(None, said)) or word
-    return found
 
 
 def _now() -> datetime:

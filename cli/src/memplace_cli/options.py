@@ -14,8 +14,10 @@ __all__ = ["Options", "parse"]
 
 _EPILOG = """\
 exit status:
-  0 done; of doctor: all is well   1 doctor found something wrong, or the command failed
-  2 usage   3 no such pod, container, placement or context, or no memplace in the cluster
+  0 done; of doctor: all is well; of plan: nothing is in the way
+  1 doctor found something wrong, plan something that would not be placed, or it failed
+  2 usage, or plan found a wrong manifest
+  3 no such pod, container, placement or context, or no memplace in the cluster
   4 not permitted (401, 403)   5 no kubeconfig, or no cluster answers"""
 
 _COMMANDS = {
@@ -29,6 +31,15 @@ _COMMANDS = {
         "pods and their tiers as bars, the largest first",
         "Of each pod what the rules of its placements hold, as its agent measured it last.\n\n"
         "examples:\n  kubectl memplace top -n cache\n  watch kubectl memplace top",
+    ),
+    "plan": (
+        "what manifests would do, before they are applied; changes nothing",
+        "Checks them as the API server would, and asks it in a dry run; says which pods each\n"
+        "placement would have and on which nodes, what it would win and lose, and what is in the\n"
+        "way. Exit status: 0 nothing is in the way, 1 a container would not be placed, 2 a\n"
+        "manifest is wrong.\n\n"
+        "examples:\n  kubectl memplace plan -f placement.yaml -n cache\n"
+        "  helm template app | kubectl memplace plan -f -",
     ),
     "pause": (
         "stop the work for a placement; what is in place stays",
@@ -52,7 +63,7 @@ class Options:
     """What was typed.
 
     Attributes:
-        command: One of status, explain, top, pause, resume, tiers and doctor.
+        command: One of status, explain, top, plan, pause, resume, tiers and doctor.
         output: One of table, json and yaml.
         kubeconfig: A file, or empty.
         context: One of its contexts, or empty.
@@ -62,6 +73,7 @@ class Options:
         pod: NAME or NAMESPACE/NAME, of explain.
         placement: NAME or NAMESPACE/NAME, of pause and resume.
         container: Of explain; empty for all.
+        files: Manifests, of plan; ``-`` for standard input.
         wait_s: Seconds to listen, of explain and doctor.
     """
 
@@ -75,6 +87,7 @@ class Options:
     pod: str = ""
     placement: str = ""
     container: str = ""
+    files: tuple[str, ...] = ()
     wait_s: float = DOUBT_S
 
 
@@ -83,6 +96,7 @@ def parse(args: Sequence[str]) -> Options:
     parser = _parser()
     found = vars(parser.parse_args(args))
     found.setdefault("system", os.environ.get("MEMPLACE_NAMESPACE") or "memplace-system")
+    found["files"] = tuple(found.get("files", ()))
     options = Options(**found)
     if options.all_namespaces and options.namespace:
         parser.error("-n and -A are each other's opposite: give one")
@@ -93,6 +107,8 @@ def parse(args: Sequence[str]) -> Options:
         parser.error(
             f"{options.command} is about one {one}: leave out -A, and name its namespace with -n"
         )
+    if options.all_namespaces and options.command == "plan":
+        parser.error("plan is about manifests, which name their namespaces: leave out -A")
     return options
 
 
@@ -119,6 +135,16 @@ def _parser() -> argparse.ArgumentParser:
         if name == "explain":
             command.add_argument("pod", type=_pod, metavar="POD", help="NAME or NAMESPACE/NAME")
             command.add_argument("-c", "--container", help="only this one (default: all)")
+        if name == "plan":
+            command.add_argument(
+                "-f",
+                "--filename",
+                dest="files",
+                action="append",
+                required=True,
+                metavar="FILE",
+                help="manifests: MemoryPlacements and MemoryTiers; - for standard input",
+            )
         if name in ("pause", "resume"):
             command.add_argument(
                 "placement", type=_placement, metavar="PLACEMENT", help="NAME or NAMESPACE/NAME"
@@ -141,7 +167,7 @@ def _common() -> argparse.ArgumentParser:
     add(
         "-n",
         "--namespace",
-        help="of the pod or placement; of status and top: only this one (default: all)",
+        help="of the pod, placement or manifest; of status and top: only it (default: all)",
     )
     add("-A", "--all-namespaces", action="store_true", help="all of them, as without -n")
     add("--context", help="a context of the kubeconfig")

@@ -13,7 +13,16 @@ from memplace.results import bytes_per_tier
 
 from memplace_cli.facts import ClusterFacts
 
-__all__ = ["NO_TIER", "TierShown", "Tiers", "by_tier", "node_sets", "tiers", "tiers_of"]
+__all__ = [
+    "NO_TIER",
+    "TierShown",
+    "Tiers",
+    "by_tier",
+    "node_sets",
+    "placed_by_node",
+    "tiers",
+    "tiers_of",
+]
 
 # NUMA nodes of which nothing shows what they are.
 NO_TIER = ""
@@ -61,7 +70,7 @@ def tiers_of(node: NodeMemory) -> tuple[TierShown, ...]:
     rest = tuple(sorted(numa.id for numa in status.numa_nodes if numa.id not in among))
     if rest:
         named[NO_TIER] = rest
-    placed = _placed(node)
+    placed = placed_by_node(node)
     by_id = {numa.id: numa for numa in status.numa_nodes}
     return tuple(
         TierShown(
@@ -80,7 +89,8 @@ def tiers_of(node: NodeMemory) -> tuple[TierShown, ...]:
     )
 
 
-def _placed(node: NodeMemory) -> Counter[int]:
+def placed_by_node(node: NodeMemory) -> Counter[int]:
+    """Return what rules of placements hold on each NUMA node of a node, measured."""
     found: Counter[int] = Counter()
     for report in node.status.placements:
         for pod in report.pods:

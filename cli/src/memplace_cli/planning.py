@@ -1,0 +1,288 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What applying MemoryPlacements would do to pods. Pure.
+
+Who has a container is told twice by the core's assignment, once of what is there and once of
+what would be there; the difference is the plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from memplace.api.v1alpha1 import BackendName, Placement
+from memplace.assignment import Assignment, PlacementIndex, why_first
+from memplace.nodes import NodeSet
+from memplace.reasons import Reason
+from msgspec.structs import replace
+
+from memplace_cli.feasible import Finding, Site, node_finding, unknown_tiers
+from memplace_cli.planned import (
+    Change,
+    ContainerPlan,
+    NodePlan,
+    PlacementPlan,
+    PlanFacts,
+    PodPlan,
+    PodSeen,
+    TierRoom,
+    Wanted,
+)
+from memplace_cli.selecting import why_not_selected
+from memplace_cli.sizing import Reports, moves_of, room_for
+from memplace_cli.tiers import by_tier, node_sets
+from memplace_cli.words import joined
+
+__all__ = ["plan_placements"]
+
+_AGENT_ONLY = (
+    "which regions its rules mean, and how many bytes, only the agents can tell: apply it with "
+    "mode: DryRun first, and see kubectl memplace explain"
+)
+# What a container has whose placement can do all it asks for.
+_GOOD = (Reason.PLACED, Reason.PLACED_BEST_EFFORT, Reason.DRY_RUN, Reason.PAUSED)
+
+
+def plan_placements(
+    wanted: Sequence[Wanted], found: PlanFacts, tiers: Mapping[str, Mapping[str, NodeSet]]
+) -> tuple[PlacementPlan, ...]:
+    """Return what would become of each placement, in their order.
+
+    Args:
+        wanted: All that would be applied; those that make no sense are left out.
+        found: What is there.
+        tiers: Per node its tiers, as they would be.
+    """
+    planner = _planner(wanted, found, tiers)
+    return tuple(
+        _placement(each, each.placement, planner) for each in wanted if each.placement is not None
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Planner:
+    # Before and after, and what is known of machines.
+    found: PlanFacts
+    live: Mapping[str, Placement]
+    before: PlacementIndex
+    after: PlacementIndex
+    site: Site
+    reports: Reports
+
+
+def _planner(
+    wanted: Sequence[Wanted], found: PlanFacts, tiers: Mapping[str, Mapping[str, NodeSet]]
+) -> _Planner:
+    live = found.facts.placements or ()
+    new = [each.placement for each in wanted if each.placement is not None]
+    replaced = {(each.namespace, each.name) for each in new}
+    stay = [each for each in live if (each.namespace, each.name) not in replaced]
+    nodes = found.facts.nodes
+    names = {each.name for each in found.tiers or ()} | {w.tier.name for w in wanted if w.tier}
+    return _Planner(
+        found=found,
+        live={each.uid: each for each in live},
+        before=PlacementIndex(live),
+        after=PlacementIndex([*stay, *new]),
+        site=Site(
+            nodes=None if nodes is None else {each.name: each for each in nodes},
+            tiers=tiers,
+            memory_tiers=None if found.tiers is None else names,
+        ),
+        reports=Reports(nodes or ()),
+    )
+
+
+def _placement(wanted: Wanted, placement: Placement, planner: _Planner) -> PlacementPlan:
+    pods = tuple(_pods(placement, planner))
+    nodes = tuple(_nodes(placement, pods, planner))
+    pods = tuple(_with_room(pod, nodes) for pod in pods)
+    trouble = unknown_tiers(placement.spec, planner.site)
+    if not trouble.reason and planner.found.pods is not None:
+        trouble = _nobody(pods)
+    return PlacementPlan(
+        namespace=placement.namespace,
+        name=placement.name,
+        exists=wanted.live is not None,
+        reason=trouble.reason,
+        message=trouble.message,
+        changes=wanted.changes,
+        kept=wanted.kept,
+        pods=pods,
+        nodes=nodes,
+        notes=tuple(_notes(placement, pods, planner)),
+    )
+
+
+def _nobody(pods: Sequence[PodPlan]) -> Finding:
+    selected = (c.change is not Change.LEAVES for pod in pods for c in pod.containers)
+    return Finding() if any(selected) else Finding(Reason.NO_PODS, "it would select no pod")
+
+
+def _pods(placement: Placement, planner: _Planner) -> Iterator[PodPlan]:
+    for pod in planner.found.pods or ():
+        state = pod.state
+        if state.ref.namespace != placement.namespace or state.life == "Ended":
+            continue
+        before, after = (index.assign(state.whole) for index in (planner.before, planner.after))
+        containers = tuple(
+            each
+            for name in state.whole.containers
+            if name not in pod.done
+            for each in _container(
+                (placement, pod, name), before.get(name), after.get(name), planner
+            )
+        )
+        if containers:
+            yield PodPlan(
+                name=state.ref.name, node=state.node, life=state.life, containers=containers
+            )
+
+
+_Of = tuple[Placement, PodSeen, str]
+
+
+def _container(
+    of: _Of, before: Assignment | None, after: Assignment | None, planner: _Planner
+) -> Iterator[ContainerPlan]:
+    placement = of[0]
+    had = before is not None and before.winner.uid == placement.uid
+    has = after is not None and after.winner.uid == placement.uid
+    selects = has or (after is not None and placement in after.losers)
+    if not had and not selects:
+        return
+    change = {
+        (True, True): Change.STAYS,
+        (False, True): Change.COMES,
+        (True, False): Change.LEAVES,
+        (False, False): Change.LOSES,
+    }[had, has]
+    seen = _seen(of, before, planner)
+    finding = _would_be(of, planner) if has else _not_had(of, after)
+    yield replace(
+        seen,
+        change=change,
+        reason=finding.reason if change is not Change.LEAVES else "",
+        message=finding.message,
+        after=after.winner.name if after else "",
+    )
+
+
+def _seen(of: _Of, before: Assignment | None, planner: _Planner) -> ContainerPlan:
+    # Where its memory is, by the report about the placement that it follows now.
+    placement, pod, name = of
+    state, live = pod.state, before.winner if before else None
+    report = (
+        planner.reports.of(state.ref.uid, name, state.container_ids.get(name, ""), live.uid)
+        if live
+        else None
+    )
+    node = (planner.site.nodes or {}).get(state.node)
+    mine = live.spec if live and live.uid == placement.uid else None
+    return ContainerPlan(
+        name=name,
+        change=Change.STAYS,
+        before=live.name if live else "",
+        tiers=by_tier(report.rules, node_sets(node)) if report and node else (),
+        measured=report is not None and bool(report.rules),
+        would_move_bytes=moves_of(
+            report, mine, placement.spec, planner.site.tiers.get(state.node, {})
+        ),
+        limit_bytes=pod.limits.get(name, 0),
+    )
+
+
+def _not_had(of: _Of, after: Assignment | None) -> Finding:
+    placement, pod, name = of
+    why = why_not_selected(placement, pod.state.whole, name)
+    then = "no placement has it then, and what was done is given back"
+    if after is not None:
+        first = why_first(after.winner, placement)
+        if not why:
+            return Finding(Reason.CONFLICT, f"placement {after.winner.name} {first} and has it")
+        then = f"placement {after.winner.name} has it then"
+    return Finding(message=f"{why}; {then}" if why else then)
+
+
+def _would_be(of: _Of, planner: _Planner) -> Finding:
+    placement, pod, name = of
+    state, spec = pod.state, placement.spec
+    if not state.node:
+        return Finding(Reason.PENDING, "the pod has no node yet")
+    never = planner.reports.never(state.ref.uid, name, state.container_ids.get(name, ""))
+    if never is not None:
+        return Finding(Reason.UNSUPPORTED, f"{never.reason}: {never.message}")
+    found = node_finding(spec, state.node, planner.site)
+    if found.reason or planner.site.nodes is None:
+        return found
+    if name not in state.container_ids:
+        return Finding(Reason.PENDING, "it does not run yet")
+    if spec.paused:
+        return Finding(Reason.PAUSED, "spec.paused: nothing new is done")
+    if spec.is_dry_run:
+        return Finding(Reason.DRY_RUN, "mode DryRun: nothing is changed")
+    backend = planner.site.nodes[state.node].status.backend
+    if backend is not None and backend.name is BackendName.MOVE_PAGES:
+        return Finding(Reason.PLACED_BEST_EFFORT, "pages are moved; those to come land anywhere")
+    return Finding(Reason.PLACED)
+
+
+def _nodes(placement: Placement, pods: Sequence[PodPlan], planner: _Planner) -> Iterator[NodePlan]:
+    known = planner.site.nodes
+    for name in sorted({pod.node for pod in pods if pod.node}):
+        mine = [
+            each
+            for pod in pods
+            if pod.node == name
+            for each in pod.containers
+            if each.change in (Change.COMES, Change.STAYS)
+        ]
+        if not mine or known is None:
+            continue
+        found, node = node_finding(placement.spec, name, planner.site), known.get(name)
+        good = [each for each in mine if each.reason in _GOOD]
+        tiers = planner.site.tiers.get(name, {})
+        room = room_for(placement.spec, node, tiers, good) if node and good else None
+        backend = node.status.backend if node else None
+        yield NodePlan(
+            name=name,
+            backend=backend.name.value if backend else "",
+            reason=found.reason,
+            message=found.message,
+            room=room,
+        )
+
+
+def _with_room(pod: PodPlan, nodes: Sequence[NodePlan]) -> PodPlan:
+    # What is measured and does not fit is TierFull; what might not is said of the node.
+    room = next((node.room for node in nodes if node.name == pod.node), None)
+    if room is None or not _is_full(room):
+        return pod
+    containers = tuple(
+        replace(each, reason=Reason.TIER_FULL, message=room.message)
+        if each.reason in _GOOD and each.would_move_bytes
+        else each
+        for each in pod.containers
+    )
+    return replace(pod, containers=containers)
+
+
+def _is_full(room: TierRoom) -> bool:
+    left = room.capacity_bytes - room.placed_bytes
+    return bool(room.capacity_bytes) and room.would_move_bytes > left
+
+
+def _notes(placement: Placement, pods: Sequence[PodPlan], planner: _Planner) -> Iterator[str]:
+    containers = [each for pod in pods for each in pod.containers if each.after == placement.name]
+    if placement.spec.is_dry_run:
+        yield "mode DryRun: nothing would be changed; what would be is measured"
+    elif any(each.reason in _GOOD and each.would_move_bytes is None for each in containers):
+        yield _AGENT_ONLY
+    if placement.spec.paused:
+        yield "spec.paused: nothing new would be done, and nothing given back"
+    taken = sorted({each.before for each in containers if each.before != placement.name} - {""})
+    if taken:
+        yield f"it takes containers from {joined(taken)}, whose work on them is given back"
+    inside = [u.name for u in planner.found.facts.unread if u.name.startswith(placement.namespace)]
+    if inside:
+        yield f"not counted, for this version does not understand them: {joined(sorted(inside))}"

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the page of the command shows: printed of a real API server with the scene in it.
+
+PYTHONPATH=. python tests/cli/page.py    # writes them; in the lab
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import yaml
+from memplace_cli.app import main
+from memplace_lab.cluster import binaries
+
+from tests.apiserver import ROOT, ApiServer
+from tests.cli.scene import placement, playing, rule
+
+PAGE = ROOT / "docs" / "kubectl-memplace.md"
+# Commands of the page that are about other clusters, or about what the scene has not.
+OTHERS = ("top", "pause", "undo", "doctor", "status", "explain", "tiers")
+MANIFESTS = {
+    "placement.yaml": [
+        placement("redis-on-cxl", "redis", rule("heap", "Heap", "cxl", "dram"), priority=10),
+        placement("trial", "redis", rule("heap", "Heap", "hbm")),
+    ],
+    "wrong.yaml": [
+        placement(
+            "redis-on-cxl",
+            "redis",
+            {"name": "heap", "regions": [{"type": "Heap"}], "policy": {"mode": "Bind"}},
+            migration={"maxBandwidth": "200"},
+        )
+    ],
+}
+_BLOCK = re.compile(r"^    \$ kubectl memplace (.*)\n((?:    .*\n|\n(?=    ))*)", re.MULTILINE)
+
+Run = Callable[[str], str]
+
+
+@contextlib.contextmanager
+def manifests() -> Iterator[None]:
+    """Be in a folder with the page's manifests while the block runs."""
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        for name, documents in MANIFESTS.items():
+            (Path(folder) / name).write_text(yaml.safe_dump_all(documents))
+        os.chdir(folder)
+        try:
+            yield
+        finally:
+            os.chdir(before)
+
+
+def commands(text: str) -> list[str]:
+    """Return the commands of the page that the scene is about."""
+    found = [match[1] for match in _BLOCK.finditer(text)]
+    return [command for command in found if command.split()[0] not in OTHERS]
+
+
+def as_printed(text: str, run: Run) -> str:
+    """Return the page with what each of its commands prints."""
+
+    def block(match: re.Match[str]) -> str:
+        if match[1].split()[0] in OTHERS:
+            return match[0]
+        lines = [f"    {line}".rstrip() for line in run(match[1]).rstrip("\n").split("\n")]
+        return "\n".join([f"    $ kubectl memplace {match[1]}", *lines, ""])
+
+    return _BLOCK.sub(block, text)
+
+
+def _write() -> None:
+    os.environ.setdefault("MEMPLACE_BIN", str(binaries.build_binaries()))
+    with tempfile.TemporaryDirectory() as work:
+        option = "--disable-admission-plugins=ServiceAccount"
+        with ApiServer(Path(work), option).running() as api:
+            api.install_crds()
+
+            def run(command: str) -> str:
+                out = io.StringIO()
+                where = ["--kubeconfig", str(api.kubeconfig("admin"))]
+                with contextlib.redirect_stdout(out):
+                    main([*command.split(), *where, "--system-namespace", "default"])
+                return out.getvalue()
+
+            with playing(api), manifests():
+                PAGE.write_text(as_printed(PAGE.read_text(), run))
+
+
+if __name__ == "__main__":
+    _write()
