@@ -23,7 +23,7 @@ from tests.cli.scene import placement, playing, rule
 
 PAGE = ROOT / "docs" / "kubectl-memplace.md"
 # Commands of the page that are about other clusters, or about what the scene has not.
-OTHERS = ("top", "pause", "undo", "doctor", "status", "explain", "tiers")
+OTHERS = ("top", "doctor", "status", "explain", "tiers")
 MANIFESTS = {
     "placement.yaml": [
         placement("redis-on-cxl", "redis", rule("heap", "Heap", "cxl", "dram"), priority=10),
@@ -38,7 +38,9 @@ MANIFESTS = {
         )
     ],
 }
-_BLOCK = re.compile(r"^    \$ kubectl memplace (.*)\n((?:    .*\n|\n(?=    ))*)", re.MULTILINE)
+_BLOCK = re.compile(
+    r"^    \$ kubectl memplace (.*)\n((?:    (?!\$ ).*\n|\n(?=    (?!\$ )))*)", re.MULTILINE
+)
 
 Run = Callable[[str], str]
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from memplace.errors import MemplaceError
 
+from memplace_cli.acting import pause, resume, show_acted, show_undone, undo, wait
 from memplace_cli.cluster import connect
 from memplace_cli.doctor import doctor
 from memplace_cli.errors import CommandFailed, Exit, Refused
@@ -16,7 +17,6 @@ from memplace_cli.fetch import Reader
 from memplace_cli.manifests import read_manifests
 from memplace_cli.options import Options, parse
 from memplace_cli.output import close_output, put
-from memplace_cli.pausing import set_paused, show_pausing
 from memplace_cli.preview import preview
 from memplace_cli.render import show_diagnosis, show_pod, show_status, show_tiers
 from memplace_cli.render_plan import show_plan
@@ -97,12 +97,27 @@ def _plan(options: Options, reader: Reader) -> int:
     return Exit.WRONG if found.is_against else Exit.OK
 
 
-def _pause(options: Options, reader: Reader) -> int:
+def _placement(options: Options, reader: Reader) -> tuple[str, str]:
     namespace, _, name = options.placement.rpartition("/")
-    paused = options.command == "pause"
-    where = namespace or reader.cluster.namespace
-    put(set_paused(reader.cluster, where, name, paused=paused), options.output, show_pausing)
+    return namespace or reader.cluster.namespace, name
+
+
+def _pause(options: Options, reader: Reader) -> int:
+    put(pause(reader, *_placement(options, reader)), options.output, show_acted)
     return Exit.OK
+
+
+def _resume(options: Options, reader: Reader) -> int:
+    put(resume(reader, *_placement(options, reader)), options.output, show_acted)
+    return Exit.OK
+
+
+def _undo(options: Options, reader: Reader) -> int:
+    found = undo(reader, *_placement(options, reader))
+    if options.wait:
+        found = wait(reader, found, options.timeout_s)
+    put(found, options.output, show_undone)
+    return Exit.OK if found.done or not options.wait else Exit.WRONG
 
 
 def _doctor(options: Options, reader: Reader) -> int:
@@ -117,7 +132,8 @@ _COMMANDS: dict[str, Callable[[Options, Reader], int]] = {
     "top": _top,
     "plan": _plan,
     "pause": _pause,
-    "resume": _pause,
+    "resume": _resume,
+    "undo": _undo,
     "tiers": _tiers,
     "doctor": _doctor,
 }

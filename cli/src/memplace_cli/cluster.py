@@ -19,9 +19,10 @@ from kubernetes.config.config_exception import ConfigException
 
 from memplace_cli.errors import CommandFailed, Exit, Refused
 
-__all__ = ["Cluster", "connect"]
+__all__ = ["MANAGER", "Cluster", "connect"]
 
-_AGENT = "kubectl-memplace"
+# Who the API server says wrote a field.
+MANAGER = "kubectl-memplace"
 _CHUNK = 500
 # All of what the API server checks, and nothing stored.
 _DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
@@ -49,20 +50,20 @@ class Cluster:
 
     def patch(self, path: str, change: _Json) -> _Json:
         """Change fields of the object at a path (a merge patch); returns the object."""
-        return self._call("PATCH", path, {"fieldManager": _AGENT}, change)
+        return self._call("PATCH", path, {"fieldManager": MANAGER}, change)
 
     def try_create(self, path: str, obj: _Json) -> None:
         """Ask whether an object could be created in a collection; nothing is created."""
-        self._call("POST", path, {"fieldManager": _AGENT, **_DRY_RUN}, obj)
+        self._call("POST", path, {"fieldManager": MANAGER, **_DRY_RUN}, obj)
 
     def try_patch(self, path: str, change: _Json) -> None:
         """Ask whether `patch` would be taken; nothing is changed."""
-        self._call("PATCH", path, {"fieldManager": _AGENT, **_DRY_RUN}, change)
+        self._call("PATCH", path, {"fieldManager": MANAGER, **_DRY_RUN}, change)
 
     def _call(
         self, method: str, path: str, query: Mapping[str, str], body: _Json | None = None
     ) -> _Json:
-        headers = {"Accept": "application/json", "User-Agent": _AGENT}
+        headers = {"Accept": "application/json", "User-Agent": MANAGER}
         if body is not None:
             form = "merge-patch+json" if method == "PATCH" else "json"
             headers["Content-Type"] = f"application/{form}"

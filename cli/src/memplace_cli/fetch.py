@@ -88,6 +88,10 @@ class Reader:
         left_out = tuple(f"node {each.name}, not understood: {each.problem}" for each in unread)
         return ClusterFacts(nodes=nodes, left_out=left_out)
 
+    def nodes_if_allowed(self) -> tuple[NodeMemory, ...] | None:
+        """Return all nodes that are understood; None if they may not be read."""
+        return self._nodes([])[0]
+
     def pod_facts(self, namespace: str, name: str) -> PodFacts:
         """Return what there is about one pod.
 

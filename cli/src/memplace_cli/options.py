@@ -15,7 +15,8 @@ __all__ = ["Options", "parse"]
 _EPILOG = """\
 exit status:
   0 done; of doctor: all is well; of plan: nothing is in the way
-  1 doctor found something wrong, plan something that would not be placed, or it failed
+  1 doctor found something wrong, plan what would not be placed, undo --wait what is left;
+    or the command failed
   2 usage, or plan found a wrong manifest
   3 no such pod, container, placement or context, or no memplace in the cluster
   4 not permitted (401, 403)   5 no kubeconfig, or no cluster answers"""
@@ -46,7 +47,17 @@ _COMMANDS = {
         "examples:\n  kubectl memplace pause redis-on-cxl -n cache\n"
         "  kubectl memplace resume cache/redis-on-cxl",
     ),
-    "resume": ("have the work for a placement go on", ""),
+    "resume": (
+        "have the work for a placement go on, after pause or undo",
+        "Sets spec.paused to false, and takes mode DryRun away if undo wrote it.",
+    ),
+    "undo": (
+        "give back what was done for a placement, without deleting it",
+        "Makes it a dry run (spec.mode: DryRun): agents give all policies back, pages stay where\n"
+        "they are, and what would move is measured from then on.\n\n"
+        "examples:\n  kubectl memplace undo redis-on-cxl -n cache --wait\n"
+        "  kubectl memplace resume cache/redis-on-cxl",
+    ),
     "tiers": ("nodes and their tiers: capacity, what placements have there, and why", ""),
     "doctor": (
         "check that memplace works: CRDs, operator, agents, heartbeats, conditions",
@@ -55,7 +66,10 @@ _COMMANDS = {
     ),
 }
 
-_ABOUT_ONE = {"explain": "pod", "pause": "placement", "resume": "placement"}
+_WRITES = ("pause", "resume", "undo")
+_ABOUT_ONE = {"explain": "pod"} | dict.fromkeys(_WRITES, "placement")
+# Seconds that undo waits, if it is to.
+_UNDO_S = 300.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +77,7 @@ class Options:
     """What was typed.
 
     Attributes:
-        command: One of status, explain, top, plan, pause, resume, tiers and doctor.
+        command: One of status, explain, top, plan, pause, resume, undo, tiers and doctor.
         output: One of table, json and yaml.
         kubeconfig: A file, or empty.
         context: One of its contexts, or empty.
@@ -71,10 +85,12 @@ class Options:
         all_namespaces: Whether -A was given.
         system: The namespace of the operator and the agents.
         pod: NAME or NAMESPACE/NAME, of explain.
-        placement: NAME or NAMESPACE/NAME, of pause and resume.
+        placement: NAME or NAMESPACE/NAME, of pause, resume and undo.
         container: Of explain; empty for all.
         files: Manifests, of plan; ``-`` for standard input.
         wait_s: Seconds to listen, of explain and doctor.
+        wait: Whether undo waits.
+        timeout_s: For how many seconds, at most.
     """
 
     command: str
@@ -89,6 +105,8 @@ class Options:
     container: str = ""
     files: tuple[str, ...] = ()
     wait_s: float = DOUBT_S
+    wait: bool = False
+    timeout_s: float = _UNDO_S
 
 
 def parse(args: Sequence[str]) -> Options:
@@ -116,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     common = _common()
     parser = argparse.ArgumentParser(
         prog="kubectl memplace",
-        description="Show where the memory of pods is placed, and why; pause and resume work.",
+        description="Show where the memory of pods is placed, and why; plan, pause and undo work.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
@@ -145,9 +163,22 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="FILE",
                 help="manifests: MemoryPlacements and MemoryTiers; - for standard input",
             )
-        if name in ("pause", "resume"):
+        if name in _WRITES:
             command.add_argument(
                 "placement", type=_placement, metavar="PLACEMENT", help="NAME or NAMESPACE/NAME"
+            )
+        if name == "undo":
+            command.add_argument(
+                "--wait",
+                action="store_true",
+                help="wait until no container of it is placed any more",
+            )
+            command.add_argument(
+                "--timeout",
+                dest="timeout_s",
+                type=_seconds,
+                metavar="SECONDS",
+                help=f"how long to wait, with --wait (default: {_UNDO_S:.0f})",
             )
         if name in ("explain", "doctor"):
             command.add_argument(
