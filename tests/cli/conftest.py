@@ -74,6 +74,24 @@ def memplace(api: ApiServer, capfd: pytest.CaptureFixture[str]) -> Memplace:
     return run
 
 
+def may_read(create: Callable[[str, Any], Any], namespace: str, user: str) -> None:
+    """Let a user read placements and pods of a namespace, and nothing else."""
+    path = f"{RBAC}/namespaces/{namespace}"
+    verbs = ["get", "list", "watch"]
+    rules = [
+        {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements"], "verbs": verbs},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": verbs},
+    ]
+    create(f"{path}/roles", {"metadata": {"name": user}, "rules": rules})
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "Role", "name": user},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    }
+    create(f"{path}/rolebindings", binding)
+
+
 class Site(Cluster):
     """A namespace and a node, with reports of any content."""
 
@@ -161,23 +179,7 @@ class Site(Cluster):
 
     def may_read(self, user: str) -> None:
         """Let a user read placements and pods of this namespace, and nothing else."""
-        path = f"{RBAC}/namespaces/{self.namespace}"
-        rules = [
-            {
-                "apiGroups": ["memplace.dev"],
-                "resources": ["memoryplacements"],
-                "verbs": ["get", "list", "watch"],
-            },
-            {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]},
-        ]
-        self._create(f"{path}/roles", {"metadata": {"name": user}, "rules": rules})
-        group = "rbac.authorization.k8s.io"
-        binding = {
-            "metadata": {"name": user},
-            "roleRef": {"apiGroup": group, "kind": "Role", "name": user},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-        }
-        self._create(f"{path}/rolebindings", binding)
+        may_read(self._create, self.namespace, user)
 
     def agent_pods(self, *names: str, desired: int, ready: bool = True) -> None:
         """Be the DaemonSet's controller and the kubelets of its pods."""

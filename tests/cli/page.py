@@ -19,11 +19,9 @@ from memplace_cli.app import main
 from memplace_lab.cluster import binaries
 
 from tests.apiserver import ROOT, ApiServer
-from tests.cli.scene import placement, playing, rule
+from tests.cli.scene import TENANT, placement, playing, rule
 
 PAGE = ROOT / "docs" / "kubectl-memplace.md"
-# Commands of the page that are about other clusters, or about what the scene has not.
-OTHERS = ("top", "doctor", "status", "explain", "tiers")
 MANIFESTS = {
     "placement.yaml": [
         placement("redis-on-cxl", "redis", rule("heap", "Heap", "cxl", "dram"), priority=10),
@@ -38,6 +36,10 @@ MANIFESTS = {
         )
     ],
 }
+# Whom the page says it is, where that is not an administrator.
+USERS = {"status -n cache": TENANT}
+# What the page's commands draw.
+PICTURES = ("kubectl-memplace-explain.svg", "kubectl-memplace-top.svg")
 _BLOCK = re.compile(
     r"^    \$ kubectl memplace (.*)\n((?:    (?!\$ ).*\n|\n(?=    (?!\$ )))*)", re.MULTILINE
 )
@@ -46,53 +48,59 @@ Run = Callable[[str], str]
 
 
 @contextlib.contextmanager
-def manifests() -> Iterator[None]:
-    """Be in a folder with the page's manifests while the block runs."""
+def manifests() -> Iterator[Path]:
+    """Be in a folder with the page's manifests while the block runs; pictures come there."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as folder:
         for name, documents in MANIFESTS.items():
             (Path(folder) / name).write_text(yaml.safe_dump_all(documents))
         os.chdir(folder)
         try:
-            yield
+            yield Path(folder)
         finally:
             os.chdir(before)
 
 
 def commands(text: str) -> list[str]:
-    """Return the commands of the page that the scene is about."""
-    found = [match[1] for match in _BLOCK.finditer(text)]
-    return [command for command in found if command.split()[0] not in OTHERS]
+    """Return the commands of the page."""
+    return [match[1] for match in _BLOCK.finditer(text)]
 
 
 def as_printed(text: str, run: Run) -> str:
     """Return the page with what each of its commands prints."""
 
     def block(match: re.Match[str]) -> str:
-        if match[1].split()[0] in OTHERS:
-            return match[0]
         lines = [f"    {line}".rstrip() for line in run(match[1]).rstrip("\n").split("\n")]
         return "\n".join([f"    $ kubectl memplace {match[1]}", *lines, ""])
 
     return _BLOCK.sub(block, text)
 
 
+def runner(api: ApiServer) -> Run:
+    """Return a way to run a command in the scene's cluster."""
+
+    def run(command: str) -> str:
+        out = io.StringIO()
+        where = ["--kubeconfig", str(api.kubeconfig(USERS.get(command, "admin")))]
+        # No word to who waits.
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(io.StringIO()):
+            main([*command.split(), *where])
+        return out.getvalue()
+
+    return run
+
+
 def _write() -> None:
     os.environ.setdefault("MEMPLACE_BIN", str(binaries.build_binaries()))
     with tempfile.TemporaryDirectory() as work:
         option = "--disable-admission-plugins=ServiceAccount"
-        with ApiServer(Path(work), option).running() as api:
+        with ApiServer(Path(work), option, users=(TENANT,)).running() as api:
             api.install_crds()
 
-            def run(command: str) -> str:
-                out = io.StringIO()
-                where = ["--kubeconfig", str(api.kubeconfig("admin"))]
-                with contextlib.redirect_stdout(out):
-                    main([*command.split(), *where, "--system-namespace", "default"])
-                return out.getvalue()
-
-            with playing(api), manifests():
-                PAGE.write_text(as_printed(PAGE.read_text(), run))
+            with playing(api), manifests() as folder:
+                PAGE.write_text(as_printed(PAGE.read_text(), runner(api)))
+                for name in PICTURES:
+                    (PAGE.parent / name).write_bytes((folder / name).read_bytes())
 
 
 if __name__ == "__main__":

@@ -15,10 +15,17 @@ from typing import Any
 from memplace.api.liveness import LEASE_LABELS
 
 from tests.apiserver import ApiServer
-from tests.cli.conftest import GIB, LEASES
+from tests.cli.conftest import GIB, may_read
 from tests.operator.conftest import API, now
 
 MIB = 1 << 20
+# A user of the API server who may read placements and pods of cache.
+TENANT = "tenant"
+SYSTEM = "memplace-system"
+LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{SYSTEM}/leases"
+OPERATOR = "memplace-operator-5d9f7c6b8-qk2lm"
+# Each node's agent, and whether it is ready.
+AGENTS = {"worker-1": ("memplace-agent-x7k2p", True), "worker-2": ("memplace-agent-9fz4d", False)}
 NODES: dict[str, dict[str, Any]] = {
     "worker-1": {
         "backend": {"name": "ProcessMbind", "reason": "ProcessMbindAvailable", "sticky": True},
@@ -80,6 +87,9 @@ PODS = (
     ("cache", "redis-2", "worker-2", {"app": "redis"}, "2Gi"),
     ("web", "web-0", "worker-1", {"app": "web"}, "1Gi"),
 )
+NARROW = (
+    "narrow spec.selector or spec.containers of one of the two, change spec.priority, or delete one"
+)
 FULL = "rule heap: NUMA nodes 1 have 12Mi free, 640Mi did not fit; free memory there, or name a "
 
 
@@ -106,7 +116,7 @@ class Scene:
         self._reports: dict[str, list[dict[str, Any]]] = {node: [] for node in NODES}
 
     def make(self) -> None:
-        for namespace in ("cache", "web"):
+        for namespace in (SYSTEM, "cache", "web"):
             self.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
         pods = {}
         for number, (namespace, name, node, labels, limit) in enumerate(PODS, 1):
@@ -121,12 +131,22 @@ class Scene:
                 priority=10,
             ),
         )
+        rival = self.place("cache", placement("all-redis", "redis", rule("heap", "Heap", "dram")))
         web = self.place("web", placement("web", "web", rule("heap", "Heap", "dram", "cxl")))
         self._report("worker-1", redis, (pods["redis-0"], "Placed", "", ""), [2, 0, 1100, 0])
         full = (pods["redis-1"], "Failed", "TierFull", f"{FULL}further tier")
         self._report("worker-1", redis, full, [6, 640, 1434, 1])
         self._report("worker-1", web, (pods["web-0"], "Placed", "", ""), [0, 300, 84, 0])
         self._nodes()
+        self._system()
+        may_read(self.create, "cache", TENANT)
+        where = "container redis of pod redis-1 on node worker-1"
+        self._judge(
+            redis, "TierFull", f"{where}: {FULL}further tier (tiers the rules name: cxl, dram)"
+        )
+        has = "placement redis-on-cxl has priority 10, this one 0, and has container redis of pod"
+        self._judge(rival, "Conflict", f"{has} redis-0: {NARROW} (and 2 more pods)")
+        self._judge(web, "Placed", "")
 
     def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = self._api.call("POST", path, body)
@@ -235,6 +255,73 @@ class Scene:
             renewed = now().replace("Z", ".000000Z")
             spec = {"holderIdentity": name, "renewTime": renewed}
             self.create(LEASES, {"metadata": {"name": name, "labels": LEASE_LABELS}, "spec": spec})
+
+    def _system(self) -> None:
+        meta = {"name": "memplace-agent", "labels": LEASE_LABELS}
+        containers = [{"name": "agent", "image": "agent"}]
+        template = {"metadata": {"labels": LEASE_LABELS}, "spec": {"containers": containers}}
+        spec = {"selector": {"matchLabels": LEASE_LABELS}, "template": template}
+        path = f"/apis/apps/v1/namespaces/{SYSTEM}/daemonsets"
+        self.create(path, {"metadata": meta, "spec": spec})
+        counts = {
+            "desiredNumberScheduled": 2,
+            "currentNumberScheduled": 2,
+            "numberMisscheduled": 0,
+            "numberReady": 1,
+        }
+        self._status(f"{path}/memplace-agent", counts)
+        path = f"/api/v1/namespaces/{SYSTEM}/pods"
+        for node, (name, ready) in AGENTS.items():
+            pod = {"name": name, "labels": LEASE_LABELS}
+            self.create(
+                path, {"metadata": pod, "spec": {"containers": containers, "nodeName": node}}
+            )
+            condition = {"type": "Ready", "status": "True" if ready else "False"}
+            self._status(f"{path}/{name}", {"phase": "Running", "conditions": [condition]})
+        lease = {"holderIdentity": OPERATOR, "renewTime": now(30).replace("Z", ".000000Z")}
+        self.create(LEASES, {"metadata": {"name": "memplace-operator"}, "spec": lease})
+
+    def _status(self, path: str, status: dict[str, Any]) -> None:
+        answer = self._api.call("PATCH", f"{path}/status", {"status": status})
+        assert answer.ok, answer.message
+
+    def _judge(self, of: dict[str, Any], reason: str, message: str) -> None:
+        # As the operator does it: of the reports of the nodes.
+        meta = of["metadata"]
+        reports = [r for rs in self._reports.values() for r in rs if r["uid"] == meta["uid"]]
+        pods = [pod for report in reports for pod in report["pods"]]
+        placed = sum(c["state"] == "Placed" for pod in pods for c in pod["containers"])
+        rules: dict[str, dict[str, int]] = {}
+        for pod in pods:
+            for each in pod["containers"][0]["rules"]:
+                for at, name in ((0, "dram"), (1, "cxl")):
+                    size = sum(n["bytes"] for n in each["numaNodes"] if n["id"] == at)
+                    held = rules.setdefault(each["name"], {})
+                    held[name] = held.get(name, 0) + size
+        said = {"reason": reason, "message": message, "lastTransitionTime": now()}
+        good = reason == "Placed"
+        status = {
+            "observedGeneration": meta["generation"],
+            "matchedPods": sum(
+                pod[3]["app"] == of["spec"]["selector"]["matchLabels"]["app"] for pod in PODS
+            ),
+            "placedPods": placed,
+            "rules": [
+                {
+                    "name": name,
+                    "bytes": sum(held.values()),
+                    "tiers": [{"name": t, "bytes": b} for t, b in sorted(held.items()) if b],
+                }
+                for name, held in rules.items()
+            ],
+            "conditions": [
+                {"type": "Ready", "status": str(good), **said},
+                {"type": "Degraded", "status": str(not good), **said},
+            ],
+        }
+        self._status(
+            f"{API}/namespaces/{meta['namespace']}/memoryplacements/{meta['name']}", status
+        )
 
 
 @contextlib.contextmanager

@@ -59,6 +59,8 @@ def test_top_has_pods_with_bars(site: Site, memplace: Memplace) -> None:
     (pod,) = memplace("top", "-n", site.namespace, "-o", "json").json()["pods"]
     assert (pod["pod"], pod["bytes"], pod["node"]) == ("redis-0", 65 << 20, site.node)
     assert {t["name"]: t["bytes"] for t in pod["tiers"]} == {"cxl": 64 << 20, "other": 1 << 20}
+    drawn = memplace("top", "-n", site.namespace, "--svg", "-").out
+    assert drawn.startswith("<svg ") and f"{site.namespace}/redis-0" in drawn
     empty = memplace("top", "-n", "kube-public")
     assert (empty.code, empty.flat.strip()) == (0, "no pod has memory under a placement")
 
@@ -146,7 +148,12 @@ def test_undo_waits_on_the_operator_s_word_for_who_may_not_read_nodes(
     assert "the operator has not judged the change yet" in early.flat
     site.judged(site.get("mp"), ("Ready", "False", "Pending", "redis-0 is looked at"))
     assert "Pending: redis-0 is looked at" in memplace(*args, user="tenant").flat
-    site.judged(site.get("mp"), ("Ready", "False", "DryRun", "mode DryRun: nothing is changed"))
+    done = ("Ready", "False", "DryRun", "mode DryRun: nothing is changed")
+    before = site.get("mp")
+    before["metadata"]["generation"] -= 1
+    site.judged(before, done)
+    assert memplace(*args, user="tenant").code == 1
+    site.judged(site.get("mp"), done)
     assert memplace(*args, user="tenant").code == 0
 
 

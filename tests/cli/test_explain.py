@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from memplace_cli import beats
@@ -53,6 +55,20 @@ def test_a_pod_that_is_placed(site: Site, memplace: Memplace) -> None:
     assert "follows placement values Placed: All memory was measured" in said
     assert "heap PreferredMany on cxl 2 65.0 MiB - 0 cxl 64.0 MiB, other 1.0 MiB" in said
     assert "->" not in said
+
+
+def test_a_picture_of_it(site: Site, memplace: Memplace, tmp_path: Path) -> None:
+    reported(site, "Placed")
+    file = tmp_path / "it.svg"
+    said = told(site, memplace, "--svg", str(file))
+    assert re.search(r"where it is, by container and rule: redis C{58,59}O{1,2} 65.0 MiB", said)
+    assert "heap CCC" in said and "bars: CCC cxl OOO other" in said
+    assert ElementTree.fromstring(file.read_text()).attrib["role"] == "img"
+    only = memplace("explain", "redis-0", "-n", site.namespace, "--svg", "-")
+    assert only.out == file.read_text()
+    bad = memplace("explain", "redis-0", "-n", site.namespace, "--svg", str(tmp_path))
+    assert (bad.code, bad.out) == (1, "")
+    assert "can't be written: Is a directory" in bad.err
 
 
 def test_the_agent_is_the_one_to_ask_for_regions(site: Site, memplace: Memplace) -> None:

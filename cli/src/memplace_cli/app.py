@@ -16,7 +16,8 @@ from memplace_cli.explain import explain_pod
 from memplace_cli.fetch import Reader
 from memplace_cli.manifests import read_manifests
 from memplace_cli.options import Options, parse
-from memplace_cli.output import close_output, put
+from memplace_cli.output import close_output, drawn, put
+from memplace_cli.picture import of_pod, of_top
 from memplace_cli.preview import preview
 from memplace_cli.render import show_diagnosis, show_pod, show_status, show_tiers
 from memplace_cli.render_plan import show_plan
@@ -79,12 +80,15 @@ def _explain(options: Options, reader: Reader) -> int:
     )
     if not found.containers:
         raise CommandFailed(Exit.NOT_THERE, f"pod {name} has no container {options.container!r}")
-    put(found, options.output, show_pod)
+    if not drawn(options.svg, of_pod(found)):
+        put(found, options.output, show_pod)
     return Exit.OK
 
 
 def _top(options: Options, reader: Reader) -> int:
-    put(top(reader.nodes_only(), options.namespace), options.output, show_top)
+    found = top(reader.nodes_only(), options.namespace)
+    if not drawn(options.svg, of_top(found)):
+        put(found, options.output, show_top)
     return Exit.OK
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from memplace_cli.beats import DOUBT_S
 
-__all__ = ["Options", "parse"]
+__all__ = ["COMMANDS", "Options", "parse"]
 
 _EPILOG = """\
 exit status:
@@ -21,7 +21,7 @@ exit status:
   3 no such pod, container, placement or context, or no memplace in the cluster
   4 not permitted (401, 403)   5 no kubeconfig, or no cluster answers"""
 
-_COMMANDS = {
+COMMANDS = {
     "status": ("one screen: nodes, placements, and what needs attention", ""),
     "explain": (
         "why the memory of a pod is where it is, or is not placed",
@@ -88,6 +88,7 @@ class Options:
         placement: NAME or NAMESPACE/NAME, of pause, resume and undo.
         container: Of explain; empty for all.
         files: Manifests, of plan; ``-`` for standard input.
+        svg: Where to draw explain or top; ``-`` for standard output; empty for nowhere.
         wait_s: Seconds to listen, of explain and doctor.
         wait: Whether undo waits.
         timeout_s: For how many seconds, at most.
@@ -104,6 +105,7 @@ class Options:
     placement: str = ""
     container: str = ""
     files: tuple[str, ...] = ()
+    svg: str = ""
     wait_s: float = DOUBT_S
     wait: bool = False
     timeout_s: float = _UNDO_S
@@ -140,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
         parents=[common],
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (about, more) in _COMMANDS.items():
+    for name, (about, more) in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=about,
@@ -153,6 +155,12 @@ def _parser() -> argparse.ArgumentParser:
         if name == "explain":
             command.add_argument("pod", type=_pod, metavar="POD", help="NAME or NAMESPACE/NAME")
             command.add_argument("-c", "--container", help="only this one (default: all)")
+        if name in ("explain", "top"):
+            command.add_argument(
+                "--svg",
+                metavar="FILE",
+                help="draw it, too: bars by tier; - for standard output instead of the text",
+            )
         if name == "plan":
             command.add_argument(
                 "-f",

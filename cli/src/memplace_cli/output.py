@@ -6,14 +6,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 import yaml
 from rich.console import Console
 
-__all__ = ["close_output", "put"]
+from memplace_cli.errors import CommandFailed, Exit
+from memplace_cli.picture import Picture
+from memplace_cli.svg import svg
 
+__all__ = ["close_output", "drawn", "put"]
+
+STDOUT = "-"
 # Where nobody says how wide a line may be.
 _WIDTH = 120
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -33,6 +39,26 @@ def put(found: _T, form: str, show: Callable[[_T, Console], None]) -> None:
             show(found, console)
         # Tables fill their last column with blanks.
         print("\n".join(line.rstrip() for line in caught.get().splitlines()))
+
+
+def drawn(where: str, picture: Picture) -> bool:
+    """Draw a picture into a file; nothing if no file is named.
+
+    Returns:
+        Whether standard output has it, instead of anything else.
+
+    Raises:
+        CommandFailed: The file can't be written.
+    """
+    if where == STDOUT:
+        print(svg(picture), end="")
+    elif where:
+        try:
+            Path(where).write_text(svg(picture), encoding="utf-8")
+        except OSError as err:
+            said = err.strerror or type(err).__name__
+            raise CommandFailed(Exit.WRONG, f"{where} can't be written: {said}") from err
+    return where == STDOUT
 
 
 def _console() -> Console:

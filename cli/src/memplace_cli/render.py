@@ -17,7 +17,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from memplace_cli.bars import draw
 from memplace_cli.doctor import Diagnosis, Mark
+from memplace_cli.picture import of_pod
 from memplace_cli.said import ContainerSaid, PodSaid
 from memplace_cli.status import Attention, NodeShown, Status
 from memplace_cli.tiers import Tiers, TierShown
@@ -87,6 +89,12 @@ def show_pod(found: PodSaid, console: Console) -> None:
     for container in found.containers:
         console.print()
         console.print(_container(container))
+    drawn = list(draw(of_pod(found)))
+    if drawn:
+        console.print()
+        console.print(Text("where it is, by container and rule:"))
+        for line in drawn:
+            console.print(Padding(line, (0, 0, 0, 2)), soft_wrap=True)
     if found.regions:
         console.print()
         console.print(Text("its regions, for who may enter the agent's pod:"))

@@ -4,7 +4,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 from memplace.api.v1alpha1 import TierBytes
-from memplace_cli.render_top import bar, show_top
+from memplace_cli.bars import bar
+from memplace_cli.render_top import show_top
 from memplace_cli.top import PodTop, Top
 
 from tests.unit.cli_pkg.test_render import printed
