@@ -23,4 +23,4 @@ def test_the_page_shows_what_is_printed_and_drawn(
         assert page.as_printed(text, page.runner(api)) == text, "run tests/cli/page.py"
         for name in page.PICTURES:
             assert (folder / name).read_text() == (page.PAGE.parent / name).read_text(), name
-    assert shown == set(COMMANDS)
+    assert shown == set(COMMANDS) - {"completion"}

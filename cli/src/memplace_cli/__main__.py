@@ -5,11 +5,16 @@ from __future__ import annotations
 
 import sys
 
-from memplace_cli.app import main
+from memplace_cli import completing
 
 
 def entry() -> None:
     """Run the program."""
+    if sys.argv[1:2] == ["__complete"]:
+        sys.exit(completing.main(sys.argv[2:]))
+    # What is typed is completed without what this imports.
+    from memplace_cli.app import main
+
     sys.exit(main(sys.argv[1:]))
 
 

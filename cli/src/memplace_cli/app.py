@@ -22,6 +22,7 @@ from memplace_cli.preview import preview
 from memplace_cli.render import show_diagnosis, show_pod, show_status, show_tiers
 from memplace_cli.render_plan import show_plan
 from memplace_cli.render_top import show_top
+from memplace_cli.shells import SCRIPTS
 from memplace_cli.status import status
 from memplace_cli.tiers import tiers
 from memplace_cli.top import top
@@ -33,6 +34,9 @@ def main(args: Sequence[str]) -> int:
     """Run a command; returns the exit status."""
     options = parse(args)
     try:
+        if options.command == "completion":
+            print(SCRIPTS[options.shell], end="")
+            return Exit.OK
         code = _COMMANDS[options.command](options, _reader(options))
         sys.stdout.flush()
         return code

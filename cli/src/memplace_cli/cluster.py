@@ -19,11 +19,13 @@ from kubernetes.config.config_exception import ConfigException
 
 from memplace_cli.errors import CommandFailed, Exit, Refused
 
-__all__ = ["MANAGER", "Cluster", "connect"]
+__all__ = ["MANAGER", "Cluster", "connect", "context_names"]
 
 # Who the API server says wrote a field.
 MANAGER = "kubectl-memplace"
 _CHUNK = 500
+# Objects without what is in them.
+_NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 # All of what the API server checks, and nothing stored.
 _DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
 # Seconds to connect, and between two parts of an answer.
@@ -40,8 +42,11 @@ class Cluster:
         CommandFailed: It can't be reached.
     """
 
-    def __init__(self, api: Any, namespace: str) -> None:
+    def __init__(
+        self, api: Any, namespace: str, timeout_s: tuple[float, float] = _TIMEOUT_S
+    ) -> None:
         self._api = api
+        self._timeout_s = timeout_s
         self.namespace = namespace
 
     def get(self, path: str, **query: str) -> _Json:
@@ -60,10 +65,21 @@ class Cluster:
         """Ask whether `patch` would be taken; nothing is changed."""
         self._call("PATCH", path, {"fieldManager": MANAGER, **_DRY_RUN}, change)
 
+    def names(self, path: str) -> list[str]:
+        """Return names of objects of a collection: the first some hundreds, and no more of them."""
+        page = self._call("GET", path, {"limit": str(_CHUNK)}, accept=_NAMES_ONLY)
+        return [str(each["metadata"]["name"]) for each in page.get("items") or ()]
+
     def _call(
-        self, method: str, path: str, query: Mapping[str, str], body: _Json | None = None
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        body: _Json | None = None,
+        *,
+        accept: str = "application/json",
     ) -> _Json:
-        headers = {"Accept": "application/json", "User-Agent": MANAGER}
+        headers = {"Accept": accept, "User-Agent": MANAGER}
         if body is not None:
             form = "merge-patch+json" if method == "PATCH" else "json"
             headers["Content-Type"] = f"application/{form}"
@@ -76,7 +92,7 @@ class Cluster:
             auth_settings=["BearerToken"],
         )
         try:
-            response = self._api.call_api(*parts, _request_timeout=_TIMEOUT_S)
+            response = self._api.call_api(*parts, _request_timeout=self._timeout_s)
             content = response.read()
         except ApiException as err:
             # Without a status: what kept the answer from coming, such as a certificate.
@@ -113,13 +129,26 @@ class Cluster:
         )
 
 
-def connect(*, kubeconfig: str = "", context: str = "", namespace: str = "") -> Cluster:
+def context_names(kubeconfig: str = "") -> list[str]:
+    """Return the contexts of a kubeconfig; of the usual one if none is named."""
+    contexts, _ = config.list_kube_config_contexts(kubeconfig or None)
+    return [str(each["name"]) for each in contexts]
+
+
+def connect(
+    *,
+    kubeconfig: str = "",
+    context: str = "",
+    namespace: str = "",
+    timeout_s: tuple[float, float] = _TIMEOUT_S,
+) -> Cluster:
     """Return the cluster that kubectl would take.
 
     Args:
         kubeconfig: A file; empty for $KUBECONFIG, or ~/.kube/config.
         context: One of its contexts; empty for the current one.
         namespace: Instead of the context's.
+        timeout_s: Seconds to connect, and between two parts of an answer.
 
     Raises:
         CommandFailed: There is no kubeconfig, or no such context in it.
@@ -144,7 +173,7 @@ def connect(*, kubeconfig: str = "", context: str = "", namespace: str = "") -> 
         ) from err
     api = client.ApiClient(settings)
     _as_others_verify(api, settings)
-    return Cluster(api, namespace or chosen["context"].get("namespace") or "default")
+    return Cluster(api, namespace or chosen["context"].get("namespace") or "default", timeout_s)
 
 
 def _chosen(contexts: list[Any], current: Any, name: str) -> Any:

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memplace_cli.beats import DOUBT_S
+from memplace_cli.shells import SCRIPTS
 
-__all__ = ["COMMANDS", "Options", "parse"]
+__all__ = ["COMMANDS", "Options", "parse", "parser"]
 
 _EPILOG = """\
 exit status:
@@ -64,6 +65,12 @@ COMMANDS = {
         "Whether somebody lives is told by a Lease that changes, not by comparing clocks. Where "
         f"a\nclock seems wrong it listens, for {DOUBT_S:.0f} s at most.",
     ),
+    "completion": (
+        "print what bash, zsh or fish needs to complete the command memplace",
+        "kubectl needs nothing of it: it asks kubectl_complete-memplace on the path.\n\n"
+        "examples:\n  source <(memplace completion bash)\n"
+        "  memplace completion fish | source",
+    ),
 }
 
 _WRITES = ("pause", "resume", "undo")
@@ -77,7 +84,8 @@ class Options:
     """What was typed.
 
     Attributes:
-        command: One of status, explain, top, plan, pause, resume, undo, tiers and doctor.
+        command: One of status, explain, top, plan, pause, resume, undo, tiers,
+            doctor and completion.
         output: One of table, json and yaml.
         kubeconfig: A file, or empty.
         context: One of its contexts, or empty.
@@ -89,6 +97,7 @@ class Options:
         container: Of explain; empty for all.
         files: Manifests, of plan; ``-`` for standard input.
         svg: Where to draw explain or top; ``-`` for standard output; empty for nowhere.
+        shell: Of completion.
         wait_s: Seconds to listen, of explain and doctor.
         wait: Whether undo waits.
         timeout_s: For how many seconds, at most.
@@ -106,6 +115,7 @@ class Options:
     container: str = ""
     files: tuple[str, ...] = ()
     svg: str = ""
+    shell: str = ""
     wait_s: float = DOUBT_S
     wait: bool = False
     timeout_s: float = _UNDO_S
@@ -113,35 +123,36 @@ class Options:
 
 def parse(args: Sequence[str]) -> Options:
     """Parse them; ends the program with status 2 and a line about it if they make no sense."""
-    parser = _parser()
-    found = vars(parser.parse_args(args))
+    reader = parser()
+    found = vars(reader.parse_args(args))
     found.setdefault("system", os.environ.get("MEMPLACE_NAMESPACE") or "memplace-system")
     found["files"] = tuple(found.get("files", ()))
     options = Options(**found)
     if options.all_namespaces and options.namespace:
-        parser.error("-n and -A are each other's opposite: give one")
+        reader.error("-n and -A are each other's opposite: give one")
     if options.namespace and options.command in ("tiers", "doctor"):
-        parser.error(f"{options.command} is about the whole cluster: leave out -n")
+        reader.error(f"{options.command} is about the whole cluster: leave out -n")
     if options.all_namespaces and options.command in _ABOUT_ONE:
         one = _ABOUT_ONE[options.command]
-        parser.error(
+        reader.error(
             f"{options.command} is about one {one}: leave out -A, and name its namespace with -n"
         )
     if options.all_namespaces and options.command == "plan":
-        parser.error("plan is about manifests, which name their namespaces: leave out -A")
+        reader.error("plan is about manifests, which name their namespaces: leave out -A")
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """Return what reads the command line."""
     common = _common()
-    parser = argparse.ArgumentParser(
+    whole = argparse.ArgumentParser(
         prog="kubectl memplace",
         description="Show where the memory of pods is placed, and why; plan, pause and undo work.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
     )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = whole.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (about, more) in COMMANDS.items():
         command = commands.add_parser(
             name,
@@ -155,6 +166,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "explain":
             command.add_argument("pod", type=_pod, metavar="POD", help="NAME or NAMESPACE/NAME")
             command.add_argument("-c", "--container", help="only this one (default: all)")
+        if name == "completion":
+            command.add_argument("shell", choices=sorted(SCRIPTS), help="which of them")
         if name in ("explain", "top"):
             command.add_argument(
                 "--svg",
@@ -196,7 +209,7 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="SECONDS",
                 help=f"how long to listen for who seems silent (default: {DOUBT_S:.0f})",
             )
-    return parser
+    return whole
 
 
 def _common() -> argparse.ArgumentParser:
