@@ -61,8 +61,10 @@ _ADVICE = {
     Reason.MOVING: "Wait: pages move as fast as spec.migration.maxBandwidth allows.",
     Reason.PENDING: "Wait. If it stays, look at the pod (kubectl describe pod), and at the agents "
     "(kubectl memplace doctor).",
-    Reason.DRY_RUN: "Set spec.mode to Enforce to have it done (docs/placements.md).",
-    Reason.PAUSED: "Set spec.paused to false to have the work go on (docs/placements.md).",
+    Reason.DRY_RUN: "Set spec.mode to Enforce to have it done, or after an undo write "
+    "kubectl memplace resume (docs/placements.md).",
+    Reason.PAUSED: "Set spec.paused to false to have the work go on: kubectl memplace resume "
+    "(docs/placements.md).",
     Reason.NO_PODS: "Compare spec.selector with the pods' labels: kubectl get pods --show-labels.",
     Reason.PLACED_BEST_EFFORT: "Boot the node with a kernel that has process_mbind() to have "
     "pages to come placed, too (docs/backends.md).",
