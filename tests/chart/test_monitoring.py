@@ -96,7 +96,7 @@ def test_the_reasons_that_are_no_trouble_are_reasons() -> None:
     assert all(f"| `{reason}` |" in listed for reason in named)
 
 
-@pytest.mark.parametrize("series", ["last_success_timestamp_seconds", "placements"])
+@pytest.mark.parametrize("series", ["last_success_timestamp_seconds", "placements", "rollouts"])
 def test_what_a_waiting_operator_shows_is_not_believed(series: str) -> None:
     for each in queries():
         (expression,) = each.values

@@ -206,6 +206,14 @@ AGAINST_A_RULE: dict[str, tuple[Json, str, str]] = {
         )
         for key in ("not a key!", "", "-", "a/", "/a", "A/a", "a/b/c", "a" * 64, "a.b_")
     },
+    **{
+        f"maxNodes {nodes!r}": (
+            one() | {"rollout": {"maxNodes": nodes}},
+            "spec.rollout.maxNodes",
+            checks.NODES_OR_SHARE,
+        )
+        for nodes in (0, -1, 100001, "0%", "101%", "10", "10 %", "1.5%", "")
+    },
     "Exists with values": (
         expression(key="app", operator="Exists", values=["a"]),
         "spec.selector.matchExpressions[0]",
@@ -261,7 +269,27 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
         "spec.onDelete",
         'supported values: "RestorePolicy", "RestorePages", "Leave"',
     ),
-    "unknown field": (one() | {"rollout": {}}, "spec.rollout", "unknown field"),
+    "unknown field": (one() | {"roll": {}}, "spec.roll", "unknown field"),
+    "a roll-out without a step": (
+        one() | {"rollout": {}},
+        "spec.rollout",
+        "rollout.maxNodes: Required value",
+    ),
+    "a roll-out that holds on what is none": (
+        one() | {"rollout": {"maxNodes": 1, "holdOn": ["Slow"]}},
+        "spec.rollout.holdOn[0]",
+        'supported values: "Failed", "AgentNotReporting"',
+    ),
+    "a roll-out that holds twice": (
+        one() | {"rollout": {"maxNodes": 1, "holdOn": ["Failed", "Failed"]}},
+        "spec.rollout.holdOn",
+        "Duplicate value",
+    ),
+    "a pause of more than a day": (
+        one() | {"rollout": {"maxNodes": 1, "pauseSeconds": 86401}},
+        "spec.rollout.pauseSeconds",
+        "should be less than or equal to 86400",
+    ),
     "unknown field of migration": (
         one() | {"migration": {"bandwidth": "1Gi"}},
         "spec.migration.bandwidth",
@@ -351,6 +379,12 @@ ACCEPTED: dict[str, Json] = {
         "mode": "DryRun",
         "onDelete": "RestorePages",
         "nodeSelector": {"example.com/pool": "cxl", "zone": ""},
+        "rollout": {
+            "maxNodes": "100%",
+            "pauseSeconds": 0,
+            "holdOn": ["AgentNotReporting", "Failed"],
+            "ignoreHoldOf": 7,
+        },
         "rules": [
             rule(
                 regions=[

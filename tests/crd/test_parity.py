@@ -112,6 +112,14 @@ specs = st.one_of(
         lambda d: spec_of(rule_of()) | {"onDelete": d},
         st.sampled_from(["RestorePolicy", "RestorePages", "Leave", "leave", "", False]),
     ),
+        lambda r: spec_of(rule_of()) | {"rollout": r},
+        some(
+            maxNodes=st.sampled_from([1, 0, 2**40, "10%", "0%", "7", "100%", "10%\n", True, None]),
+            pauseSeconds=st.sampled_from([0, 86400, 86401, -1, "60"]),
+            holdOn=st.lists(st.sampled_from(["Failed", "AgentNotReporting", "No"]), max_size=3),
+            ignoreHoldOf=st.sampled_from([0, 5, -1, "5"]),
+        ),
+    ),
     st.fixed_dictionaries({"selector": selectors, "rules": st.lists(rules, max_size=2)}),
 )
 

@@ -65,6 +65,10 @@ _ADVICE = {
     "kubectl memplace resume (docs/placements.md).",
     Reason.PAUSED: "Set spec.paused to false to have the work go on: kubectl memplace resume "
     "(docs/placements.md).",
+    Reason.AWAITING_ROLLOUT: "Wait: the condition Progressing of the placement says how far the "
+    "roll-out is (docs/placements.md).",
+    Reason.ROLLOUT_HELD: "Put right what the message names, or have it go on all the same: "
+    "kubectl memplace resume (docs/placements.md).",
     Reason.NO_PODS: "Compare spec.selector with the pods' labels: kubectl get pods --show-labels.",
     Reason.PLACED_BEST_EFFORT: "Boot the node with a kernel that has process_mbind() to have "
     "pages to come placed, too (docs/backends.md).",

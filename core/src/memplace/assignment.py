@@ -228,6 +228,6 @@ def _differs(container_id: str, old: View, new: View, *, same_tiers: bool) -> bo
         return True
     if before.winner is now.winner and same_tiers:
         return False
-    if before.winner.uid != now.winner.uid or not before.winner.spec.asks_as(now.winner.spec):
+    if before.winner.uid != now.winner.uid or not before.winner.asks_as(now.winner):
         return True
     return not same_tiers and old.tiers_of(before.winner) != new.tiers_of(now.winner)

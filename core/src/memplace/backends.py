@@ -25,6 +25,7 @@ class Act(Enum):
     MOVE: move pages that are there, again and again; new ones land anywhere.
     OBSERVE: tell where pages are, and change nothing.
     PAUSE: the same of what has been placed, and is to stay as it is.
+    WAIT: the same until the placement's roll-out has come to the node.
     TRY: the same of what would be placed or moved if somebody meant it: a dry run.
     LEAVE: nothing.
     """
@@ -33,6 +34,7 @@ class Act(Enum):
     MOVE = auto()
     OBSERVE = auto()
     PAUSE = auto()
+    WAIT = auto()
     TRY = auto()
     LEAVE = auto()
 
@@ -62,19 +64,22 @@ def act_of(asked: OnUnsupported, can: Collection[Capability]) -> Act:
     return Act.OBSERVE
 
 
-def act_for(spec: PlacementSpec, can: Collection[Capability]) -> Act:
+def act_for(spec: PlacementSpec, can: Collection[Capability], *, waits: bool = False) -> Act:
     """Return what to do for a placement now, as `act_of` unless it says more.
 
     Args:
         spec: What it asks for.
         can: What the node's backend can.
+        waits: Whether its roll-out has not come to the node.
     """
     act = act_of(spec.unsupported, can)
     if act is Act.LEAVE:
         return act
     if spec.paused:
         return Act.PAUSE
-    return Act.TRY if spec.is_dry_run else act
+    if spec.is_dry_run:
+        return Act.TRY
+    return Act.WAIT if waits else act
 
 
 def within(act: Act, plan: Plan) -> Plan:

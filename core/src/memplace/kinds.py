@@ -72,6 +72,13 @@ class OnDelete(StrEnum):
     LEAVE = "Leave"  # policies and pages stay
 
 
+class HoldOn(StrEnum):
+    """What holds a roll-out that has come to a node."""
+
+    FAILED = "Failed"  # a pod of it has a reason that does not resolve by itself
+    AGENT_NOT_REPORTING = "AgentNotReporting"  # nobody knows how its pods fare
+
+
 class Capability(StrEnum):
     """What a backend can do to processes."""
 

@@ -17,6 +17,7 @@ class ConditionType(StrEnum):
 
     READY = "Ready", "MemoryPlacement: no running pod has memory elsewhere than the rules want."
     DEGRADED = "Degraded", "MemoryPlacement: there is a problem that does not resolve by itself."
+    PROGRESSING = "Progressing", "MemoryPlacement with spec.rollout: the roll-out goes on."
     UNSUPPORTED = "Unsupported", "MemoryPlacement: a pod runs on a node that cannot place memory."
     SUPPORTED = "Supported", "NodeMemory: the node can place memory."
     RETIRED = "Retired", "NodeMemory: the agent has undone everything and cleaned the host."
@@ -152,6 +153,11 @@ class Reason(StrEnum):
     )
     MOVING = "Moving", "Pages are being moved.", Trait.PATIENT
     PENDING = "Pending", "The pod or the agent is not ready to be looked at yet.", Trait.PATIENT
+    AWAITING_ROLLOUT = (
+        "AwaitingRollout",
+        "The placement's roll-out has not come to the node; nothing new is done there till then.",
+        Trait.PATIENT,
+    )
     PAUSED = (
         "Paused",
         "As the placement asks, nothing new is done and nothing undone; it is only measured.",
@@ -172,6 +178,11 @@ class Reason(StrEnum):
     # Conditions Degraded and Unsupported with status False.
     AS_EXPECTED = "AsExpected", "There is no problem that needs attention."
     ALL_NODES_SUPPORTED = "AllNodesSupported", "All nodes with selected pods can place memory."
+
+    # The condition Progressing of a placement with spec.rollout.
+    ROLLING_OUT = "RollingOut", "The nodes are taken step by step."
+    ROLLOUT_HELD = "RolloutHeld", "A node that was released is in trouble: no other is released."
+    ROLLED_OUT = "RolledOut", "All nodes have been released."
 
     # The condition Supported, and the backend, of a node.
     PROCESS_MBIND_AVAILABLE = "ProcessMbindAvailable", "The node has process_mbind()."

@@ -17,14 +17,15 @@ from datetime import UTC, datetime
 
 import msgspec
 from memplace.api.conditions import find_condition
-from memplace.api.v1alpha1 import Placement, PlacementStatus
+from memplace.api.v1alpha1 import Placement, PlacementStatus, RolloutState
 from memplace.reasons import ConditionType
 
 from memplace_operator.events import make_event
 from memplace_operator.feeds import Feeds
 from memplace_operator.metrics import Metrics
+from memplace_operator.pauses import Pauses
 from memplace_operator.reconcile import reconcile, transitions, unreadable
-from memplace_operator.world import Subject, World
+from memplace_operator.world import Subject
 from memplace_operator.writer import FIRST_RETRY_S, LAST_RETRY_S, Outcome, Write
 
 log = logging.getLogger(__name__)
@@ -73,6 +74,23 @@ class Turns:
         return uid
 
 
+class Tally:
+    """How many placements have which word; the empty one does not count."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self._words: dict[str, str] = {}
+
+    def put(self, uid: str, word: str) -> None:
+        """Take the word that a placement has now."""
+        old = self._words.pop(uid, "")
+        if old:
+            self.counts[old] -= 1
+        if word:
+            self._words[uid] = word
+            self.counts[word] += 1
+
+
 class Controller:
     """Judges what is due.
 
@@ -110,8 +128,9 @@ class Controller:
         self._writing: set[str] = set()
         self._again: set[str] = set()
         self._failed: dict[str, int] = {}
-        self._reasons: dict[str, str] = {}
-        self._counts: Counter[str] = Counter()
+        self._reasons = Tally()
+        self._rollouts = Tally()
+        self._pauses = Pauses()
         self._done_lock = threading.Lock()
         self._ended: list[tuple[Write, Outcome]] = []
         self.last_tick = time.monotonic()
@@ -154,9 +173,9 @@ class Controller:
         self._feeds.changed.set()
 
     def _idle_s(self) -> float:
-        if not self._later:
-            return IDLE_S
-        return min(IDLE_S, max(0.0, self._later[0][0] - time.monotonic()))
+        now = time.monotonic()
+        later = self._later[0][0] - now if self._later else IDLE_S
+        return min(IDLE_S, max(0.0, later), self._pauses.wait_s(now))
 
     def _take_due(self) -> None:
         now, world = time.monotonic(), self._feeds.world
@@ -165,6 +184,7 @@ class Controller:
                 _, uid = heapq.heappop(self._later)
                 self._put_off.discard(uid)
                 world.due[uid] = None
+            world.due |= dict.fromkeys(self._pauses.take_due(now))
             due, world.due = world.due, {}
             subjects = [(uid, world.namespace(uid)) for uid in due]
         for uid, namespace in subjects:
@@ -188,12 +208,13 @@ class Controller:
         now = datetime.now(UTC)
         with self._feeds.lock, self._metrics.seconds.time():
             subject = self._feeds.world.subject(uid)
-            status = None if subject is None else _desired(subject, self._feeds.world, now)
+            status = None if subject is None else self._desired(subject, now)
         if subject is None or status is None:
             self._forget(uid)
             return
         self._metrics.reconciles.labels("success").inc()
-        self._count(uid, _ready_reason(status))
+        self._reasons.put(uid, _ready_reason(status))
+        self._rollouts.put(uid, status.rollout.state if status.rollout else "")
         if status == subject.status:
             return
         wait = self._wait_s(subject, status)
@@ -202,7 +223,22 @@ class Controller:
             return
         events = [make_event(subject, what, now) for what in transitions(subject.status, status)]
         self._writing.add(uid)
+        self._pauses.writing(uid, status.rollout)
         self._put(Write(subject, status, events))
+
+    def _desired(self, subject: Subject, now: datetime) -> PlacementStatus:
+        if not isinstance(subject, Placement):
+            return unreadable(
+                subject.status, subject.problem, generation=subject.generation, now=now
+            )
+        world = self._feeds.world
+        if not world.knows_nodes_of(subject):
+            return subject.status
+        known, clock = self._pauses.known(subject), time.monotonic()
+        quiet_s = self._pauses.quiet_s(known, clock)
+        status = reconcile(known, world, now, quiet_s=quiet_s)
+        self._pauses.judged(known, status.rollout, clock)
+        return status
 
     def _put_off_for(self, uid: str, seconds: float) -> None:
         if uid not in self._put_off:
@@ -227,6 +263,8 @@ class Controller:
         uid, name = write.subject.uid, f"{write.subject.namespace}/{write.subject.name}"
         self._writing.discard(uid)
         self._written[uid] = time.monotonic()
+        if not outcome.error or outcome.is_ours:
+            self._pauses.wrote(uid)
         if outcome.version:
             self._failed.pop(uid, None)
             self._metrics.writes.labels("success").inc()
@@ -246,34 +284,20 @@ class Controller:
                 world.due[uid] = None
         self._again.discard(uid)
 
-    def _count(self, uid: str, reason: str) -> None:
-        old = self._reasons.get(uid)
-        if old != reason:
-            self._reasons[uid] = reason
-            self._counts[reason] += 1
-            if old is not None:
-                self._counts[old] -= 1
-
     def _forget(self, uid: str) -> None:
         self._written.pop(uid, None)
         self._failed.pop(uid, None)
         self._again.discard(uid)
-        old = self._reasons.pop(uid, None)
-        if old is not None:
-            self._counts[old] -= 1
+        self._pauses.forget(uid)
+        self._reasons.put(uid, "")
+        self._rollouts.put(uid, "")
 
     def _show(self) -> None:
         self._metrics.last_success.set_to_current_time()
-        for reason, count in self._counts.items():
+        for reason, count in self._reasons.counts.items():
             self._metrics.placements.labels(reason).set(count)
-
-
-def _desired(subject: Subject, world: World, now: datetime) -> PlacementStatus:
-    if isinstance(subject, Placement):
-        if not world.knows_nodes_of(subject):
-            return subject.status
-        return reconcile(subject, world, now)
-    return unreadable(subject.status, subject.problem, generation=subject.generation, now=now)
+        for state in RolloutState:
+            self._metrics.rollouts.labels(state).set(self._rollouts.counts[state])
 
 
 def _backoff_s(failures: int) -> float:

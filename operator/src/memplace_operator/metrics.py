@@ -37,6 +37,12 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.rollouts = Gauge(
+            "memplace_operator_rollouts",
+            "Placements with spec.rollout, by state of the roll-out: Rolling, Holding, Done.",
+            ["state"],
+            registry=self.registry,
+        )
         self.last_success = Gauge(
             "memplace_operator_last_success_timestamp_seconds",
             "When nothing was left to judge last, in Unix time.",

@@ -18,6 +18,7 @@ from memplace.topology import BUILTIN_TIERS
 from memplace.validation import problems
 
 from memplace_operator.objects import Pod
+from memplace_operator.rollout import Progress, progress_of
 from memplace_operator.selection import Group
 from memplace_operator.summing import rule_status, summary_of, worst_pods
 from memplace_operator.trial import trial_of
@@ -27,6 +28,15 @@ from memplace_operator.world import World
 _PAUSED = (
     "spec.paused: what is in place stays, nothing new is done to its pods and nothing undone; "
     "set it to false to go on"
+)
+
+
+# Conditions whose changes become events, the worst first.
+_TOLD = (
+    ConditionType.DEGRADED,
+    ConditionType.UNSUPPORTED,
+    ConditionType.PROGRESSING,
+    ConditionType.READY,
 )
 
 
@@ -53,13 +63,16 @@ class _Judged:
     verdict: Verdict
 
 
-def reconcile(placement: Placement, world: World, now: datetime) -> PlacementStatus:
+def reconcile(
+    placement: Placement, world: World, now: datetime, *, quiet_s: float = 0.0
+) -> PlacementStatus:
     """Return the status that a placement should have.
 
     Args:
         placement: It, with the status it has; unchanged conditions keep their times.
         world: Everything else, the placement itself included.
         now: An aware time.
+        quiet_s: For how long all that is released of its roll-out has been quiet.
     """
     matched = _matched(placement, world)
     running = [(group, pod) for group, pod in matched if pod.life == "Running"]
@@ -70,7 +83,12 @@ def reconcile(placement: Placement, world: World, now: datetime) -> PlacementSta
     measured = [m for verdict in verdicts for m in verdict.measured]
     rules = tuple(rule_status(rule.name, measured) for rule in placement.spec.rules)
     trial = trial_of(rules, verdicts) if placement.spec.is_dry_run else ""
-    trouble = worst([*_of_the_spec(placement, world, trial), *_summary(judged)])
+    of_the_spec = list(_of_the_spec(placement, world, trial))
+    fares = [(j.pod.node, j.verdict) for j in judged]
+    progress = progress_of(placement, fares, of_the_spec, quiet_s=quiet_s, now=now)
+    if progress and progress.verdict and not placement.spec.paused:
+        of_the_spec.append(progress.verdict)
+    trouble = worst([*of_the_spec, *_summary(judged)])
     if placement.spec.paused and trouble.reason is not Reason.PAUSED:
         trouble = replace(trouble, message=f"{trouble.message} (spec.paused: nothing is changed)")
     findings = (
@@ -83,6 +101,7 @@ def reconcile(placement: Placement, world: World, now: datetime) -> PlacementSta
         ),
         _degraded(trouble),
         _unsupported(judged),
+        *_progressing(progress),
     )
     return PlacementStatus(
         conditions=_conditions(
@@ -96,6 +115,7 @@ def reconcile(placement: Placement, world: World, now: datetime) -> PlacementSta
         rules=rules,
         summary=summary_of(verdicts, rules),
         pods=worst_pods((j.pod, j.verdict) for j in judged),
+        rollout=progress.status if progress else None,
     )
 
 
@@ -116,7 +136,10 @@ def unreadable(
         _unsupported([]),
     )
     conditions = _conditions(status, findings, generation=generation, now=now)
-    return PlacementStatus(conditions=conditions, observed_generation=generation)
+    # What it released stays released: agents may be of the version that can read it.
+    return PlacementStatus(
+        conditions=conditions, observed_generation=generation, rollout=status.rollout
+    )
 
 
 def transitions(old: PlacementStatus, new: PlacementStatus) -> tuple[Transition, ...]:
@@ -126,7 +149,7 @@ def transitions(old: PlacementStatus, new: PlacementStatus) -> tuple[Transition,
     several with one reason (Ready and Degraded of the same failure) only the first.
     """
     found: dict[str, Transition] = {}
-    for type_ in (ConditionType.DEGRADED, ConditionType.UNSUPPORTED, ConditionType.READY):
+    for type_ in _TOLD:
         before, after = (find_condition(s.conditions, type_) for s in (old, new))
         if after is not None and _is_news(before, after):
             transition = Transition(_is_bad(after), after.reason, after.message)
@@ -135,6 +158,8 @@ def transitions(old: PlacementStatus, new: PlacementStatus) -> tuple[Transition,
 
 
 def _is_news(before: Condition | None, after: Condition) -> bool:
+    if after.type == ConditionType.PROGRESSING:
+        return before is None or before.reason != after.reason
     if before is None:
         return after.type == ConditionType.READY or after.status == "True"
     if before.status != after.status:
@@ -148,6 +173,8 @@ def _is_news(before: Condition | None, after: Condition) -> bool:
 def _is_bad(condition: Condition) -> bool:
     if condition.type == ConditionType.READY:
         return condition.status == "False" and condition.reason not in PATIENT
+    if condition.type == ConditionType.PROGRESSING:
+        return condition.reason == Reason.ROLLOUT_HELD
     return condition.status == "True"
 
 
@@ -284,10 +311,18 @@ def _unsupported(judged: Sequence[_Judged]) -> _Finding:
     return _Finding(ConditionType.UNSUPPORTED, "True", first.verdict.cause, message)
 
 
+def _progressing(progress: Progress | None) -> Iterable[_Finding]:
+    if progress is not None:
+        status, reason = progress.condition
+        yield _Finding(ConditionType.PROGRESSING, status, reason, progress.message)
+
+
 def _conditions(
-    status: PlacementStatus, findings: Iterable[_Finding], *, generation: int, now: datetime
+    status: PlacementStatus, findings: Sequence[_Finding], *, generation: int, now: datetime
 ) -> tuple[Condition, ...]:
-    conditions = status.conditions
+    # One that is said no more goes.
+    said = {found.type for found in findings}
+    conditions = tuple(each for each in status.conditions if each.type in said)
     for found in findings:
         conditions = set_condition(
             conditions,

@@ -81,7 +81,9 @@ def test_all_sources_are_searched() -> None:
 
 
 def test_the_words_are_an_interface() -> None:
-    assert " ".join(ConditionType) == "Ready Degraded Unsupported Supported Retired Complete"
+    assert " ".join(ConditionType) == (
+        "Ready Degraded Progressing Unsupported Supported Retired Complete"
+    )
     assert list(map(str, Reason)) == [
         "Invalid",
         "Conflict",
@@ -107,6 +109,7 @@ def test_the_words_are_an_interface() -> None:
         "Observed",
         "Moving",
         "Pending",
+        "AwaitingRollout",
         "Paused",
         "DryRun",
         "NoPods",
@@ -114,6 +117,9 @@ def test_the_words_are_an_interface() -> None:
         "Placed",
         "AsExpected",
         "AllNodesSupported",
+        "RollingOut",
+        "RolloutHeld",
+        "RolledOut",
         "ProcessMbindAvailable",
         "KernelWithoutProcessMbind",
         "SeccompFiltered",

@@ -84,6 +84,8 @@ def _of_scalar(schema: dict[str, Any], scalar: msi.Type, path: str) -> Iterator[
             yield from _of_limit(schema, "maxLength", limit, path)
         case msi.IntType(le=limit):
             yield from _of_limit(schema, "maximum", limit, path)
+        case msi.UnionType():
+            yield from _unequal(schema.get("x-kubernetes-int-or-string"), True, f"{path} type")
         case msi.BoolType():
             yield from _unequal(schema.get("type"), "boolean", f"{path} type")
         case msi.DateTimeType():

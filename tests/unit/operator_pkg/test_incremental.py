@@ -17,6 +17,7 @@ from memplace.api.v1alpha1 import (
     PlacementSpec,
     PlacementStatus,
     Requirement,
+    Rollout,
 )
 from memplace.kinds import Enforcement, OnUnsupported
 from memplace_operator.beats import Pulse
@@ -83,6 +84,8 @@ def a_placement(draw: st.DrawFn) -> Placement:
     spec = msgspec.structs.replace(spec, priority=draw(st.sampled_from([0, 0, 1, -1])))
     spec = msgspec.structs.replace(spec, paused=draw(st.booleans()))
     spec = msgspec.structs.replace(spec, node_selector=draw(st.sampled_from(NODE_SELECTORS)))
+    rollouts = st.sampled_from([UNSET, UNSET, Rollout(1), Rollout("100%", pause_seconds=0)])
+    spec = msgspec.structs.replace(spec, rollout=draw(rollouts))
     modes = st.sampled_from([UNSET, Enforcement.ENFORCE, Enforcement.DRY_RUN])
     spec = msgspec.structs.replace(spec, mode=draw(modes))
     return msgspec.structs.replace(found, spec=spec)

@@ -21,6 +21,7 @@ from memplace.api.v1alpha1 import (
     PlacementSpec,
     PolicySpec,
     RegionEntry,
+    Rollout,
     Rule,
     TierSpec,
 )
@@ -31,6 +32,7 @@ Finding = tuple[str, str]  # field, problem
 
 # What matching costs grows with each star, and a tenant writes the pattern.
 MAX_STARS = 8
+_MAX_NODES, _SHARE = 100_000, r"^([1-9][0-9]?|100)%\Z"
 _MIN_BANDWIDTH, _MAX_BANDWIDTH = 1 << 20, 1 << 40
 
 NO_RULES = (
@@ -75,6 +77,10 @@ TOO_MANY_STARS = "a pattern may have at most 8 *: write it with fewer"
 BANDWIDTH_BOUNDS = (
     "maxBandwidth is bytes per second: write at least 1Mi and at most 1Ti, for example 200Mi"
 )
+NODES_OR_SHARE = (
+    "maxNodes is a number of nodes, 1 to 100000, or a share of them, 1% to 100%: write for example "
+    "maxNodes: 1, or maxNodes: 10%"
+)
 NOT_A_SIZE = (
     "write a size in bytes, as a number or with a suffix k, M, G, T, P, Ki, Mi, Gi, Ti or Pi, "
     "for example 64Mi; less than 1024Pi"
@@ -113,6 +119,8 @@ def placement_errors(spec: PlacementSpec) -> Iterator[Finding]:
         yield from _rule(f"spec.rules[{i}]", rule)
     if spec.migration is not UNSET:
         yield from _migration("spec.migration.maxBandwidth", spec.migration)
+    if spec.rollout is not UNSET:
+        yield from _rollout("spec.rollout", spec.rollout)
 
 
 def tier_errors(name: str, spec: TierSpec) -> Iterator[Finding]:
@@ -198,6 +206,16 @@ def _migration(field: str, migration: Migration) -> Iterator[Finding]:
         yield field, NOT_A_SIZE
     elif text and not _MIN_BANDWIDTH <= exact_bytes(text) <= _MAX_BANDWIDTH:
         yield field, BANDWIDTH_BOUNDS
+
+
+def _rollout(field: str, rollout: Rollout) -> Iterator[Finding]:
+    nodes = rollout.max_nodes
+    if not (
+        1 <= nodes <= _MAX_NODES if isinstance(nodes, int) else re.match(_SHARE, nodes) is not None
+    ):
+        yield f"{field}.maxNodes", NODES_OR_SHARE
+    if rollout.hold_on is not UNSET:
+        yield from _duplicates(f"{field}.holdOn", rollout.hold_on)
 
 
 def _sizes(entry: RegionEntry) -> Iterator[tuple[str, str | int]]:

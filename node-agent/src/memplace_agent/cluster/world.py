@@ -12,10 +12,17 @@ from typing import Any
 
 import msgspec
 from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
-from memplace.api.v1alpha1 import MemoryTier, NodeMemory, Placement
+from memplace.api.v1alpha1 import (
+    MemoryTier,
+    NodeMemory,
+    NodeMemoryStatus,
+    Placement,
+    PlacementStatus,
+)
 from memplace.assignment import assign, selects_pod
 from memplace.kinds import OnDelete
 from memplace.pods import PodState, parse_pod
+from memplace.rollout import waits
 
 from memplace_agent.cluster.odd import Odd, held_containers, parse_odd
 from memplace_agent.world import NotUnderstood, World
@@ -182,7 +189,7 @@ class Cache:
         if kind is Kind.POD and uid == self._pod_uid:
             self._installation = controller_uid(obj)
         try:
-            parsed = _without_status(_PARSERS[kind](obj))
+            parsed = _for_node(_PARSERS[kind](obj), self._node_name)
         except Exception as err:  # a form nobody thought of is no reason to stop
             return self._put_odd(kind, uid, obj, err)
         was_odd = kind is Kind.PLACEMENT and self._odd.pop(uid, None) is not None
@@ -259,10 +266,14 @@ def _held(
     )
 
 
-def _without_status(parsed: Any) -> Any:
-    # Status is what others, or we, report: a change of it is no reason to act.
-    if isinstance(parsed, Placement | NodeMemory):
-        return msgspec.structs.replace(parsed, status=type(parsed.status)())
+def _for_node(parsed: Any, node_name: str) -> Any:
+    # Status is what others, or we, report: a change of it is no reason to act, but for what it
+    # says of when this node may.
+    if isinstance(parsed, Placement):
+        late = waits(parsed, node_name)
+        return msgspec.structs.replace(parsed, status=PlacementStatus(), waits=late)
+    if isinstance(parsed, NodeMemory):
+        return msgspec.structs.replace(parsed, status=NodeMemoryStatus())
     return parsed
 
 

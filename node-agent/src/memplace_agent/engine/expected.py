@@ -135,13 +135,13 @@ def paused_pods(world: World, placements: PlacementIndex) -> frozenset[str]:
 
     A shim may have the default of one container's placement, and another one's be paused.
     """
-    if not any(placement.spec.paused for placement in world.placements):
+    if not any(placement.is_frozen for placement in world.placements):
         return frozenset()
     return frozenset(
         normal_uid(uid)
         for pod in world.pods
         if pod.life != "Ended"
-        and any(each.winner.spec.paused for each in placements.assign(pod.whole).values())
+        and any(each.winner.is_frozen for each in placements.assign(pod.whole).values())
         for uid in pod.cgroup_uids
     )
 
@@ -157,7 +157,7 @@ def _of_pod(
 
 
 def _newborn(placement: Placement, machine: Machine, futures: dict[str, Future]) -> Newborn | None:
-    if placement.spec.paused or placement.spec.is_dry_run:
+    if placement.is_frozen or placement.spec.is_dry_run:
         return None
     if placement.uid not in futures:
         futures[placement.uid] = implied_future(placement.spec.rules)

@@ -75,6 +75,7 @@ _SETTLED = {
     Act.MOVE: (ContainerState.PLACED_BEST_EFFORT, Reason.PLACED_BEST_EFFORT),
     Act.OBSERVE: (ContainerState.OBSERVED, Reason.OBSERVED),
     Act.PAUSE: (ContainerState.PAUSED, Reason.PAUSED),
+    Act.WAIT: (ContainerState.AWAITING_ROLLOUT, Reason.AWAITING_ROLLOUT),
     Act.TRY: (ContainerState.DRY_RUN, Reason.DRY_RUN),
 }
 

@@ -15,6 +15,7 @@ LEFT = frozenset(
         ContainerState.FAILED,
         ContainerState.OBSERVED,
         ContainerState.PAUSED,
+        ContainerState.AWAITING_ROLLOUT,
         ContainerState.DRY_RUN,
     }
 )
@@ -28,6 +29,10 @@ NOTES = {
     Act.PAUSE: (
         "spec.paused: what is in place stays, nothing new is done and nothing undone; where its "
         "memory is is measured"
+    ),
+    Act.WAIT: (
+        "spec.rollout has not come to this node: what is in place stays, nothing new is done and "
+        "nothing undone; where its memory is is measured"
     ),
     Act.TRY: "mode DryRun: nothing is changed; what would move is measured",
     Act.OBSERVE: "where its memory is is only measured: on this node nothing is changed for it",

@@ -88,7 +88,7 @@ class Container:
         """
         before, self.wanted = self.wanted, wanted
         same = replace(before, placement=wanted.placement, container_id=wanted.container_id)
-        is_same = same == wanted and before.placement.spec.asks_as(wanted.placement.spec)
+        is_same = same == wanted and before.placement.asks_as(wanted.placement)
         if not is_same or before.placement.uid != wanted.placement.uid:
             self.cancel.set()
             self.cancel = threading.Event()

@@ -78,7 +78,7 @@ class Parts:
 
     def act_for(self, placement: Placement) -> Act:
         """Return what is done for a placement on this node."""
-        return act_for(placement.spec, self.can)
+        return act_for(placement.spec, self.can, waits=placement.waits)
 
     def acts(self, view: View) -> dict[str, Act]:
         """Return what is done to containers that follow a placement, of those it is done to."""

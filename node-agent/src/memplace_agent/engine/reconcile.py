@@ -93,8 +93,8 @@ class Reconciler:
         parts.objects.sharing.know(world.pods)
         self._read_machine()
         before, was_paused = state.view, state.paused
-        state.paused = frozenset(each.uid for each in world.existing if each.spec.paused)
-        state.given_back = frozenset(p.uid for p in world.existing if p.spec.gives_back)
+        state.paused = frozenset(each.uid for each in world.existing if each.is_frozen)
+        state.given_back = frozenset(p.uid for p in world.existing if p.gives_back)
         state.listed = {
             container_id: Listed(pod, name)
             for pod in world.pods
@@ -225,7 +225,7 @@ class Reconciler:
         claim = self._parts.store.get(container_id)
         if listed is not None and listed.assignment is not None:
             ended = Outcome.QUIET
-            if claim is not None and listed.assignment.winner.spec.gives_back:
+            if claim is not None and listed.assignment.winner.gives_back:
                 ended = self._ending.look(claim)
             if ended is not Outcome.QUIET:
                 return ended

@@ -42,7 +42,7 @@ class Wants:
             future = implied_future(matcher.rules) if keeps_defaults else None
         else:
             matcher, future = known.matcher, known.future
-        act = act_for(placement.spec, self.can)
+        act = act_for(placement.spec, self.can, waits=placement.waits)
         wanted = self._last[placement.uid] = Wanted(
             placement=placement,
             matcher=matcher,

@@ -32,6 +32,8 @@ Permissions = Annotated[str, Meta(min_length=3, max_length=3, pattern=r"^[-r][-w
 Size = Annotated[str, Meta(min_length=1, max_length=32)] | int
 NodeLabels = Annotated[dict[str, LabelValue], Meta(max_length=16)]
 NumaId = Annotated[int, Meta(ge=0, le=1023)]
+Percent = Annotated[str, Meta(max_length=8)]
+PauseSeconds = Annotated[int, Meta(ge=0, le=86_400)]
 Priority = Annotated[int, Meta(ge=-1000, le=1000)]
 
 

@@ -43,6 +43,7 @@ class ContainerState(StrEnum):
     PLACED_BEST_EFFORT = "PlacedBestEffort"
     OBSERVED = "Observed"
     PAUSED = "Paused"
+    AWAITING_ROLLOUT = "AwaitingRollout"
     DRY_RUN = "DryRun"
     MOVING = "Moving"
     PENDING = "Pending"

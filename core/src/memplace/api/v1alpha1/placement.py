@@ -19,6 +19,8 @@ from memplace.api.v1alpha1.common import (
     LabelValue,
     NodeLabels,
     PathGlob,
+    PauseSeconds,
+    Percent,
     Permissions,
     Priority,
     Size,
@@ -26,7 +28,15 @@ from memplace.api.v1alpha1.common import (
     StatusPart,
     as_text,
 )
-from memplace.kinds import Enforcement, ExistingPages, Mode, OnDelete, OnUnsupported, RegionKind
+from memplace.kinds import (
+    Enforcement,
+    ExistingPages,
+    HoldOn,
+    Mode,
+    OnDelete,
+    OnUnsupported,
+    RegionKind,
+)
 from memplace.quantity import parse_quantity
 
 
@@ -122,6 +132,36 @@ class Migration(SpecPart, frozen=True):
         return parse_quantity(self.max_bandwidth) if self.max_bandwidth else None
 
 
+class Rollout(SpecPart, frozen=True):
+    """How a change comes to the nodes: some at a time."""
+
+    max_nodes: int | Percent
+    pause_seconds: PauseSeconds | UnsetType = UNSET
+    hold_on: Annotated[tuple[HoldOn, ...], Meta(max_length=2)] | UnsetType = UNSET
+    ignore_hold_of: Annotated[int, Meta(ge=0)] = 0
+
+    @property
+    def pause_s(self) -> int:
+        """The field pauseSeconds, by default a minute."""
+        return 60 if self.pause_seconds is UNSET else self.pause_seconds
+
+    @property
+    def holds_on(self) -> tuple[HoldOn, ...]:
+        """The field holdOn, by default all there is."""
+        return tuple(HoldOn) if self.hold_on is UNSET else self.hold_on
+
+    def step(self, nodes: int) -> int:
+        """Return how many nodes it may take at a time, of so many; at least one.
+
+        Example:
+            >>> Rollout("10%").step(25)
+            2
+        """
+        if isinstance(self.max_nodes, int):
+            return self.max_nodes
+        return max(1, nodes * int(self.max_nodes.removesuffix("%")) // 100)
+
+
 class PlacementSpec(SpecPart, frozen=True):
     """The spec of a MemoryPlacement."""
 
@@ -135,6 +175,7 @@ class PlacementSpec(SpecPart, frozen=True):
     mode: Enforcement | UnsetType = UNSET
     on_delete: OnDelete | UnsetType = UNSET
     node_selector: NodeLabels = msgspec.field(default_factory=dict)
+    rollout: Rollout | UnsetType = UNSET
 
     @property
     def at_deletion(self) -> OnDelete:
@@ -159,12 +200,13 @@ class PlacementSpec(SpecPart, frozen=True):
     def asks_as(self, other: PlacementSpec) -> bool:
         """Return whether another spec asks for the same of a container that follows it.
 
-        Which containers those are is not compared in what only tells that: priority and
-        nodeSelector. Nor is what is for later: onDelete.
+        Which containers those are, and when, is not compared in what only tells that: priority,
+        nodeSelector and rollout. Nor is what is for later: onDelete.
         """
         if self == other:
             return True
-        same = {name: getattr(other, name) for name in ("priority", "on_delete", "node_selector")}
+        names = ("priority", "on_delete", "node_selector", "rollout")
+        same = {name: getattr(other, name) for name in names}
         return msgspec.structs.replace(self, **same) == other
 
     def selects_node(self, labels: Mapping[str, str]) -> bool:
@@ -203,6 +245,42 @@ class PodStatus(StatusPart, frozen=True):
     tiers: tuple[TierBytes, ...] = ()
 
 
+class RolloutState(StrEnum):
+    """How far a roll-out is."""
+
+    ROLLING = "Rolling"
+    HOLDING = "Holding"
+    DONE = "Done"
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of it waits any more."""
+        return self is RolloutState.DONE
+
+    @classmethod
+    def _missing_(cls, value: object) -> RolloutState | None:
+        # Of a newer operator: not done, as far as we know.
+        return cls.HOLDING if isinstance(value, str) else None
+
+
+class RolloutStatus(StatusPart, frozen=True):
+    """Which nodes a change has come to; see `memplace.rollout`.
+
+    ``generation`` is that of the spec with which it began, ``change`` says what is rolled out,
+    ``released_through`` is the position of the last node that may act; ``nodes`` are those with
+    running pods, of the released ones ``settled_nodes`` have done what they can.
+    """
+
+    generation: int
+    change: str
+    state: RolloutState
+    released_through: str = ""
+    nodes: int = 0
+    released_nodes: int = 0
+    settled_nodes: int = 0
+    since: datetime | None = None
+
+
 class PlacementStatus(StatusPart, frozen=True):
     """The status of a MemoryPlacement; written by the operator only.
 
@@ -218,10 +296,14 @@ class PlacementStatus(StatusPart, frozen=True):
     rules: tuple[RuleStatus, ...] = ()
     summary: str = ""
     pods: tuple[PodStatus, ...] = ()
+    rollout: RolloutStatus | None = None
 
 
 class Placement(Struct, frozen=True, kw_only=True):
-    """A MemoryPlacement with what matters of its metadata."""
+    """A MemoryPlacement with what matters of its metadata.
+
+    ``waits`` is not of the API: on a node, whether a roll-out has not come to it yet.
+    """
 
     uid: str
     namespace: str
@@ -230,3 +312,18 @@ class Placement(Struct, frozen=True, kw_only=True):
     creation_timestamp: datetime
     spec: PlacementSpec
     status: PlacementStatus = PlacementStatus()
+    waits: bool = False
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether nothing new is done for it, and nothing undone while it exists."""
+        return self.spec.paused or self.waits
+
+    @property
+    def gives_back(self) -> bool:
+        """Whether what was done for it is to be undone although it exists, by now."""
+        return self.spec.gives_back and not self.waits
+
+    def asks_as(self, other: Placement) -> bool:
+        """Return whether another one asks for the same of a container now."""
+        return self.waits == other.waits and self.spec.asks_as(other.spec)
