@@ -170,6 +170,14 @@ class Site(Cluster):
         answer = self.api.call("PATCH", path, {"status": status}, fieldValidation="Strict")
         assert answer.ok, answer.message
 
+    def rolled(self, name: str, rollout: dict[str, Any]) -> None:
+        """Be the operator: write how far a roll-out is."""
+        path = f"{self.placement_path(name)}/status"
+        answer = self.api.call(
+            "PATCH", path, {"status": {"rollout": rollout}}, fieldValidation="Strict"
+        )
+        assert answer.ok, answer.message
+
     def lead(self, holder: str = "operator-0", *, age_s: float = 0) -> None:
         """Be the operator: hold its Lease, and renew it."""
         renewed = datetime.now(UTC) - timedelta(seconds=age_s)

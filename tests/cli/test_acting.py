@@ -35,6 +35,37 @@ def test_nothing_else_of_the_spec_changes(site: Site, memplace: Memplace) -> Non
     assert site.get("mp")["spec"] == spec | {"paused": True}
 
 
+def test_a_roll_out_that_is_held_goes_on(site: Site, memplace: Memplace) -> None:
+    placement = site.place("mp", rollout={"maxNodes": "10%"})
+    generation = placement["metadata"]["generation"]
+    rollout = {"generation": generation, "change": "c", "nodes": 10, "releasedNodes": 3}
+    said = "held, 3 of 10 nodes released: node a: TierFull: full"
+    for state in ("Holding", "Rolling"):
+        site.judged(site.get("mp"), ("Progressing", "False", "RolloutHeld", said))
+        site.rolled("mp", rollout | {"state": state})
+        shown = memplace("status", "-n", site.namespace)
+        assert f"{site.namespace} mp Unknown Pending 1/2 {state} 3/10 cxl 1.0 GiB" in shown.flat
+        assert f"placement {site.namespace}/mp: RolloutHeld" in shown.flat
+        assert f"{said} -> Put right what the message names" in shown.flat
+        resumed = memplace("resume", "mp", "-n", site.namespace)
+        words = "whatever is wrong" if state == "Holding" else "the work goes on from"
+        assert words in resumed.flat, resumed.err
+        asked = {"maxNodes": "10%", "ignoreHoldOf": generation}
+        assert site.get("mp")["spec"]["rollout"] == asked
+    (mine,) = memplace("status", "-n", site.namespace, "-o", "json").json()["placements"]
+    assert mine["rollout"] == {"state": "Rolling", "nodes": 10, "releasedNodes": 3}
+
+
+def test_pause_leaves_a_hold_alone(site: Site, memplace: Memplace) -> None:
+    placement = site.place("mp", rollout={"maxNodes": 1})
+    site.judged(placement)
+    site.rolled("mp", {"generation": 1, "change": "c", "state": "Holding"})
+    memplace("pause", "mp", "-n", site.namespace)
+    assert site.get("mp")["spec"]["rollout"] == {"maxNodes": 1}
+    assert memplace("resume", "mp", "-n", site.namespace, "-o", "json").json()["ignoredHold"] == 1
+    assert not is_paused(site, "mp")
+
+
 def test_one_that_is_not_there(site: Site, memplace: Memplace) -> None:
     ran = memplace("pause", "nobody", "-n", site.namespace)
     assert ran.code == 3

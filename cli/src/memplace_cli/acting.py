@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pause, resume and undo: the two fields of a placement that the command writes."""
+"""Pause, resume and undo: the three fields of a placement that the command writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from memplace.api.objects import parse_placement
-from memplace.api.v1alpha1 import API_VERSION
+from memplace.api.v1alpha1 import API_VERSION, RolloutState
 from memplace.kinds import Enforcement
 from rich.console import Console
 from rich.text import Text
@@ -39,6 +39,7 @@ class Acted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
         paused: What spec.paused says now.
         mode: What spec.mode says now.
         changed: Whether they said something else before.
+        ignored_hold: Of a roll-out that was held and goes on all the same, the generation.
     """
 
     schema: int = 1
@@ -47,6 +48,7 @@ class Acted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     paused: bool
     mode: str
     changed: bool
+    ignored_hold: int = 0
 
 
 class Undone(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -84,7 +86,9 @@ def pause(reader: Reader, namespace: str, name: str) -> Acted:
 
 
 def resume(reader: Reader, namespace: str, name: str) -> Acted:
-    """Take back what pause and undo wrote; a dry run that a manifest asks for stays one.
+    """Take back what pause and undo wrote, and have a roll-out go on that is held.
+
+    A dry run that a manifest asks for stays one.
 
     Raises:
         CommandFailed: As of `pause`.
@@ -95,7 +99,10 @@ def resume(reader: Reader, namespace: str, name: str) -> Acted:
     if _mode(before) == _DRY_RUN and _is_ours(before, "mode"):
         # As it was before: what is not there is Enforce.
         change["mode"] = None
-    return _acted(before, _change(reader, before, change))
+    held = _held(before)
+    if held:
+        change["rollout"] = before["spec"]["rollout"] | {"ignoreHoldOf": held}
+    return _acted(before, _change(reader, before, change), held)
 
 
 def undo(reader: Reader, namespace: str, name: str) -> Undone:
@@ -179,7 +186,7 @@ def _change(reader: Reader, before: _Json, change: _Json) -> _Json:
     return after
 
 
-def _acted(before: _Json, after: _Json) -> Acted:
+def _acted(before: _Json, after: _Json, held: int = 0) -> Acted:
     meta = after["metadata"]
     return Acted(
         namespace=meta["namespace"],
@@ -187,7 +194,17 @@ def _acted(before: _Json, after: _Json) -> Acted:
         paused=_paused(after),
         mode=_mode(after),
         changed=after is not before,
+        ignored_hold=held,
     )
+
+
+def _held(obj: _Json) -> int:
+    # The generation of a roll-out that is held, and was not told to go on; 0 for none.
+    rollout = (obj.get("status") or {}).get("rollout") or {}
+    asked = (obj.get("spec") or {}).get("rollout")
+    if asked is None or rollout.get("state") != RolloutState.HOLDING:
+        return 0
+    return int(rollout["generation"])
 
 
 def _paused(obj: _Json) -> bool:
@@ -212,7 +229,12 @@ def show_acted(found: Acted, console: Console) -> None:
     word = "paused" if found.paused else "resumed"
     name = f"placement {found.namespace}/{found.name}"
     told = f"{name} {word}" if found.changed else f"{name} was {word} already"
-    if found.paused:
+    if found.ignored_hold:
+        follows = (
+            "its roll-out goes on whatever is wrong at the nodes that are released; the next "
+            "change of its spec is held again"
+        )
+    elif found.paused:
         follows = "what is in place stays, and nothing new is done; kubectl memplace resume goes on"
     elif found.mode == _DRY_RUN:
         follows = (

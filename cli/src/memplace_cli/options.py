@@ -50,7 +50,8 @@ COMMANDS = {
     ),
     "resume": (
         "have the work for a placement go on, after pause or undo",
-        "Sets spec.paused to false, and takes mode DryRun away if undo wrote it.",
+        "Sets spec.paused to false, and takes mode DryRun away if undo wrote it. A roll-out of it\n"
+        "that is held goes on, too, whatever is wrong.",
     ),
     "undo": (
         "give back what was done for a placement, without deleting it",

@@ -21,7 +21,7 @@ from memplace_cli.bars import draw
 from memplace_cli.doctor import Diagnosis, Mark
 from memplace_cli.picture import of_pod
 from memplace_cli.said import ContainerSaid, PodSaid
-from memplace_cli.status import Attention, NodeShown, Status
+from memplace_cli.status import Attention, NodeShown, RolloutShown, Status
 from memplace_cli.tiers import Tiers, TierShown
 from memplace_cli.words import count, printable, size_or_dash
 
@@ -44,18 +44,21 @@ def show_status(found: Status, console: Console) -> None:
     if found.nodes is not None:
         console.print(_nodes(found.nodes))
         console.print()
-    rows = [
+    rolled = any(each.rollout for each in found.placements)
+    rows: list[tuple[str | Text, ...]] = [
         (
             each.namespace,
             each.name,
             _ready(each.ready, each.reason),
             each.reason,
             f"{each.placed_pods}/{each.matched_pods}",
+            *([_rollout(each.rollout)] if rolled else []),
             _tier_bytes(each.tiers),
         )
         for each in found.placements
     ]
-    heads = ("NAMESPACE", "PLACEMENT", "READY", "REASON", "PLACED", "BYTES")
+    heads = ["NAMESPACE", "PLACEMENT", "READY", "REASON", "PLACED"]
+    heads += ["ROLLOUT", "BYTES"] if rolled else ["BYTES"]
     console.print(table(heads, rows) if rows else Text("no placements"))
     console.print()
     console.print(_attention(found.attention))
@@ -140,6 +143,12 @@ def _tiers(tiers: Iterable[TierShown]) -> str:
     return "\n".join(
         f"{tier.tier} {size_or_dash(tier.capacity_bytes)}" for tier in tiers if tier.tier
     )
+
+
+def _rollout(found: RolloutShown | None) -> str:
+    if found is None:
+        return "-"
+    return f"{found.state} {found.released_nodes}/{found.nodes}"
 
 
 def _tier_bytes(tiers: Iterable[TierBytes]) -> str:

@@ -9,12 +9,13 @@ import msgspec
 from memplace.api.conditions import Condition, find_condition
 from memplace.api.v1alpha1 import NodeMemory, Placement, TierBytes
 from memplace.reasons import ConditionType, Reason
+from msgspec import UNSET
 
 from memplace_cli.advice import advise, meaning
 from memplace_cli.facts import ClusterFacts, Unread, is_retired, why_backend
 from memplace_cli.tiers import TierShown, tiers_of
 
-__all__ = ["Attention", "NodeShown", "PlacementShown", "Status", "status"]
+__all__ = ["Attention", "NodeShown", "PlacementShown", "RolloutShown", "Status", "status"]
 
 # What is wrong with a node itself, whatever its kernel; the kernel is told of in its row.
 _NODE_TROUBLE = (Reason.SECCOMP_FILTERED, Reason.MISSING_CAPABILITY, Reason.ANOTHER_AGENT)
@@ -35,6 +36,14 @@ class NodeShown(_Shown, frozen=True, kw_only=True):
     tiers: tuple[TierShown, ...] = ()
 
 
+class RolloutShown(_Shown, frozen=True, kw_only=True):
+    """How far a roll-out is: nodes that are released, of those with pods."""
+
+    state: str
+    nodes: int = 0
+    released_nodes: int = 0
+
+
 class PlacementShown(_Shown, frozen=True, kw_only=True):
     """A placement: what its operator says of it."""
 
@@ -46,6 +55,7 @@ class PlacementShown(_Shown, frozen=True, kw_only=True):
     matched_pods: int = 0
     placed_pods: int = 0
     tiers: tuple[TierBytes, ...] = ()
+    rollout: RolloutShown | None = None
 
 
 class Attention(_Shown, frozen=True, kw_only=True):
@@ -134,7 +144,15 @@ def _placement(placement: Placement) -> PlacementShown:
         matched_pods=found.matched_pods,
         placed_pods=found.placed_pods,
         tiers=tuple(TierBytes(name=name, bytes=size) for name, size in sums.items()),
+        rollout=_rollout(placement),
     )
+
+
+def _rollout(placement: Placement) -> RolloutShown | None:
+    found = placement.status.rollout
+    if found is None or placement.spec.rollout is UNSET:
+        return None
+    return RolloutShown(state=found.state, nodes=found.nodes, released_nodes=found.released_nodes)
 
 
 def _unread(each: Unread) -> PlacementShown:
@@ -163,6 +181,9 @@ def _of_placement(placement: Placement) -> Iterator[Attention]:
         condition = find_condition(found.conditions, type_)
         if condition is not None and condition.status == "True":
             yield _attention(about, condition)
+    progressing = find_condition(found.conditions, ConditionType.PROGRESSING)
+    if progressing is not None and progressing.reason == Reason.ROLLOUT_HELD:
+        yield _attention(about, progressing)
 
 
 def _of_node(node: NodeMemory) -> Iterator[Attention]:
