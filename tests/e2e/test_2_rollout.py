@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A roll-out over two workers: one after the other, and no further while the operator is away."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from memplace_lab.base.steps import wait_for
+from memplace_lab.cluster.cluster import Cluster
+from memplace_lab.product import product
+from memplace_lab.show import both_kernels, scenario
+from memplace_lab.show.scenario import Pod
+
+pytestmark = pytest.mark.timeout(900)
+NAME = both_kernels.PLACEMENT
+MP = ("mp", "-n", scenario.NAMESPACE, NAME)
+PAUSE_S = 20
+
+
+@pytest.fixture(scope="module")
+def both(cluster: Cluster) -> Iterator[dict[str, Pod]]:
+    """A pod on each worker; what the test applies goes with them."""
+    yield both_kernels.start_pods(cluster)
+    cluster.kubectl("delete", "--ignore-not-found", *MP)
+    cluster.kubectl("delete", "pod", "-n", scenario.NAMESPACE, *both_kernels.PODS)
+
+
+def rollout(cluster: Cluster) -> dict[str, Any]:
+    found: dict[str, Any] = scenario.status(cluster, NAME).get("rollout") or {}
+    return found
+
+
+def on_tier(both: dict[str, Pod]) -> set[str]:
+    return {
+        name for name, pod in both.items() if scenario.on_tier(both_kernels.data(pod.observe()))
+    }
+
+
+def untouched(both: dict[str, Pod]) -> set[str]:
+    return {
+        name for name, pod in both.items() if scenario.CXL not in both_kernels.data(pod.observe())
+    }
+
+
+def wait_settled(cluster: Cluster, nodes: int) -> None:
+    wait_for(
+        f"{nodes} of 2 nodes released and settled",
+        lambda: rollout(cluster).get("settledNodes") == nodes,
+        timeout_s=120,
+        hint=lambda: str(scenario.status(cluster, NAME)),
+    )
+
+
+def test_one_node_after_the_other_and_none_without_an_operator(
+    cluster: Cluster, both: dict[str, Pod]
+) -> None:
+    assert untouched(both) == set(both)
+    example = both_kernels.EXAMPLE.read_text()
+    step = f"spec:\n  rollout: {{maxNodes: 1, pauseSeconds: {PAUSE_S}}}\n"
+    manifest = example.replace("spec:\n", step, 1)
+    cluster.kubectl("apply", "-n", scenario.NAMESPACE, "-f", "-", stdin=manifest)
+    wait_settled(cluster, 1)
+    status = scenario.status(cluster, NAME)
+    assert (status["rollout"]["state"], status["rollout"]["nodes"]) == ("Rolling", 2)
+    (first,) = on_tier(both)
+    (second,) = untouched(both)
+    states = {name: fared.state for name, fared in both_kernels.fared(cluster).items()}
+    assert states.pop(second) == "AwaitingRollout"
+    assert states.pop(first) in ("Placed", "PlacedBestEffort")
+
+    deployment = ("deployment/memplace-operator", "-n", product.NAMESPACE)
+    cluster.kubectl("scale", *deployment, "--replicas=0")
+    try:
+        time.sleep(3 * PAUSE_S)
+        assert (on_tier(both), untouched(both)) == ({first}, {second})
+        # Who is released goes on, and new memory of who is not stays where it is.
+        both[second].exec("/workload", "map")
+        both_kernels.grow(both[first])
+        assert (on_tier(both), untouched(both)) == ({first}, {second})
+    finally:
+        cluster.kubectl("scale", *deployment, "--replicas=1")
+    wait_for(
+        "the roll-out to end",
+        lambda: rollout(cluster).get("state") == "Done",
+        timeout_s=240,
+        hint=lambda: str(scenario.status(cluster, NAME)),
+    )
+    scenario.wait_ready(cluster, NAME)
+    assert on_tier(both) == set(both)
+
+
+def test_a_change_starts_again_at_the_same_node(cluster: Cluster, both: dict[str, Pod]) -> None:
+    before = rollout(cluster)
+    patch = json.dumps({"spec": {"onUnsupported": "Observe"}})
+    cluster.kubectl("patch", *MP, "--type=merge", "-p", patch)
+    wait_for(
+        "a roll-out of the change",
+        lambda: rollout(cluster).get("generation", 0) > before["generation"],
+        timeout_s=60,
+    )
+    assert rollout(cluster)["state"] == "Rolling"
+    # What is in place stays, and whoever takes the field out has all nodes act.
+    assert on_tier(both) == set(both)
+    cluster.kubectl("patch", *MP, "--type=merge", "-p", json.dumps({"spec": {"rollout": None}}))
+    wait_for("no roll-out", lambda: not rollout(cluster), timeout_s=60)
+    wait_for(
+        "the stock kernel's pod to be observed",
+        lambda: both_kernels.fared(cluster)["on-stock-kernel"].state == "Observed",
+        timeout_s=60,
+    )
