@@ -36,6 +36,7 @@ FIRST_RETRY_S = 2.0
 LAST_RETRY_S = 300.0
 LONGEST_PAUSE_S = 10.0
 _LEADER_POLL_S = 0.2
+_NOT_LED = "another operator was to write: it is judged anew"
 
 _UNREACHABLE = (OSError, http.client.HTTPException, MemplaceError)
 _GONE = (404, 409)
@@ -123,18 +124,23 @@ class Writer:
                 write = self._queue.get(timeout=0.5)
             except queue.Empty:
                 continue
-            if not self._wait(stop):
+            led = self._wait(stop)
+            if stop.is_set():
                 return
-            self._done(write, self._write(client, write))
+            # Another one may have written meanwhile, what this write knows nothing of.
+            self._done(write, self._write(client, write) if led else Outcome(error=_NOT_LED))
 
     def _wait(self, stop: threading.Event) -> bool:
-        # Returns False when there is nothing to wait for any more.
+        # Returns whether all the while we were the one who may write.
+        led = True
         while not stop.is_set():
             pause = self._pause_until - time.monotonic()
-            if pause <= 0 and self._may_write():
-                return True
+            may = self._may_write()
+            if pause <= 0 and may:
+                break
+            led = led and may
             stop.wait(max(pause, _LEADER_POLL_S))
-        return False
+        return led
 
     def _write(self, client: ApiClient, write: Write) -> Outcome:
         try:

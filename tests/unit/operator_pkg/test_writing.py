@@ -162,6 +162,11 @@ def test_who_does_not_lead_does_not_write() -> None:
         assert api.seen == []
         leads.set()
         wait(lambda: ended)
+        # Who was not the one for a while judges anew: another may have gone further.
+        assert api.seen == [] and ended[0][1].error and not ended[0][1].is_ours
+        writer.put(a_write())
+        wait(lambda: len(ended) == 2)
+    assert ended[1] == ("mp", Outcome(version=77))
 
 
 class Leases:
