@@ -112,6 +112,7 @@ specs = st.one_of(
         lambda d: spec_of(rule_of()) | {"onDelete": d},
         st.sampled_from(["RestorePolicy", "RestorePages", "Leave", "leave", "", False]),
     ),
+    st.builds(
         lambda r: spec_of(rule_of()) | {"rollout": r},
         some(
             maxNodes=st.sampled_from([1, 0, 2**40, "10%", "0%", "7", "100%", "10%\n", True, None]),

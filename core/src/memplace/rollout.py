@@ -23,8 +23,8 @@ def change_of(spec: PlacementSpec) -> str:
     """Return a word for what a spec has done to memory: the same for specs that ask for the same.
 
     When, how fast, for which of several placements and what comes at the end is not in it:
-    rollout, paused, migration, priority, onDelete. Agent and operator of different versions agree while no field is used that only one
-    of them knows; an agent can't parse such a spec.
+    rollout, paused, migration, priority, onDelete. Agent and operator of different versions
+    agree while no field is used that only one of them knows; an agent can't parse such a spec.
     """
     bare = msgspec.structs.replace(
         spec, rollout=UNSET, paused=False, migration=UNSET, priority=0, on_delete=UNSET
