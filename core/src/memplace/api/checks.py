@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import UNSET
 
+from memplace.api.patterns import LABEL_KEY, NOT_A_LABEL_KEY
 from memplace.api.v1alpha1 import (
-    LABEL_KEY,
     LabelSelector,
     Migration,
     Operator,
@@ -86,10 +86,6 @@ NOT_A_SIZE = (
     "for example 64Mi; less than 1024Pi"
 )
 MIN_ABOVE_MAX = "minSize is larger than maxSize, so nothing can match: swap them, or remove one"
-NO_LABEL_KEY = (
-    "no label can have such a key: write a name of letters, digits, - _ and ., such as app, "
-    "or with a domain before it, such as app.kubernetes.io/name"
-)
 VALUES_NEEDED = "operators In and NotIn need values: write for example values: [redis]"
 VALUES_FORBIDDEN = "operators Exists and DoesNotExist take no values: remove values, or write In"
 NO_NUMA_NODES = "numaNodes is empty: write at least one NUMA node, for example [1]"
@@ -155,7 +151,7 @@ def _selector(selector: LabelSelector) -> Iterator[Finding]:
 
 def _label_keys(field: str, labels: Iterable[str]) -> Iterator[Finding]:
     if not all(re.match(LABEL_KEY, key) for key in labels):
-        yield field, NO_LABEL_KEY
+        yield field, NOT_A_LABEL_KEY
 
 
 def _rule(field: str, rule: Rule) -> Iterator[Finding]:

@@ -9,12 +9,15 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from memplace.api.patterns import ADVICE
 from memplace.errors import ValidationError
 
 _T = TypeVar("_T")
 _MSGSPEC_ERROR = re.compile(
     r"(?P<problem>.*?)(?: - at (?:`key` in )?`\$?(?P<path>.*)`)?", re.DOTALL
 )
+# A regular expression tells nobody what to write.
+_UNLIKE = {f"Expected `str` matching regex {pattern!r}": words for pattern, words in ADVICE.items()}
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `(.*)`")
 
 
@@ -57,7 +60,7 @@ def _explain(message: str, field: str) -> ValidationError:
     unknown = _UNKNOWN_FIELD.fullmatch(problem)
     if unknown:
         return ValidationError(f"{field}{path}.{unknown[1]}", "unknown field")
-    return ValidationError(f"{field}{path}", problem)
+    return ValidationError(f"{field}{path}", _UNLIKE.get(problem, problem))
 
 
 def raise_first(findings: Iterable[tuple[str, str]]) -> None:

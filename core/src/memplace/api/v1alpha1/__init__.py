@@ -9,7 +9,6 @@ writer. ``crds/*.yaml`` is the source of truth; tests/crd holds the two together
 from memplace.api.v1alpha1.common import (
     API_VERSION,
     GROUP,
-    LABEL_KEY,
     OTHER_TIER,
     VERSION,
 )
@@ -56,7 +55,6 @@ from memplace.api.v1alpha1.tier import (
 __all__ = [
     "API_VERSION",
     "GROUP",
-    "LABEL_KEY",
     "OTHER_TIER",
     "VERSION",
     "AgentMode",

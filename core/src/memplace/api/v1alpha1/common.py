@@ -8,6 +8,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from memplace.api.patterns import DNS_LABEL, LABEL_KEY, LABEL_VALUE, PERMISSIONS
+
 GROUP = "memplace.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
@@ -15,19 +17,13 @@ API_VERSION = f"{GROUP}/{VERSION}"
 # In status, the name of the tier of bytes on NUMA nodes that belong to no tier.
 OTHER_TIER = "other"
 
-# \Z, since Python's $ also matches before a last newline, and the API server's does not.
-LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
-_LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z"
-
-DnsLabel = Annotated[
-    str, Meta(min_length=1, max_length=63, pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
-]
+DnsLabel = Annotated[str, Meta(min_length=1, max_length=63, pattern=DNS_LABEL)]
 NodeName = Annotated[str, Meta(min_length=1, max_length=253)]
 LabelKey = Annotated[str, Meta(min_length=1, max_length=317, pattern=LABEL_KEY)]
-LabelValue = Annotated[str, Meta(max_length=63, pattern=_LABEL_VALUE)]
+LabelValue = Annotated[str, Meta(max_length=63, pattern=LABEL_VALUE)]
 Glob = Annotated[str, Meta(min_length=1, max_length=253)]
 PathGlob = Annotated[str, Meta(min_length=1, max_length=1024)]
-Permissions = Annotated[str, Meta(min_length=3, max_length=3, pattern=r"^[-r][-w][-x]\Z")]
+Permissions = Annotated[str, Meta(max_length=16, pattern=PERMISSIONS)]
 # Kubernetes Quantities may be numbers in YAML, too.
 Size = Annotated[str, Meta(min_length=1, max_length=32)] | int
 NodeLabels = Annotated[dict[str, LabelValue], Meta(max_length=16)]
