@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Alerts and dashboard in a real Prometheus: they fire when they should, and show something."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+import yaml
+
+from tests.chart.alerting import CASES, unit_tests
+from tests.chart.recording import STEP_S, STEPS, openmetrics
+from tests.chart.test_monitoring import FILES, alerts, dashboard
+
+UNTIL = 1_790_000_000
+# What Grafana puts in: four scrapes, and all namespaces.
+VARIABLES = {"$__rate_interval": f"{4 * STEP_S}s", "$namespace": ".*"}
+
+
+def promtool(*arguments: object) -> str:
+    """Run promtool, which has to be content."""
+    command = ["promtool", *map(str, arguments)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+def test_there_is_a_prometheus() -> None:
+    missing = [name for name in ("prometheus", "promtool") if shutil.which(name) is None]
+    assert not missing, f"install Debian's package prometheus: {missing}"
+
+
+def test_the_rules_are_rules(chart: Any, tmp_path: Path) -> None:
+    (rendered,) = [
+        found
+        for found in chart.render("prometheusRule.enabled=true")
+        if found["kind"] == "PrometheusRule"
+    ]
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(yaml.safe_dump(rendered["spec"]))
+    assert f"{len(alerts())} rules found" in promtool("check", "rules", rules)
+
+
+def test_alerts_fire_when_they_should_and_only_then(tmp_path: Path) -> None:
+    tests = tmp_path / "tests.yaml"
+    known = {rule["alert"]: rule for rule in alerts()}
+    tests.write_text(yaml.safe_dump(unit_tests(str(FILES / "alerts.yaml"), known)))
+    promtool("test", "rules", tests)
+
+
+def test_each_alert_is_seen_to_fire_and_to_be_silent() -> None:
+    seen: dict[str, set[bool]] = defaultdict(set)
+    for case in CASES:
+        seen[case.alert].add(case.labels is not None)
+    assert dict(seen) == {rule["alert"]: {True, False} for rule in alerts()}
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Yield the URL of a Prometheus that has the recorded metrics."""
+    folder = tmp_path_factory.mktemp("prometheus")
+    (folder / "recorded").write_text(openmetrics(UNTIL))
+    (folder / "config.yaml").write_text("{}")
+    promtool("tsdb", "create-blocks-from", "openmetrics", folder / "recorded", folder / "data")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    command = [
+        "prometheus",
+        f"--config.file={folder / 'config.yaml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        "--storage.tsdb.retention.time=100y",
+        f"--web.listen-address={address}",
+    ]
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        _wait(f"http://{address}/-/ready", folder / "log")
+        yield f"http://{address}"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait(url: str, log: Path) -> None:
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text()[-2000:]
+        time.sleep(0.2)
+
+
+def asked(url: str, path: str, **query: object) -> Any:
+    """Return what Prometheus answers to a query."""
+    try:
+        with urllib.request.urlopen(f"{url}{path}?{urlencode(query)}", timeout=30) as response:
+            return json.loads(response.read())["data"]
+    except urllib.error.HTTPError as err:
+        raise AssertionError(err.read().decode()) from err
+
+
+def targets() -> Iterator[Any]:
+    for panel in dashboard()["panels"]:
+        for target in panel["targets"]:
+            yield pytest.param(target, id=f"{panel['title']}-{target['refId']}")
+
+
+@pytest.mark.parametrize("target", tuple(targets()))
+def test_a_panel_shows_something(prometheus: str, target: dict[str, Any]) -> None:
+    query = target["expr"]
+    for name, value in VARIABLES.items():
+        query = query.replace(name, value)
+    assert "$" not in query
+    start = UNTIL - (STEPS // 2) * STEP_S
+    found = asked(
+        prometheus, "/api/v1/query_range", query=query, start=start, end=UNTIL, step=STEP_S
+    )["result"]
+    assert found, "no data"
+    for series in found:
+        assert any(math.isfinite(float(value)) for _, value in series["values"]), series
+        # What the legend names is there, or a line has no name.
+        wanted = {w.strip("{} ") for w in target.get("legendFormat", "").split() if "{{" in w}
+        assert wanted <= series["metric"].keys()
+
+
+def test_the_variables_have_values(prometheus: str) -> None:
+    for variable in dashboard()["templating"]["list"]:
+        if variable["type"] == "query":
+            metric, label = variable["query"]["query"][len("label_values(") : -1].split(", ")
+            found = asked(
+                prometheus,
+                f"/api/v1/label/{label}/values",
+                **{"match[]": metric, "start": UNTIL - 600, "end": UNTIL},
+            )
+            assert found == ["memplace-system"]
+
+
+def test_the_expressions_of_alerts_find_series(prometheus: str) -> None:
+    for rule in alerts():
+        # A threshold leaves nothing of what is well: what is compared has to be there.
+        compared = rule["expr"].rpartition(" > ")[0] or rule["expr"]
+        if compared.startswith(("absent", "increase(memplace_operator_status_writes_total{result")):
+            continue
+        if "lost_threads" in compared or "reason!~" in compared:
+            compared = compared.replace('!~"', '=~"')
+        found = asked(prometheus, "/api/v1/query", query=compared, time=UNTIL)
+        assert found["result"], rule["alert"]
