@@ -88,6 +88,16 @@ TOGGLES = {
     "operator.topologySpreadConstraints": ([{"maxSkew": 77}], "maxSkew: 77"),
     "operator.podDisruptionBudget.enabled": (True, "kind: PodDisruptionBudget"),
     "operator.replicas": (2, "replicas: 2"),
+    "extraObjects": (
+        [
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": "{{ .Release.Name }}-odd"},
+            }
+        ],
+        "memplace-odd",
+    ),
     "agent.auditSeconds": (77, 'MEMPLACE_AUDIT_S, value: "77"'),
     "agent.explainPort": (7777, 'MEMPLACE_EXPLAIN_PORT, value: "7777"'),
     "agent.shimDefault.enabled": (False, 'MEMPLACE_SHIM_DEFAULT, value: "false"'),
@@ -122,6 +132,9 @@ TOGGLES = {
         "nodeSelector": ({"disk": "fast"}, "disk: fast"),
         "tolerations": ([{"key": "odd", "operator": "Exists"}], "key: odd"),
         "affinity": ({"nodeAffinity": {}}, "affinity:"),
+        "hostAliases": ([{"ip": "10.7.7.7", "hostnames": ["odd"]}], "ip: 10.7.7.7"),
+        "dnsPolicy": ("Default", "dnsPolicy: Default"),
+        "dnsConfig": ({"nameservers": ["10.7.7.7"]}, "dnsConfig:"),
     }.items()
 }
 # These act only together with another value.
@@ -200,6 +213,7 @@ def test_no_value_is_untested(chart: Any) -> None:
         ('agent.nri.socketDirectory="relative"', "does not match pattern"),
         ('agent.nri.enabled="yes"', "got string, want boolean"),
         ("agent.nri.timeoutMilliseconds=2000", "maximum: got 2,000, want 1,500"),
+        ('agent.dnsPolicy="Sometimes"', "value must be one of '', 'Default', 'ClusterFirst'"),
         ('agent.maxUnavailable="0%"', "does not match pattern"),
         ('podMonitor.interval="often"', "does not match pattern"),
         ("networkPolicy.apiServerPorts=[70000]", "maximum: got 70,000, want 65,535"),

@@ -132,7 +132,7 @@ readinessProbe:
   {{- toYaml .readiness | nindent 2 }}
 {{- end -}}
 
-{{/* Where pods may run, and who goes first. Call with .Values.COMPONENT. */}}
+{{/* Where pods may run, who goes first, and how they find names. Call with .Values.COMPONENT. */}}
 {{- define "memplace.scheduling" -}}
 {{- with .priorityClassName }}
 priorityClassName: {{ . }}
@@ -151,6 +151,17 @@ affinity:
 {{- end }}
 {{- with .topologySpreadConstraints }}
 topologySpreadConstraints:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .hostAliases }}
+hostAliases:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .dnsPolicy }}
+dnsPolicy: {{ . }}
+{{- end }}
+{{- with .dnsConfig }}
+dnsConfig:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
