@@ -153,7 +153,10 @@ class Operator:
         return self.get("/readyz")[0] == 200
 
     def log(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
+        return [json.loads(line) for line in self.raw_log().splitlines()]
+
+    def raw_log(self) -> str:
+        return self._log.read_text()
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,16 @@ from memplace.errors import MemplaceError
 from memplace.reasons import Reason
 from memplace.structs import prepared
 
-__all__ = ["JSON", "ApiClient", "ApiError", "BadAnswer", "LoginFailed", "Server", "in_cluster"]
+__all__ = [
+    "JSON",
+    "ApiClient",
+    "ApiError",
+    "BadAnswer",
+    "LoginFailed",
+    "Server",
+    "in_cluster",
+    "seconds_asked",
+]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -36,6 +45,8 @@ ANSWER_MAX = 64 << 20
 LINE_MAX = 8 << 20
 _CHUNK = 64 << 10
 _MESSAGE_MAX = 300
+# Whoever asks to be left alone for longer is no API server.
+RETRY_AFTER_MAX_S = 30.0
 
 Query = Mapping[str, str]
 JSON = "application/json"
@@ -300,9 +311,12 @@ class ApiClient:
         except msgspec.MsgspecError:
             message = text.decode(errors="replace")
         message = " ".join(message.split()) or response.reason or "no reason given"
-        delay = response.getheader("Retry-After") or ""
-        return ApiError(
-            response.status,
-            message[:_MESSAGE_MAX],
-            retry_after_s=float(delay) if delay.isascii() and delay.isdecimal() else 0.0,
-        )
+        delay = seconds_asked(response.getheader("Retry-After"))
+        return ApiError(response.status, message[:_MESSAGE_MAX], retry_after_s=delay)
+
+
+def seconds_asked(retry_after: str | None) -> float:
+    """Return for how long a Retry-After asks to be left alone: not for years; 0 for a date."""
+    text = retry_after or ""
+    asked = float(text) if text.isascii() and text.isdecimal() else 0.0
+    return min(asked, RETRY_AFTER_MAX_S)

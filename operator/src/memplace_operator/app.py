@@ -110,6 +110,9 @@ async def _until(holds: Callable[..., Awaitable[bool]], *arguments: object) -> N
                 return
         except ApiError as err:
             log.error("can't list: %s. %s", err, err.HELP)
+            await asyncio.sleep(err.retry_after_s)
         except UNREACHABLE as err:
             log.warning("waiting for the API server: %s", err or type(err))
+        except Exception as err:  # whatever stands in its place may answer anything
+            log.warning("no answer that an API server gives: %s", err or type(err))
         await asyncio.sleep(RETRY_S)

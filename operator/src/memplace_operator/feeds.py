@@ -29,7 +29,7 @@ from memplace_operator.world import World
 
 log = logging.getLogger(__name__)
 
-_ODD = (MemplaceError, msgspec.MsgspecError, KeyError, TypeError, ValueError)
+_ODD = (MemplaceError, msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError)
 
 COLLECTIONS = tuple(
     Collection(kind, kind.path, is_large=True) for kind in (Kind.PLACEMENT, Kind.NODE, Kind.POD)

@@ -15,6 +15,7 @@ import kopf
 from memplace.api.server import ApiError, server_address
 from memplace.errors import MemplaceError
 from memplace.reasons import Reason
+from memplace_kube.client import BadAnswer, seconds_asked
 
 __all__ = ["UNREACHABLE", "ApiError", "Connection", "KubeApi", "LoginFailed", "login"]
 
@@ -75,6 +76,7 @@ class KubeApi:
 
     Raises from each request:
         ApiError: The API server refused.
+        BadAnswer: What answers is no API server.
         aiohttp.ClientError, TimeoutError: It can't be reached.
     """
 
@@ -149,11 +151,15 @@ class KubeApi:
 
 
 async def _answer(response: aiohttp.ClientResponse) -> dict[str, Any]:
-    if response.status < 300:
-        parsed: dict[str, Any] = await response.json(content_type=None)
-        return parsed
     try:
-        message = (await response.json(content_type=None)).get("message", "")
-    except (ValueError, AttributeError):
-        message = response.reason or ""
-    raise ApiError(response.status, message)
+        parsed: Any = await response.json(content_type=None)
+    except (ValueError, RecursionError):
+        parsed = None
+    is_object = isinstance(parsed, dict)
+    if response.status >= 300:
+        message = str(parsed.get("message", "")) if is_object else response.reason or ""
+        asked = seconds_asked(response.headers.get("Retry-After"))
+        raise ApiError(response.status, message, retry_after_s=asked)
+    if not is_object:
+        raise BadAnswer(f"no JSON object in the answer to {response.method} {response.url.path}")
+    return dict(parsed)

@@ -7,6 +7,7 @@ often, so an operator may restart at any time. It costs the pods that the placem
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -25,6 +26,7 @@ from memplace_operator.trial import trial_of
 from memplace_operator.verdicts import Judge, Verdict, worst
 from memplace_operator.world import World
 
+_REASON = re.compile("[A-Z][A-Za-z0-9]{0,127}")
 _PAUSED = (
     "spec.paused: what is in place stays, nothing new is done to its pods and nothing undone; "
     "set it to false to go on"
@@ -308,7 +310,10 @@ def _unsupported(judged: Sequence[_Judged]) -> _Finding:
     # The smallest name, so that the order of pods in a list does not make it flap.
     first = min(found, key=lambda j: (j.verdict.cause, j.pod.node, j.pod.name))
     message = f"{_on_nodes(found)} can't be placed there; {first.verdict.message}"
-    return _Finding(ConditionType.UNSUPPORTED, "True", first.verdict.cause, message)
+    # An agent says it in its own words, and the API server takes one word for machines only.
+    cause = first.verdict.cause
+    reason = cause if _REASON.fullmatch(cause) else Reason.UNSUPPORTED
+    return _Finding(ConditionType.UNSUPPORTED, "True", reason, message)
 
 
 def _progressing(progress: Progress | None) -> Iterable[_Finding]:

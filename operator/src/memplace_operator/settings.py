@@ -90,7 +90,8 @@ def kopf_settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = 10
     settings.networking.request_timeout = 60
     settings.networking.error_backoffs = Backoffs()
-    settings.process.ultimate_exiting_timeout = 20
+    # Or kopf ends the process with SIGKILL so long after its watch ended, which begins anew.
+    settings.process.ultimate_exiting_timeout = None
     # Nothing of ours is handled in a way that needs these two; if it ever is, they are ours.
     settings.persistence.diffbase_storage = _NoDiffBase()
     settings.persistence.finalizer = "memplace.dev/operator"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import OTHER_TIER, PodStatus, RuleStatus, TierBytes
 from memplace.explain import human_bytes
 from memplace.reasons import Reason
@@ -18,6 +19,10 @@ __all__ = ["WORST", "rule_status", "summary_of", "tiers_of", "worst_pods"]
 # Every agent of the cluster is sent each status that changes: enough to go on with, and no more.
 WORST = 20
 _MESSAGE = 256
+# What one lying agent says must not make the API server refuse the status of everybody: no
+# more tiers than a node has, the others are elsewhere; and no more than an int64.
+_TIERS = 64
+_MOST = 2**63 - 1
 
 _FINE = (Reason.PLACED, Reason.PLACED_BEST_EFFORT)
 
@@ -41,9 +46,14 @@ def tiers_of(measured: Iterable[Measured], rule: str | None = None) -> tuple[Tie
 def _added(parts: Iterable[TierBytes]) -> tuple[TierBytes, ...]:
     per_tier: dict[str, int] = {}
     for tier in parts:
-        per_tier[tier.name] = per_tier.get(tier.name, 0) + tier.bytes
+        name = tier.name if tier.name in per_tier or len(per_tier) < _TIERS else OTHER_TIER
+        per_tier[name] = per_tier.get(name, 0) + tier.bytes
     ordered = sorted(per_tier.items(), key=lambda item: (item[0] == OTHER_TIER, item[0]))
-    return tuple(TierBytes(name=tier, bytes=size) for tier, size in ordered)
+    return tuple(TierBytes(name=tier, bytes=_bounded(size)) for tier, size in ordered)
+
+
+def _bounded(total: int) -> int:
+    return min(total, _MOST)
 
 
 def rule_status(name: str, measured: Sequence[Measured]) -> RuleStatus:
@@ -51,10 +61,10 @@ def rule_status(name: str, measured: Sequence[Measured]) -> RuleStatus:
     reports = [r for each in measured for r in each.report.rules if r.name == name]
     return RuleStatus(
         name=name,
-        regions=sum(r.regions for r in reports),
-        bytes=sum(r.bytes for r in reports),
+        regions=_bounded(sum(r.regions for r in reports)),
+        bytes=_bounded(sum(r.bytes for r in reports)),
         tiers=tiers_of(measured, name),
-        misplaced_bytes=sum(r.misplaced_bytes for r in reports),
+        misplaced_bytes=_bounded(sum(r.misplaced_bytes for r in reports)),
     )
 
 
@@ -86,7 +96,7 @@ def summary_of(verdicts: Sequence[Verdict], rules: Iterable[RuleStatus]) -> str:
     text = f"{fine} of {len(verdicts)} pod{'' if len(verdicts) == 1 else 's'} placed"
     tiers = _added(tier for rule in rules for tier in rule.tiers)
     where = ", ".join(f"{human_bytes(tier.bytes)} on {tier.name}" for tier in tiers)
-    return f"{text}; {where}" if where else text
+    return shorten(f"{text}; {where}" if where else text)
 
 
 def _short(message: str) -> str:

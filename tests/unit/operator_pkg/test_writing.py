@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from memplace.api.v1alpha1 import PlacementStatus
+from memplace_kube.client import seconds_asked
 from memplace_operator.beats import Beats
 from memplace_operator.controller import Controller, Turns
 from memplace_operator.election import HOLD_S, LEASE_S, Election
@@ -269,3 +270,11 @@ def test_without_an_api_server_nobody_leads_for_long() -> None:
         leases.is_away = False
         one.attempt()
         assert one.is_leader
+
+
+@pytest.mark.parametrize(
+    ("said", "waited"),
+    [(None, 0), ("", 0), ("2", 2), ("31", 30), ("9" * 400, 30), ("-1", 0), ("Fri, 01 Jan", 0)],
+)
+def test_nobody_waits_for_years(said: str | None, waited: float) -> None:
+    assert seconds_asked(said) == waited
