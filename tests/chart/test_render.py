@@ -31,7 +31,7 @@ RULES = {
         ("", ["nodes"], READ),
         ("memplace.dev", ["memoryplacements/status"], ["patch"]),
         ("", ["pods"], ["list", "watch"]),
-        ("", ["events"], ["create"]),
+        ("events.k8s.io", ["events"], ["create"]),
         ("coordination.k8s.io", ["leases"], ["list"]),
         ("coordination.k8s.io", ["leases"], ["create"]),
         ("coordination.k8s.io", ["leases"], ["get", "update"]),

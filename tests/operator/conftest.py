@@ -41,7 +41,7 @@ RULES = [
     {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
     {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements/status"], "verbs": ["patch"]},
     {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
 ]
 RETIRE_RULES = [
     {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements"], "verbs": ["list", "delete"]},

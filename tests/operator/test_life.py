@@ -49,6 +49,24 @@ def test_from_nothing_to_ready(cluster: Cluster, operator: Operator) -> None:
     )
 
 
+def test_kubectl_shows_events_as_those_of_any_controller(cluster: Cluster) -> None:
+    cluster.apply("mp")
+    cluster.wait("mp", "Ready", "True", "NoPods")
+    eventually(lambda: cluster.events("mp") == [("Normal", "NoPods")])
+    shown = cluster.api.kubectl("get", "events", "-n", cluster.namespace).stdout.splitlines()
+    assert shown[0].split() == ["LAST", "SEEN", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    words = shown[1].split()
+    assert words[0] != "<unknown>"
+    assert words[1:4] == ["Normal", "NoPods", "memoryplacement/mp"]
+    said = cluster.api.kubectl("describe", "mp", "mp", "-n", cluster.namespace).stdout
+    assert "memplace.dev/operator" in said.partition("Events:")[2]
+    path = f"/apis/events.k8s.io/v1/namespaces/{cluster.namespace}/events"
+    (event,) = cluster.api.call("GET", path).body["items"]
+    assert event["regarding"]["kind"] == "MemoryPlacement"
+    assert event["reportingController"] == "memplace.dev/operator"
+    assert event["reportingInstance"]
+
+
 def test_nothing_is_put_on_anybodys_objects(cluster: Cluster) -> None:
     placement = cluster.apply("mp")
     pod = cluster.run_pod("redis-0")

@@ -269,7 +269,7 @@ class Controller:
             self._failed.pop(uid, None)
             self._metrics.writes.labels("success").inc()
             for event in write.events:
-                log.info("%s: %s: %s", name, event["reason"], event["message"])
+                log.info("%s: %s: %s", name, event["reason"], event["note"])
         elif outcome.error:
             self._metrics.writes.labels("error").inc()
             if outcome.is_ours:

@@ -24,7 +24,7 @@ from memplace.structs import prepared
 from memplace_kube.client import ApiClient, Server
 from memplace_kube.watch import retry_delay
 
-from memplace_operator.events import COMPONENT
+from memplace_operator.events import COMPONENT, EVENTS
 from memplace_operator.world import Subject
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Write:
     Attributes:
         subject: The placement, as it was judged.
         status: Its new status.
-        events: Events (core/v1) to post when that is written.
+        events: Events to post when that is written.
     """
 
     subject: Subject
@@ -156,7 +156,7 @@ class Writer:
         return Outcome(int(version) if version.isdecimal() else 0)
 
     def _tell(self, client: ApiClient, write: Write) -> None:
-        path = f"/api/v1/namespaces/{write.subject.namespace}/events"
+        path = f"{EVENTS}/namespaces/{write.subject.namespace}/events"
         for event in write.events:
             try:
                 client.post(path, event)

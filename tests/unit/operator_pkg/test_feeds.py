@@ -175,11 +175,12 @@ def test_tiers_are_taken_whole_and_one_by_one(feeds: Feeds) -> None:
 
 
 def test_an_event() -> None:
-    event = make_event(placement(), Transition(True, "TierFull", "x" * 2000), NOW)
-    assert event["involvedObject"]["uid"] == "uid-mp"
+    event = make_event(placement(), Transition(True, "TierFull", "x" + "…" * 2000), NOW)
+    assert event["regarding"]["uid"] == "uid-mp"
     assert event["metadata"]["namespace"] == "cache"
-    assert (event["type"], event["reason"], len(event["message"])) == ("Warning", "TierFull", 1024)
-    assert event["firstTimestamp"] == "2026-11-24T12:00:00Z"
+    assert (event["type"], event["reason"]) == ("Warning", "TierFull")
+    assert len(event["note"].encode()) == 1024
+    assert event["eventTime"] == "2026-11-24T12:00:00.000000Z"
 
 
 def test_settings() -> None:

@@ -101,7 +101,7 @@ def test_a_status_is_written_and_then_told() -> None:
     assert patch.path.endswith("/namespaces/cache/memoryplacements/mp/status")
     assert patch.body["metadata"] == {"uid": "uid-mp"}
     assert patch.body["status"]["matchedPods"] == 3
-    assert (event.method, event.path) == ("POST", "/api/v1/namespaces/cache/events")
+    assert (event.method, event.path) == ("POST", "/apis/events.k8s.io/v1/namespaces/cache/events")
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "409 Conflict"])
