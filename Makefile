@@ -19,8 +19,8 @@ test: ## Prove everything: static checks, unit, CRD, chart, image, kernel and en
 check: ## The fast part of the tests: static checks and unit tests
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test --fast'
 
-test-long: ## The tests of the agent under faults with their full number of tries: an hour
-	@$(IN_LAB) sh -c '$(SYNC) && MEMPLACE_LONG=yes exec lab/test faults'
+test-long: ## Agent and operator under faults with their full number of tries, 100,000 fuzzed objects: over an hour
+	@$(IN_LAB) sh -c '$(SYNC) && MEMPLACE_LONG=yes exec lab/test faults crd operator'
 
 test-kernel: ## Boot the patched kernel on five kinds of machines and run its tests
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test kernel'

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 
 from tests.apiserver import ApiServer, load_crds
+from tests.crd.manifests import ACCEPTED, BASE, PLACEMENTS, placement
+
+NODES = f"{BASE}/nodememories"
 
 
 @pytest.fixture(scope="session")
@@ -23,3 +26,20 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with ApiServer(tmp_path_factory.mktemp("apiserver")).running() as server:
         server.install_crds()
         yield server
+
+
+@pytest.fixture(scope="module")
+def stored_objects(api: Any) -> Iterator[None]:
+    """Have a placement and a node whose status can be written."""
+    made = []
+    for path, obj in (
+        (PLACEMENTS, placement(ACCEPTED["smallest"])),
+        (NODES, {"apiVersion": "memplace.dev/v1alpha1", "kind": "NodeMemory"}),
+    ):
+        name = "stored" if path == PLACEMENTS else "worker-1"
+        answer = api.call("POST", path, obj | {"metadata": {"name": name}})
+        assert answer.ok, answer.message
+        made.append(f"{path}/{name}")
+    yield
+    for path in made:
+        assert api.call("DELETE", path).ok

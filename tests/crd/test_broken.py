@@ -106,24 +106,7 @@ def send(api: Any, kind: str, obj: Json) -> Any:
     return api.call("PATCH", f"{own}/status", {"status": obj["status"]}, **strict)
 
 
-@pytest.fixture(scope="module")
-def stored(api: Any) -> Iterator[None]:
-    """Have a placement and a node whose status can be written."""
-    made = []
-    for path, obj in (
-        (PLACEMENTS, placement(ACCEPTED["smallest"])),
-        (NODES, {"apiVersion": "memplace.dev/v1alpha1", "kind": "NodeMemory"}),
-    ):
-        name = "stored" if path == PLACEMENTS else "worker-1"
-        answer = api.call("POST", path, obj | {"metadata": {"name": name}})
-        assert answer.ok, answer.message
-        made.append(f"{path}/{name}")
-    yield
-    for path in made:
-        assert api.call("DELETE", path).ok
-
-
-@pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("stored_objects")
 def test_right_objects_are_taken_and_have_each_field(api: Any, crds: dict[str, Json]) -> None:
     for kind, objects in right_objects().items():
         schema, had = schema_of(crds[kind]), set[str]()
@@ -137,7 +120,7 @@ def test_right_objects_are_taken_and_have_each_field(api: Any, crds: dict[str, J
         assert known - had == set(), f"{kind}: add them to the right objects"
 
 
-@pytest.mark.usefixtures("stored")
+@pytest.mark.usefixtures("stored_objects")
 def test_each_break_is_refused_by_name(api: Any, crds: dict[str, Json]) -> None:
     ways = Counter[str]()
     wrong = []

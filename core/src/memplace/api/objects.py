@@ -56,7 +56,7 @@ def parse_placement(obj: Mapping[str, Any]) -> Placement:
         generation=meta.generation,
         creation_timestamp=meta.creation_timestamp,
         spec=spec,
-        status=from_builtins(obj.get("status") or {}, PlacementStatus, "status"),
+        status=from_builtins(_part(obj, "status"), PlacementStatus, "status"),
     )
 
 
@@ -83,9 +83,15 @@ def parse_node_memory(obj: Mapping[str, Any]) -> NodeMemory:
         uid=meta.uid,
         name=meta.name,
         generation=meta.generation,
-        spec=from_builtins(obj.get("spec") or {}, NodeMemorySpec, "spec"),
-        status=from_builtins(obj.get("status") or {}, NodeMemoryStatus, "status"),
+        spec=from_builtins(_part(obj, "spec"), NodeMemorySpec, "spec"),
+        status=from_builtins(_part(obj, "status"), NodeMemoryStatus, "status"),
     )
+
+
+def _part(obj: Mapping[str, Any], name: str) -> Any:
+    # Absent or null; what else is false is a wrong type.
+    found = obj.get(name)
+    return {} if found is None else found
 
 
 def _metadata(obj: Mapping[str, Any]) -> _Metadata:
