@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.apiserver import ApiServer, load_crds
-from tests.crd.manifests import ACCEPTED, BASE, PLACEMENTS, placement
+from tests.crd.accepted import ACCEPTED
+from tests.crd.manifests import BASE, PLACEMENTS, placement
 
 NODES = f"{BASE}/nodememories"
 

@@ -12,9 +12,9 @@ import pytest
 from memplace.api import v1alpha1 as v1
 from memplace.api.convert import to_builtins
 
+from tests.crd.accepted import ACCEPTED
 from tests.crd.breaking import Broken, each_break, fields_in, fields_of
 from tests.crd.manifests import (
-    ACCEPTED,
     AGAINST_A_RULE,
     PLACEMENTS,
     TIERS,
@@ -25,9 +25,24 @@ from tests.crd.manifests import (
 from tests.crd.test_crds import NODES, conditions, full_node_status
 
 TIER = tier("far", {"numaNodes": [1, 2], "nodeNames": ["a", "b"], "description": "far"})
+POOL = tier("pool", {"numaNodes": [1], "nodeSelector": {"pool": "cxl"}})
+ROLLOUT = {
+    "generation": 1,
+    "change": "f75746daa31a7732",
+    "state": "Rolling",
+    "releasedThrough": "d091dfb28abaf9e6",
+    "nodes": 3,
+    "releasedNodes": 2,
+    "settledNodes": 1,
+    "since": "2026-11-27T09:00:00Z",
+}
 AGAINST_A_RULE_OF_TIERS = {
     "no NUMA nodes": {"numaNodes": []},
     "no nodes": {"numaNodes": [1], "nodeNames": []},
+    "no labels": {"numaNodes": [1], "nodeSelector": {}},
+    "names and labels": {"numaNodes": [1], "nodeNames": ["a"], "nodeSelector": {"a": "b"}},
+    "a bad key": {"numaNodes": [1], "nodeSelector": {"a key": "x"}},
+    "a bad value": {"numaNodes": [1], "nodeSelector": {"a": "-"}},
 }
 # What each_break() does, wrong types aside; each has to be possible somewhere.
 WAYS = {
@@ -51,7 +66,7 @@ def full_placement_status() -> Json:
         summary="s",
         pods=(pod,),
     )
-    return to_builtins(status)
+    return to_builtins(status) | {"rollout": ROLLOUT}
 
 
 def right_objects() -> dict[str, list[tuple[Json, tuple[str]]]]:
@@ -65,7 +80,7 @@ def right_objects() -> dict[str, list[tuple[Json, tuple[str]]]]:
     return {
         "MemoryPlacement": [(placement(each), spec) for each in ACCEPTED.values()]
         + [(whole, status)],
-        "MemoryTier": [(TIER, spec)],
+        "MemoryTier": [(TIER, spec), (POOL, spec)],
         "NodeMemory": [(node, spec), (node | named, status)],
     }
 
@@ -88,7 +103,7 @@ def is_known(each: Broken) -> bool:
 
     Only who may write a status can do so; the operator takes it for a report that makes no sense.
     """
-    return each.how == "array for string" and each.field.endswith("Time")
+    return each.how == "array for string" and each.field.endswith(("Time", ".since"))
 
 
 def schema_of(crd: Json) -> Json:

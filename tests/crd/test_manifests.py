@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import yaml
-from memplace.api import checks
+from memplace.api import checks, patterns
 from memplace.api.objects import parse_placement, parse_tier
 from memplace.errors import ValidationError
 
+from tests.crd.accepted import ACCEPTED
 from tests.crd.manifests import (
-    ACCEPTED,
     AGAINST_A_RULE,
     AGAINST_THE_SCHEMA,
     PLACEMENTS,
@@ -95,7 +95,7 @@ def test_what_a_user_of_kubectl_reads(api: Any, words: str, spec: Json) -> None:
         ("far", {"numaNodes": []}, checks.NO_NUMA_NODES),
         ("far", {"numaNodes": [1], "nodeNames": []}, checks.NO_NODE_NAMES),
         ("far", {"numaNodes": [1], "nodeSelector": {}}, checks.EMPTY_NODE_SELECTOR),
-        ("far", {"numaNodes": [1], "nodeSelector": {"a key": "x"}}, checks.NO_LABEL_KEY),
+        ("far", {"numaNodes": [1], "nodeSelector": {"a key": "x"}}, patterns.NOT_A_LABEL_KEY),
         (
             "far",
             {"numaNodes": [1], "nodeNames": ["a"], "nodeSelector": {"a": "b"}},
