@@ -7,40 +7,40 @@ IN_LAB := lab/enter
 SYNC := uv sync --quiet --all-groups
 LAB := $(IN_LAB) sh -c '$(SYNC) && exec python3 -m memplace_lab "$$@"' lab
 
-help: ## Show what there is to make
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
 demo: ## Bring up a cluster with memory tiers and move a running pod to CXL (TOPOLOGY=hmat, or two)
 	@$(LAB) demo --topology $(or $(TOPOLOGY),hmat)
 
-test: ## Prove everything: static checks, unit, CRD, chart, image, kernel and end-to-end tests
+test: ## Run all tests: static checks, unit, CRD, chart, image, kernel and end-to-end tests
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test'
 
-check: ## The fast part of the tests: static checks and unit tests
+check: ## Run the fast part of the tests: static checks and unit tests
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test --fast'
 
-test-long: ## Agent and operator under faults with their full number of tries, 100,000 fuzzed objects: over an hour
+test-long: ## Run the long tests: faults of agent and operator, 100,000 fuzzed objects: over an hour
 	@$(IN_LAB) sh -c '$(SYNC) && MEMPLACE_LONG=yes exec lab/test faults crd operator'
 
 test-kernel: ## Boot the patched kernel on five kinds of machines and run its tests
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test kernel'
 
-test-kernel-full: ## The same for every base and debug flavour: hours; goes on where it was
+test-kernel-full: ## Do the same for every base and debug flavour: hours; continues an interrupted run
 	@$(LAB) matrix
 
-bench-kernel: ## Compare process_mbind() with the other calls, also in what the moved process sees
+bench-kernel: ## Compare process_mbind() with the other calls, including the delays of the moved process
 	@$(LAB) bench kernel
 
-bench-heap: ## Tell how much of the heap of real programs follows a default set for it
+bench-heap: ## Measure how much of the heap of real programs follows a default set for it
 	@$(LAB) bench heap
 
-bench-agent: ## Compare what the node agent costs, and what pods see of it, with memtierd
+bench-agent: ## Compare the node agent with memtierd: costs, and effects on pods
 	@$(LAB) bench agent $(BENCH_ARGS)
 
-bench-births: ## Tell how soon a new container has its default, and what its start costs more
+bench-births: ## Measure how soon a new container has its default, and how much longer it takes to start
 	@$(LAB) bench births $(BENCH_ARGS)
 
-bench-first-pages: ## Compare where new pods' first pages are, by each way to place them: a quarter of an hour
+bench-first-pages: ## Compare where the first pages of new pods are, with each way to place them: a quarter of an hour
 	@$(LAB) bench first-pages $(BENCH_ARGS)
 
 bench-operator: ## Measure the operator with up to 5,000 nodes and 100,000 pods: half an hour
@@ -49,7 +49,7 @@ bench-operator: ## Measure the operator with up to 5,000 nodes and 100,000 pods:
 docs: ## Build the documentation site in out/site; a dead link is an error
 	@$(IN_LAB) sh -c '$(SYNC) && NO_MKDOCS_2_WARNING=1 exec mkdocs build'
 
-build: ## Build what the cluster is made of: programs, kernel, disk, images
+build: ## Build the parts of the cluster: programs, kernel, disk, images
 	@$(LAB) build
 
 lab-up: ## Bring up a cluster with memplace installed (TOPOLOGY=hmat, two or cxl)
@@ -61,10 +61,10 @@ lab-shell: ## Open a shell with kubectl and helm for the running cluster
 lab-down: ## End every running cluster
 	@$(LAB) down
 
-clean-cache: lab-down ## Remove everything that was built
+clean-cache: lab-down ## End every running cluster and remove everything that was built
 	@lab/clean-cache
 
-lock: ## Resolve the Python dependencies anew
+lock: ## Resolve the Python dependencies again
 	@$(IN_LAB) uv lock
 
 # Without root, and without the lab's root file system: uv, and what CONTRIBUTING.md says.
@@ -73,14 +73,14 @@ HAS_UV := command -v uv >/dev/null || { echo "uv is not on the path: the first l
 TRY := UV_PROJECT_ENVIRONMENT=out/try uv run --quiet --locked --no-default-groups --package memplace-agent memplace-agent
 ROOTLESS := uv run --quiet --locked --all-groups
 
-try: ## Show what memplace sees of a process of yours and would do to it (PID=...); no root, no change
+try: ## Show what memplace sees in a process of yours and would do to it (PID=...); no root, no change
 	@$(HAS_UV)
 	@$(TRY) machine
 	@printf '\n%s, if all its heap were wanted on cxl (examples/heap-on-cxl.yaml):\n\n' \
 	    "$(if $(PID),Process $(PID),Of your processes the one with most memory)"
 	@$(TRY) inspect --pid $(or $(PID),largest) --file examples/heap-on-cxl.yaml --limit 8
 
-unit: ## Static checks and unit tests, as `make check`; no root
+unit: ## Run static checks and unit tests, as `make check` does; no root
 	@$(HAS_UV)
 	@$(ROOTLESS) lab/test --fast
 
@@ -93,6 +93,6 @@ version: ## Raise the version everywhere (TO=0.2.0); no root
 	@$(HAS_UV)
 	@PYTHONPATH=lab/src python3 -m memplace_lab version $(TO) && uv lock --quiet
 
-release: ## Make the files of a release from the commit, in out/release (ALLOW_DIRTY=1 to try); no root
+release: ## Make the files of a release of the commit in out/release (ALLOW_DIRTY=1 to try); no root
 	@$(HAS_UV)
 	@$(ROOTLESS) python -m memplace_lab release
