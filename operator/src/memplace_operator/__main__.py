@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python3 -m memplace_operator``: run the operator, or one of its chores."""
+"""``python3 -m memplace_operator``: run the operator, or one of its commands."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", title="commands (default: run)")
     commands.add_parser("run", help="run the operator")
     _add_retire(commands.add_parser("retire", help="have all agents undo everything and retire"))
-    chore = commands.add_parser("resume", help="have agents work again that an uninstall retired")
-    chore.add_argument("--all", action="store_true", help="and those that an admin retired")
+    chore = commands.add_parser("resume", help="reactivate agents that an uninstall retired")
+    chore.add_argument("--all", action="store_true", help="also those that an admin retired")
     chore = commands.add_parser("selftest", help="check an installation, for helm test")
     chore.add_argument("--timeout", type=float, default=90, help="seconds (default: 90)")
     chore.add_argument(
@@ -65,7 +65,7 @@ def _add_retire(chore: argparse.ArgumentParser) -> None:
     chore.add_argument(
         "--daemonset",
         default="memplace-agent",
-        help="the agents', in the current namespace (default: memplace-agent)",
+        help="the DaemonSet of the agents, in the current namespace (default: memplace-agent)",
     )
     chore.add_argument(
         "--delete",
@@ -73,11 +73,13 @@ def _add_retire(chore: argparse.ArgumentParser) -> None:
         type=Delete,
         choices=list(Delete),
         default=[],
-        help="what to delete after that: agents (DaemonSet and NodeMemories), placements "
-        "(and MemoryTiers), crds; repeat it (default: nothing)",
+        help="what to delete afterwards: agents (DaemonSet and NodeMemories), placements "
+        "(and MemoryTiers), crds; may be repeated (default: nothing)",
     )
-    chore.add_argument("--force", action="store_true", help="even if Helm does not uninstall")
-    chore.add_argument("--hook", action="store_true", help="do nothing where Helm did not install")
+    chore.add_argument(
+        "--force", action="store_true", help="retire even if Helm does not uninstall"
+    )
+    chore.add_argument("--hook", action="store_true", help="do nothing if Helm did not install")
 
 
 async def _retire(options: argparse.Namespace) -> int:

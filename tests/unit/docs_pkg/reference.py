@@ -45,9 +45,9 @@ def api_page() -> str:
 
 _API_INTRO = """# API
 
-Group `memplace.dev`, version `v1alpha1`. Made of the definitions in `crds/`; `kubectl explain`
-says the same of a cluster's own version. A field in **bold** has to be there. "Refused" are the
-words in which the API server refuses what makes no sense.
+Group `memplace.dev`, version `v1alpha1`. Made from the definitions in `crds/`; `kubectl explain`
+shows the version of your cluster. A field in **bold** is required. "Refused" lists the
+messages with which the API server refuses an invalid object.
 """
 
 
@@ -164,7 +164,7 @@ def cli_page() -> str:
 
 _CLI_INTRO = """# Commands
 
-What each command says with `--help`.
+This page shows the `--help` text of each command.
 """
 
 
@@ -214,7 +214,7 @@ _COMMANDS = (
     ),
     (
         "python3 -m memplace_operator",
-        "In the operator's container; `retire` and `resume` also for who removes memplace without "
+        "In the operator's container. Use `retire` and `resume` also to remove memplace without "
         "Helm: [Install](../install.md).",
         [
             _help_of(operator_main),

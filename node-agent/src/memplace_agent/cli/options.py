@@ -25,28 +25,28 @@ DEFAULT_PORT = 8081
 LARGEST = "largest"
 
 _INSPECT = """\
-Show what memory a process has, on which NUMA nodes and tiers it lies, which policy it has,
-and, with a placement, which rule gets which region and what a plan would do. Changes nothing
-without --apply. Works on any Linux, without a cluster."""
+Show the memory of a process: on which NUMA nodes and tiers it is, and which policy it has.
+With a placement, also show which rule gets which region, and what a plan would do. Changes
+nothing without --apply. Works on any Linux, without a cluster."""
 
 _INSPECT_EXAMPLES = """\
 examples:
-  inspect --pid 4711                          what it has, and where that is
-  inspect --pid largest                       of your processes the one with most memory
-  inspect --pid 4711 -f p.yaml                which rule gets what, and what would be done
+  inspect --pid 4711                          its memory, and where that is
+  inspect --pid largest                       your process with the most memory
+  inspect --pid 4711 -f p.yaml                which rule gets what, and what a plan would do
   inspect --pid 4711 -f p.yaml --tier cxl=1   the same; NUMA node 1 is the tier cxl
   inspect --pid 4711 -o json | jq .process.byTier
   inspect --pid 4711 -f p.yaml --apply        do it, once (a kernel with process_mbind)
-  inspect --pid 4711 --undo                   give the policies back
+  inspect --pid 4711 --undo                   restore the policies
 
 exit status:
   0 done   1 failed   2 usage, or the manifest   3 no such process, or it has no memory
   4 not permitted   5 this kernel can't (--apply, --undo)   6 done in part (--apply, --undo)"""
 
 _MACHINE = """\
-Show what memplace would have to work with on this machine: which memory tiers there are, how
-large and how free they are, and what the kernel can do. Works on any Linux, needs no right,
-changes nothing, and looks at no process but its own."""
+Show what memplace could use on this machine: its memory tiers with their size and free memory,
+and what the kernel can do. Works on any Linux, needs no privilege, changes nothing, and looks
+at no process but its own."""
 
 _EXPLAIN = """\
 Ask the agent of this node about containers that follow a placement: which rule gets which
@@ -93,14 +93,14 @@ def inspect_options(args: Sequence[str]) -> InspectOptions:
         "--pid",
         type=_pid,
         required=True,
-        help=f"the process; {LARGEST}: of yours the one with most memory",
+        help=f"the process; {LARGEST}: your process with the most memory",
     )
     parser.add_argument(
         "-f",
         "--file",
         default="",
         metavar="FILE",
-        help="a MemoryPlacement, and MemoryTiers if need be; - is standard input",
+        help="a MemoryPlacement, and MemoryTiers if needed; - is standard input",
     )
     parser.add_argument(
         "--placement", default="", metavar="NAME", help="which one, if FILE has several"
@@ -111,17 +111,17 @@ def inspect_options(args: Sequence[str]) -> InspectOptions:
         "--no-walk",
         action="store_true",
         help="don't read numa_maps, which walks the process's page tables: policies stay unknown "
-        "on kernels that tell them no other way, and bytes are sampled",
+        "on kernels that show them nowhere else, and bytes are sampled",
     )
     act = parser.add_mutually_exclusive_group()
     act.add_argument("--apply", action="store_true", help="do what the plan says, once")
-    act.add_argument("--undo", action="store_true", help="give back what --apply has set")
+    act.add_argument("--undo", action="store_true", help="restore what --apply has changed")
     parser.add_argument(
         "--timeout",
         type=_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="of --apply: how long pages may be moved (60)",
+        help="with --apply: how long it may move pages (60)",
     )
     known = parser.parse_args(args)
     if known.apply and not known.file:
@@ -197,7 +197,7 @@ def _add_tiers(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=NODES",
-        help="NUMA nodes that are a tier, such as cxl=1 or cxl=2-3; may be given again",
+        help="NUMA nodes that are a tier, such as cxl=1 or cxl=2-3; may be repeated",
     )
 
 
@@ -214,7 +214,7 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         type=_count,
         default=None,
         metavar="N",
-        help="regions to show, those with most bytes; 0 for all (table 30, wide 200, json 4096)",
+        help="show the N regions with most bytes; 0: all (table 30, wide 200, json 4096)",
     )
 
 
