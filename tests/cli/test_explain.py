@@ -222,7 +222,7 @@ def test_9_the_program_has_set_the_policy_itself(site: Site, memplace: Memplace)
 def test_10_others_map_its_memory(site: Site, memplace: Memplace) -> None:
     reported(site, reason="SharedWithOthers", message="memfd:ring is mapped by pod other/web-0")
     said = told(site, memplace)
-    assert "SharedWithOthers: Shared memory that a rule means is mapped by others" in said
+    assert "SharedWithOthers: Others also map shared memory that a rule selects" in said
     assert "memfd:ring is mapped by pod other/web-0" in said
     assert "or leave it out of the rule (exclude); see docs/regions.md" in said
 
@@ -251,7 +251,7 @@ def test_trouble_of_the_whole_placement_on_the_node(site: Site, memplace: Mempla
     report = result(placement, site.run_pod("redis-0"))
     site.node_report(report | {"reason": "Failed", "message": "the journal is full"})
     said = told(site, memplace)
-    assert "Failed: An error that has no reason of its own" in said
+    assert "Failed: An error without a reason of its own" in said
     assert "the journal is full" in said
 
 

@@ -36,7 +36,7 @@ def test_13_somebody_has_paused_the_placement(site: Site, memplace: Memplace) ->
     reported(site, "Paused", message="spec.paused: nothing is changed")
     said = told(site, memplace)
     assert "Paused: As the placement asks, nothing new is done and nothing undone" in said
-    assert "-> Set spec.paused to false to have the work go on: kubectl memplace resume" in said
+    assert "-> Set spec.paused to false to continue the work: kubectl memplace resume" in said
 
 
 def test_14_it_is_a_dry_run(site: Site, memplace: Memplace) -> None:
@@ -44,7 +44,7 @@ def test_14_it_is_a_dry_run(site: Site, memplace: Memplace) -> None:
     said = told(site, memplace)
     assert "DryRun: As the placement asks, nothing is done; what would move is measured" in said
     assert "rule heap: 1Mi would move" in said
-    assert "-> Set spec.mode to Enforce to have it done" in said
+    assert "-> Set spec.mode to Enforce to act on the rules" in said
 
 
 def test_15_the_pod_has_no_node(site: Site, memplace: Memplace) -> None:

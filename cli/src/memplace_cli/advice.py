@@ -29,21 +29,21 @@ _ADVICE = {
     "writes cpuset.mems of its cgroup, such as the kubelet's memory manager.",
     Reason.SHARED_NOT_SUPPORTED: "Leave that memory out of the rule (exclude); docs/regions.md "
     "says which shared memory can be placed.",
-    Reason.SHARED_WITH_OTHERS: "Have all who map it follow one rule of one placement, in one "
-    "namespace, or leave it out of the rule (exclude); see docs/regions.md.",
+    Reason.SHARED_WITH_OTHERS: "Have all processes that map it follow one rule of one placement, "
+    "in one namespace, or leave it out of the rule (exclude); see docs/regions.md.",
     Reason.TIER_FULL: "Free memory on the tier, move a pod away, or name a further tier in the "
     "rule; kubectl memplace tiers shows what placements have where.",
     Reason.AGENT_CPUSET_EXCLUDES_TIER: "Let the agent's own pod use the tier's NUMA nodes: look "
     "at what writes cpuset.mems of its cgroup.",
     Reason.UNEVEN: "Restart the pod, so that its pages are spread from the first one on, or write "
     "existingPages: Leave.",
-    Reason.CONTENDED: "Find who else moves this memory (NUMA balancing, a daemon, the program "
-    "itself), and keep it from doing so, or delete the placement.",
-    Reason.TOO_MANY_MAPPINGS: "Raise vm.max_map_count on the node, or write rules that mean fewer "
-    "regions (minSize).",
+    Reason.CONTENDED: "Find what else moves this memory (NUMA balancing, a daemon, the program "
+    "itself) and stop it, or delete the placement.",
+    Reason.TOO_MANY_MAPPINGS: "Raise vm.max_map_count on the node, or write rules that select "
+    "fewer regions (minSize).",
     Reason.LEADER_EXITED: "Restart the program; nothing helps while this process lives.",
     Reason.STUCK: "Look at the process on the node: it may wait for a disk or a device.",
-    Reason.CGROUP_NOT_FOUND: "Compare where the message says was looked with the node's cgroups, "
+    Reason.CGROUP_NOT_FOUND: "Compare the places that the message names with the node's cgroups, "
     "and report how the runtime names them.",
     Reason.FAILED: "Read the message, then the agent's log on that node.",
     Reason.NOT_UNDERSTOOD: "Update the agent of that node to the version of the CRDs, and wait "
@@ -57,32 +57,32 @@ _ADVICE = {
     Reason.SANDBOXED_RUNTIME: "Use another runtimeClassName if the pod may: memory of a virtual "
     "machine is not placed.",
     Reason.OBSERVED: "Boot the node with a kernel that has process_mbind(), or write "
-    "onUnsupported: BestEffort to have pages moved (docs/backends.md).",
+    "onUnsupported: BestEffort to move pages (docs/backends.md).",
     Reason.MOVING: "Wait: pages move as fast as spec.migration.maxBandwidth allows.",
     Reason.PENDING: "Wait. If it stays, look at the pod (kubectl describe pod), and at the agents "
     "(kubectl memplace doctor).",
-    Reason.DRY_RUN: "Set spec.mode to Enforce to have it done, or after an undo write "
-    "kubectl memplace resume (docs/placements.md).",
-    Reason.PAUSED: "Set spec.paused to false to have the work go on: kubectl memplace resume "
+    Reason.DRY_RUN: "Set spec.mode to Enforce to act on the rules. After an undo: kubectl memplace "
+    "resume (docs/placements.md).",
+    Reason.PAUSED: "Set spec.paused to false to continue the work: kubectl memplace resume "
     "(docs/placements.md).",
     Reason.AWAITING_ROLLOUT: "Wait: the condition Progressing of the placement says how far the "
     "roll-out is (docs/placements.md).",
     Reason.ROLLOUT_HELD: "Put right what the message names, or have it go on all the same: "
     "kubectl memplace resume (docs/placements.md).",
     Reason.NO_PODS: "Compare spec.selector with the pods' labels: kubectl get pods --show-labels.",
-    Reason.PLACED_BEST_EFFORT: "Boot the node with a kernel that has process_mbind() to have "
-    "pages to come placed, too (docs/backends.md).",
+    Reason.PLACED_BEST_EFFORT: "Boot the node with a kernel that has process_mbind() to place "
+    "later pages as well (docs/backends.md).",
     Reason.KERNEL_WITHOUT_PROCESS_MBIND: KernelWithoutProcessMbind.HELP,
     Reason.SECCOMP_FILTERED: SeccompFiltered.HELP,
     Reason.MISSING_CAPABILITY: MissingCapability.HELP,
     Reason.ANOTHER_AGENT: "End one of the two agents: two installations must not share nodes.",
     Reason.FEATURE_UNAVAILABLE: FeatureUnavailable.HELP,
     Reason.REPORT_TOO_LARGE: "Have fewer placements or pods of one namespace on the node; the "
-    "agent's metrics and log have what the report leaves out.",
-    Reason.UNDOING: "Wait until the agent has given all policies back.",
-    Reason.CANNOT_UNDO: "Read the message; restarting the pods that it names gives their memory "
-    "the policies back.",
-    Reason.RETIRED: "Set spec.agent of the NodeMemory to Active to have the node place memory.",
+    "agent's metrics and log show what the report leaves out.",
+    Reason.UNDOING: "Wait until the agent has restored all policies.",
+    Reason.CANNOT_UNDO: "Read the message; restarting the pods that it names restores the policies "
+    "of their memory.",
+    Reason.RETIRED: "Set spec.agent of the NodeMemory to Active to let the agent place memory.",
 }
 
 

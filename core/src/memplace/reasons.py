@@ -21,7 +21,7 @@ class ConditionType(StrEnum):
     UNSUPPORTED = "Unsupported", "MemoryPlacement: a pod runs on a node that cannot place memory."
     SUPPORTED = "Supported", "NodeMemory: the node can place memory."
     RETIRED = "Retired", "NodeMemory: the agent has undone everything and cleaned the host."
-    COMPLETE = "Complete", "NodeMemory: the report has all there is to say, nothing was left out."
+    COMPLETE = "Complete", "NodeMemory: the report is complete; nothing was left out."
 
     def __new__(cls, value: str, sentence: str = "") -> ConditionType:
         """Make a member; a lookup by value does not come here."""
@@ -61,7 +61,7 @@ class Reason(StrEnum):
     # A placement, or one of its containers, in order of precedence.
     INVALID = (
         "Invalid",
-        "The spec makes no sense; the message says what to write instead.",
+        "The spec is invalid; the message says what to write instead.",
         Trait.FAILURE,
     )
     CONFLICT = (
@@ -86,12 +86,12 @@ class Reason(StrEnum):
     )
     SHARED_NOT_SUPPORTED = (
         "SharedNotSupported",
-        "A rule means shared memory that can't be placed; that memory is left alone.",
+        "A rule selects shared memory that can't be placed; that memory is left alone.",
         Trait.FAILURE,
     )
     SHARED_WITH_OTHERS = (
         "SharedWithOthers",
-        "Shared memory that a rule means is mapped by others, too; that memory is left alone.",
+        "Others also map shared memory that a rule selects; that memory is left alone.",
         Trait.FAILURE,
     )
     TIER_FULL = (
@@ -106,12 +106,12 @@ class Reason(StrEnum):
     )
     UNEVEN = (
         "Uneven",
-        "Memory that is to interleave lies unevenly; pages that exist are not spread.",
+        "Memory that should interleave lies unevenly; existing pages are not spread.",
         Trait.FAILURE,
     )
     CONTENDED = (
         "Contended",
-        "Somebody else changes policies or moves pages again and again; it is not fought.",
+        "Something else changes policies or moves pages repeatedly; memplace does not fight it.",
         Trait.FAILURE,
     )
     TOO_MANY_MAPPINGS = (
@@ -121,16 +121,20 @@ class Reason(StrEnum):
     )
     LEADER_EXITED = (
         "LeaderExited",
-        "The first thread of a process has ended; the kernel does not let the rest be placed.",
+        "The first thread of a process has ended; the kernel does not allow placing the rest.",
         Trait.FAILURE,
     )
-    STUCK = "Stuck", "A process does not let itself be looked at in time.", Trait.FAILURE
+    STUCK = "Stuck", "The agent could not look at a process in time.", Trait.FAILURE
     CGROUP_NOT_FOUND = (
         "CgroupNotFound",
-        "No cgroup can be told to be the container's; the message says where was looked.",
+        "No cgroup was identified as the container's; the message says where the agent looked.",
         Trait.FAILURE,
     )
-    FAILED = "Failed", "An error that has no reason of its own; the message has it.", Trait.FAILURE
+    FAILED = (
+        "Failed",
+        "An error without a reason of its own; the message describes it.",
+        Trait.FAILURE,
+    )
     NOT_UNDERSTOOD = (
         "NotUnderstood",
         "The agent's version does not understand the spec; what it did before stays as it is.",
@@ -152,7 +156,7 @@ class Reason(StrEnum):
         "The node of the pod cannot place memory; as the placement asks, it is only measured.",
     )
     MOVING = "Moving", "Pages are being moved.", Trait.PATIENT
-    PENDING = "Pending", "The pod or the agent is not ready to be looked at yet.", Trait.PATIENT
+    PENDING = "Pending", "The pod or the agent is not ready yet.", Trait.PATIENT
     AWAITING_ROLLOUT = (
         "AwaitingRollout",
         "The placement's roll-out has not come to the node; nothing new is done there till then.",
@@ -171,7 +175,7 @@ class Reason(StrEnum):
     NO_PODS = "NoPods", "No running container is selected.", Trait.PATIENT
     PLACED_BEST_EFFORT = (
         "PlacedBestEffort",
-        "The pages were moved and measured where the rules want them; those to come may not be.",
+        "The pages were moved and measured where the rules want them; later pages may not be.",
     )
     PLACED = "Placed", "All memory was measured where the rules want it."
 
@@ -203,10 +207,10 @@ class Reason(StrEnum):
 
     # The condition Retired, and placements that are gone.
     ACTIVE = "Active", "The agent is at work."
-    UNDOING = "Undoing", "Policies are being given back."
+    UNDOING = "Undoing", "The agent is restoring policies."
     CANNOT_UNDO = (
         "CannotUndo",
-        "Something may be left that this agent can't give back; the message says what.",
+        "Some changes may remain that this agent can't undo; the message says which.",
     )
     RETIRED = "Retired", "Everything is undone and the host is clean."
 
