@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from memplace_lab.base import store
 
-ROOT = Path(__file__).parents[1]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ADMIN = "admin-token"
 # Cold, on two busy cores; 5 s when nothing else runs.
@@ -39,10 +38,12 @@ class Answer:
 
     @property
     def ok(self) -> bool:
+        """Whether the request did what it was to do."""
         return self.status < 300
 
     @property
     def message(self) -> str:
+        """Why it was refused, in the API server's words; empty if it was not."""
         return "" if self.ok else str(self.body.get("message", ""))
 
 
@@ -111,7 +112,8 @@ class ApiServer:
             "users": [{"name": "it", "user": {"token": f"{user}-token"}}],
             "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
         }
-        path.write_text(yaml.safe_dump(config))
+        # JSON is YAML, too.
+        path.write_text(json.dumps(config))
         return path
 
     @contextlib.contextmanager
@@ -177,11 +179,9 @@ class ApiServer:
 
     def install_crds(self) -> None:
         """Create the CRDs of the tree and wait until they are served."""
-        crds = load_crds()
-        for crd in crds:
-            answer = self.call("POST", CRDS, crd, fieldValidation="Strict")
-            assert answer.ok, answer.message
-        for crd in crds:
+        done = self.kubectl("create", "--validate=strict", f"--filename={store.REPO / 'crds'}")
+        assert done.returncode == 0, done.stderr
+        for crd in self.call("GET", CRDS).body["items"]:
             self._wait_served(crd)
 
     def _wait_served(self, crd: dict[str, Any]) -> None:
@@ -221,11 +221,6 @@ class ApiServer:
 
     def _log(self, program: str) -> Path:
         return self._work / f"{program}.log"
-
-
-def load_crds() -> list[dict[str, Any]]:
-    """Return the CRDs of the tree."""
-    return [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "crds").glob("*.yaml"))]
 
 
 def find_binaries() -> Path:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.apiserver import ROOT, ApiServer, Ran, find_binaries
+from tests.apiserver import ApiServer, Ran, find_binaries
+from tests.support import ROOT
 
 CHART = ROOT / "charts" / "memplace"
 NAMESPACE = "memplace-system"

@@ -18,8 +18,9 @@ import yaml
 from memplace_cli.app import main
 from memplace_lab.cluster import binaries
 
-from tests.apiserver import ROOT, ApiServer
+from tests.apiserver import ApiServer
 from tests.cli.scene import TENANT, placement, playing, rule
+from tests.support import ROOT
 
 PAGE = ROOT / "docs" / "kubectl-memplace.md"
 MANIFESTS = {

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver import ApiServer, load_crds
+from tests.apiserver import ApiServer
 from tests.crd.accepted import ACCEPTED
 from tests.crd.manifests import BASE, PLACEMENTS, placement
+from tests.support.crds import load_crds
 
 NODES = f"{BASE}/nodememories"
 

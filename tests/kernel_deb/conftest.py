@@ -11,7 +11,7 @@ import pytest
 from memplace_lab.base import apt, store
 from memplace_lab.base.steps import run, say
 
-from tests import manpage
+from tests.support import manpage
 
 from . import machine, stages
 

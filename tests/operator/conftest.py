@@ -115,7 +115,7 @@ def _may_use_leases(
 
 
 class Operator:
-    """The operator as a process of its own."""
+    """The operator as a process of its own; it says what it does in the file `log`."""
 
     def __init__(self, api: ApiServer, log: Path, **env: str) -> None:
         with socket.socket() as free:
@@ -131,15 +131,18 @@ class Operator:
         self.process: subprocess.Popen[bytes]
 
     def start(self) -> None:
+        """Start it; it is ready some time later."""
         with self._log.open("ab") as output:
             command = [sys.executable, "-m", "memplace_operator"]
             self.process = subprocess.Popen(command, env=self._env, stderr=output)
 
     def stop(self) -> int:
+        """Ask it to end, and return its exit status."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout=30)
 
     def get(self, path: str) -> tuple[int, str]:
+        """Return what its HTTP port says: (status, body); status 0 if nobody is there."""
         url = f"http://127.0.0.1:{self.port}{path}"
         try:
             with urllib.request.urlopen(url, timeout=5) as response:
@@ -150,12 +153,15 @@ class Operator:
             return 0, str(err)
 
     def is_ready(self) -> bool:
+        """Return whether it says so."""
         return self.get("/readyz")[0] == 200
 
     def log(self) -> list[dict[str, Any]]:
+        """Return the lines of its log."""
         return [json.loads(line) for line in self.raw_log().splitlines()]
 
     def raw_log(self) -> str:
+        """Return its log as it is."""
         return self._log.read_text()
 
 

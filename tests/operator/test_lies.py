@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests.apiserver import CRDS, ApiServer, load_crds
+from tests.apiserver import CRDS, ApiServer
 from tests.operator.conftest import API, Cluster, Operator, eventually, result
+from tests.support.crds import load_crds
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.apiserver import CRDS, ApiServer, load_crds
+from tests.apiserver import CRDS, ApiServer
 from tests.operator.conftest import Cluster, Operator, eventually, operating, result
+from tests.support.crds import load_crds
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 ADMISSION = "/apis/admissionregistration.k8s.io/v1"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from memplace_cli.crds import PLURALS, missing_fields
 
-from tests.apiserver import load_crds
+from tests.support.crds import load_crds
 
 CRDS = {crd["spec"]["names"]["plural"]: crd for crd in load_crds()}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.manpage import PAGE, example
+from tests.support.manpage import PAGE, example
 
 KERNEL = PAGE.parents[1]
 BASES = sorted(path for path in KERNEL.iterdir() if re.fullmatch(r"\d+\.\d+", path.name))

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from tests.support import ROOT
 
-PAGE = Path(__file__).parents[1] / "kernel" / "man" / "process_mbind.2"
+PAGE = ROOT / "kernel" / "man" / "process_mbind.2"
 
 
 def example() -> str:
