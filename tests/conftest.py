@@ -12,7 +12,7 @@ import pytest
 
 # Suites that need more than Python, and what they are told.
 _NEEDS = {
-    "MEMPLACE_BIN": ("crd", "operator", "chart", "release", "cli", "e2e", "cxl"),
+    "MEMPLACE_BIN": ("crd", "operator_process", "chart", "release", "cli", "e2e", "cxl"),
     "MEMPLACE_KERNEL": ("kernel", "host"),
     "MEMPLACE_STOCK_KERNEL": ("host",),
 }

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
+from memplace_lab.product.apiserver import ApiServer, Ran
 
-from tests.apiserver import ApiServer, Ran
-from tests.chart.conftest import NAMESPACE, Chart, create, everything, install, uninstall
+from tests.chart.installing import NAMESPACE, Chart, create, everything, install, uninstall
 
 Json = dict[str, Any]
 BASE = "/apis/memplace.dev/v1alpha1"

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from memplace_lab.product.apiserver import ApiServer, Ran
 
-from tests.apiserver import ApiServer, Ran
-from tests.chart.conftest import Chart, create, install, uninstall
+from tests.chart.installing import Chart, create, install, uninstall
 
 Json = dict[str, Any]
 TENANT = "tenant"

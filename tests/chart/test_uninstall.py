@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 import yaml
+from memplace_lab.product.apiserver import ApiServer
 
-from tests.apiserver import ApiServer
-from tests.chart.conftest import NAMESPACE, Chart, create, everything, namespace
+from tests.chart.installing import NAMESPACE, Chart, create, everything, namespace
 from tests.chart.test_survival import CRDS, PLACEMENT
 
 Json = dict[str, Any]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from memplace import __version__
 
-from tests.chart import readme
+from tests.support import chart_readme as readme
 
 Json = dict[str, Any]
 
@@ -255,7 +255,7 @@ def test_notes_name_the_next_step_and_what_is_unsafe(chart: Any, cluster: Any) -
 
 
 def test_the_readme_has_every_value_with_its_default_and_meaning(chart: Any) -> None:
-    # python tests/chart/readme.py writes it.
+    # python tests/support/chart_readme.py writes it.
     assert readme.written() == readme.table()
     documented = {value.path for value in readme.values()}
     assert documented == set(TOGGLES) | set(TOGETHER)

@@ -17,8 +17,8 @@ from pathlib import Path
 import yaml
 from memplace_cli.app import main
 from memplace_lab.cluster import binaries
+from memplace_lab.product.apiserver import ApiServer
 
-from tests.apiserver import ApiServer
 from tests.cli.scene import TENANT, placement, playing, rule
 from tests.support import ROOT
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
-    from tests.cli.conftest import Memplace, Ran, Site
+    from tests.cli.site import Memplace, Ran, Site
 
 
 def manifest(name: str = "values", *, tier: str = "cxl", **spec: Any) -> dict[str, Any]:

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from memplace.api.liveness import LEASE_LABELS
+from memplace_lab.product.apiserver import ApiServer
+from memplace_lab.product.operating import API
 
-from tests.apiserver import ApiServer
-from tests.cli.conftest import GIB, may_read
-from tests.operator.conftest import API, now
+from tests.cli.site import GIB, may_read
+from tests.support.cluster import now
 
 MIB = 1 << 20
 # A user of the API server who may read placements and pods of cache.

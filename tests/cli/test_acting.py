@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.conftest import Memplace, Site
-from tests.operator.conftest import result
+from tests.cli.site import Memplace, Site
+from tests.support.cluster import result
 
 pytestmark = pytest.mark.timeout(60)
 

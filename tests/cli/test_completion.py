@@ -17,9 +17,9 @@ import pytest
 import yaml
 from memplace_cli import completing
 from memplace_cli.options import COMMANDS
+from memplace_lab.product.apiserver import ApiServer
 
-from tests.apiserver import ApiServer
-from tests.cli.conftest import Site
+from tests.cli.site import Site
 
 pytestmark = pytest.mark.timeout(90)
 

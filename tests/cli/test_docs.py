@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 from memplace_cli.options import COMMANDS
+from memplace_lab.product.apiserver import ApiServer
 
-from tests.apiserver import ApiServer
 from tests.cli import page
 from tests.cli.scene import playing
 

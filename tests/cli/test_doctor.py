@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from memplace_cli import beats
 
-from tests.cli.conftest import SYSTEM, Memplace, Ran, Site
-from tests.operator.conftest import result
+from tests.cli.site import SYSTEM, Memplace, Ran, Site
+from tests.support.cluster import result
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import pytest
 from memplace_cli import beats
 
-from tests.cli.conftest import Memplace, Site
-from tests.operator.conftest import result
+from tests.cli.site import Memplace, Site
+from tests.support.cluster import result
 
 pytestmark = pytest.mark.timeout(60)
 

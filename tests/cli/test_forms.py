@@ -9,9 +9,9 @@ import pytest
 import yaml
 from memplace_cli.options import COMMANDS
 
-from tests.cli.conftest import Memplace, Site
 from tests.cli.planner import manifest
-from tests.operator.conftest import result
+from tests.cli.site import Memplace, Site
+from tests.support.cluster import result
 
 pytestmark = pytest.mark.timeout(60)
 

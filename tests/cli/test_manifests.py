@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.cli.conftest import Memplace, Site
 from tests.cli.planner import Planner, manifest
+from tests.cli.site import Memplace, Site
 
 pytestmark = pytest.mark.timeout(60)
 

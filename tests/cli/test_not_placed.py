@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cli.conftest import Memplace, Site
+from tests.cli.site import Memplace, Site
 from tests.cli.test_explain import reported, told
 
 pytestmark = pytest.mark.timeout(60)

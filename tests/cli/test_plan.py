@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 import yaml
+from memplace_lab.product.operating import API
 
-from tests.cli.conftest import GIB, Site
 from tests.cli.planner import Planner, manifest, memory_tier, only
-from tests.operator.conftest import API, result
+from tests.cli.site import GIB, Site
+from tests.support.cluster import result
 
 pytestmark = pytest.mark.timeout(60)
 

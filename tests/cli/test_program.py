@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from memplace_lab.product.apiserver import ApiServer
 
-from tests.apiserver import ApiServer
-from tests.cli.conftest import Memplace, Site
+from tests.cli.site import Memplace, Site
 
 pytestmark = pytest.mark.timeout(60)
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cli.conftest import GIB, Memplace, Ran, Site
-from tests.operator.conftest import result
+from tests.cli.site import GIB, Memplace, Ran, Site
+from tests.support.cluster import result
 
 pytestmark = pytest.mark.timeout(60)
 

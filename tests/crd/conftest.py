@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from memplace_lab.product.apiserver import ApiServer
 
-from tests.apiserver import ApiServer
 from tests.crd.accepted import ACCEPTED
 from tests.crd.manifests import BASE, PLACEMENTS, placement
 from tests.support.crds import load_crds

@@ -11,7 +11,8 @@ import ssl
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from tests.apiserver import ADMIN, ApiServer
+from memplace_lab.product.apiserver import ADMIN, ApiServer
+
 from tests.crd.manifests import BASE, PLACEMENTS, TIERS
 
 Json = dict[str, Any]

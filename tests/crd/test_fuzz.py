@@ -25,7 +25,7 @@ from memplace_operator.objects import read_report
 from tests.crd.fuzzing import Answer, Talker, fuzzed, torn
 from tests.crd.manifests import Json, stored
 from tests.crd.test_broken import right_objects
-from tests.faults.trying import tries
+from tests.support.trying import tries
 
 COUNT = tries(2_000, 100_000)
 SEED = "memplace"

@@ -20,9 +20,9 @@ from memplace_agent.engine.survey import DEADLINE_S, Surveyor
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import Way, best_way
 
-from tests.faults.cgroups import tree
 from tests.faults.real import RealMachine, real_node
-from tests.unit.agent_pkg.conftest import placement, pod, rule
+from tests.support.agent.node import placement, pod, rule
+from tests.support.cgroups import tree
 
 # What a line of maps could be taken for, and bytes that are no text.
 NAMES = (

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from memplace.reasons import Reason
 
-from tests.faults.cgroups import tree
 from tests.faults.real import RealMachine, real_node
-from tests.unit.agent_pkg.conftest import placement, pod, rule
+from tests.support.agent.node import placement, pod, rule
+from tests.support.cgroups import tree
 
 _LEADER = """
 import ctypes, sys, threading

@@ -24,7 +24,7 @@ from memplace_agent.containers.members import member_test, read_members
 from memplace_agent.containers.place import find_place
 from memplace_agent.hostfs import HostFs
 
-from tests.faults.cgroups import tree
+from tests.support.cgroups import tree
 
 _CLONE_NEWCGROUP = 0x0200_0000
 

@@ -23,8 +23,8 @@ from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.moves import move_pages
 from memplace_agent.syscalls.views import page_nodes
 
-from tests.unit.agent_pkg.conftest import Node
-from tests.unit.agent_pkg.machine import Machine
+from tests.support.agent.machine import Machine
+from tests.support.agent.node import Node
 
 
 class RealMachine:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from memplace_agent import ledger_store
 from memplace_agent.engine.pool import Pool
 
-from tests.unit.agent_pkg.conftest import Node
+from tests.support.agent.node import Node
 
 _FORK = multiprocessing.get_context("fork")
 _PATIENCE_S = 120

@@ -26,7 +26,7 @@ from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs
 from memplace_agent.syscalls import RunningKernel
 
-from tests.faults.cgroups import tree
+from tests.support.cgroups import tree
 
 PID, MARK = 300, 100
 _CLONE3, _PIDFD_GETFD = 435, 438

@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults.cgroups import tree
 from tests.faults.real import RealMachine, count_fds, real_node, tables
-from tests.unit.agent_pkg.conftest import placement, rule
+from tests.support.agent.node import placement, rule
+from tests.support.cgroups import tree
 
 _STORM = """
 import os, sys, time

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.faults.cgroups import run_alone
+from tests.faults.alone import run_alone
 
 
 def test_a_process_of_65530_mappings_is_read_whole_and_its_neighbours_are_placed():

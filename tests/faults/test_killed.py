@@ -21,10 +21,10 @@ from memplace_agent.syscalls import MPOL_FUTURE_BRK, MPOL_FUTURE_MMAP
 from memplace_agent.world import World
 
 from tests.faults.remote import Kill, Seat
-from tests.faults.trying import tries
-from tests.unit.agent_pkg.conftest import anon, heap, interleave, overriding, placement, pod
-from tests.unit.agent_pkg.machine import BIND, CXL, MIB, Machine
-from tests.unit.agent_pkg.mappings import PAGE
+from tests.support.agent.machine import BIND, CXL, MIB, Machine
+from tests.support.agent.mappings import PAGE
+from tests.support.agent.node import anon, heap, interleave, overriding, placement, pod
+from tests.support.trying import tries
 
 A, B = "a" * 64, "b" * 64
 KILLS = tries(1_000, 10_000)

@@ -6,7 +6,7 @@ import platform
 
 import pytest
 
-from tests.faults.cgroups import run_alone
+from tests.faults.alone import run_alone
 
 
 def test_what_was_done_in_a_process_without_its_first_thread_stays_known():

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from tests.faults.cgroups import run_alone
+from tests.faults.alone import run_alone
 
 
 def test_an_agent_in_a_container_finds_itself_and_its_neighbours():

@@ -8,8 +8,8 @@ from memplace_agent.containers.identity import probe_identities
 from memplace_agent.hostfs import HostFs
 from memplace_agent.syscalls import RunningKernel
 
-from tests.faults.cgroups import run_alone
-from tests.faults.trying import tries
+from tests.faults.alone import run_alone
+from tests.support.trying import tries
 
 TRIES = tries(2_000, 100_000)
 

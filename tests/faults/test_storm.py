@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from tests.faults.cgroups import run_alone
-from tests.faults.trying import tries
+from tests.faults.alone import run_alone
+from tests.support.trying import tries
 
 PROCESSES = tries(500, 10_000)
 

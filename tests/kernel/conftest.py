@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 from memplace_lab.base import store
 from memplace_lab.machines.kernel import BROKEN
+
+from tests.kernel.building import Build, run
 
 HERE = Path(__file__).parent
 PROGRAMS = store.REPO / "lab" / "programs"
@@ -64,18 +64,6 @@ def selftests(kernel: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Pa
         programs.append(out / name)
         run("gcc", *flags, *include, str(source / f"{name}.c"), shared, "-o", str(out / name))
     return programs
-
-
-def run(*command: str) -> None:
-    """Run a command; what it printed is the message if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-class Build(Protocol):
-    """Compile files of this directory, with the shared ones if wanted, to a static program."""
-
-    def __call__(self, name: str, *sources: str, shared: bool = True) -> Path: ...
 
 
 @pytest.fixture(scope="session")

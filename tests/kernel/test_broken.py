@@ -14,8 +14,9 @@ import pytest
 from memplace_lab.machines.kernel import BROKEN_BY
 from memplace_lab.machines.microvm import boot
 
+from tests.kernel.building import Build
+
 from . import tap
-from .conftest import Build
 from .test_selftests import MACHINES
 
 CASES = [

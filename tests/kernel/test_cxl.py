@@ -9,8 +9,9 @@ import pytest
 from memplace_lab.machines.microvm import Machine, boot
 from memplace_lab.machines.qemu import ONLINE_MOVABLE, Hardware, Node
 
+from tests.kernel.building import Build
+
 from . import tap
-from .conftest import Build
 
 CASES = (
     "region_becomes_node",

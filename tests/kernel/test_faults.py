@@ -13,8 +13,9 @@ import pytest
 from memplace_lab.machines.microvm import Machine, boot
 from memplace_lab.machines.qemu import Hardware, Node
 
+from tests.kernel.building import Build
+
 from . import tap
-from .conftest import Build
 
 MACHINE = Machine(
     Hardware((Node(768, cpus="0-1"), Node(256))),

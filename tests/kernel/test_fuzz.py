@@ -15,8 +15,9 @@ import pytest
 from memplace_lab.machines.microvm import Machine, boot
 from memplace_lab.machines.qemu import Hardware, Node
 
+from tests.kernel.building import Build
+
 from . import tap
-from .conftest import Build
 
 CALLS = int(os.environ.get("MEMPLACE_FUZZ_CALLS", "20000"))
 SEED = int(os.environ.get("MEMPLACE_FUZZ_SEED", "1"))

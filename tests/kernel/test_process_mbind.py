@@ -12,8 +12,9 @@ import pytest
 from memplace_lab.machines.microvm import Machine, boot
 from memplace_lab.machines.qemu import Hardware, Node
 
+from tests.kernel.building import Build
+
 from . import tap
-from .conftest import Build
 
 CASES = ("sysfs_announcement", "later_numbers_enosys", "signature", "nearest_node_no_escape")
 

@@ -16,8 +16,7 @@ import pytest
 from memplace_agent.nri.plugin import NriPlugin
 from memplace_lab.cluster.nri import VERSIONS, build_adaptation
 
-from tests.unit.agent_pkg.live import WANTED, Live
-from tests.unit.agent_pkg.test_barrier import plain, wanted
+from tests.support.agent.live import WANTED, Live, plain, wanted
 
 # The runtime drops a plugin that takes longer, and starts nothing meanwhile.
 RUNTIMES_PATIENCE_S = 2.0

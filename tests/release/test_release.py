@@ -13,11 +13,10 @@ import pytest
 import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from memplace_lab.product.apiserver import find_binaries
 from memplace_lab.release.commit import lay_out
 
-from tests.apiserver import find_binaries
-
-from .conftest import ROOT, Release, git, release
+from tests.release.making import ROOT, Release, git, release
 
 pytestmark = pytest.mark.timeout(300)
 SHELLS = {"memplace_operator": "operator", "memplace_agent": "node-agent", "memplace_cli": "cli"}

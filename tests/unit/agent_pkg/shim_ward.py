@@ -3,8 +3,8 @@
 
 from memplace_agent.world import World
 
-from tests.unit.agent_pkg.test_birth import PAUSE, Ward, new_pod
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE
+from tests.support.agent.build import HEAP_RULE, new_pod
+from tests.unit.agent_pkg.test_birth import PAUSE, Ward
 
 SHIM, POD, DRAM_RULE = 40, "uid-p", {**HEAP_RULE, "policy": {"mode": "Local"}}
 NAME = f"shim-{POD}_{SHIM}_900"

@@ -14,7 +14,7 @@ from memplace_agent.settings import Settings
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.features import Features
 
-from tests.unit.agent_pkg.conftest import shared_pool
+from tests.support.agent.node import shared_pool
 
 META = {
     "name": "n",

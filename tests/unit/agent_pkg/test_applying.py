@@ -20,8 +20,8 @@ from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import Way
 from memplace_agent.syscalls.features import Features
 
-from tests.unit.agent_pkg.conftest import FLAGS, anon, heap
-from tests.unit.agent_pkg.machine import BIND, HEAP, MIB, Machine
+from tests.support.agent.machine import BIND, HEAP, MIB, Machine
+from tests.support.agent.node import FLAGS, anon, heap
 
 PLACEMENT = """\
 apiVersion: memplace.dev/v1alpha1

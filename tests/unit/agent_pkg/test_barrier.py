@@ -5,12 +5,11 @@ import threading
 import time
 
 import pytest
-from memplace.rebind import STATIC
 from memplace_agent.engine.barrier import Barrier
 from memplace_agent.nri.messages import Starting
 from memplace_agent.nri.plugin import Met
 
-from tests.unit.agent_pkg.live import PAUSE, WANTED, A, B, Live
+from tests.support.agent.live import PAUSE, A, B, Live, plain, wanted
 
 
 @pytest.fixture
@@ -22,14 +21,6 @@ def live(tmp_path):
 
 def starting(container_id=A, pid=100, name="c0", uid="uid-p"):
     return Starting(uid, name, container_id, pid)
-
-
-def plain(policies):
-    return {(policy.mode, policy.nodes, policy.flags - {STATIC}) for policy in policies}
-
-
-def wanted(name):
-    return plain([WANTED[name]])
 
 
 def took(call):

@@ -7,24 +7,16 @@ import threading
 from dataclasses import replace
 
 import pytest
-from memplace.assignment import PodRef
-from memplace.pods import PodState
 from memplace_agent.errors import CallFailed
 from memplace_agent.world import World
 
-from tests.unit.agent_pkg.machine import BIND, CXL, MIB
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE, plain, rule
+from tests.support.agent.build import HEAP_RULE, new_pod, rule
+from tests.support.agent.machine import BIND, CXL, MIB
+from tests.unit.agent_pkg.test_to_come import plain
 
 PAUSE, A, B = "5" * 64, "a" * 64, "b" * 64
 BRK, MMAP = 1, 2
 CXL_BOTH = {kind: (CXL.mode, CXL.nodes, frozenset()) for kind in (BRK, MMAP)}
-
-
-def new_pod(*names, ids=(), **kwargs):
-    """A pod as the API server has it before its containers have an id."""
-    ids = dict(zip(names, ids, strict=False))
-    ref = PodRef(namespace="ns", name="p", uid="uid-p", labels={"app": "x"}, containers=tuple(ids))
-    return PodState(ref, ids, declared=names or ("c0",), **kwargs)
 
 
 class Ward:

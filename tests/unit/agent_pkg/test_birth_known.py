@@ -10,8 +10,8 @@ import shutil
 
 import pytest
 
-from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, Ward, new_pod
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE
+from tests.support.agent.build import HEAP_RULE, new_pod
+from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, Ward
 
 C = "c" * 64
 

@@ -16,7 +16,7 @@ from memplace_agent.errors import CallFailed, ProcessGone, TryAgain
 from memplace_agent.syscalls import PidFd
 from memplace_agent.threads import hurry
 
-from tests.unit.agent_pkg.machine import CXL
+from tests.support.agent.machine import CXL
 
 STEPS = (SetFuture(kinds=frozenset({RegionKind.BRK, RegionKind.ANONYMOUS}), policy=CXL),)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.unit.agent_pkg.machine import MIB
-from tests.unit.agent_pkg.mappings import PAGE, Vma
+from tests.support.agent.machine import MIB
+from tests.support.agent.mappings import PAGE, Vma
 
 VALUES = {
     "name": "values",

@@ -4,11 +4,11 @@
 import pytest
 from memplace.errors import KernelWithoutProcessMbind
 
+from tests.support.agent.build import HEAP_RULE, new_pod
 from tests.unit.agent_pkg.shim_ward import SHIM, ShimWard
-from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, B, new_pod
+from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, B
 from tests.unit.agent_pkg.test_paused import ONE, done
 from tests.unit.agent_pkg.test_shared import buffers, rules
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE
 
 DRY = {"mode": "DryRun"}
 

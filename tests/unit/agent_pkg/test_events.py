@@ -14,7 +14,7 @@ from memplace_agent.containers.elders import has_elder
 from memplace_agent.containers.events import CgroupEvents
 from memplace_agent.containers.place import Place
 
-from tests.faults.cgroups import tree
+from tests.support.cgroups import tree
 
 UID = "0b6e2c4a-1d5f-4b7e-9a3c-8d2f1e0a7b6c"
 SYSTEMD = (

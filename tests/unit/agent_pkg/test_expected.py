@@ -8,8 +8,8 @@ from memplace_agent.engine.expected import expected
 from memplace_agent.node.machine import Machine
 from memplace_agent.world import World
 
-from tests.unit.agent_pkg.conftest import placement
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE, rule
+from tests.support.agent.build import HEAP_RULE, rule
+from tests.support.agent.node import placement
 
 MACHINE = Machine(tiers={"cxl": frozenset({1})})
 

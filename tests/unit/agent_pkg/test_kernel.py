@@ -14,8 +14,8 @@ from memplace_agent.errors import CallFailed, ProcessGone, TryAgain
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, RunningKernel
 from memplace_agent.syscalls.features import probe
 
-from tests.unit.agent_pkg.machine import CXL
-from tests.unit.agent_pkg.mappings import DEFAULT
+from tests.support.agent.machine import CXL
+from tests.support.agent.mappings import DEFAULT
 
 SIGNATURE = (errno.EINVAL, errno.E2BIG, errno.EINVAL, errno.EFAULT, errno.EBADF, 0)
 CAPABLE = "CapEff:\t0000000000880000\n"

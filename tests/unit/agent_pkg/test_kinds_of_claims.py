@@ -3,10 +3,10 @@
 
 import pytest
 
+from tests.support.agent.build import HEAP_RULE, new_pod
 from tests.unit.agent_pkg.shim_ward import NAME, SHIM, ShimWard
-from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, new_pod
+from tests.unit.agent_pkg.test_birth import CXL_BOTH, A
 from tests.unit.agent_pkg.test_shared import BUFFERS, buffers, rules
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE
 
 
 @pytest.fixture

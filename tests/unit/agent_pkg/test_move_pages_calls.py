@@ -16,7 +16,7 @@ from memplace_agent.hostfs import HostFs
 from memplace_agent.syscalls.moves import NOT_TOLD, move_pages, why_no_moves
 from memplace_agent.syscalls.views import page_nodes
 
-from tests.unit.agent_pkg.machine import CXL
+from tests.support.agent.machine import CXL
 
 BLOCK = 2 << 20
 

@@ -16,7 +16,7 @@ from memplace_agent.engine.pool import Pool
 from memplace_agent.procfs.query import Way
 from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON
 
-from tests.unit.agent_pkg.machine import CXL
+from tests.support.agent.machine import CXL
 
 A, B = "a" * 64, "b" * 64
 ONE, TWO = ("mp", "p", "c0"), ("mp", "p", "c1")

@@ -7,8 +7,8 @@ import pytest
 from memplace.kinds import OnDelete
 from memplace_agent.procfs.query import Way
 
+from tests.support.agent.build import HEAP_RULE
 from tests.unit.agent_pkg.test_shared import BUFFERS, buffers, rules
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE
 
 A, B = "a" * 64, "b" * 64
 ONE = ("mp", "p", "c0")

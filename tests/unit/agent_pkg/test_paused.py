@@ -5,10 +5,10 @@ import pytest
 from memplace.errors import KernelWithoutProcessMbind
 from memplace_agent.world import World
 
+from tests.support.agent.build import HEAP_RULE, new_pod
 from tests.unit.agent_pkg.shim_ward import NAME, SHIM, ShimWard
-from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, B, new_pod
+from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, B
 from tests.unit.agent_pkg.test_shared import buffers, rules
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE
 
 ONE = ("mp", "p", "c0")
 BIG = 0x100000000

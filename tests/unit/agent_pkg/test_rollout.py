@@ -9,10 +9,10 @@ from memplace.api.objects import parse_placement
 from memplace.rollout import change_of, position
 from memplace_agent.cluster.world import Cache, Kind
 
+from tests.support.agent.build import HEAP_RULE, new_pod
 from tests.unit.agent_pkg.shim_ward import SHIM, ShimWard
-from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, B, new_pod
+from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, B
 from tests.unit.agent_pkg.test_paused import ONE, done, ledger
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE
 
 NODE = "n1"
 HERE = position("uid-mp", NODE)

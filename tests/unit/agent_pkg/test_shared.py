@@ -16,8 +16,8 @@ from memplace.pods import PodState
 from memplace_agent.procfs.query import Way
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
 
-from tests.unit.agent_pkg.machine import BIND, CXL, MIB
-from tests.unit.agent_pkg.mappings import Vma
+from tests.support.agent.machine import BIND, CXL, MIB
+from tests.support.agent.mappings import Vma
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 START = 0x7E0000000000

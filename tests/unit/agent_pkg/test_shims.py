@@ -11,9 +11,10 @@ from memplace_agent.engine import shims
 from memplace_agent.settings import settings_from_env
 from memplace_agent.world import World
 
+from tests.support.agent.build import HEAP_RULE, new_pod
 from tests.unit.agent_pkg.shim_ward import DRAM_RULE, NAME, POD, SHIM, ShimWard
-from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, B, new_pod
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE, plain
+from tests.unit.agent_pkg.test_birth import CXL_BOTH, A, B
+from tests.unit.agent_pkg.test_to_come import plain
 
 
 @pytest.fixture

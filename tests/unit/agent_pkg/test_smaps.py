@@ -13,7 +13,7 @@ import pytest
 from memplace.residency import Span
 from memplace_agent.procfs.smaps import SMALL, shares
 
-from tests.unit.agent_pkg.machine import MIB
+from tests.support.agent.machine import MIB
 from tests.unit.agent_pkg.test_counted_once import START, VALUES, data, held
 
 PAGE = mmap.PAGESIZE

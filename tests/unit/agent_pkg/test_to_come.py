@@ -7,21 +7,14 @@ import pytest
 from memplace_agent.errors import CallFailed, MissingCapability, TryAgain
 from memplace_agent.world import World
 
-from tests.unit.agent_pkg.machine import CXL, HEAP, MIB
-from tests.unit.agent_pkg.mappings import PAGE, Vma
+from tests.support.agent.build import HEAP_RULE, rule
+from tests.support.agent.machine import CXL, HEAP, MIB
+from tests.support.agent.mappings import PAGE, Vma
 
 A = "a" * 64
 ONE = ("mp", "p", "c0")
 BRK, MMAP, BOTH = 1, 2, 3
 LATER = 0x50000000
-
-
-def rule(*entries, name="r", mode="PreferredMany", tiers=("cxl",), **more):
-    policy = {"mode": mode, "tiers": list(tiers)} if tiers else {"mode": mode}
-    return {"name": name, "regions": list(entries), "policy": policy, **more}
-
-
-HEAP_RULE = rule({"type": "Heap"})
 
 
 def placed(node, kit, *rules, **kwargs):

@@ -4,8 +4,9 @@
 import pytest
 from memplace_agent.procfs.query import Way
 
-from tests.unit.agent_pkg.mappings import DEFAULT
-from tests.unit.agent_pkg.test_to_come import LATER, A, future, placed, rule
+from tests.support.agent.build import rule
+from tests.support.agent.mappings import DEFAULT
+from tests.unit.agent_pkg.test_to_come import LATER, A, future, placed
 
 
 def crash():

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from memplace.rebind import STATIC
 
-from tests.unit.agent_pkg.machine import CXL
+from tests.support.agent.machine import CXL
 
 A = "a" * 64
 OURS = replace(CXL, flags=frozenset({STATIC}))

@@ -85,7 +85,7 @@ def test_no_variable_of_ours_is_read_that_the_page_does_not_have() -> None:
 
 
 def test_a_value_that_the_page_names_is_one_of_the_chart() -> None:
-    from tests.chart.readme import values
+    from tests.support.chart_readme import values
 
     known = {value.path for value in values()}
     named = {row[2] for section in ("The agent", "The operator") for row in rows(section)}

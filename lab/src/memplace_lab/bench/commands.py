@@ -16,7 +16,7 @@ PROGRAMS = {
     "agent": "agent",
     "births": "agent/births.py",
     "first-pages": "first_pages",
-    "operator": "operator",
+    "operator": "operator_process",
 }
 
 

@@ -1,37 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run a program of this folder in namespaces of its own, with a cgroup tree below one directory.
-
-The tree is the machine's own v2 tree, mounted once more, so that it is there whether or not the
-host has one at /sys/fs/cgroup. The program makes its groups below `Tree.root` and `remove`s them.
-"""
+"""The machine's own v2 tree of cgroups, mounted once more below a directory of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-
-PROJECT = Path(__file__).parents[2]
-_ALONE = ("unshare", "--pid", "--mount", "--fork", "--kill-child", "--mount-proc")
-
-
-def run_alone(program: str, *args: object, timeout: float) -> str:
-    """Run a program as process 1 of a new pid namespace; returns what it says, or fails."""
-    done = subprocess.run(
-        [*_ALONE, sys.executable, "-m", f"tests.faults.{program}", *map(str, args)],
-        env=os.environ | {"PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 @contextlib.contextmanager

@@ -1,175 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A real API server, the real operator as a process, and a played agent and kubelet."""
+"""A played agent, kubelet and user at a real API server, and the real operator."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import re
-import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from memplace.api.liveness import LEASE_LABELS
-
-from tests.apiserver import ApiServer
-
-API = "/apis/memplace.dev/v1alpha1"
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
-# Exactly what the operator may do; a rule it lacks makes these tests fail.
-RULES = [
-    {
-        "apiGroups": ["memplace.dev"],
-        "resources": ["memoryplacements", "memorytiers"],
-        "verbs": ["list", "watch"],
-    },
-    {
-        "apiGroups": ["memplace.dev"],
-        "resources": ["nodememories"],
-        "verbs": ["list", "watch", "delete"],
-    },
-    {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements/status"], "verbs": ["patch"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
-]
-RETIRE_RULES = [
-    {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements"], "verbs": ["list", "delete"]},
-    {
-        "apiGroups": ["memplace.dev"],
-        "resources": ["nodememories"],
-        "verbs": ["list", "patch", "deletecollection"],
-    },
-    {"apiGroups": ["memplace.dev"], "resources": ["memorytiers"], "verbs": ["deletecollection"]},
-    {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": ["get", "delete"]},
-    {
-        "apiGroups": ["apiextensions.k8s.io"],
-        "resources": ["customresourcedefinitions"],
-        "verbs": ["delete"],
-    },
-]
-SELFTEST_RULES = [{"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list"]}]
-LEASE_RULES = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}]
-RESUME_RULES = [
-    {"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list", "patch"]}
-]
-ELECTION_RULES = [
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
-    {
-        "apiGroups": ["coordination.k8s.io"],
-        "resources": ["leases"],
-        "resourceNames": ["memplace-operator"],
-        "verbs": ["get", "update"],
-    },
-]
-USERS = {
-    "operator": RULES,
-    "retire": RETIRE_RULES,
-    "resume": RESUME_RULES,
-    "selftest": SELFTEST_RULES,
-}
-
-
-@pytest.fixture(scope="session")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
-    """Yield an API server with our CRDs and users that may do what the chart allows."""
-    work = tmp_path_factory.mktemp("apiserver")
-    # Nobody makes the accounts that it would have pods wait for.
-    option = "--disable-admission-plugins=ServiceAccount"
-    with ApiServer(work, option, users=tuple(USERS)).running() as server:
-        server.install_crds()
-        for user, rules in USERS.items():
-            meta = {"name": f"test-{user}"}
-            assert server.call(
-                "POST", f"{RBAC}/clusterroles", {"metadata": meta, "rules": rules}
-            ).ok
-            group = "rbac.authorization.k8s.io"
-            binding = {
-                "metadata": meta,
-                "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": f"test-{user}"},
-                "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
-            }
-            assert server.call("POST", f"{RBAC}/clusterrolebindings", binding).ok
-            rules = [*LEASE_RULES, *(ELECTION_RULES if user == "operator" else [])]
-            _may_use_leases(server, rules, meta, binding)
-        yield server
-
-
-def _may_use_leases(
-    server: ApiServer, rules: list[Any], meta: dict[str, Any], binding: dict[str, Any]
-) -> None:
-    path = f"{RBAC}/namespaces/default"
-    assert server.call("POST", f"{path}/roles", {"metadata": meta, "rules": rules}).ok
-    role = {**binding, "roleRef": {**binding["roleRef"], "kind": "Role"}}
-    assert server.call("POST", f"{path}/rolebindings", role).ok
-
-
-class Operator:
-    """The operator as a process of its own; it says what it does in the file `log`."""
-
-    def __init__(self, api: ApiServer, log: Path, **env: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self._log = log
-        self._env = os.environ | {
-            "KUBECONFIG": str(api.kubeconfig("operator")),
-            "MEMPLACE_HTTP_PORT": str(self.port),
-            "PYTHONSAFEPATH": "1",
-            **env,
-        }
-        self.process: subprocess.Popen[bytes]
-
-    def start(self) -> None:
-        """Start it; it is ready some time later."""
-        with self._log.open("ab") as output:
-            command = [sys.executable, "-m", "memplace_operator"]
-            self.process = subprocess.Popen(command, env=self._env, stderr=output)
-
-    def stop(self) -> int:
-        """Ask it to end, and return its exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Return what its HTTP port says: (status, body); status 0 if nobody is there."""
-        url = f"http://127.0.0.1:{self.port}{path}"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as err:
-            return err.code, err.read().decode()
-        except OSError as err:
-            return 0, str(err)
-
-    def is_ready(self) -> bool:
-        """Return whether it says so."""
-        return self.get("/readyz")[0] == 200
-
-    def log(self) -> list[dict[str, Any]]:
-        """Return the lines of its log."""
-        return [json.loads(line) for line in self.raw_log().splitlines()]
-
-    def raw_log(self) -> str:
-        """Return its log as it is."""
-        return self._log.read_text()
-
-
-@pytest.fixture(scope="module")
-def operator(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """Yield the operator, ready."""
-    with operating(api, tmp_path_factory.mktemp("operator")) as process:
-        yield process
+from memplace_lab.product.apiserver import ApiServer
+from memplace_lab.product.operating import API, Operator
 
 
 @contextlib.contextmanager
@@ -339,15 +185,6 @@ class Cluster:
         if not self.api.call("PATCH", f"{path}/{self.node}", {"spec": spec}).ok:
             meta = {"name": self.node, "labels": LEASE_LABELS}
             self._create(path, {"metadata": meta, "spec": spec})
-
-
-@pytest.fixture
-def cluster(api: ApiServer, request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """Yield a namespace and a node of the test's own."""
-    name = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
-    found = Cluster(api, f"{name[:40]}{name[40:][-10:]}".strip("-"))
-    yield found
-    found.clean()
 
 
 def result(

@@ -16,7 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.apiserver import ApiServer
+from memplace_lab.product.apiserver import ApiServer
 
 
 @dataclass(frozen=True)

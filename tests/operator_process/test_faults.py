@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from memplace_lab.product.apiserver import ApiServer
+from memplace_lab.product.operating import RBAC, Operator
 
-from tests.apiserver import ApiServer
-from tests.operator.conftest import RBAC, Cluster, Operator, eventually, operating, result
-from tests.operator.faulty import FAULTS, Fault, Proxy
+from tests.operator_process.faulty import FAULTS, Fault, Proxy
+from tests.support.cluster import Cluster, eventually, operating, result
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 

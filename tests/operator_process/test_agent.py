@@ -27,9 +27,10 @@ from memplace_agent.cluster.world import Cache, Kind
 from memplace_kube.client import ApiClient, Server, tls
 from memplace_kube.watch import Watcher, as_mapping
 from memplace_lab.cluster.nri import build_adaptation
+from memplace_lab.product.apiserver import ADMIN, ApiServer
+from memplace_lab.product.operating import API
 
-from tests.apiserver import ADMIN, ApiServer
-from tests.operator.conftest import API, Cluster, eventually
+from tests.support.cluster import Cluster, eventually
 
 pytestmark = pytest.mark.timeout(180)
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"

@@ -13,7 +13,7 @@ from memplace_agent.procfs.numa_maps import format_policy
 from memplace_agent.syscalls import MPOL_FUTURE_BRK, MPOL_FUTURE_MMAP, MPOL_MF_PRIVATE_ANON
 from memplace_agent.syscalls.views import RawClass
 
-from tests.unit.agent_pkg.objects import in_object
+from tests.support.agent.objects import in_object
 
 
 def page_of(process, address):

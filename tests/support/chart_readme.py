@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of values in the chart's README, made of values.yaml.
 
-python tests/chart/readme.py    # writes it
+python tests/support/chart_readme.py    # writes it
 """
 
 from __future__ import annotations

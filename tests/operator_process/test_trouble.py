@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from memplace_lab.product.apiserver import CRDS, ApiServer
+from memplace_lab.product.operating import Operator
 
-from tests.apiserver import CRDS, ApiServer
-from tests.operator.conftest import Cluster, Operator, eventually, operating, result
+from tests.support.cluster import Cluster, eventually, operating, result
 from tests.support.crds import load_crds
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+from memplace_lab.product.operating import API, Operator
 
-from tests.operator.conftest import API, Cluster, Operator, chore, eventually, result
+from tests.support.cluster import Cluster, chore, eventually, result
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 

@@ -2,7 +2,7 @@
 """What the operator costs and how far behind it is, at a real API server and etcd.
 
     make bench-operator                                     # the four sizes
-    lab/enter python3 bench/operator 500/1000 --seconds 60
+    lab/enter python3 bench/operator_process 500/1000 --seconds 60
 
 For each size NODES/PLACEMENTS (ten pods each) it fills an etcd with objects of real size and
 measures, of the operator of this checkout with exactly the rights it has:
@@ -37,10 +37,8 @@ sys.path.insert(0, str(REPO))
 
 from churn import Churn, Seen, Server, beating  # noqa: E402
 from etcd import fill  # noqa: E402
-from objects import Layout  # noqa: E402
-
-from tests.apiserver import ADMIN, ApiServer  # noqa: E402
-from tests.operator.conftest import (  # noqa: E402
+from memplace_lab.product.apiserver import ADMIN, ApiServer  # noqa: E402
+from memplace_lab.product.operating import (  # noqa: E402
     API,
     ELECTION_RULES,
     LEASE_RULES,
@@ -48,6 +46,7 @@ from tests.operator.conftest import (  # noqa: E402
     RULES,
     Operator,
 )
+from objects import Layout  # noqa: E402
 
 SIZES = ("50/100", "500/1000", "2000/4000", "5000/10000")
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from memplace_lab.product.operating import API
 
-from tests.operator.conftest import API, Cluster, chore, eventually, now
+from tests.support.cluster import Cluster, chore, eventually, now
 
 pytestmark = pytest.mark.timeout(180)
 DAEMONSETS = "/apis/apps/v1/namespaces/default/daemonsets"

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from memplace_lab.product.apiserver import CRDS, ApiServer
+from memplace_lab.product.operating import API, Operator
 
-from tests.apiserver import CRDS, ApiServer
-from tests.operator.conftest import API, Cluster, Operator, eventually, result
+from tests.support.cluster import Cluster, eventually, result
 from tests.support.crds import load_crds
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]

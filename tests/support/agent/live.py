@@ -8,13 +8,13 @@ import threading
 import time
 
 from memplace.kinds import Policy
+from memplace.rebind import STATIC
 from memplace_agent.engine.barrier import Barrier
 from memplace_agent.world import World
 
-from tests.unit.agent_pkg.conftest import Node, placement
-from tests.unit.agent_pkg.machine import CXL
-from tests.unit.agent_pkg.test_birth import new_pod
-from tests.unit.agent_pkg.test_to_come import HEAP_RULE, rule
+from tests.support.agent.build import HEAP_RULE, new_pod, rule
+from tests.support.agent.machine import CXL
+from tests.support.agent.node import Node, placement
 
 PAUSE, A, B = "5" * 64, "a" * 64, "b" * 64
 DRAM = Policy(CXL.mode, frozenset({0}))
@@ -64,3 +64,11 @@ class Live:
         (family,) = getattr(self.node.metrics, name).collect()
         samples = [each for each in family.samples if each.name.endswith("_total")]
         return {tuple(each.labels.values()): int(each.value) for each in samples}
+
+
+def plain(policies):
+    return {(policy.mode, policy.nodes, policy.flags - {STATIC}) for policy in policies}
+
+
+def wanted(name):
+    return plain([WANTED[name]])

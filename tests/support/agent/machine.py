@@ -27,9 +27,9 @@ from memplace_agent.syscalls import (
 )
 from memplace_agent.syscalls.views import Ended, RawView
 
-from tests.unit.agent_pkg.mappings import DEFAULT, Vma, bind, joined, moved, node_at, span
-from tests.unit.agent_pkg.objects import SharedPolicies, in_object, is_same_object, moved_part
-from tests.unit.agent_pkg.shown import (
+from tests.support.agent.mappings import DEFAULT, Vma, bind, joined, moved, node_at, span
+from tests.support.agent.objects import SharedPolicies, in_object, is_same_object, moved_part
+from tests.support.agent.shown import (
     class_of,
     future_lines,
     maps_line,

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from memplace_lab.product.apiserver import ApiServer
+from memplace_lab.product.operating import API, Operator
 
-from tests.apiserver import ApiServer
-from tests.operator.conftest import API, Cluster, Operator, eventually, operating, result
+from tests.support.cluster import Cluster, eventually, operating, result
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 

@@ -8,9 +8,10 @@ import time
 from typing import Any
 
 import pytest
+from memplace_lab.product.operating import Operator
 
-from tests.faults.trying import tries
-from tests.operator.conftest import Cluster, Operator, eventually, result
+from tests.support.cluster import Cluster, eventually, result
+from tests.support.trying import tries
 
 pytestmark = [pytest.mark.usefixtures("operator")]
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from memplace.api.objects import parse_placement
 from memplace.rollout import position, waits
+from memplace_lab.product.operating import Operator
 
-from tests.operator.conftest import Cluster, Operator, eventually, result
+from tests.support.cluster import Cluster, eventually, result
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 
