@@ -31,14 +31,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-REPO = HERE.parents[1]
-sys.path.insert(0, str(REPO))
-
-from churn import Churn, Seen, Server, beating  # noqa: E402
-from etcd import fill  # noqa: E402
-from memplace_lab.product.apiserver import ADMIN, ApiServer  # noqa: E402
-from memplace_lab.product.operating import (  # noqa: E402
+from churn import Churn, Seen, Server, beating
+from etcd import fill
+from memplace_lab.product.apiserver import ADMIN, ApiServer
+from memplace_lab.product.operating import (
     API,
     ELECTION_RULES,
     LEASE_RULES,
@@ -46,7 +42,7 @@ from memplace_lab.product.operating import (  # noqa: E402
     RULES,
     Operator,
 )
-from objects import Layout  # noqa: E402
+from objects import Layout
 
 SIZES = ("50/100", "500/1000", "2000/4000", "5000/10000")
 TICKS = os.sysconf("SC_CLK_TCK")

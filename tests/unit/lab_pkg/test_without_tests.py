@@ -21,7 +21,8 @@ def sources() -> Iterator[Path]:
     """Yield what the lab, the benchmarks' machines and the images are made from."""
     yield ROOT / "Dockerfile"
     yield ROOT / ".dockerignore"
-    for folder in ("lab", "packaging", "bench/kernel", "bench/heap"):
+    programs = [f"bench/{path.name}" for path in (ROOT / "bench").iterdir() if path.is_dir()]
+    for folder in ("lab", "packaging", *programs):
         for path in (ROOT / folder).rglob("*"):
             if path.is_file() and path.suffix not in {".pyc", ".sum", ".diff"}:
                 yield path
