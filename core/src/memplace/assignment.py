@@ -14,8 +14,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import msgspec
+
 from memplace import selectors
-from memplace.api.v1alpha1 import Placement
+from memplace.api.v1alpha1 import ClusterPlacementSpec, Level, Placement
 from memplace.nodes import NodeSet
 
 __all__ = [
@@ -26,6 +28,8 @@ __all__ = [
     "View",
     "assign",
     "delta",
+    "gives_way",
+    "means_namespace",
     "precedence",
     "rank",
     "selects_pod",
@@ -35,13 +39,23 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodRef:
-    """What an assignment needs to know of a pod."""
+    """What an assignment needs to know of a pod.
+
+    Attributes:
+        namespace: Its namespace.
+        name: Its name.
+        uid: Its uid.
+        labels: Its labels.
+        containers: Names of its containers, as far as they count.
+        namespace_labels: Those of its namespace; None while nobody knows them, or asks.
+    """
 
     namespace: str
     name: str
     uid: str
     labels: Mapping[str, str] = field(default_factory=dict)
     containers: tuple[str, ...] = ()
+    namespace_labels: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +66,29 @@ class Assignment:
     losers: tuple[Placement, ...] = ()
 
 
-Rank = tuple[bool, int, datetime, str, str]
+Rank = tuple[bool, int, int, datetime, str, str]
 
 
 def rank(
-    priority: int, created: datetime, name: str, uid: str, *, is_dry_run: bool = False
+    priority: int,
+    created: datetime,
+    name: str,
+    uid: str,
+    *,
+    is_dry_run: bool = False,
+    level: Level = Level.NAMESPACE,
 ) -> Rank:
     """Return the sort key of a placement: the smallest has the containers it selects.
 
     Who acts comes before who only tells, whatever its priority: a dry run that had the
-    container of another would have that one's work given back. Then
+    container of another would have that one's work given back. Then what the cluster's admin
+    enforces comes before what a namespace asks for, and that before what is the cluster's
+    default. Among those
     the higher priority wins, then the older placement, then the name decides. So with
     priorities of their own the winner is told by manifests alone, in whatever order they
     were applied.
     """
-    return is_dry_run, -priority, created, name, uid
+    return is_dry_run, level, -priority, created, name, uid
 
 
 def precedence(placement: Placement) -> Rank:
@@ -77,6 +99,7 @@ def precedence(placement: Placement) -> Rank:
         placement.name,
         placement.uid,
         is_dry_run=placement.spec.is_dry_run,
+        level=placement.spec.level,
     )
 
 
@@ -84,6 +107,10 @@ def why_first(winner: Placement, loser: Placement) -> str:
     """Say why a placement comes before another, for people: ``is older``."""
     if winner.spec.is_dry_run is not loser.spec.is_dry_run:
         return "acts, this one only tells (mode DryRun),"
+    if winner.spec.level is not loser.spec.level:
+        if winner.spec.level is Level.ENFORCED:
+            return "is enforced, this one is not,"
+        return "is of the pod's namespace, this one a default of the cluster,"
     mine, its = winner.spec.priority, loser.spec.priority
     if mine != its:
         return f"has priority {mine}, this one {its},"
@@ -92,14 +119,34 @@ def why_first(winner: Placement, loser: Placement) -> str:
     return "is as old, comes first by name"
 
 
+def gives_way(loser: Placement, winner: Placement) -> bool:
+    """Return whether that a placement loses to another is how it is meant, and no conflict.
+
+    A default of the cluster is what holds where a namespace has nothing of its own.
+    """
+    return loser.spec.level is Level.CLUSTER and winner.spec.level is Level.NAMESPACE
+
+
 def selects_pod(placement: Placement, pod: PodRef) -> bool:
-    """Return whether the pod is in the placement's namespace and has its labels."""
-    return placement.namespace == pod.namespace and selectors.matches(
-        placement.spec.selector, pod.labels
+    """Return whether the pod is in a namespace that is meant and has the labels."""
+    is_there = (
+        placement.namespace == pod.namespace
+        if not placement.is_cluster
+        else pod.namespace_labels is not None and means_namespace(placement, pod.namespace_labels)
+    )
+    return is_there and selectors.matches(placement.spec.selector, pod.labels)
+
+
+def means_namespace(placement: Placement, labels: Mapping[str, str]) -> bool:
+    """Return whether a placement of the cluster means namespaces with these labels."""
+    spec = placement.spec
+    return isinstance(spec, ClusterPlacementSpec) and selectors.matches(
+        spec.namespace_selector, labels
     )
 
 
-# A namespace, and a label that a placement's selector asks for, or None when it asks for none.
+# A namespace (empty: the cluster's), and a label that a placement's selector asks for, or None when
+# it asks for none.
 _Key = tuple[str, tuple[str, str] | None]
 
 
@@ -127,10 +174,10 @@ class PlacementIndex:
 
     def of_pod(self, pod: PodRef) -> list[Placement]:
         """Return the placements that select a pod, those that win first."""
-        keys: list[_Key] = [(pod.namespace, None)]
-        keys += [(pod.namespace, label) for label in pod.labels.items()]
+        labels = (None, *pod.labels.items())
+        keys: list[_Key] = [(where, label) for where in (pod.namespace, "") for label in labels]
         found = (p for key in keys for p in self._by_key.get(key, ()) if selects_pod(p, pod))
-        return sorted(found, key=precedence)
+        return [_within(p, pod.namespace) for p in sorted(found, key=precedence)]
 
     def assign(self, pod: PodRef) -> dict[str, Assignment]:
         """Give each container of a pod the first, by `precedence`, of those that select it.
@@ -143,6 +190,12 @@ class PlacementIndex:
             name: [p for p in ranked if p.spec.selects_container(name)] for name in pod.containers
         }
         return {name: Assignment(ps[0], tuple(ps[1:])) for name, ps in per_container.items() if ps}
+
+
+def _within(placement: Placement, namespace: str) -> Placement:
+    if not placement.is_cluster:
+        return placement
+    return msgspec.structs.replace(placement, acts_in=namespace)
 
 
 def _key(placement: Placement) -> _Key:
@@ -160,7 +213,7 @@ def assign(placements: Iterable[Placement], pod: PodRef) -> dict[str, Assignment
     Returns:
         As of `PlacementIndex.assign`.
     """
-    return PlacementIndex(p for p in placements if p.namespace == pod.namespace).assign(pod)
+    return PlacementIndex(p for p in placements if p.namespace in (pod.namespace, "")).assign(pod)
 
 
 @dataclass(frozen=True, slots=True)

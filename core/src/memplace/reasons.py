@@ -66,7 +66,7 @@ class Reason(StrEnum):
     )
     CONFLICT = (
         "Conflict",
-        "Another placement has the container: one of higher priority, or an older one.",
+        "Another placement has the container: one that is enforced, of higher priority, or older.",
         Trait.FAILURE,
     )
     TIER_UNKNOWN = (

@@ -66,6 +66,8 @@ class Collection(Generic[KindT]):
         is_large: Whether a list has to come in pages. The API server's cache answers with
             all there is, whatever the limit: right for the many who ask for little.
         metadata_only: Whether the API server is to leave out all but the metadata.
+        may_lack: Whether a cluster may be without the kind, before a CRD is there or where an
+            older one is: then there is none of it.
     """
 
     kind: KindT
@@ -73,6 +75,7 @@ class Collection(Generic[KindT]):
     fields: str = ""
     is_large: bool = False
     metadata_only: bool = False
+    may_lack: bool = False
 
     def accept(self, *, is_list: bool) -> str:
         """Return the form to ask for."""
@@ -174,6 +177,10 @@ class Watcher(Generic[KindT, ObjectT]):
         """Seconds since the API server last said something about the kind."""
         return time.monotonic() - self._heard
 
+    def rest(self) -> None:
+        """Say that nobody needs what it follows: nothing is missed until it runs."""
+        self._heard = time.monotonic()
+
     def run(self, stop: threading.Event, tick: Callable[[], None]) -> None:
         """Follow the kind; `tick` is called at least every 90 s while that works."""
         while not stop.is_set():
@@ -197,12 +204,22 @@ class Watcher(Generic[KindT, ObjectT]):
         try:
             version = self._replace(self._from_cache(), stop, tick)
         except (ApiError, BadAnswer) as err:
+            self._take_lack(err)
             if isinstance(err, ApiError) and err.status not in (_EXPIRED, _BEHIND):
                 raise
             # From etcd, which is dear and never behind, and in pages for certain.
             version = self._replace({}, stop, tick)
         self._version, self._listed = version, True
         self._heard = time.monotonic()
+
+    def _take_lack(self, err: Exception) -> None:
+        # An API server that starts says 503 of a kind it may have, so this is an answer. What
+        # was listed once goes by its own events, not by that.
+        if not (self._what.may_lack and isinstance(err, ApiError) and err.status == _NOT_FOUND):
+            return
+        self._heard = time.monotonic()
+        if not self._version:
+            self._cache.replace(self.kind, iter(()))
 
     def _from_cache(self) -> dict[str, str]:
         # From the API server's cache, but never from before what was seen already.

@@ -15,6 +15,7 @@ from msgspec import UNSET
 
 from memplace.api.patterns import LABEL_KEY, NOT_A_LABEL_KEY
 from memplace.api.v1alpha1 import (
+    ClusterPlacementSpec,
     LabelSelector,
     Migration,
     Operator,
@@ -100,8 +101,10 @@ TIER_NAME = (
 
 
 def placement_errors(spec: PlacementSpec) -> Iterator[Finding]:
-    """Yield what the CRD of MemoryPlacement refuses beyond types: (field, problem)."""
-    yield from _selector(spec.selector)
+    """Yield what the CRD of a placement refuses beyond types: (field, problem)."""
+    if isinstance(spec, ClusterPlacementSpec):
+        yield from _selector("spec.namespaceSelector", spec.namespace_selector)
+    yield from _selector("spec.selector", spec.selector)
     yield from _label_keys("spec.nodeSelector", spec.node_selector)
     if spec.containers is not UNSET:
         if not spec.containers:
@@ -138,15 +141,14 @@ def tier_errors(name: str, spec: TierSpec) -> Iterator[Finding]:
             yield "spec", NAMES_OR_LABELS
 
 
-def _selector(selector: LabelSelector) -> Iterator[Finding]:
-    yield from _label_keys("spec.selector.matchLabels", selector.match_labels)
+def _selector(field: str, selector: LabelSelector) -> Iterator[Finding]:
+    yield from _label_keys(f"{field}.matchLabels", selector.match_labels)
     for i, term in enumerate(selector.match_expressions):
-        field = f"spec.selector.matchExpressions[{i}]"
         if term.operator in (Operator.IN, Operator.NOT_IN):
             if not term.values:
-                yield field, VALUES_NEEDED
+                yield f"{field}.matchExpressions[{i}]", VALUES_NEEDED
         elif term.values:
-            yield field, VALUES_FORBIDDEN
+            yield f"{field}.matchExpressions[{i}]", VALUES_FORBIDDEN
 
 
 def _label_keys(field: str, labels: Iterable[str]) -> Iterator[Finding]:

@@ -12,6 +12,7 @@ from msgspec import Struct
 from memplace.api import checks
 from memplace.api.convert import from_builtins, raise_first
 from memplace.api.v1alpha1 import (
+    ClusterPlacementSpec,
     LabelSelector,
     MemoryTier,
     NodeMemory,
@@ -24,7 +25,7 @@ from memplace.api.v1alpha1 import (
 )
 from memplace.structs import prepared
 
-for _spec in (PlacementSpec, TierSpec, NodeMemorySpec, LabelSelector):
+for _spec in (PlacementSpec, ClusterPlacementSpec, TierSpec, NodeMemorySpec, LabelSelector):
     prepared(_spec)
 for _status in (PlacementStatus, NodeMemoryStatus):
     prepared(_status)
@@ -46,8 +47,20 @@ def parse_placement(obj: Mapping[str, Any]) -> Placement:
         ValidationError: The spec has an unknown field, a wrong type or value, or one of
             the CRD's rules does not hold; the message says what to write instead.
     """
+    return _placement(obj, from_builtins(obj.get("spec", {}), PlacementSpec, "spec"))
+
+
+def parse_cluster_placement(obj: Mapping[str, Any]) -> Placement:
+    """Parse a ClusterMemoryPlacement as the API server returns it.
+
+    Raises:
+        ValidationError: As for `parse_placement`.
+    """
+    return _placement(obj, from_builtins(obj.get("spec", {}), ClusterPlacementSpec, "spec"))
+
+
+def _placement(obj: Mapping[str, Any], spec: PlacementSpec) -> Placement:
     meta = _metadata(obj)
-    spec = from_builtins(obj.get("spec", {}), PlacementSpec, "spec")
     raise_first(checks.placement_errors(spec))
     return Placement(
         uid=meta.uid,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The three kinds of memplace.dev/v1alpha1; the only place that knows names of fields.
+"""The four kinds of memplace.dev/v1alpha1; the only place that knows names of fields.
 
 Spec structs refuse unknown fields, since doing half of what a manifest says is worse
 than saying no; status structs tolerate them, so that an older reader survives a newer
@@ -30,7 +30,9 @@ from memplace.api.v1alpha1.node import (
     Truncated,
 )
 from memplace.api.v1alpha1.placement import (
+    ClusterPlacementSpec,
     LabelSelector,
+    Level,
     Migration,
     Operator,
     Placement,
@@ -46,6 +48,7 @@ from memplace.api.v1alpha1.placement import (
     Rule,
     RuleStatus,
     TierBytes,
+    title_of,
 )
 from memplace.api.v1alpha1.tier import (
     MemoryTier,
@@ -60,9 +63,11 @@ __all__ = [
     "AgentMode",
     "Backend",
     "BackendName",
+    "ClusterPlacementSpec",
     "ContainerReport",
     "ContainerState",
     "LabelSelector",
+    "Level",
     "MemoryTier",
     "Migration",
     "NodeBytes",
@@ -90,4 +95,5 @@ __all__ = [
     "TierNodes",
     "TierSpec",
     "Truncated",
+    "title_of",
 ]

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MemoryPlacement: what is wanted of the memory of pods, and how that fares."""
+"""MemoryPlacement and ClusterMemoryPlacement: what is wanted of the memory of pods."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated
 
 import msgspec
@@ -162,6 +162,14 @@ class Rollout(SpecPart, frozen=True):
         return max(1, nodes * int(self.max_nodes.removesuffix("%")) // 100)
 
 
+class Level(IntEnum):
+    """Whose word a placement is: a smaller one comes before a larger one."""
+
+    ENFORCED = 0
+    NAMESPACE = 1
+    CLUSTER = 2
+
+
 class PlacementSpec(SpecPart, frozen=True):
     """The spec of a MemoryPlacement."""
 
@@ -181,6 +189,11 @@ class PlacementSpec(SpecPart, frozen=True):
     def at_deletion(self) -> OnDelete:
         """The field onDelete, by default RestorePolicy."""
         return OnDelete.RESTORE_POLICY if self.on_delete is UNSET else self.on_delete
+
+    @property
+    def level(self) -> Level:
+        """Whose word it is; of a MemoryPlacement its namespace's."""
+        return Level.NAMESPACE
 
     @property
     def is_dry_run(self) -> bool:
@@ -216,6 +229,27 @@ class PlacementSpec(SpecPart, frozen=True):
     def selects_container(self, name: str) -> bool:
         """Return whether the container of that name is meant; by default each is."""
         return self.containers is UNSET or name in self.containers
+
+
+class ClusterPlacementSpec(PlacementSpec, frozen=True, kw_only=True):
+    """The spec of a ClusterMemoryPlacement: that of a MemoryPlacement, for many namespaces."""
+
+    namespace_selector: LabelSelector
+    enforced: bool = False
+
+    @property
+    def level(self) -> Level:
+        """Whose word it is: that of the cluster's admin, first or last."""
+        return Level.ENFORCED if self.enforced else Level.CLUSTER
+
+    def asks_as(self, other: PlacementSpec) -> bool:
+        """As of a MemoryPlacement; which namespaces it means is not compared, either."""
+        if not isinstance(other, ClusterPlacementSpec):
+            return False
+        alike = msgspec.structs.replace(
+            self, namespace_selector=other.namespace_selector, enforced=other.enforced
+        )
+        return super(ClusterPlacementSpec, alike).asks_as(other)
 
 
 class TierBytes(StatusPart, frozen=True):
@@ -300,9 +334,19 @@ class PlacementStatus(StatusPart, frozen=True):
 
 
 class Placement(Struct, frozen=True, kw_only=True):
-    """A MemoryPlacement with what matters of its metadata.
+    """A MemoryPlacement or ClusterMemoryPlacement, with what matters of its metadata.
 
-    ``waits`` is not of the API: on a node, whether a roll-out has not come to it yet.
+    Attributes:
+        uid: Its uid.
+        namespace: Its namespace; empty for a ClusterMemoryPlacement, and for no other.
+        name: Its name.
+        generation: Its generation.
+        creation_timestamp: When it was made.
+        spec: Its spec; a ClusterMemoryPlacement's is a `ClusterPlacementSpec`.
+        status: Its status.
+        acts_in: Of a ClusterMemoryPlacement, as `assignment` gives it to a pod: that one's
+            namespace.
+        waits: Not of the API: on a node, whether a roll-out has not come to it yet.
     """
 
     uid: str
@@ -312,6 +356,7 @@ class Placement(Struct, frozen=True, kw_only=True):
     creation_timestamp: datetime
     spec: PlacementSpec
     status: PlacementStatus = PlacementStatus()
+    acts_in: str = ""
     waits: bool = False
 
     @property
@@ -327,3 +372,28 @@ class Placement(Struct, frozen=True, kw_only=True):
     def asks_as(self, other: Placement) -> bool:
         """Return whether another one asks for the same of a container now."""
         return self.waits == other.waits and self.spec.asks_as(other.spec)
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it is a ClusterMemoryPlacement."""
+        return isinstance(self.spec, ClusterPlacementSpec)
+
+    @property
+    def tenant(self) -> str:
+        """The namespace of the pods that follow it: who shares, and whose turn it is."""
+        return self.namespace or self.acts_in
+
+    @property
+    def handle(self) -> str:
+        """Its name where the namespace is said already; the cluster's begins with ``cluster/``."""
+        return f"cluster/{self.name}" if self.is_cluster else self.name
+
+    @property
+    def title(self) -> str:
+        """Its kind and name, for people."""
+        return title_of(self.namespace, self.name)
+
+
+def title_of(namespace: str, name: str) -> str:
+    """Return what to call a placement, for people; without a namespace it is of the cluster."""
+    return f"placement {namespace}/{name}" if namespace else f"cluster placement {name}"
