@@ -6,8 +6,9 @@ from __future__ import annotations
 import logging
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from threading import Event
 from typing import Any
 
 from memplace import __version__
@@ -35,6 +36,8 @@ __all__ = ["run"]
 
 log = logging.getLogger(__name__)
 
+_Run = Callable[[Event, Callable[[], None]], None]
+
 # One call on a process is given up after 30 s at most, and each of them ticks.
 _HANGS_AFTER_S = 120.0
 # All others wait for the API server at most: 90 s for a watch, 60 s for an answer, up to 30 s
@@ -42,6 +45,9 @@ _HANGS_AFTER_S = 120.0
 _WAITS_S = 240.0
 # A watch that is older says nothing any more of what the cluster wants.
 _WATCH_TOO_OLD_S = 2 * WATCH_S
+
+# How often to look whether namespaces are to be followed or all ends.
+_LOOK_S = 1.0
 
 _END_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -64,9 +70,23 @@ class _Cluster:
     def start(self) -> None:
         """Begin to talk."""
         for watcher in self.watchers:
-            self._threads.start(watcher.run, Pulse(f"watch {watcher.kind}", _WAITS_S))
+            run = self._when_needed(watcher) if watcher.kind is Kind.NAMESPACE else watcher.run
+            self._threads.start(run, Pulse(f"watch {watcher.kind}", _WAITS_S))
         self._threads.start(self.publisher.run, Pulse("publisher", _WAITS_S))
         self._threads.start(self.heartbeat.run, Pulse("heartbeat", _WAITS_S))
+
+    def _when_needed(self, watcher: Watcher[Kind, Mapping[str, Any]]) -> _Run:
+        # Most clusters have no placement that asks for labels of namespaces: then thousands of
+        # agents need not be told of each change of one. From the first one on they are followed.
+        def run(stop: Event, tick: Callable[[], None]) -> None:
+            while not self.cache.needs_namespaces.wait(_LOOK_S):
+                tick()
+                watcher.rest()
+                if stop.is_set():
+                    return
+            watcher.run(stop, tick)
+
+        return run
 
     def not_ready(self) -> Sequence[str]:
         """Return what keeps the agent from knowing what the cluster wants."""

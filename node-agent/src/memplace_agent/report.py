@@ -27,6 +27,7 @@ from memplace.nodes import format_nodes
 from memplace.numa import NumaNode
 from memplace.reasons import ConditionType, Reason
 from memplace.topology import nodes_by_tier
+from msgspec import UNSET
 
 from memplace_agent.backends.choice import choose
 from memplace_agent.syscalls.features import Features
@@ -55,7 +56,7 @@ class Subject:
             "namespace": self.pod.namespace,
             "pod": self.pod.name,
             "container": self.container,
-            "placement": self.placement.name,
+            "placement": self.placement.handle,
         }
 
 
@@ -125,7 +126,7 @@ def _placement(pairs: _Pairs) -> PlacementReport:
         reason=Reason.CONFLICT if only_lost else "",
         message=_conflicts(lost) if only_lost else "",
         conflicts=len(lost),
-        pods=tuple(_pod(list(of_pod)) for _, of_pod in by_pod),
+        pods=tuple(_pod(list(of_pod), placement) for _, of_pod in by_pod),
     )
 
 
@@ -167,9 +168,14 @@ def _not_understood(odd: NotUnderstood, version: str) -> str:
     )
 
 
-def _pod(pairs: _Pairs) -> PodReport:
+def _pod(pairs: _Pairs, placement: Placement) -> PodReport:
     pod = pairs[0][0].pod
-    return PodReport(uid=pod.uid, name=pod.name, containers=tuple(report for _, report in pairs))
+    return PodReport(
+        uid=pod.uid,
+        name=pod.name,
+        namespace=pod.namespace if placement.is_cluster else UNSET,
+        containers=tuple(report for _, report in pairs),
+    )
 
 
 def node_status(

@@ -6,7 +6,8 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from memplace.api.objects import parse_placement
+from memplace.api.convert import to_builtins
+from memplace.api.objects import parse_cluster_placement, parse_placement
 from memplace.assignment import PodRef
 from memplace.pods import PodState
 from memplace_agent.containers.identity import Identities
@@ -53,10 +54,23 @@ def placement(name="mp", *, rules=None, uid=None, created="2026-01-01T00:00:00Z"
     )
 
 
-def pod(name="p", ids=("a",)):
+def cluster_placement(name="cmp", *, means=None, enforced=False, **given):
+    found = placement(name, **given)
+    spec = to_builtins(found.spec) | {"namespaceSelector": {"matchLabels": means or {}}}
+    created = f"{found.creation_timestamp:%Y-%m-%dT%H:%M:%SZ}"
+    meta = {"name": name, "uid": found.uid, "generation": 1, "creationTimestamp": created}
+    return parse_cluster_placement({"metadata": meta, "spec": spec | {"enforced": enforced}})
+
+
+def pod(name="p", ids=("a",), namespace="ns", its_labels=None):
     names = {f"c{i}": letter * 64 for i, letter in enumerate(ids)}
     ref = PodRef(
-        namespace="ns", name=name, uid=f"uid-{name}", labels={"app": "x"}, containers=tuple(names)
+        namespace=namespace,
+        name=name,
+        uid=f"uid-{name}",
+        labels={"app": "x"},
+        containers=tuple(names),
+        namespace_labels=its_labels,
     )
     return PodState(ref, names)
 
@@ -206,6 +220,7 @@ class Kit:
     Vma, MIB, HEAP, CXL, BIND = Vma, MIB, HEAP, CXL, BIND
     CallFailed = CallFailed
     placement = staticmethod(placement)
+    cluster_placement = staticmethod(cluster_placement)
     pod = staticmethod(pod)
     heap = staticmethod(heap)
     anon = staticmethod(anon)

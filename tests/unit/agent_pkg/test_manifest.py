@@ -117,3 +117,11 @@ def test_a_few_lines_that_stand_for_gigabytes_are_refused(write):
 
 def test_a_file_that_is_not_there_is_said(write):
     assert problem("nowhere.yaml") == "nowhere.yaml: no such file or directory"
+
+
+def test_one_of_the_cluster_is_read_as_the_others_are(write):
+    text = PLACEMENT.replace("kind: Memory", "kind: ClusterMemory")
+    of_all = text.replace("spec:\n", "spec:\n  namespaceSelector: {}\n  enforced: true\n")
+    (found,) = read_manifest(write(of_all)).placements
+    assert found.is_cluster and found.title == "cluster placement mp"
+    assert "m.yaml:4: spec: " in problem(write(text))

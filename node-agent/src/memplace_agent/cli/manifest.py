@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from memplace.api.objects import parse_placement, parse_tier
+from memplace.api.objects import parse_cluster_placement, parse_placement, parse_tier
 from memplace.api.v1alpha1 import API_VERSION, MemoryTier, Placement
 from memplace.errors import ValidationError
 from memplace.validation import problems
@@ -24,7 +24,7 @@ __all__ = ["Manifest", "read_manifest"]
 _MOST_BYTES = 1 << 20
 _MOST_VALUES = 100_000
 
-_KINDS = ("MemoryPlacement", "MemoryTier")
+_KINDS = ("ClusterMemoryPlacement", "MemoryPlacement", "MemoryTier")
 _STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 # What the API server adds when it stores an object, and parsers ask for.
 _STORED = {"uid": "", "generation": 1, "creationTimestamp": "1970-01-01T00:00:00Z"}
@@ -35,7 +35,7 @@ class Manifest:
     """What a file has.
 
     Attributes:
-        placements: Its MemoryPlacements, in order.
+        placements: Its placements of both kinds, in order.
         tiers: Its MemoryTiers.
         warnings: What is odd about it, each with file and line.
     """
@@ -97,7 +97,10 @@ def _add(manifest: Manifest, document: _Document) -> None:
         if kind == "MemoryTier":
             manifest.tiers.append(parse_tier(document.stored("")))
             return
-        placement = parse_placement(document.stored("default"))
+        if kind == "ClusterMemoryPlacement":
+            placement = parse_cluster_placement(document.stored(""))
+        else:
+            placement = parse_placement(document.stored("default"))
     except ValidationError as err:
         raise document.failed(err.field, err.problem) from err
     manifest.placements.append(placement)

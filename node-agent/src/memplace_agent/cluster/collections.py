@@ -16,6 +16,8 @@ def collections(node_name: str) -> tuple[Collection[Kind], ...]:
     ours = f"/apis/{API_VERSION}"
     return (
         Collection(Kind.PLACEMENT, f"{ours}/memoryplacements"),
+        Collection(Kind.CLUSTER_PLACEMENT, f"{ours}/clustermemoryplacements", may_lack=True),
+        Collection(Kind.NAMESPACE, "/api/v1/namespaces", metadata_only=True),
         Collection(Kind.TIER, f"{ours}/memorytiers"),
         Collection(Kind.POD, "/api/v1/pods", f"spec.nodeName={node_name}"),
         # Of the node's own object its labels alone: no addresses, no images, no status.

@@ -14,12 +14,13 @@ from typing import Any
 
 from memplace import selectors
 from memplace.api.convert import from_builtins
-from memplace.api.v1alpha1 import LabelSelector, Placement
+from memplace.api.v1alpha1 import LabelSelector, Level, Placement
 from memplace.assignment import PodRef, precedence, rank, selects_pod
 from memplace.errors import MemplaceError
 from memplace.kinds import Enforcement
+from msgspec import UNSET
 
-__all__ = ["Odd", "held_containers", "parse_odd"]
+__all__ = ["Odd", "held_containers", "parse_odd", "unsure"]
 
 _OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
 # What nobody can read may be the highest: what it may have is left as it is.
@@ -32,7 +33,7 @@ class Odd:
 
     Attributes:
         uid: Its uid.
-        namespace: Its namespace.
+        namespace: Its namespace; empty for one of the cluster.
         name: Its name.
         created: When; long ago if that can't be read.
         priority: Its priority; the highest if that can't be read.
@@ -41,6 +42,8 @@ class Odd:
         containers: Names; None for each container.
         is_dry_run: Whether it says that it only tells.
         node_selector: What it wants of nodes, as far as that can be read.
+        namespaces: Of one of the cluster, which it means; None when that is not understood.
+        level: Whose word it is; what can't be read may be enforced.
     """
 
     uid: str
@@ -53,19 +56,48 @@ class Odd:
     containers: frozenset[str] | None
     is_dry_run: bool = False
     node_selector: Mapping[str, str] = field(default_factory=dict)
+    namespaces: LabelSelector | None = None
+    level: Level = Level.NAMESPACE
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether it is one of the cluster."""
+        return self.level is not Level.NAMESPACE
 
     def may_be_on(self, labels: Mapping[str, str]) -> bool:
         """Return whether it may mean a node with these labels."""
         return all(labels.get(key) == value for key, value in self.node_selector.items())
 
     def may_select(self, pod: PodRef) -> bool:
-        """Return whether the pod is in its namespace and may have its labels."""
-        return self.namespace == pod.namespace and (
-            self.selector is None or selectors.matches(self.selector, pod.labels)
-        )
+        """Return whether the pod may be in a namespace that it means and have its labels."""
+        is_there = self.namespace == pod.namespace
+        if self.is_cluster:
+            is_there = _may_match(self.namespaces, pod.namespace_labels)
+        return is_there and _may_match(self.selector, pod.labels)
 
 
-def parse_odd(obj: Mapping[str, Any], problem: str) -> Odd:
+def _may_match(selector: LabelSelector | None, labels: Mapping[str, str] | None) -> bool:
+    return selector is None or labels is None or selectors.matches(selector, labels)
+
+
+def unsure(placement: Placement) -> Odd:
+    """Return what is known of one of the cluster, for pods whose namespaces are not known yet."""
+    spec = placement.spec
+    return Odd(
+        uid=placement.uid,
+        namespace=placement.namespace,
+        name=placement.name,
+        created=placement.creation_timestamp,
+        priority=spec.priority,
+        problem="",
+        selector=spec.selector,
+        containers=None if spec.containers is UNSET else frozenset(spec.containers),
+        is_dry_run=spec.is_dry_run,
+        level=spec.level,
+    )
+
+
+def parse_odd(obj: Mapping[str, Any], problem: str, *, is_cluster: bool = False) -> Odd:
     """Read what can be read of an object that has a uid."""
     meta, spec = _mapping(obj.get("metadata")), _mapping(obj.get("spec"))
     return Odd(
@@ -79,6 +111,8 @@ def parse_odd(obj: Mapping[str, Any], problem: str) -> Odd:
         containers=_names(spec.get("containers")),
         is_dry_run=spec.get("mode") == Enforcement.DRY_RUN,
         node_selector=_mapping(spec.get("nodeSelector")),
+        namespaces=_selector(spec.get("namespaceSelector")),
+        level=_level(spec.get("enforced", False)) if is_cluster else Level.NAMESPACE,
     )
 
 
@@ -93,7 +127,14 @@ def held_containers(odd: Odd, pod: PodRef, placements: Iterable[Placement]) -> f
     """
     if not odd.may_select(pod):
         return frozenset()
-    mine = rank(odd.priority, odd.created, odd.name, odd.uid, is_dry_run=odd.is_dry_run)
+    mine = rank(
+        odd.priority,
+        odd.created,
+        odd.name,
+        odd.uid,
+        is_dry_run=odd.is_dry_run,
+        level=odd.level,
+    )
     first = [p for p in placements if precedence(p) < mine and selects_pod(p, pod)]
     return frozenset(
         name
@@ -120,6 +161,10 @@ def _names(value: Any) -> frozenset[str] | None:
 
 def _priority(value: Any) -> int:
     return value if isinstance(value, int) and abs(value) <= _HIGHEST else _HIGHEST
+
+
+def _level(enforced: Any) -> Level:
+    return Level.CLUSTER if enforced is False else Level.ENFORCED
 
 
 def _time(value: Any) -> datetime:

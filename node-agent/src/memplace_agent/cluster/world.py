@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objects as last seen: watches fill them, the worker reads them, few changes wake it."""
+"""The objects as last seen: watches fill them, the worker reads them, few changes wake it.
+
+Labels of namespaces matter to placements of the cluster only. Until those of a pod's namespace are
+known, what such a placement may have of the pod is held, as with one that nobody understands.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,17 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 import msgspec
-from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
+from memplace.api.objects import (
+    parse_cluster_placement,
+    parse_node_memory,
+    parse_placement,
+    parse_tier,
+)
 from memplace.api.v1alpha1 import (
     MemoryTier,
     NodeMemory,
@@ -24,7 +34,7 @@ from memplace.kinds import OnDelete
 from memplace.pods import PodState, parse_pod
 from memplace.rollout import waits
 
-from memplace_agent.cluster.odd import Odd, held_containers, parse_odd
+from memplace_agent.cluster.odd import Odd, held_containers, parse_odd, unsure
 from memplace_agent.world import NotUnderstood, World
 
 __all__ = ["Cache", "Kind", "controller_uid", "node_labels"]
@@ -42,6 +52,8 @@ class Kind(StrEnum):
     """The kinds the agent watches."""
 
     PLACEMENT = "MemoryPlacement"
+    CLUSTER_PLACEMENT = "ClusterMemoryPlacement"
+    NAMESPACE = "Namespace"
     TIER = "MemoryTier"
     POD = "Pod"
     NODE = "Node"
@@ -53,8 +65,24 @@ def node_labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
     return dict(obj["metadata"].get("labels") or {})
 
 
+_PLACEMENTS = (Kind.PLACEMENT, Kind.CLUSTER_PLACEMENT)
+
+
+@dataclass(frozen=True, slots=True)
+class _Namespace:
+    name: str
+    labels: Mapping[str, str]
+
+
+def _parse_namespace(obj: Mapping[str, Any]) -> _Namespace:
+    meta = obj["metadata"]
+    return _Namespace(str(meta["name"]), dict(meta.get("labels") or {}))
+
+
 _PARSERS: dict[Kind, Callable[[Mapping[str, Any]], Any]] = {
     Kind.PLACEMENT: parse_placement,
+    Kind.CLUSTER_PLACEMENT: parse_cluster_placement,
+    Kind.NAMESPACE: _parse_namespace,
     Kind.TIER: parse_tier,
     Kind.POD: parse_pod,
     Kind.NODE: node_labels,
@@ -69,6 +97,10 @@ class Cache:
 
     Kept when the API server is away: pods keep their placement. `changed` is set when
     something differs that concerns a container of this node.
+
+    Attributes:
+        changed: See above.
+        needs_namespaces: Set once there is a placement of the cluster.
     """
 
     def __init__(
@@ -87,6 +119,7 @@ class Cache:
         self.changed = threading.Event()
         self._clock = clock
         self._waits_until: float | None = None
+        self.needs_namespaces = threading.Event()
         self._node_name = node_name
         self._pod_uid = pod_uid
         self._installation = ""
@@ -100,11 +133,12 @@ class Cache:
     def is_synced(self) -> bool:
         """Whether every kind has been listed once; before that nothing may be concluded.
 
-        The node's labels are not waited for for ever: an agent that may not read them (its role
-        is older than they are) works for all placements that do not ask for any.
+        Neither the labels of the node nor of namespaces are waited for for ever: an agent that may
+        not read them (its role is older than they are) works for all placements that do not ask
+        for any. `snapshot` says what is held for those of namespaces.
         """
         with self._lock:
-            missing = set(Kind) - self._listed
+            missing = set(Kind) - self._listed - {Kind.NAMESPACE}
             if missing - {Kind.NODE}:
                 return False
             if missing and self._waits_until is None:
@@ -145,18 +179,22 @@ class Cache:
         """Return the world as it is now."""
         with self._lock:
             objects = {kind: tuple(found.values()) for kind, found in self._objects.items()}
-            odd, kept = tuple(self._odd.values()), frozenset(self._objects[Kind.PLACEMENT])
+            odd = tuple(self._odd.values())
+            kept = frozenset(uid for kind in _PLACEMENTS for uid in self._objects[kind])
+            pods = tuple(_with_namespaces(objects[Kind.POD], self._objects))
             last_words = dict(self._last_words)
             knows_labels = Kind.NODE in self._listed
             labels = _labels(self._objects)
-        own, pods = objects[Kind.NODE_MEMORY], objects[Kind.POD]
+        own = objects[Kind.NODE_MEMORY]
         odd = tuple(each for each in odd if not knows_labels or each.may_be_on(labels))
-        placements = objects[Kind.PLACEMENT]
+        placements = objects[Kind.PLACEMENT] + objects[Kind.CLUSTER_PLACEMENT]
         here = tuple(p for p in placements if p.spec.selects_node(labels))
-        objects[Kind.PLACEMENT] = here
         elsewhere = tuple(p for p in placements if not p.spec.selects_node(labels))
         # Without labels nobody knows where such a placement is, and that is no order to undo.
         unknown = () if knows_labels else (each.uid for each in elsewhere)
+        unread = [each for each in odd if each.uid not in kept]
+        in_doubt = [unsure(each) for each in here if each.is_cluster]
+        doubtful = [pod for pod in pods if pod.ref.namespace_labels is None]
         return World(
             placements=here,
             elsewhere=elsewhere,
@@ -169,30 +207,30 @@ class Cache:
                 for each in odd
                 if any(each.may_select(pod.ref) for pod in pods)
             ),
-            held=_held([each for each in odd if each.uid not in kept], pods, objects),
-            held_pods=frozenset(
-                pod.ref.uid
-                for pod in pods
-                if any(each.may_select(pod.ref) for each in odd if each.uid not in kept)
-            ),
-            held_placements=frozenset(
-                (*unknown, *(each.uid for each in odd if each.uid not in kept))
-            ),
+            held=_held(unread, pods, here) | _held(in_doubt, doubtful, here),
+            held_pods=_held_pods(unread, pods) | _held_pods(in_doubt, doubtful),
+            held_placements=frozenset((*unknown, *(each.uid for each in unread))),
             last_words=last_words,
         )
 
     def _uids(self, kind: Kind) -> set[str]:
-        return set(self._objects[kind]) | (set(self._odd) if kind is Kind.PLACEMENT else set())
+        found = set(self._objects[kind])
+        if kind in _PLACEMENTS:
+            of_cluster = kind is Kind.CLUSTER_PLACEMENT
+            found |= {uid for uid, odd in self._odd.items() if odd.is_cluster is of_cluster}
+        return found
 
     def _put(self, kind: Kind, uid: str, obj: Mapping[str, Any]) -> bool:
         # Returns whether it concerns this node.
         if kind is Kind.POD and uid == self._pod_uid:
             self._installation = controller_uid(obj)
+        if kind is Kind.CLUSTER_PLACEMENT:
+            self.needs_namespaces.set()
         try:
             parsed = _for_node(_PARSERS[kind](obj), self._node_name)
         except Exception as err:  # a form nobody thought of is no reason to stop
             return self._put_odd(kind, uid, obj, err)
-        was_odd = kind is Kind.PLACEMENT and self._odd.pop(uid, None) is not None
+        was_odd = kind in _PLACEMENTS and self._odd.pop(uid, None) is not None
         if kind is Kind.NODE:
             # There is one; its object may be made anew.
             is_new: bool = _labels(self._objects) != parsed
@@ -202,6 +240,8 @@ class Cache:
         self._objects[kind][uid] = parsed
         if before == parsed and not was_odd:
             return False
+        if kind is Kind.NAMESPACE and not self._uids(Kind.CLUSTER_PLACEMENT):
+            return False  # nobody asks for labels
         return _concerns(before, parsed, self._objects, self._node_name)
 
     def _put_odd(self, kind: Kind, uid: str, obj: Mapping[str, Any], err: Exception) -> bool:
@@ -212,16 +252,17 @@ class Cache:
             "object can't be understood; what was understood of it before stays",
             extra={"object": name, "error": str(err) or type(err).__name__},
         )
-        if kind is not Kind.PLACEMENT:
+        if kind not in _PLACEMENTS:
             return False
-        before, self._odd[uid] = self._odd.get(uid), parse_odd(obj, str(err))
-        pods: Iterable[PodState] = self._objects[Kind.POD].values()
+        odd = parse_odd(obj, str(err), is_cluster=kind is Kind.CLUSTER_PLACEMENT)
+        before, self._odd[uid] = self._odd.get(uid), odd
+        pods = _with_namespaces(self._objects[Kind.POD].values(), self._objects)
         return before != self._odd[uid] and any(self._odd[uid].may_select(p.ref) for p in pods)
 
     def _drop(self, kind: Kind, uid: str) -> bool:
         if kind is Kind.NODE:
             return False  # who runs here knows better; the labels stay until there are others
-        was_odd = self._odd.pop(uid, None) if kind is Kind.PLACEMENT else None
+        was_odd = self._odd.pop(uid, None) if kind in _PLACEMENTS else None
         before = self._objects[kind].pop(uid, None)
         if before is None:
             return was_odd is not None
@@ -234,8 +275,10 @@ class Cache:
 
 
 def _uid(kind: Kind, obj: Mapping[str, Any]) -> str:
+    # What is asked of a namespace is asked by its name.
+    key = "name" if kind is Kind.NAMESPACE else "uid"
     meta = obj.get("metadata")
-    uid = meta.get("uid") if isinstance(meta, Mapping) else None
+    uid = meta.get(key) if isinstance(meta, Mapping) else None
     if not isinstance(uid, str) or not uid:
         log.warning("object without a uid", extra={"kind": kind.value})
         return ""
@@ -254,15 +297,31 @@ def _not_understood(odd: Odd, *, kept: bool) -> NotUnderstood:
     )
 
 
+def _with_namespaces(pods: Iterable[PodState], objects: _Objects) -> list[PodState]:
+    return [_with_namespace(pod, objects) for pod in pods]
+
+
+def _with_namespace(pod: PodState, objects: _Objects) -> PodState:
+    found: _Namespace | None = objects[Kind.NAMESPACE].get(pod.ref.namespace)
+    if found is None:
+        return pod
+    return replace(pod, ref=replace(pod.ref, namespace_labels=found.labels))
+
+
+def _held_pods(odd: Iterable[Odd], pods: Iterable[PodState]) -> frozenset[str]:
+    odd = tuple(odd)
+    return frozenset(pod.ref.uid for pod in pods if any(each.may_select(pod.ref) for each in odd))
+
+
 def _held(
-    odd: Iterable[Odd], pods: Iterable[PodState], objects: Mapping[Kind, Any]
+    odd: Iterable[Odd], pods: Iterable[PodState], placements: Iterable[Placement]
 ) -> frozenset[str]:
     odd = tuple(odd)
     return frozenset(
         pod.container_ids[name]
         for pod in pods
         for each in odd
-        for name in held_containers(each, pod.ref, objects[Kind.PLACEMENT])
+        for name in held_containers(each, pod.ref, placements)
     )
 
 
@@ -285,13 +344,16 @@ def _concerns(before: Any, after: Any, objects: _Objects, node_name: str) -> boo
     match after if after is not None else before:
         case Placement():
             pods = objects[Kind.POD].values()
-            return any(p and selects_pod(p, pod.ref) for p in (before, after) for pod in pods)
+            both = [each for each in (before, after) if each is not None]
+            return any(_may_select(each, pod, objects) for each in both for pod in pods)
         case PodState():
             labels = _labels(objects)
-            placements = [
-                p for p in objects[Kind.PLACEMENT].values() if p.spec.selects_node(labels)
-            ]
-            return _follows(before, placements) != _follows(after, placements)
+            known = [each for kind in _PLACEMENTS for each in objects[kind].values()]
+            placements = [each for each in known if each.spec.selects_node(labels)]
+            then, now = (pod and _with_namespace(pod, objects) for pod in (before, after))
+            return _follows(then, placements) != _follows(now, placements)
+        case _Namespace(name):
+            return any(pod.ref.namespace == name for pod in objects[Kind.POD].values())
         case MemoryTier():
             tiers: list[MemoryTier] = [tier for tier in (before, after) if tier]
             return not node_name or any(
@@ -302,6 +364,15 @@ def _concerns(before: Any, after: Any, objects: _Objects, node_name: str) -> boo
 
 def _labels(objects: _Objects) -> Mapping[str, str]:
     return next(iter(objects[Kind.NODE].values()), {})
+
+
+def _may_select(placement: Placement, pod: PodState, objects: _Objects) -> bool:
+    if not placement.is_cluster:
+        return selects_pod(placement, pod.ref)
+    ref = _with_namespace(pod, objects).ref
+    if ref.namespace_labels is None:
+        return unsure(placement).may_select(ref)
+    return selects_pod(placement, ref)
 
 
 def _follows(pod: PodState | None, placements: Iterable[Placement]) -> Mapping[str, Any]:

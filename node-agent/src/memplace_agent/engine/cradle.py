@@ -218,7 +218,7 @@ class Cradle:
         return True
 
     def _set(self, pinned: Pinned, steps: Sequence[SetFuture], tools: Tools) -> None:
-        call = tools.callers.submit(pinned.pidfd, self.newborn.placement.namespace, steps)
+        call = tools.callers.submit(pinned.pidfd, self.newborn.placement.tenant, steps)
         if call is not None:
             self._calls[pinned.pid] = call, self._read_at
 

@@ -189,7 +189,7 @@ def _explained(
         weights=wanted.weights,
         sharing=seen.shared.why_not if seen.shared else left_alone,
     )
-    return explain(facts, Wish(wanted.placement.name, wanted.matcher, planned), _MOST_REGIONS)
+    return explain(facts, Wish(wanted.placement.handle, wanted.matcher, planned), _MOST_REGIONS)
 
 
 def _policies(survey: Survey) -> str:

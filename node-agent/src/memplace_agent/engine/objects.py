@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from memplace.api.v1alpha1 import Placement, Rule
+from memplace.api.v1alpha1 import Placement, Rule, title_of
 from memplace.claims import Change, Claim
 from memplace.errors import MemplaceError
 from memplace.kinds import RegionKind
@@ -96,13 +96,18 @@ class Shared:
 
     def ask(self, objects: Collection[ObjectId]) -> None:
         """Ask of several objects at once who maps them."""
-        found = self.objects.sharing.why_not(objects, self.placement.namespace, self.age_s)
+        found = self.objects.sharing.why_not(objects, self.placement.tenant, self.age_s)
         self._foreign |= {one: found.get(one, "") for one in objects}
 
     def _others(self, one: ObjectId) -> str:
         if one not in self._foreign:
             self.ask((one,))
         return self._foreign[one]
+
+
+def _title(claim: Claim) -> str:
+    _, namespace, name = claim.placement
+    return f"placement {name}" if namespace else title_of(namespace, name)
 
 
 def _named(region: Region) -> str:
@@ -189,7 +194,7 @@ class Objects:
         if claim is None or claim.is_left:
             return ""
         if claim.placement[0] != of.uid:
-            return f"it follows placement {claim.placement[2]} already"
+            return f"it follows {_title(claim)} already"
         owner = self._rule_of.get(name, rule.name)
         if owner != rule.name and owner in rules:
             return f"it follows rule {owner} in another process"
@@ -223,7 +228,7 @@ class Objects:
         for one, regions in _by_object(released).items():
             claim = self.claim(one)
             if claim is not None:
-                report = self._go(pinned, placement.namespace, release(claim, regions), undo=True)
+                report = self._go(pinned, placement.tenant, release(claim, regions), undo=True)
                 calls += report.calls
                 problems += _told(report)
         by_object: dict[ObjectId, list[tuple[Step, Region]]] = {}
@@ -231,17 +236,17 @@ class Objects:
             if region.object is not None:
                 by_object.setdefault(region.object, []).append((step, region))
         # Somebody may have mapped it since the plan was made, and until the calls are done.
-        foreign = self.sharing.why_not(by_object.keys(), placement.namespace, 0.0)
+        foreign = self.sharing.why_not(by_object.keys(), placement.tenant, 0.0)
         mine = {one: pairs for one, pairs in by_object.items() if one not in foreign}
         done = [
             one
             for one, pairs in mine.items()
             if self._set_one(pinned, placement, one, pairs, problems)
         ]
-        late = self.sharing.why_not(done, placement.namespace, 0.0)
+        late = self.sharing.why_not(done, placement.tenant, 0.0)
         for one in late:
             regions = [region for _, region in mine[one]]
-            self._give_up(pinned, placement.namespace, one, regions)
+            self._give_up(pinned, placement.tenant, one, regions)
         problems += [
             (Reason.SHARED_WITH_OTHERS, why) for why in (*foreign.values(), *late.values())
         ]
@@ -277,7 +282,7 @@ class Objects:
         self._is_new |= before is None
         self.store.put(claim)
         self._rule_of[name] = pairs[0][0].rule
-        report = self._go(pinned, placement.namespace, way)
+        report = self._go(pinned, placement.tenant, way)
         problems += _told(report)
         return report.calls
 

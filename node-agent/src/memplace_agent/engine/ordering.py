@@ -54,7 +54,7 @@ def orders_of(
         pid: As in an order.
         identity: As in an order.
         pin: As in an order.
-        placement: Whose namespace, uid and migration count.
+        placement: Whose tenant, uid and migration count.
         container: As in an order.
         cancel: As in an order.
         cgroup: As in an order.
@@ -69,7 +69,7 @@ def orders_of(
             identity=identity,
             pid=pid,
             pin=partial(_pinned, pin, key.shared, group, may_share),
-            namespace=placement.namespace,
+            namespace=placement.tenant,
             container=container,
             placement=placement.uid,
             rule=key.rule,

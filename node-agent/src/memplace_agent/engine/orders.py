@@ -61,7 +61,7 @@ class MoveOrder:
         pid: Its id, as long as it is pinned.
         pin: Pins the process for one call, as `containers.pinning.Pinner` does; raises
             ProcessGone.
-        namespace: Of the placement; namespaces have equal shares of the bandwidth.
+        namespace: Of the pods that follow it; namespaces have equal shares of the bandwidth.
         container: The container's id; containers of a namespace have equal shares of its.
         placement: The placement's uid.
         rule: Name of the rule.

@@ -78,7 +78,7 @@ class Wanted:
     @property
     def group(self) -> str:
         """Who pays for threads that its processes lose."""
-        return self.placement.namespace
+        return self.placement.tenant
 
 
 @dataclass(frozen=True, slots=True)

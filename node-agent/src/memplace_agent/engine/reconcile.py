@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
-from memplace.assignment import Assignment, PlacementIndex, Target, View, delta
+from memplace.assignment import Assignment, PlacementIndex, Target, View, delta, gives_way
 from memplace.backends import Act
 from memplace.errors import MemplaceError
 from memplace.nodes import NodeSet
@@ -382,6 +382,8 @@ class Reconciler:
             subject = subject_of(container_id, listed, assignment)
             reports.put(subject, self._report_of(container_id, subject))
             for loser in assignment.losers:
+                if gives_way(loser, assignment.winner):
+                    continue
                 lost = Subject(loser, listed.pod.ref, listed.name, container_id)
                 reports.put(lost, said.conflict(lost, assignment))
         for container_id, message in state.undoing.items():

@@ -31,7 +31,7 @@ def conflict(lost: Subject, assignment: Assignment) -> ContainerReport:
     """Report a container to a placement that it does not follow."""
     winner = assignment.winner
     why = why_first(winner, lost.placement)
-    message = f"follows placement {winner.namespace}/{winner.name}, which {why}".rstrip(",")
+    message = f"follows {winner.title}, which {why}".rstrip(",")
     return _report(lost, ContainerState.CONFLICT, Reason.CONFLICT, message)
 
 
@@ -60,7 +60,7 @@ def listed(subject: Subject, report: ContainerReport) -> ContainerListed:
         namespace=subject.pod.namespace,
         pod=subject.pod.name,
         container=subject.container,
-        placement=subject.placement.name,
+        placement=subject.placement.handle,
         state=report.state,
         reason=report.reason,
         message=report.message,

@@ -91,6 +91,6 @@ class ShimCradle:
                 return False
             if tools.store.put_newborn(claim, _LEDGER_S):
                 self.claim_id = claim.container
-                group = self.newborn.placement.namespace
+                group = self.newborn.placement.tenant
                 self._call = tools.callers.submit(pinned.pidfd, group, steps) or self._call
         return True

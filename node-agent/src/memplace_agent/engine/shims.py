@@ -93,7 +93,7 @@ class Shims:
 
     def due(self) -> Mapping[str, str]:
         """Return what there is to look at, besides claims: names, and their namespaces."""
-        return {shim_id(uid): each.placement.namespace for uid, each in self._wanted.items()}
+        return {shim_id(uid): each.placement.tenant for uid, each in self._wanted.items()}
 
     def look(self, pod_uid: str, finder: Finder) -> tuple[Outcome, dict[str, str]]:
         """Bring the shim of a pod in line with what is expected of its containers.
@@ -189,7 +189,7 @@ class Shims:
                     self._told.pop(pod_uid, None)
                     return Outcome.QUIET
                 self.store.put(claim)
-                report = self.hands.set_future(pinned, newborn.placement.namespace, steps)
+                report = self.hands.set_future(pinned, newborn.placement.tenant, steps)
         except ProcessGone:
             return Outcome.CHANGED
         if report.error is not None:

@@ -143,15 +143,16 @@ class ContainerReport(StatusPart, frozen=True):
 
 
 class PodReport(StatusPart, frozen=True):
-    """How one pod fares."""
+    """How one pod fares; ``namespace`` is there under a ClusterMemoryPlacement only."""
 
     uid: str
     name: str
+    namespace: str | UnsetType = UNSET
     containers: tuple[ContainerReport, ...] = ()
 
 
 class PlacementReport(StatusPart, frozen=True):
-    """How one MemoryPlacement fares on this node."""
+    """How one placement fares on this node; ``namespace`` is empty for a ClusterMemoryPlacement."""
 
     uid: str
     namespace: str
