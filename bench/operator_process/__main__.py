@@ -34,14 +34,8 @@ from typing import Any
 from churn import Churn, Seen, Server, beating
 from etcd import fill
 from memplace_lab.product.apiserver import ADMIN, ApiServer
-from memplace_lab.product.operating import (
-    API,
-    ELECTION_RULES,
-    LEASE_RULES,
-    RBAC,
-    RULES,
-    Operator,
-)
+from memplace_lab.product.operating import API, RBAC, Operator
+from memplace_lab.product.rights import ELECTION_RULES, LEASE_RULES, RULES
 from objects import Layout
 
 SIZES = ("50/100", "500/1000", "2000/4000", "5000/10000")

@@ -24,21 +24,26 @@ RESTRICTED = {
 # Everything the chart's accounts may do. A change here is a change of what a
 # cluster's admin grants on installation.
 READ = ["get", "list", "watch"]
+PLACEMENTS_AND_TIERS = ["memoryplacements", "clustermemoryplacements", "memorytiers"]
 RULES = {
     "operator": [
-        ("memplace.dev", ["memoryplacements", "memorytiers"], ["list", "watch"]),
+        ("memplace.dev", PLACEMENTS_AND_TIERS, ["list", "watch"]),
         ("memplace.dev", ["nodememories"], ["list", "watch", "delete"]),
         ("", ["nodes"], READ),
-        ("memplace.dev", ["memoryplacements/status"], ["patch"]),
-        ("", ["pods"], ["list", "watch"]),
+        (
+            "memplace.dev",
+            ["memoryplacements/status", "clustermemoryplacements/status"],
+            ["patch"],
+        ),
+        ("", ["pods", "namespaces"], ["list", "watch"]),
         ("events.k8s.io", ["events"], ["create"]),
         ("coordination.k8s.io", ["leases"], ["list"]),
         ("coordination.k8s.io", ["leases"], ["create"]),
         ("coordination.k8s.io", ["leases"], ["get", "update"]),
     ],
     "agent": [
-        ("", ["pods"], ["list", "watch"]),
-        ("memplace.dev", ["memoryplacements", "memorytiers"], ["list", "watch"]),
+        ("", ["pods", "namespaces"], ["list", "watch"]),
+        ("memplace.dev", PLACEMENTS_AND_TIERS, ["list", "watch"]),
         ("", ["nodes"], ["list", "watch"]),
         ("memplace.dev", ["nodememories"], [*READ, "create"]),
         ("memplace.dev", ["nodememories/status"], ["patch"]),
@@ -53,7 +58,7 @@ RULES = {
         ("memplace.dev", ["nodememories"], ["list"]),
         ("coordination.k8s.io", ["leases"], ["list"]),
     ],
-    "view": [("memplace.dev", ["memoryplacements", "memorytiers", "nodememories"], READ)],
+    "view": [("memplace.dev", [*PLACEMENTS_AND_TIERS, "nodememories"], READ)],
     # Bound to nobody.
     "bind": [("memplace.dev", ["memoryplacements"], ["bind"])],
     "use-tiers": [("memplace.dev", ["memorytiers"], ["use"])],
@@ -267,7 +272,7 @@ def test_deleting_placements_takes_a_right_that_nobody_has_by_default(chart: Any
         return {r for rule in rules if "list" not in rule["verbs"][1:] for r in rule["resources"]}
 
     asked = ["uninstall.deletePlacements=true"]
-    assert rights(*asked) - rights() == {"memoryplacements", "memorytiers"}
+    assert rights(*asked) - rights() == set(PLACEMENTS_AND_TIERS)
     assert rights(*asked, "crds.keep=false") - rights(*asked) == {"customresourcedefinitions"}
 
 
@@ -338,7 +343,7 @@ def test_the_charts_crds_are_the_projects(crd: Path, chart: Any) -> None:
 
 def test_the_crds_reach_the_cluster_as_they_are(chart: Any, objects: list[Json]) -> None:
     files = {path.name for path in (chart.folder / "files" / "crds").iterdir()}
-    assert files == {path.name for path in CRDS} and len(CRDS) == 3
+    assert files == {path.name for path in CRDS} and len(CRDS) == 4
     rendered = [o for o in objects if o["kind"] == "CustomResourceDefinition"]
     keep = {
         "helm.sh/resource-policy": "keep",

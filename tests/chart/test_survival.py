@@ -23,7 +23,8 @@ from tests.chart.installing import NAMESPACE, Chart, create, everything, install
 
 Json = dict[str, Any]
 BASE = "/apis/memplace.dev/v1alpha1"
-CRDS = [f"{kind}.memplace.dev" for kind in ("memoryplacements", "memorytiers", "nodememories")]
+KINDS = ("clustermemoryplacements", "memoryplacements", "memorytiers", "nodememories")
+CRDS = [f"{kind}.memplace.dev" for kind in KINDS]
 PLACEMENT: Json = {
     "apiVersion": "memplace.dev/v1alpha1",
     "kind": "MemoryPlacement",
@@ -38,6 +39,11 @@ PLACEMENT: Json = {
             }
         ],
     },
+}
+DEFAULT: Json = PLACEMENT | {
+    "kind": "ClusterMemoryPlacement",
+    "metadata": {"name": "common"},
+    "spec": PLACEMENT["spec"] | {"namespaceSelector": {}},
 }
 WHERE = ("--namespace", NAMESPACE)
 AGENTS = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets/memplace-agent"
@@ -71,12 +77,13 @@ def _fill(cluster: ApiServer) -> None:
         "kind": "NodeMemory",
         "metadata": {"name": "n1"},
     }
-    made = create(cluster, PLACEMENT, node)
+    made = create(cluster, PLACEMENT, DEFAULT, node)
     assert made.returncode == 0, made.stderr
 
 
 def survives(cluster: ApiServer) -> bool:
-    return cluster.kubectl("get", "memoryplacement", "precious").returncode == 0
+    there = ("memoryplacement/precious", "clustermemoryplacement/common")
+    return all(cluster.kubectl("get", name).returncode == 0 for name in there)
 
 
 def test_a_release_without_definitions_takes_no_placement_along(
@@ -110,6 +117,7 @@ def test_an_uninstall_leaves_placements_and_a_new_release_takes_them_over(
     left = {(kind, name) for kind, name in everything(clean) - before if kind != "APIService"}
     # Without the hook the node's report stays, too; the agent of the next release goes on with it.
     assert left == {("CustomResourceDefinition", f"/{name}") for name in CRDS} | {
+        ("ClusterMemoryPlacement", "/common"),
         ("MemoryPlacement", "default/precious"),
         ("NodeMemory", "/n1"),
     }

@@ -163,3 +163,19 @@ def test_tiers_take_a_grant_where_an_admin_wants_it(tenant: Tenant, tiers: str) 
     tenant.may(special)
     largest = placement("PreferredMany", *(f"t{n}" for n in range(15)), "gold", rules=16)
     assert tenant.tries(largest).returncode == 0, tenant.tries(largest).stderr
+
+
+def test_who_edits_a_namespace_makes_no_placement_of_the_cluster(tenant: Tenant) -> None:
+    mine = placement("PreferredMany", "dram")
+    of_all = mine | {
+        "kind": "ClusterMemoryPlacement",
+        "metadata": {"name": "mp"},
+        "spec": mine["spec"] | {"namespaceSelector": {}},
+    }
+    assert tenant.tries(mine).returncode == 0
+    done = tenant.tries(of_all)
+    assert 'cannot create resource "clustermemoryplacements"' in done.stderr
+    # An admin's may Bind: whom the policies ask is who has a namespace only.
+    bind = of_all | {"spec": placement("Bind", "dram")["spec"] | {"namespaceSelector": {}}}
+    assert create(tenant.cluster, bind).returncode == 0
+    assert tenant.cluster.kubectl("delete", "cmp", "mp").returncode == 0

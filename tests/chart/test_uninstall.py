@@ -22,7 +22,7 @@ import yaml
 from memplace_lab.product.apiserver import ApiServer
 
 from tests.chart.installing import NAMESPACE, Chart, create, everything, namespace
-from tests.chart.test_survival import CRDS, PLACEMENT
+from tests.chart.test_survival import CRDS, DEFAULT, PLACEMENT
 
 Json = dict[str, Any]
 BASE = "/apis/memplace.dev/v1alpha1"
@@ -178,7 +178,7 @@ def test_a_release_comes_goes_comes_and_goes_for_good(
     kubelet, agent = Kubelet(whole, tmp_path), Agent(whole, retires=False)
     with acting(kubelet.act, agent.act):
         install(whole, chart, "--set", "uninstall.timeoutSeconds=15")
-        assert create(whole, PLACEMENT).returncode == 0
+        assert create(whole, PLACEMENT, DEFAULT).returncode == 0
         until(lambda: agent.mode() == "Active")
 
         # An agent that can't retire: nothing is deleted, and the log says why.
@@ -206,6 +206,7 @@ def test_a_release_comes_goes_comes_and_goes_for_good(
         until(lambda: not agent.installation())
         assert left(whole, before) == {
             *(("CustomResourceDefinition", f"/{name}") for name in CRDS),
+            ("ClusterMemoryPlacement", "/common"),
             ("MemoryPlacement", "default/precious"),
         }
 

@@ -123,7 +123,8 @@ def test_a_cluster_without_memplace(
         assert "helm install" in ran.err
         ran = memplace("doctor", kubeconfig=path)
         assert ran.code == 1
-        assert "is served without memoryplacements, memorytiers, nodememories" in ran.out
+        kinds = "clustermemoryplacements, memoryplacements, memorytiers, nodememories"
+        assert f"is served without {kinds}" in ran.flat
 
 
 def with_certificate(api: ApiServer, folder: Path, ca: Path, ca_key: Path) -> Path:

@@ -42,12 +42,22 @@ def of_type(schemas: Walk, *types: str) -> Walk:
     return [(path, s) for path, s in schemas if s.get("type") in types]
 
 
-def test_there_are_the_three_kinds(crds: dict[str, Json]) -> None:
-    assert set(crds) == {"MemoryPlacement", "MemoryTier", "NodeMemory"}
+def test_there_are_the_four_kinds(crds: dict[str, Json]) -> None:
+    assert set(crds) == {
+        "ClusterMemoryPlacement",
+        "MemoryPlacement",
+        "MemoryTier",
+        "NodeMemory",
+    }
 
 
 def test_names_and_scopes(crds: dict[str, Json]) -> None:
-    short = {"MemoryPlacement": "mp", "MemoryTier": "mt", "NodeMemory": "nm"}
+    short = {
+        "ClusterMemoryPlacement": "cmp",
+        "MemoryPlacement": "mp",
+        "MemoryTier": "mt",
+        "NodeMemory": "nm",
+    }
     for kind, crd in crds.items():
         names = crd["spec"]["names"]
         assert crd["metadata"]["name"] == f"{names['plural']}.memplace.dev"
@@ -99,7 +109,7 @@ def test_optional_fields_of_a_spec_tell_their_default(schemas: Walk) -> None:
     for path, child in optional.items():
         about = child["description"]
         # Selectors are Kubernetes' own; tiers says for which modes it is needed.
-        if ".selector" not in path and not path.endswith(".tiers"):
+        if "elector" not in path and not path.endswith(".tiers"):
             assert "Default: " in about, path
 
 
@@ -115,7 +125,7 @@ def test_every_string_is_bounded(schemas: Walk) -> None:
         assert "maxLength" in schema or "enum" in schema, path
     # Numbers among them are bounded by a rule.
     either = [(path, s) for path, s in schemas if s.get("x-kubernetes-int-or-string")]
-    assert len(either) == 6
+    assert len(either) == 12
     assert all(s["maxLength"] and s["x-kubernetes-validations"] for _, s in either)
 
 
@@ -144,6 +154,9 @@ def test_no_nullables_or_phases_and_few_booleans(schemas: Walk) -> None:
     # An enum can grow and a boolean can't; yes or no is all that can be said to these.
     booleans = [path for path, _ in of_type(schemas, "boolean")]
     assert booleans == [
+        "ClusterMemoryPlacement.spec.rules[].override",
+        "ClusterMemoryPlacement.spec.enforced",
+        "ClusterMemoryPlacement.spec.paused",
         "MemoryPlacement.spec.rules[].override",
         "MemoryPlacement.spec.paused",
         "NodeMemory.status.backend.sticky",
@@ -158,6 +171,9 @@ def test_no_nullables_or_phases_and_few_booleans(schemas: Walk) -> None:
 def test_the_only_maps_are_of_labels(schemas: Walk) -> None:
     maps = [path for path, schema in schemas if "additionalProperties" in schema]
     assert maps == [
+        "ClusterMemoryPlacement.spec.namespaceSelector.matchLabels",
+        "ClusterMemoryPlacement.spec.selector.matchLabels",
+        "ClusterMemoryPlacement.spec.nodeSelector",
         "MemoryPlacement.spec.selector.matchLabels",
         "MemoryPlacement.spec.nodeSelector",
         "MemoryTier.spec.nodeSelector",
@@ -178,7 +194,7 @@ def test_defaulted_fields_are_not_required(schemas: Walk) -> None:
 
 def test_conditions_are_metav1_conditions(schemas: Walk) -> None:
     conditions = [(path, s) for path, s in schemas if path.endswith(".conditions")]
-    assert len(conditions) == 2
+    assert len(conditions) == 3
     for path, schema in conditions:
         assert schema["x-kubernetes-list-map-keys"] == ["type"], path
         assert set(schema["items"]["properties"]) == {

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,12 @@ from memplace import __version__
 from memplace.api import v1alpha1 as v1
 from memplace.api.conditions import MESSAGE_MAX, Condition, set_condition
 from memplace.api.convert import to_builtins
-from memplace.api.objects import parse_node_memory, parse_placement, parse_tier
+from memplace.api.objects import (
+    parse_cluster_placement,
+    parse_node_memory,
+    parse_placement,
+    parse_tier,
+)
 from memplace.kinds import Capability, Mode
 from memplace.validation import problems
 from memplace_agent.cluster import bounded
@@ -26,6 +32,12 @@ EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 NOW = datetime(2026, 11, 24, 12, 30, 15, 123456, tzinfo=UTC)
 
 Json = dict[str, Any]
+
+PARSERS: dict[str, Callable[[Json], Any]] = {
+    "ClusterMemoryPlacement": parse_cluster_placement,
+    "MemoryPlacement": parse_placement,
+    "MemoryTier": parse_tier,
+}
 
 
 def load(name: str) -> Json:
@@ -73,15 +85,15 @@ def test_examples_apply_in_both_ways_and_make_sense(api: Any, path: Path) -> Non
     if obj["kind"] == "MemoryTier":
         assert parse_tier(obj).spec.numa_nodes
     else:
-        assert problems(parse_placement(obj).spec) == ()
+        assert problems(PARSERS[obj["kind"]](obj).spec) == ()
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_a_spec_rendered_by_the_core_is_the_manifest(path: Path) -> None:
-    spec = yaml.safe_load(path.read_text())["spec"]
+    obj = yaml.safe_load(path.read_text())
     meta = {"name": "x", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
-    parse = parse_tier if "numaNodes" in spec else parse_placement
-    assert to_builtins(parse({"metadata": meta, "spec": spec}).spec) == spec
+    parsed = PARSERS[obj["kind"]](obj | {"metadata": meta})
+    assert to_builtins(parsed.spec) == obj["spec"]
 
 
 def test_a_node_is_active_by_default(node: Json) -> None:
@@ -271,7 +283,9 @@ def test_the_category_lists_them_all(api: Any, placed: Json, node: Json) -> None
     assert "nodememory.memplace.dev/worker-1" in listed
 
 
-@pytest.mark.parametrize("kind", ["memoryplacement", "memorytier", "nodememory"])
+@pytest.mark.parametrize(
+    "kind", ["clustermemoryplacement", "memoryplacement", "memorytier", "nodememory"]
+)
 def test_explain_knows_every_field(api: Any, kind: str) -> None:
     spec = api.kubectl("explain", f"{kind}.spec")
     assert spec.returncode == 0, spec.stderr

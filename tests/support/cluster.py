@@ -15,7 +15,7 @@ from typing import Any
 
 from memplace.api.liveness import LEASE_LABELS
 from memplace_lab.product.apiserver import ApiServer
-from memplace_lab.product.operating import API, Operator
+from memplace_lab.product.operating import API, DEFAULTS, Operator
 
 
 @contextlib.contextmanager
@@ -48,7 +48,8 @@ class Cluster:
         self.namespace = namespace
         self.node = f"node-{namespace}"
         self._made: list[str] = []
-        self._create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+        meta = {"name": namespace, "labels": {"test": namespace}}
+        self._create("/api/v1/namespaces", {"metadata": meta})
 
     def _create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = self.api.call("POST", path, body)
@@ -90,7 +91,25 @@ class Cluster:
         }
         return self._create(self.placement_path("").rstrip("/"), body)
 
+    def apply_default(self, name: str, **spec: Any) -> Any:
+        """Create a ClusterMemoryPlacement for this namespace."""
+        rule = {
+            "name": "heap",
+            "regions": [{"type": "Heap"}],
+            "policy": {"mode": "PreferredMany", "tiers": ["cxl"]},
+        }
+        namespaces = {"matchLabels": {"test": self.namespace}}
+        body = {
+            "apiVersion": "memplace.dev/v1alpha1",
+            "kind": "ClusterMemoryPlacement",
+            "metadata": {"name": name},
+            "spec": {"namespaceSelector": namespaces, "selector": {}, "rules": [rule]} | spec,
+        }
+        return self._create(DEFAULTS, body)
+
     def get(self, name: str) -> dict[str, Any]:
+        if name.startswith("default-"):
+            return self.api.call("GET", f"{DEFAULTS}/{name}").body
         return self.api.call("GET", self.placement_path(name)).body
 
     def condition(self, name: str, kind: str = "Ready") -> tuple[str, str, str]:
@@ -107,7 +126,8 @@ class Cluster:
 
     def events(self, name: str) -> list[tuple[str, str]]:
         """Return (type, reason) of the events of a placement, oldest first."""
-        items = self.api.call("GET", f"/api/v1/namespaces/{self.namespace}/events").body["items"]
+        where = "default" if name.startswith("default-") else self.namespace
+        items = self.api.call("GET", f"/api/v1/namespaces/{where}/events").body["items"]
         mine = [item for item in items if item["involvedObject"]["name"] == name]
         mine.sort(key=lambda item: int(item["metadata"]["resourceVersion"]))
         return [(item["type"], item["reason"]) for item in mine]
@@ -215,7 +235,7 @@ def result(
     meta = placement["metadata"]
     return {
         "uid": meta["uid"],
-        "namespace": meta["namespace"],
+        "namespace": meta.get("namespace", ""),
         "name": meta["name"],
         "observedGeneration": generation or meta["generation"],
         "pods": [

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from memplace.api.v1alpha1 import (
     VERSION,
+    ClusterPlacementSpec,
     NodeMemorySpec,
     NodeMemoryStatus,
     PlacementSpec,
@@ -24,11 +25,14 @@ from memplace.api.v1alpha1 import (
 __all__ = ["PLURALS", "missing_fields"]
 
 _PARTS: dict[str, dict[str, type[msgspec.Struct]]] = {
+    "clustermemoryplacements": {"spec": ClusterPlacementSpec, "status": PlacementStatus},
     "memoryplacements": {"spec": PlacementSpec, "status": PlacementStatus},
     "memorytiers": {"spec": TierSpec},
     "nodememories": {"spec": NodeMemorySpec, "status": NodeMemoryStatus},
 }
 PLURALS = frozenset(_PARTS)
+# Of a struct that two kinds have in common, what one of them has no use for.
+_NOT_HERE = {"memoryplacements": {"status.pods[].namespace"}}
 
 _Json = Mapping[str, Any]
 
@@ -49,7 +53,8 @@ def missing_fields(plural: str, crd: _Json) -> tuple[str, ...]:
     for part, struct in _PARTS[plural].items():
         (wanted,), definitions = msgspec.json.schema_components((struct,))
         found += _missing(wanted, properties.get(part, {}), part, definitions)
-    return tuple(dict.fromkeys(found))
+    unused = _NOT_HERE.get(plural, set())
+    return tuple(each for each in dict.fromkeys(found) if each not in unused)
 
 
 def _missing(wanted: _Json, has: _Json, at: str, definitions: _Json) -> Iterator[str]:

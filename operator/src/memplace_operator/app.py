@@ -17,7 +17,7 @@ from memplace_operator.crew import Crew
 from memplace_operator.feeds import Feeds
 from memplace_operator.handlers import make_registry
 from memplace_operator.health import serving
-from memplace_operator.kinds import OUR_PLURALS, Kind, served_kinds
+from memplace_operator.kinds import NEEDED_PLURALS, Kind, served_kinds
 from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
 from memplace_operator.metrics import Metrics
 from memplace_operator.settings import Settings, kopf_settings
@@ -97,7 +97,7 @@ async def _list_tiers(api: KubeApi, feeds: Feeds) -> bool:
 
 
 async def _are_kinds_served(api: KubeApi) -> bool:
-    missing = OUR_PLURALS - await served_kinds(api)
+    missing = NEEDED_PLURALS - await served_kinds(api)
     if missing:
         log.warning("waiting for CRDs: %s", ", ".join(sorted(missing)))
     return not missing

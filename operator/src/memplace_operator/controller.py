@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 import msgspec
 from memplace.api.conditions import find_condition
-from memplace.api.v1alpha1 import Placement, PlacementStatus, RolloutState
+from memplace.api.v1alpha1 import Placement, PlacementStatus, RolloutState, title_of
 from memplace.reasons import ConditionType
 
 from memplace_operator.events import make_event
@@ -36,10 +36,13 @@ IDLE_S = 1.0
 # Measured bytes and what agents say of them change with each scan; conditions and counts
 # are written at once, these at most this often.
 QUIET_S = 10.0
+# To judge one costs the pods that it selects, and each of them makes it due. So one that selects
+# very many rests for so many times what that took: the others have the rest of the time.
+REST = 10.0
 
 
 class Turns:
-    """Uids that are due, by namespace: each namespace has its turn."""
+    """Uids that are due, by namespace, the cluster's as one: each has its turn."""
 
     def __init__(self) -> None:
         self._queues: dict[str, dict[str, None]] = {}
@@ -124,6 +127,7 @@ class Controller:
         self._turns = Turns()
         self._later: list[tuple[float, str]] = []
         self._put_off: set[str] = set()
+        self._rests: dict[str, float] = {}
         self._written: dict[str, float] = {}
         self._writing: set[str] = set()
         self._again: set[str] = set()
@@ -188,10 +192,13 @@ class Controller:
             due, world.due = world.due, {}
             subjects = [(uid, world.namespace(uid)) for uid in due]
         for uid, namespace in subjects:
+            rest = self._rests.get(uid, 0.0) - now
             if namespace is None:
                 self._forget(uid)
             elif uid in self._writing:
                 self._again.add(uid)
+            elif rest > 0:
+                self._put_off_for(uid, rest)
             else:
                 self._turns.add(namespace, uid)
 
@@ -207,8 +214,11 @@ class Controller:
     def _judge(self, uid: str) -> None:
         now = datetime.now(UTC)
         with self._feeds.lock, self._metrics.seconds.time():
+            began = time.monotonic()
             subject = self._feeds.world.subject(uid)
             status = None if subject is None else self._desired(subject, now)
+            took = time.monotonic() - began
+        self._rests[uid] = began + (1 + REST) * took
         if subject is None or status is None:
             self._forget(uid)
             return
@@ -260,7 +270,7 @@ class Controller:
             self._take_outcome(write, outcome)
 
     def _take_outcome(self, write: Write, outcome: Outcome) -> None:
-        uid, name = write.subject.uid, f"{write.subject.namespace}/{write.subject.name}"
+        uid, name = write.subject.uid, title_of(write.subject.namespace, write.subject.name)
         self._writing.discard(uid)
         self._written[uid] = time.monotonic()
         if not outcome.error or outcome.is_ours:
@@ -287,6 +297,7 @@ class Controller:
     def _forget(self, uid: str) -> None:
         self._written.pop(uid, None)
         self._failed.pop(uid, None)
+        self._rests.pop(uid, None)
         self._again.discard(uid)
         self._pauses.forget(uid)
         self._reasons.put(uid, "")

@@ -21,17 +21,29 @@ NOTE_MAX = 1024
 INSTANCE_MAX = 128
 
 
+def namespace_of_events(about: Placement | Unreadable) -> str:
+    """Return where Events about a placement are: those of the cluster's in namespace default.
+
+    Source: k8s.io/api ``core/v1``, validation of Event: an object without a namespace has its
+    Events there.
+    """
+    return about.namespace or "default"
+
+
 def make_event(about: Placement | Unreadable, what: Transition, now: datetime) -> dict[str, Any]:
-    """Return the Event to POST into the placement's namespace."""
+    """Return the Event to POST into `namespace_of_events`."""
     return {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"generateName": _prefix(about.name), "namespace": about.namespace},
+        "metadata": {
+            "generateName": _prefix(about.name),
+            "namespace": namespace_of_events(about),
+        },
         "eventTime": f"{now.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
         "regarding": {
             "apiVersion": API_VERSION,
-            "kind": "MemoryPlacement",
-            "namespace": about.namespace,
+            "kind": "MemoryPlacement" if about.namespace else "ClusterMemoryPlacement",
+            **({"namespace": about.namespace} if about.namespace else {}),
             "name": about.name,
             "uid": about.uid,
         },

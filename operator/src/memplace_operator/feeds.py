@@ -19,7 +19,9 @@ from memplace_operator.kinds import Kind
 from memplace_operator.objects import (
     Raw,
     Unreadable,
+    read_cluster_placement,
     read_labels,
+    read_namespace,
     read_node,
     read_placement,
     read_pod,
@@ -31,13 +33,18 @@ log = logging.getLogger(__name__)
 
 _ODD = (MemplaceError, msgspec.MsgspecError, KeyError, TypeError, ValueError, RecursionError)
 
-COLLECTIONS = tuple(
-    Collection(kind, kind.path, is_large=True) for kind in (Kind.PLACEMENT, Kind.NODE, Kind.POD)
+COLLECTIONS = (
+    Collection(Kind.NAMESPACE, Kind.NAMESPACE.path, is_large=True, metadata_only=True),
+    Collection(Kind.CLUSTER_PLACEMENT, Kind.CLUSTER_PLACEMENT.path, is_large=True, may_lack=True),
+    *(Collection(kind, kind.path, is_large=True) for kind in (Kind.PLACEMENT, Kind.NODE, Kind.POD)),
 )
 # Followed once a placement asks for labels of nodes.
 NODE_LABELS = Collection(Kind.LABELS, Kind.LABELS.path, is_large=True, metadata_only=True)
+_PLACEMENTS = (Kind.PLACEMENT, Kind.CLUSTER_PLACEMENT)
 _READERS: dict[Kind, Callable[[Raw], Any]] = {
     Kind.PLACEMENT: read_placement,
+    Kind.CLUSTER_PLACEMENT: read_cluster_placement,
+    Kind.NAMESPACE: read_namespace,
     Kind.NODE: read_node,
     Kind.POD: read_pod,
     Kind.LABELS: read_labels,
@@ -136,7 +143,7 @@ class Feeds:
         """Take a whole list while it comes, and forget what is not in it."""
         with self.lock:
             gone = set(self._uids(kind))
-            if kind is Kind.PLACEMENT:
+            if kind in _PLACEMENTS:
                 self.world.trust()
         for news in objects:
             gone.discard(news.uid)
@@ -187,8 +194,10 @@ class Feeds:
     def _put(self, kind: Kind, news: News) -> None:
         if news.seen is None:
             return
-        if kind is Kind.PLACEMENT:
+        if kind in _PLACEMENTS:
             self.world.put_placement(news.seen, news.version)
+        elif kind is Kind.NAMESPACE:
+            self.world.put_namespace(news.seen)
         elif kind is Kind.POD:
             self.world.put_pod(news.seen)
         elif kind is Kind.LABELS:
@@ -198,8 +207,10 @@ class Feeds:
             self.beats.report(news.seen.name, news.seen.heartbeat, time.monotonic())
 
     def _drop(self, kind: Kind, uid: str) -> None:
-        if kind is Kind.PLACEMENT:
+        if kind in _PLACEMENTS:
             self.world.drop_placement(uid)
+        elif kind is Kind.NAMESPACE:
+            self.world.drop_namespace(uid)
         elif kind is Kind.POD:
             self.world.drop_pod(uid)
         elif kind is Kind.LABELS:
@@ -208,8 +219,10 @@ class Feeds:
             self.world.drop_node(uid)
 
     def _uids(self, kind: Kind) -> list[str]:
-        if kind is Kind.PLACEMENT:
-            return self.world.placement_uids()
+        if kind in _PLACEMENTS:
+            return self.world.placement_uids(of_cluster=kind is Kind.CLUSTER_PLACEMENT)
+        if kind is Kind.NAMESPACE:
+            return self.world.namespace_uids()
         if kind is Kind.LABELS:
             return self.world.selection.kinds.uids()
         return self.world.selection.pod_uids() if kind is Kind.POD else self.world.node_uids()

@@ -14,10 +14,12 @@ class Kind(Enum):
     """A watched kind: API version and plural."""
 
     PLACEMENT = (API_VERSION, "memoryplacements")
+    CLUSTER_PLACEMENT = (API_VERSION, "clustermemoryplacements")
     TIER = (API_VERSION, "memorytiers")
     NODE = (API_VERSION, "nodememories")
     POD = ("v1", "pods")
     LABELS = ("v1", "nodes")
+    NAMESPACE = ("v1", "namespaces")
 
     @property
     def path(self) -> str:
@@ -27,6 +29,8 @@ class Kind(Enum):
 
 
 OUR_PLURALS = frozenset(kind.value[1] for kind in Kind if kind.value[0] == API_VERSION)
+# The others may be of a later version than the CRDs.
+NEEDED_PLURALS = OUR_PLURALS - {Kind.CLUSTER_PLACEMENT.value[1]}
 
 
 async def served_kinds(api: KubeApi) -> frozenset[str]:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import msgspec
 from memplace.api.conditions import Condition, find_condition, is_true
 from memplace.api.convert import from_builtins
-from memplace.api.objects import parse_placement
+from memplace.api.objects import parse_cluster_placement, parse_placement
 from memplace.api.v1alpha1 import (
     AgentMode,
     Placement,
@@ -37,7 +37,10 @@ Raw = bytes | msgspec.Raw
 
 
 class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
-    """A placement that can't be parsed, with what a status needs."""
+    """A placement that can't be parsed, with what a status needs.
+
+    As of a `Placement`, ``namespace`` is empty for one of the cluster.
+    """
 
     uid: str
     namespace: str
@@ -73,6 +76,14 @@ class SeenPod(msgspec.Struct, frozen=True):
     namespace: str
     labels: Mapping[str, str]
     pod: Pod
+
+
+class SeenNamespace(msgspec.Struct, frozen=True):
+    """A namespace as it came."""
+
+    uid: str
+    name: str
+    labels: Mapping[str, str]
 
 
 class NodeHead(msgspec.Struct, frozen=True):
@@ -215,6 +226,16 @@ def read_pod(raw: Raw) -> SeenPod:
     return SeenPod(sys.intern(ref.namespace), ref.labels, pod)
 
 
+def read_namespace(raw: Raw) -> SeenNamespace:
+    """Read a namespace.
+
+    Raises:
+        msgspec.MsgspecError: It is none.
+    """
+    meta = _LABELLED.decode(raw).metadata
+    return SeenNamespace(meta.uid, sys.intern(meta.name), meta.labels or {})
+
+
 def read_node(raw: Raw) -> SeenNode:
     """Read a NodeMemory; what a newer agent says in words unknown here stays in its report.
 
@@ -268,16 +289,26 @@ def read_placement(raw: Raw) -> Placement | Unreadable:
         msgspec.MsgspecError, KeyError, ValidationError: Not even its metadata makes sense.
     """
     obj: Mapping[str, Any] = msgspec.json.decode(raw)
+    return _placement(obj, parse_placement, obj["metadata"]["namespace"])
+
+
+def read_cluster_placement(raw: Raw) -> Placement | Unreadable:
+    """Read a ClusterMemoryPlacement, as `read_placement`."""
+    return _placement(msgspec.json.decode(raw), parse_cluster_placement, "")
+
+
+def _placement(
+    obj: Mapping[str, Any], parse: Callable[[Mapping[str, Any]], Placement], namespace: str
+) -> Placement | Unreadable:
     try:
-        found = parse_placement(obj)
+        found = parse(obj)
     except ValidationError as err:
-        return _unreadable(obj, str(err))
+        return _unreadable(obj, namespace, str(err))
     spec = msgspec.structs.replace(found.spec, rules=_shared_rules(found.spec.rules))
-    namespace = sys.intern(found.namespace)
-    return msgspec.structs.replace(found, spec=spec, namespace=namespace)
+    return msgspec.structs.replace(found, spec=spec, namespace=sys.intern(namespace))
 
 
-def _unreadable(obj: Mapping[str, Any], problem: str) -> Unreadable:
+def _unreadable(obj: Mapping[str, Any], namespace: str, problem: str) -> Unreadable:
     meta = obj["metadata"]
     try:
         status = from_builtins(obj.get("status") or {}, PlacementStatus, "status")
@@ -285,7 +316,7 @@ def _unreadable(obj: Mapping[str, Any], problem: str) -> Unreadable:
         status = PlacementStatus()
     return Unreadable(
         uid=meta["uid"],
-        namespace=meta["namespace"],
+        namespace=namespace,
         name=meta["name"],
         generation=meta.get("generation", 0),
         problem=problem,

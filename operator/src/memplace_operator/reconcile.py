@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+import msgspec
 from memplace.api.conditions import Condition, ConditionStatus, find_condition, set_condition
 from memplace.api.v1alpha1 import Placement, PlacementStatus
 from memplace.reasons import FAILURES, PATIENT, ConditionType, Reason
@@ -30,6 +31,10 @@ _REASON = re.compile("[A-Z][A-Za-z0-9]{0,127}")
 _PAUSED = (
     "spec.paused: what is in place stays, nothing new is done to its pods and nothing undone; "
     "set it to false to go on"
+)
+_NO_POD_OF_THEM = (
+    "no pod of a namespace that spec.namespaceSelector picks matches spec.selector: compare them "
+    "with the labels of namespaces and pods"
 )
 
 
@@ -94,13 +99,7 @@ def reconcile(
     if placement.spec.paused and trouble.reason is not Reason.PAUSED:
         trouble = replace(trouble, message=f"{trouble.message} (spec.paused: nothing is changed)")
     findings = (
-        _ready(
-            trouble,
-            [pod for _, pod in matched],
-            [pod for _, pod in running],
-            judged,
-            is_elsewhere=not matched and _is_elsewhere(placement, world),
-        ),
+        _ready(trouble, judged, _nothing_to_place(placement, world, matched, judge.yielded)),
         _degraded(trouble),
         _unsupported(judged),
         *_progressing(progress),
@@ -115,8 +114,8 @@ def reconcile(
         best_effort_pods=sum(j.verdict.reason is Reason.PLACED_BEST_EFFORT for j in judged),
         unsupported_pods=sum(bool(j.verdict.cause) for j in judged),
         rules=rules,
-        summary=summary_of(verdicts, rules),
-        pods=worst_pods((j.pod, j.verdict) for j in judged),
+        summary=summary_of(verdicts, rules, yielded=judge.yielded),
+        pods=worst_pods(((j.pod, j.verdict) for j in judged), qualified=placement.is_cluster),
         rollout=progress.status if progress else None,
     )
 
@@ -181,8 +180,16 @@ def _is_bad(condition: Condition) -> bool:
 
 
 def _matched(placement: Placement, world: World) -> list[tuple[Group, Pod]]:
+    found = list(world.selection.pods_of(placement))
+    if placement.is_cluster:
+        found = [(group, _qualified(group, pod)) for group, pod in found]
     # By name, so that messages name the same example whatever the order of a list.
-    return sorted(world.selection.pods_of(placement), key=lambda each: (each[1].name, each[1].uid))
+    return sorted(found, key=lambda each: (each[1].name, each[1].uid))
+
+
+def _qualified(group: Group, pod: Pod) -> Pod:
+    # For people: pods of two namespaces may have one name.
+    return msgspec.structs.replace(pod, name=f"{group.namespace}/{pod.name}")
 
 
 def _of_the_spec(placement: Placement, world: World, trial: str) -> Iterable[Verdict]:
@@ -224,19 +231,12 @@ def _summary(judged: Sequence[_Judged]) -> Iterable[Verdict]:
     yield Verdict(first.reason, first.message + suffix)
 
 
-def _ready(
-    trouble: Verdict,
-    matched: Sequence[Pod],
-    running: Sequence[Pod],
-    judged: Sequence[_Judged],
-    *,
-    is_elsewhere: bool,
-) -> _Finding:
+def _ready(trouble: Verdict, judged: Sequence[_Judged], without: _Finding) -> _Finding:
     if trouble.reason not in (Reason.PLACED, Reason.PLACED_BEST_EFFORT):
         return _Finding(ConditionType.READY, "False", trouble.reason, trouble.message)
     if judged:
         return _Finding(ConditionType.READY, "True", trouble.reason, _all_placed(judged))
-    return _nothing_to_place(matched, running, is_elsewhere=is_elsewhere)
+    return without
 
 
 def _all_placed(judged: Sequence[_Judged]) -> str:
@@ -267,8 +267,15 @@ def _is_elsewhere(placement: Placement, world: World) -> bool:
 
 
 def _nothing_to_place(
-    matched: Sequence[Pod], running: Sequence[Pod], *, is_elsewhere: bool
+    placement: Placement, world: World, matched: Sequence[tuple[Group, Pod]], yielded: int
 ) -> _Finding:
+    running = [pod for _, pod in matched if pod.life == "Running"]
+    if yielded:
+        pods = "pod follows a placement of its namespace"
+        if yielded > 1:
+            pods = "pods follow placements of their namespaces"
+        message = f"{yielded} running {pods}, and no other pod needs this default"
+        return _Finding(ConditionType.READY, "True", Reason.NO_PODS, message)
     if running:
         example = ", ".join(running[0].containers) or "none"
         message = (
@@ -276,16 +283,18 @@ def _nothing_to_place(
             f"their running containers (pod {running[0].name} has: {example})"
         )
         return _Finding(ConditionType.READY, "False", Reason.NO_PODS, message)
-    waiting = [pod for pod in matched if pod.life == "Waiting"]
+    waiting = [pod for _, pod in matched if pod.life == "Waiting"]
     if waiting:
         message = f"pod {waiting[0].name} is not running yet: see kubectl describe pod"
         return _Finding(ConditionType.READY, "False", Reason.PENDING, message)
     message = (
         "all pods that match spec.selector have ended"
         if matched
+        else _NO_POD_OF_THEM
+        if placement.is_cluster
         else "no pod of this namespace matches spec.selector: compare it with the pods' labels"
     )
-    if is_elsewhere:
+    if not matched and _is_elsewhere(placement, world):
         message = "no pod that matches spec.selector is on a node that spec.nodeSelector means"
     # Nothing is left to do: whoever waits for a release with no replicas need not wait.
     return _Finding(ConditionType.READY, "True", Reason.NO_PODS, message)

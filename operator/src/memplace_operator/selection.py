@@ -2,22 +2,23 @@
 """Which placements select which pods, and which of them wins: kept up to date, never scanned.
 
 Pure. Pods with the same labels are one group: a placement is compared with groups, not with
-pods, and only with those that have the first label its selector asks for.
+pods, and only with those that have the first label its selector asks for. One of the cluster is
+compared with namespaces in the same way first.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from memplace import selectors
-from memplace.api.v1alpha1 import Placement
-from memplace.assignment import precedence
+from memplace.api.v1alpha1 import ClusterPlacementSpec, Placement
+from memplace.assignment import means_namespace, precedence
 
 from memplace_operator.nodes import Kinds, NodeKind
 from memplace_operator.objects import Pod, SeenPod
 
-# A namespace, and a label; None for whatever has no label to look for.
+# A namespace (empty: the cluster), and a label; None for whatever has no label to look for.
 _Key = tuple[str, tuple[str, str] | None]
 _GroupKey = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -56,6 +57,9 @@ class Selection:
         self._by_label: dict[_Key, dict[Group, None]] = defaultdict(dict)
         self._group_of: dict[str, Group] = {}
         self._on_node: dict[str, dict[Group, None]] = defaultdict(dict)
+        # Labels of namespaces: one without any is known, and one that is not here is not.
+        self._namespaces: dict[str, Mapping[str, str]] = {}
+        self._with_label: dict[tuple[str, str] | None, dict[str, None]] = defaultdict(dict)
 
     def pod_uids(self) -> list[str]:
         """Return the uids of all pods."""
@@ -67,9 +71,18 @@ class Selection:
 
     def groups_of(self, placement: Placement) -> Iterator[Group]:
         """Yield the groups of pods that a placement selects, whether it wins them or not."""
-        for group in list(self._by_label.get(_key(placement), ())):
-            if selectors.matches(placement.spec.selector, group.labels):
-                yield group
+        _, label = _key(placement)
+        for namespace in self._namespaces_of(placement):
+            for group in list(self._by_label.get((namespace, label), ())):
+                if selectors.matches(placement.spec.selector, group.labels):
+                    yield group
+
+    def _namespaces_of(self, placement: Placement) -> Iterable[str]:
+        if not isinstance(placement.spec, ClusterPlacementSpec):
+            return (placement.namespace,)
+        wanted = placement.spec.namespace_selector.match_labels.items()
+        some = self._with_label.get(next(iter(wanted), None), ())
+        return [name for name in some if means_namespace(placement, self._namespaces[name])]
 
     def pods_of(self, placement: Placement) -> Iterator[tuple[Group, Pod]]:
         """Yield the pods that a placement selects, on the nodes that it is about."""
@@ -85,6 +98,17 @@ class Selection:
             for placement in self._placements.get((group.namespace, label), {}).values():
                 if selectors.matches(placement.spec.selector, group.labels):
                     yield placement
+            for placement in self._placements.get(("", label), {}).values():
+                if self._means(placement, group):
+                    yield placement
+
+    def _means(self, placement: Placement, group: Group) -> bool:
+        labels = self._namespaces.get(group.namespace)
+        return (
+            labels is not None
+            and means_namespace(placement, labels)
+            and selectors.matches(placement.spec.selector, group.labels)
+        )
 
     def winner(self, group: Group, container: str, node: str) -> Placement | None:
         """Return the placement that a container of that name follows in a group, on a node."""
@@ -162,6 +186,38 @@ class Selection:
             if freed:
                 concerned.update(each.uid for each in self.selecting(group))
         self.kinds.release(placement)
+        return concerned
+
+    def put_namespace(self, name: str, labels: Mapping[str, str]) -> set[str]:
+        """Take a namespace; returns the uids of the placements that it concerns."""
+        if self._namespaces.get(name) == labels:
+            return set()
+        return self._with_labels(name, dict(labels))
+
+    def drop_namespace(self, name: str) -> set[str]:
+        """Forget a namespace; returns the uids of the placements that it concerned."""
+        return self._with_labels(name, None)
+
+    def _with_labels(self, name: str, labels: Mapping[str, str] | None) -> set[str]:
+        # Its pods may follow others now: of those that no longer mean them, and of those that
+        # do, all are concerned.
+        groups = list(self._by_label.get((name, None), ()))
+        before = [{each.uid for each in self.selecting(group)} for group in groups]
+        old = self._namespaces.pop(name, None)
+        for label in () if old is None else (None, *old.items()):
+            del self._with_label[label][name]
+            if not self._with_label[label]:
+                del self._with_label[label]
+        if labels is not None:
+            self._namespaces[name] = labels
+            for label in (None, *labels.items()):
+                self._with_label[label][name] = None
+        concerned: set[str] = set()
+        for group, then in zip(groups, before, strict=True):
+            now = {each.uid for each in self.selecting(group)}
+            if then != now:
+                group.winners.clear()
+                concerned |= then | now
         return concerned
 
     def put_pod(self, seen: SeenPod) -> set[str]:

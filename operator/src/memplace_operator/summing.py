@@ -10,6 +10,7 @@ from memplace.api.v1alpha1 import OTHER_TIER, PodStatus, RuleStatus, TierBytes
 from memplace.explain import human_bytes
 from memplace.reasons import Reason
 from memplace.results import bytes_per_tier
+from msgspec import UNSET
 
 from memplace_operator.objects import Pod
 from memplace_operator.verdicts import Measured, Verdict
@@ -68,17 +69,21 @@ def rule_status(name: str, measured: Sequence[Measured]) -> RuleStatus:
     )
 
 
-def worst_pods(judged: Iterable[tuple[Pod, Verdict]]) -> tuple[PodStatus, ...]:
+def worst_pods(
+    judged: Iterable[tuple[Pod, Verdict]], *, qualified: bool = False
+) -> tuple[PodStatus, ...]:
     """Return the pods that are not placed, the worst first, `WORST` at most.
 
     Args:
         judged: All pods, in an order that does not change by itself: it decides between equals.
+        qualified: Whether their names begin with their namespaces.
     """
     left = [(pod, verdict) for pod, verdict in judged if verdict.reason not in _FINE]
     left.sort(key=lambda each: each[1].reason.rank)
     return tuple(
         PodStatus(
-            name=pod.name,
+            name=pod.name.rpartition("/")[2],
+            namespace=pod.name.partition("/")[0] if qualified else UNSET,
             node=pod.node,
             reason=verdict.reason,
             message=_short(verdict.message),
@@ -88,15 +93,24 @@ def worst_pods(judged: Iterable[tuple[Pod, Verdict]]) -> tuple[PodStatus, ...]:
     )
 
 
-def summary_of(verdicts: Sequence[Verdict], rules: Iterable[RuleStatus]) -> str:
-    """Say in a sentence how many pods are placed, and where the bytes of the rules are."""
+def summary_of(
+    verdicts: Sequence[Verdict], rules: Iterable[RuleStatus], *, yielded: int = 0
+) -> str:
+    """Say in a sentence how many pods are placed, and where the bytes of the rules are.
+
+    Args:
+        verdicts: One per pod.
+        rules: What they hold.
+        yielded: How many pods follow placements of their namespaces instead.
+    """
+    others = f"{yielded} with a placement of {'its' if yielded == 1 else 'their'} own"
     if not verdicts:
-        return "no running pods"
+        return f"no running pods, but {others}" if yielded else "no running pods"
     fine = sum(verdict.reason in _FINE for verdict in verdicts)
     text = f"{fine} of {len(verdicts)} pod{'' if len(verdicts) == 1 else 's'} placed"
     tiers = _added(tier for rule in rules for tier in rule.tiers)
     where = ", ".join(f"{human_bytes(tier.bytes)} on {tier.name}" for tier in tiers)
-    return shorten(f"{text}; {where}" if where else text)
+    return shorten("; ".join(filter(None, (text, where, others if yielded else ""))))
 
 
 def _short(message: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from memplace.api.v1alpha1 import API_VERSION
 
-from memplace_operator.kinds import OUR_PLURALS, Kind
+from memplace_operator.kinds import OUR_PLURALS, Kind, served_kinds
 from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
 from memplace_operator.retire import POLL_S, Say, retire, unless_gone
 
@@ -169,12 +169,20 @@ async def _end_agents(api: KubeApi, name: str, say: Say) -> None:
 
 
 async def _delete_placements(api: KubeApi, say: Say) -> None:
-    found = [o["metadata"] async for o in api.objects(Kind.PLACEMENT.path, metadata_only=True)]
-    for meta in found:
-        namespace, name = meta["namespace"], meta["name"]
-        path = f"/apis/{API_VERSION}/namespaces/{namespace}/memoryplacements/{name}"
-        if await unless_gone(api, "DELETE", path):
-            say(f"deleted MemoryPlacement {namespace}/{name}")
+    served = await served_kinds(api)
+    for kind in (Kind.PLACEMENT, Kind.CLUSTER_PLACEMENT):
+        if kind.value[1] in served:
+            found = [o["metadata"] async for o in api.objects(kind.path, metadata_only=True)]
+            for meta in found:
+                await _delete_placement(api, kind, meta, say)
+
+
+async def _delete_placement(api: KubeApi, kind: Kind, meta: Mapping[str, Any], say: Say) -> None:
+    namespace, name = meta.get("namespace", ""), meta["name"]
+    where = f"namespaces/{namespace}/" if namespace else ""
+    if await unless_gone(api, "DELETE", f"/apis/{API_VERSION}/{where}{kind.value[1]}/{name}"):
+        what = f"MemoryPlacement {namespace}/" if namespace else "ClusterMemoryPlacement "
+        say(f"deleted {what}{name}")
 
 
 async def _delete_crds(api: KubeApi, say: Say) -> None:

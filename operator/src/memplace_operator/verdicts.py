@@ -14,7 +14,7 @@ from memplace.api.v1alpha1 import (
     PlacementReport,
     PodReport,
 )
-from memplace.assignment import why_first
+from memplace.assignment import gives_way, why_first
 from memplace.kinds import OnUnsupported
 from memplace.nodes import NodeSet
 from memplace.reasons import ABOUT_TIERS, FAILURES, ConditionType, Reason
@@ -80,10 +80,12 @@ class Judge:
     Attributes:
         placement: It, with the status it has.
         world: Everything.
+        yielded: How many pods it leaves, wholly or in part, to placements of their namespaces.
     """
 
     placement: Placement
     world: World
+    yielded: int = 0
     _told: dict[str, _Told] = field(default_factory=dict)
 
     def verdict(self, group: Group, pod: Pod) -> Verdict | None:
@@ -94,13 +96,16 @@ class Judge:
             loses none: there is nothing to place.
         """
         mine, uid = self.placement.spec, self.placement.uid
-        won, conflict = [], None
+        won, conflict, gave_way = [], None, False
         for name in filter(mine.selects_container, pod.containers):
             winner = self.world.selection.winner(group, name, pod.node)
             if winner is None or winner.uid == uid:
                 won.append(name)
+            elif gives_way(self.placement, winner):
+                gave_way = True
             elif conflict is None:
                 conflict = _conflict(pod, name, winner, self.placement)
+        self.yielded += gave_way
         if not won:
             return conflict
         own = self._on_node(pod, won)
@@ -159,15 +164,28 @@ class Judge:
 
 def _conflict(pod: Pod, container: str, winner: Placement, loser: Placement) -> Verdict:
     todo = "narrow spec.selector or spec.containers of one of the two, "
+    name = winner.title if winner.is_cluster else f"placement {winner.name}"
+    if winner.spec.level is not loser.spec.level:
+        return Verdict(
+            Reason.CONFLICT,
+            f"{name if loser.namespace else winner.title} {why_first(winner, loser)} and has "
+            f"container {container} of pod {pod.name}: {_of_another_level(loser)}",
+        )
     if loser.spec.is_dry_run and not winner.spec.is_dry_run:
         todo += "or delete one: a dry run tells of containers that no placement acts on"
     else:
         todo += "change spec.priority, or delete one"
     return Verdict(
         Reason.CONFLICT,
-        f"placement {winner.name} {why_first(winner, loser)} and has container {container} of "
+        f"{name} {why_first(winner, loser)} and has container {container} of "
         f"pod {pod.name}: {todo}",
     )
+
+
+def _of_another_level(loser: Placement) -> str:
+    if loser.is_cluster:
+        return "narrow spec.selector or spec.namespaceSelector of one of the two, or delete one"
+    return "an admin decides on that one; narrow this one, or delete it"
 
 
 def _never_heard(pod: Pod, *, is_silent: bool) -> Verdict:

@@ -12,7 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
-from memplace.api.v1alpha1 import Placement, PlacementReport, PlacementStatus
+from memplace.api.v1alpha1 import (
+    ClusterPlacementSpec,
+    LabelSelector,
+    Placement,
+    PlacementReport,
+    PlacementStatus,
+)
 from memplace.assignment import precedence
 from memplace.nodes import NodeSet
 
@@ -20,6 +26,7 @@ from memplace_operator.beats import Pulse
 from memplace_operator.nodes import SeenLabels
 from memplace_operator.objects import (
     NodeHead,
+    SeenNamespace,
     SeenNode,
     SeenPod,
     Unreadable,
@@ -86,6 +93,8 @@ class World:
     selection: Selection = field(default_factory=Selection)
     _placements: dict[str, _Kept] = field(default_factory=dict)
     _node_names: dict[str, str] = field(default_factory=dict)
+    _namespace_names: dict[str, str] = field(default_factory=dict)
+    _namespace_uids: dict[str, str] = field(default_factory=dict)
     _on_nodes: Counter[str] = field(default_factory=Counter)
     _pulses: Mapping[str, Pulse] = field(default_factory=dict)
 
@@ -99,13 +108,27 @@ class World:
         return msgspec.structs.replace(kept.subject, status=unpack_status(kept.status))
 
     def namespace(self, uid: str) -> str | None:
-        """Return the namespace of a placement; None when it is gone."""
+        """Return the namespace of a placement, empty for the cluster's; None when it is gone."""
         kept = self._placements.get(uid)
         return None if kept is None else kept.subject.namespace
 
-    def placement_uids(self) -> list[str]:
-        """Return the uids of all placements, those that can't be read included."""
-        return list(self._placements)
+    def placement_uids(self, *, of_cluster: bool | None = None) -> list[str]:
+        """Return the uids of all placements, those that can't be read included.
+
+        Args:
+            of_cluster: Only those of the cluster, or only those of namespaces.
+        """
+        if of_cluster is None:
+            return list(self._placements)
+        return [
+            uid
+            for uid, kept in self._placements.items()
+            if (not kept.subject.namespace) is of_cluster
+        ]
+
+    def namespace_uids(self) -> list[str]:
+        """Return the uids of all namespaces."""
+        return list(self._namespace_names)
 
     def node_uids(self) -> list[str]:
         """Return the uids of all NodeMemories."""
@@ -174,6 +197,19 @@ class World:
         self.due[uid] = None
         if kept is not None and isinstance(kept.subject, Placement):
             self._mark(self.selection.remove(kept.subject))
+
+    def put_namespace(self, seen: SeenNamespace) -> None:
+        """Take a namespace."""
+        self._namespace_names[seen.uid] = seen.name
+        self._namespace_uids[seen.name] = seen.uid
+        self._mark(self.selection.put_namespace(seen.name, seen.labels))
+
+    def drop_namespace(self, uid: str) -> None:
+        """Forget a namespace; one of the same name that came since stays."""
+        name = self._namespace_names.pop(uid, None)
+        if name is not None and self._namespace_uids.get(name) == uid:
+            del self._namespace_uids[name]
+            self._mark(self.selection.drop_namespace(name))
 
     def put_pod(self, seen: SeenPod) -> None:
         """Take a pod."""
@@ -278,8 +314,16 @@ class World:
 
 def _wins_alike(old: Placement, new: Placement) -> bool:
     return (
-        old.spec.selector == new.spec.selector
+        _namespaces(old) == _namespaces(new)
+        and old.spec.selector == new.spec.selector
         and old.spec.containers == new.spec.containers
         and old.spec.node_selector == new.spec.node_selector
         and precedence(old) == precedence(new)
     )
+
+
+def _namespaces(placement: Placement) -> LabelSelector | str:
+    spec = placement.spec
+    if isinstance(spec, ClusterPlacementSpec):
+        return spec.namespace_selector
+    return placement.namespace

@@ -24,7 +24,7 @@ from memplace.structs import prepared
 from memplace_kube.client import ApiClient, Server
 from memplace_kube.watch import retry_delay
 
-from memplace_operator.events import COMPONENT, EVENTS
+from memplace_operator.events import COMPONENT, EVENTS, namespace_of_events
 from memplace_operator.world import Subject
 
 log = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class Writer:
         return Outcome(int(version) if version.isdecimal() else 0)
 
     def _tell(self, client: ApiClient, write: Write) -> None:
-        path = f"{EVENTS}/namespaces/{write.subject.namespace}/events"
+        path = f"{EVENTS}/namespaces/{namespace_of_events(write.subject)}/events"
         for event in write.events:
             try:
                 client.post(path, event)
@@ -189,7 +189,9 @@ class Writer:
 
 
 def _path(subject: Subject) -> str:
-    base = f"/apis/{GROUP}/{VERSION}/namespaces/{subject.namespace}/memoryplacements"
+    base = f"/apis/{GROUP}/{VERSION}/clustermemoryplacements"
+    if subject.namespace:
+        base = f"/apis/{GROUP}/{VERSION}/namespaces/{subject.namespace}/memoryplacements"
     return f"{base}/{subject.name}/status?fieldManager={COMPONENT}"
 
 

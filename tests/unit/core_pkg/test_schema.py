@@ -10,6 +10,7 @@ import msgspec.inspect as msi
 import pytest
 import yaml
 from memplace.api.v1alpha1 import (
+    ClusterPlacementSpec,
     LabelSelector,
     NodeMemorySpec,
     NodeMemoryStatus,
@@ -28,12 +29,21 @@ from memplace.validation import problems
 
 CRDS = Path(__file__).parents[3] / "crds"
 STRUCTS = [
+    ("clustermemoryplacements", "spec", ClusterPlacementSpec),
+    ("clustermemoryplacements", "status", PlacementStatus),
     ("memoryplacements", "spec", PlacementSpec),
     ("memoryplacements", "status", PlacementStatus),
     ("memorytiers", "spec", TierSpec),
     ("nodememories", "spec", NodeMemorySpec),
     ("nodememories", "status", NodeMemoryStatus),
 ]
+# Fields of a struct that one of its kinds has no use for.
+NOT_HERE = {
+    "memoryplacements.status": [
+        "status.pods[] fields: schema ['message', 'name', 'node', 'reason', 'tiers'], "
+        "struct ['message', 'name', 'namespace', 'node', 'reason', 'tiers']"
+    ]
+}
 IDS = [f"{plural}.{part}" for plural, part, _ in STRUCTS]
 
 
@@ -118,7 +128,8 @@ def _unequal(of_schema: object, of_struct: object, what: str) -> Iterator[str]:
 
 @pytest.mark.parametrize(("plural", "part", "struct"), STRUCTS, ids=IDS)
 def test_the_schema_and_the_struct_are_one(plural: str, part: str, struct: type) -> None:
-    assert list(differences(schema_of(plural, part), msi.type_info(struct), part)) == []
+    found = list(differences(schema_of(plural, part), msi.type_info(struct), part))
+    assert found == NOT_HERE.get(f"{plural}.{part}", [])
 
 
 def test_a_difference_is_found_at_any_depth() -> None:

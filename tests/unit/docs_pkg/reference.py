@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 DOCS = ROOT / "docs"
 HEAD = "<!-- SPDX-License-Identifier: Apache-2.0 -->\n"
 MADE = "<!-- Made by tests/unit/docs_pkg/reference.py: change {source}, and run it. -->\n"
-KINDS = ("memoryplacements", "memorytiers", "nodememories")
+KINDS = ("memoryplacements", "clustermemoryplacements", "memorytiers", "nodememories")
 # What Kubernetes knows and each object has.
 COMMON = ("apiVersion", "kind", "metadata")
 

@@ -29,6 +29,8 @@ from msgspec import UNSET
 from tests.unit.operator_pkg.worlds import (
     NOW,
     OLD,
+    cluster_placement,
+    namespace,
     node,
     placement,
     pod,
@@ -55,6 +57,7 @@ NODE_LABELS: tuple[dict[str, str], ...] = (
     {"pool": "x", "zone": "1"},
 )
 PODS, NODES, PLACEMENTS = ("p0", "p1", "p2", "p3"), ("a", "b"), ("m0", "m1", "m2")
+OF_CLUSTER, NAMESPACES = ("m3", "m4"), ("cache", "other")
 LABELS: tuple[dict[str, str], ...] = (
     {"app": "redis"},
     {"app": "redis", "tier": "a"},
@@ -92,12 +95,29 @@ def a_placement(draw: st.DrawFn) -> Placement:
 
 
 @st.composite
+def a_cluster_placement(draw: st.DrawFn) -> Placement:
+    found = draw(a_placement())
+    made = cluster_placement(
+        draw(st.sampled_from(OF_CLUSTER)),
+        enforced=draw(st.booleans()),
+        namespaces=draw(st.sampled_from([LabelSelector(), LabelSelector({"kind": "batch"})])),
+    )
+    fields = {key: getattr(found.spec, key) for key in found.spec.__struct_fields__}
+    return msgspec.structs.replace(
+        made,
+        spec=msgspec.structs.replace(made.spec, **fields),
+        creation_timestamp=found.creation_timestamp,
+    )
+
+
+@st.composite
 def a_pod(draw: st.DrawFn) -> SeenPod:
     found = pod(
         draw(st.sampled_from(PODS)),
         node=draw(st.sampled_from(NODES)),
         life=draw(st.sampled_from(("Running", "Running", "Ended"))),
         container=draw(st.sampled_from(["c1", "c1", "c2", ""])),
+        namespace=draw(st.sampled_from(["cache", "cache", "other"])),
     )
     return msgspec.structs.replace(found, labels=draw(st.sampled_from(LABELS)))
 
@@ -113,7 +133,7 @@ def a_node(draw: st.DrawFn) -> SeenNode:
             ),
             name=name,
         )
-        for name in sorted(draw(st.sets(st.sampled_from(PLACEMENTS))))
+        for name in sorted(draw(st.sets(st.sampled_from(PLACEMENTS + OF_CLUSTER))))
     ]
     return seen(
         node(
@@ -127,7 +147,14 @@ def a_node(draw: st.DrawFn) -> SeenNode:
 
 CHANGES: st.SearchStrategy[Change] = st.one_of(
     a_placement().map(lambda p: ("put_placement", p)),
-    st.sampled_from(PLACEMENTS).map(lambda name: ("drop_placement", f"uid-{name}")),
+    a_cluster_placement().map(lambda p: ("put_placement", p)),
+    st.sampled_from(PLACEMENTS + OF_CLUSTER).map(lambda name: ("drop_placement", f"uid-{name}")),
+    st.builds(
+        lambda name, labels: ("put_namespace", namespace(name, **labels)),
+        st.sampled_from(NAMESPACES),
+        st.sampled_from([{"kind": "batch"}, {}, {"kind": "web"}]),
+    ),
+    st.sampled_from(NAMESPACES).map(lambda name: ("drop_namespace", f"uid-of-{name}")),
     a_pod().map(lambda p: ("put_pod", p)),
     st.sampled_from(PODS).map(lambda name: ("drop_pod", f"uid-{name}")),
     a_node().map(lambda n: ("put_node", n)),
@@ -148,6 +175,7 @@ _PLACED = [report(*(pod_report(name) for name in PODS[:2]), name=name) for name 
 START: tuple[Change, ...] = (
     ("put_placement", placement("m0", created=OLD + seconds(1))),
     ("put_placement", placement("m1", created=OLD + seconds(2))),
+    ("put_namespace", namespace("cache", kind="batch")),
     ("put_pod", pod("p0", node="a")),
     ("put_pod", pod("p1", node="b")),
     ("put_node", seen(node(*_PLACED, name="a"))),
@@ -227,10 +255,14 @@ def test_nothing_is_left_of_what_went() -> None:
     for number in range(50):
         world.put_placement(placement(f"m{number}", node_selector={"n": str(number % 7)}))
         world.put_labels(labels_of(f"uid-of-n{number}", f"n{number}", {"n": str(number % 9)}))
+        world.put_placement(cluster_placement(f"c{number}"))
+        world.put_namespace(namespace(f"n{number}", kind="batch"))
         world.put_pod(pod(f"p{number}"))
         world.put_node(seen(node(report(name=f"m{number}"), name=f"n{number}")))
     for uid in world.placement_uids():
         world.drop_placement(uid)
+    for uid in world.namespace_uids():
+        world.drop_namespace(uid)
     for uid in world.selection.pod_uids():
         world.drop_pod(uid)
     for uid in world.node_uids():

@@ -152,7 +152,7 @@ def news(kind: Kind, obj: Any) -> Any:
 @pytest.fixture
 def feeds() -> Feeds:
     found = Feeds(World(), Beats())
-    for kind in (Kind.POD, Kind.NODE):
+    for kind in (Kind.POD, Kind.NODE, Kind.CLUSTER_PLACEMENT, Kind.NAMESPACE):
         found.replace(kind, [])
     found.replace_tiers({})
     return found

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from memplace.api.v1alpha1 import PlacementStatus
+from memplace.api.v1alpha1 import Placement, PlacementStatus
 from memplace_kube.client import seconds_asked
+from memplace_operator import controller as controller_module
 from memplace_operator.beats import Beats
-from memplace_operator.controller import Controller, Turns
+from memplace_operator.controller import REST, Controller, Turns
 from memplace_operator.election import HOLD_S, LEASE_S, Election
 from memplace_operator.feeds import Feeds
 from memplace_operator.metrics import Metrics
@@ -21,7 +22,7 @@ from memplace_operator.world import World
 from memplace_operator.writer import Outcome, Write, Writer
 
 from tests.unit.agent_pkg.answers import Api, Request, reply, serving
-from tests.unit.operator_pkg.worlds import placement
+from tests.unit.operator_pkg.worlds import cluster_placement, placement
 
 WRITTEN = {"metadata": {"resourceVersion": "77"}}
 
@@ -39,6 +40,36 @@ def test_each_namespace_has_its_turn() -> None:
     while turns.next() is not None:
         rest += 1
     assert (rest, len(turns)) == (997, 0)
+
+
+def test_one_that_takes_long_rests_and_delays_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+    took: list[float] = []
+
+    def reconcile(subject: Placement, *_: object) -> PlacementStatus:
+        judged.append(subject.name)
+        if subject.name == "vast":
+            began = time.monotonic()
+            time.sleep(0.03)
+            took.append(time.monotonic() - began)
+        return subject.status
+
+    monkeypatch.setattr(controller_module, "reconcile", reconcile)
+    feeds = Feeds(World(), Beats())
+    for subject in (cluster_placement("vast"), placement("small")):
+        feeds.world.put_placement(subject)
+    controller = Controller(
+        feeds, Metrics(), put=lambda _: None, has_room=lambda: True, may_judge=lambda: True
+    )
+    began = time.monotonic()
+    while len(took) < 4:
+        assert time.monotonic() < began + 30, "what was put off is judged in the end"
+        # Its pods come and go all the time.
+        feeds.world.due = {"uid-vast": None, "uid-small": None}
+        controller.round(threading.Event())
+        time.sleep(0.001)
+    assert time.monotonic() - began >= (1 + REST) * sum(took[:-1])
+    assert judged.count("small") > 3 * judged.count("vast")
 
 
 def test_what_nobody_thought_of_is_one_placements_trouble() -> None:
@@ -102,6 +133,17 @@ def test_a_status_is_written_and_then_told() -> None:
     assert patch.body["metadata"] == {"uid": "uid-mp"}
     assert patch.body["status"]["matchedPods"] == 3
     assert (event.method, event.path) == ("POST", "/apis/events.k8s.io/v1/namespaces/cache/events")
+
+
+def test_one_of_the_cluster_is_written_where_it_is_and_told_in_default() -> None:
+    with serving(lambda _, file: reply(file, WRITTEN)) as api, writing(api) as (writer, ended):
+        writer.put(Write(cluster_placement(), PlacementStatus(), [{"reason": "Placed"}]))
+        wait(lambda: ended and len(api.seen) == 2)
+    patch, event = api.seen
+    assert patch.path.partition("?")[0] == (
+        "/apis/memplace.dev/v1alpha1/clustermemoryplacements/cmp/status"
+    )
+    assert event.path == "/apis/events.k8s.io/v1/namespaces/default/events"
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "409 Conflict"])

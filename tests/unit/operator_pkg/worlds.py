@@ -13,6 +13,7 @@ from memplace.api.conditions import Condition
 from memplace.api.convert import to_builtins
 from memplace.api.v1alpha1 import (
     AgentMode,
+    ClusterPlacementSpec,
     ContainerReport,
     ContainerState,
     LabelSelector,
@@ -37,7 +38,7 @@ from memplace.api.v1alpha1 import (
 from memplace.kinds import Mode, OnUnsupported, RegionKind
 from memplace.pods import Life
 from memplace_operator.beats import Beats
-from memplace_operator.objects import Pod, SeenNode, SeenPod, id_number, read_node
+from memplace_operator.objects import Pod, SeenNamespace, SeenNode, SeenPod, id_number, read_node
 from memplace_operator.reconcile import reconcile
 from memplace_operator.world import Subject, World
 
@@ -82,6 +83,23 @@ def placement(
     )
 
 
+def cluster_placement(
+    name: str = "cmp",
+    *,
+    enforced: bool = False,
+    namespaces: LabelSelector = LabelSelector({"kind": "batch"}),  # noqa: B008  frozen
+    **given: Any,
+) -> Placement:
+    base = placement(name, **given)
+    fields = {key: getattr(base.spec, key) for key in base.spec.__struct_fields__}
+    spec = ClusterPlacementSpec(namespace_selector=namespaces, enforced=enforced, **fields)
+    return msgspec.structs.replace(base, namespace="", spec=spec)
+
+
+def namespace(name: str = "cache", **labels: str) -> SeenNamespace:
+    return SeenNamespace(f"uid-of-{name}", name, labels)
+
+
 def pod(
     name: str = "redis-0",
     *,
@@ -90,10 +108,12 @@ def pod(
     container: str = "c1",
     app: str = "redis",
     namespace: str = "cache",
+    uid: str = "",
 ) -> SeenPod:
     names = ("redis",) if container else ()
     ids = (id_number(container),) if container else ()
-    return SeenPod(namespace, {"app": app}, Pod(f"uid-{name}", name, node, life, names, ids))
+    found = Pod(uid or f"uid-{name}", name, node, life, names, ids)
+    return SeenPod(namespace, {"app": app}, found)
 
 
 def pod_report(

@@ -17,59 +17,8 @@ from typing import Any
 from memplace_lab.product.apiserver import ApiServer
 
 API = "/apis/memplace.dev/v1alpha1"
+DEFAULTS = f"{API}/clustermemoryplacements"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
-# Exactly what the operator may do; a rule it lacks makes these tests fail.
-RULES = [
-    {
-        "apiGroups": ["memplace.dev"],
-        "resources": ["memoryplacements", "memorytiers"],
-        "verbs": ["list", "watch"],
-    },
-    {
-        "apiGroups": ["memplace.dev"],
-        "resources": ["nodememories"],
-        "verbs": ["list", "watch", "delete"],
-    },
-    {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements/status"], "verbs": ["patch"]},
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
-    {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"]},
-]
-RETIRE_RULES = [
-    {"apiGroups": ["memplace.dev"], "resources": ["memoryplacements"], "verbs": ["list", "delete"]},
-    {
-        "apiGroups": ["memplace.dev"],
-        "resources": ["nodememories"],
-        "verbs": ["list", "patch", "deletecollection"],
-    },
-    {"apiGroups": ["memplace.dev"], "resources": ["memorytiers"], "verbs": ["deletecollection"]},
-    {"apiGroups": ["apps"], "resources": ["daemonsets"], "verbs": ["get", "delete"]},
-    {
-        "apiGroups": ["apiextensions.k8s.io"],
-        "resources": ["customresourcedefinitions"],
-        "verbs": ["delete"],
-    },
-]
-SELFTEST_RULES = [{"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list"]}]
-LEASE_RULES = [{"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list"]}]
-RESUME_RULES = [
-    {"apiGroups": ["memplace.dev"], "resources": ["nodememories"], "verbs": ["list", "patch"]}
-]
-ELECTION_RULES = [
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["create"]},
-    {
-        "apiGroups": ["coordination.k8s.io"],
-        "resources": ["leases"],
-        "resourceNames": ["memplace-operator"],
-        "verbs": ["get", "update"],
-    },
-]
-USERS = {
-    "operator": RULES,
-    "retire": RETIRE_RULES,
-    "resume": RESUME_RULES,
-    "selftest": SELFTEST_RULES,
-}
 
 
 class Operator:

@@ -270,9 +270,13 @@ class RuleStatus(StatusPart, frozen=True):
 
 
 class PodStatus(StatusPart, frozen=True):
-    """A pod that is not placed, and why; ``tiers`` is what its rules hold of each tier."""
+    """A pod that is not placed, and why; ``tiers`` is what its rules hold of each tier.
+
+    ``namespace`` is there under a ClusterMemoryPlacement only.
+    """
 
     name: str
+    namespace: str | UnsetType = UNSET
     node: str = ""
     reason: str = ""
     message: str = ""
