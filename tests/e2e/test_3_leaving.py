@@ -13,7 +13,7 @@ from memplace_lab.show import scenario
 from memplace_lab.show.scenario import Pod
 
 DISAPPEAR_TIMEOUT_S = 30
-KINDS = ("memoryplacements", "memorytiers", "nodememories")
+KINDS = ("clustermemoryplacements", "memoryplacements", "memorytiers", "nodememories")
 
 pytestmark = pytest.mark.timeout(600)
 
