@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from memplace_lab.product.operating import API, RBAC
+from memplace_lab.product.operating import API, DEFAULTS, RBAC
 
 from tests.support.cluster import Cluster, eventually, now
 
@@ -84,6 +84,18 @@ class Site(Cluster):
             known = self.get(name)["spec"]
             if not spec.keys() <= known.keys():
                 self.api.call("DELETE", self.placement_path(name))
+            return bool(spec.keys() <= known.keys())
+
+        eventually(kept)
+
+    def place_default_until_kept(self, name: str, **spec: Any) -> None:
+        """Create a placement of the cluster, as `place_until_kept`."""
+
+        def kept() -> bool:
+            self.apply_default(name, **spec)
+            known = self.get(name)["spec"]
+            if not spec.keys() <= known.keys():
+                self.api.call("DELETE", f"{DEFAULTS}/{name}")
             return bool(spec.keys() <= known.keys())
 
         eventually(kept)

@@ -22,14 +22,14 @@ from memplace.api.v1alpha1 import (
     RuleReport,
     Truncated,
 )
-from memplace.assignment import Assignment, assign, why_first
+from memplace.assignment import Assignment, assign, gives_way, why_first
 from memplace.kinds import OnUnsupported
 from memplace.pods import bare_id
 from memplace.reasons import FAILURES, ConditionType, Reason
 
 from memplace_cli.advice import advise, meaning
 from memplace_cli.beats import Pulse
-from memplace_cli.facts import is_retired, unsupported
+from memplace_cli.facts import Unread, is_retired, unsupported
 from memplace_cli.said import ContainerSaid, Loser, PodFacts, PodSaid, RuleSaid
 from memplace_cli.selecting import why_not_selected
 from memplace_cli.tiers import by_tier, node_sets
@@ -113,7 +113,7 @@ def _container(name: str, assigned: Assignment | None, facts: PodFacts) -> Conta
     found = _finding(name, winner, report, facts)
     return ContainerSaid(
         name=name,
-        placement=winner.name,
+        placement=winner.handle,
         losers=losers,
         reason=found.reason,
         sentence=meaning(found.reason),
@@ -137,24 +137,31 @@ def _losers(name: str, assigned: Assignment | None, facts: PodFacts) -> tuple[Lo
     known = {each.uid for each in lost} | ({assigned.winner.uid} if assigned else set())
     others = [each for each in facts.placements if each.uid not in known]
     return (
-        *(Loser(placement=each.name, why=_outranked(each, assigned)) for each in lost),
+        *(Loser(placement=each.handle, why=_outranked(each, assigned)) for each in lost),
         *(
             Loser(
-                placement=each.name,
+                placement=each.handle,
                 why=why_not_selected(each, facts.pod.whole, name, facts.node_labels),
             )
             for each in others
         ),
         *(
-            Loser(placement=each.name.partition("/")[2], why=f"not understood: {each.problem}")
+            Loser(placement=_handle(each), why=f"not understood: {each.problem}")
             for each in facts.unread
         ),
     )
 
 
+def _handle(unread: Unread) -> str:
+    return f"cluster/{unread.name}" if unread.is_cluster else unread.name.partition("/")[2]
+
+
 def _outranked(loser: Placement, assigned: Assignment | None) -> str:
-    why = f"{assigned.winner.name} {why_first(assigned.winner, loser)}" if assigned else ""
-    return f"selects it, too, but {why} and has precedence ({Reason.CONFLICT})"
+    if assigned is None:
+        return ""
+    why = f"{assigned.winner.handle} {why_first(assigned.winner, loser)}"
+    conflict = "" if gives_way(loser, assigned.winner) else f" ({Reason.CONFLICT})"
+    return f"selects it, too, but {why} and has precedence{conflict}"
 
 
 def _report(winner: Placement, facts: PodFacts) -> PlacementReport | None:

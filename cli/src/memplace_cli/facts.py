@@ -8,12 +8,12 @@ not the same as empty, and `left_out` says so in words.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from memplace.api.conditions import Condition, find_condition, is_true
-from memplace.api.objects import parse_node_memory, parse_placement
-from memplace.api.v1alpha1 import NodeMemory, Placement
+from memplace.api.objects import parse_cluster_placement, parse_node_memory, parse_placement
+from memplace.api.v1alpha1 import NodeMemory, Placement, title_of
 from memplace.errors import ValidationError
 from memplace.reasons import ConditionType, Reason
 
@@ -23,6 +23,7 @@ __all__ = [
     "head",
     "is_retired",
     "parse_all",
+    "parse_cluster_placements",
     "parse_nodes",
     "parse_placements",
     "unsupported",
@@ -40,11 +41,18 @@ class Unread:
         name: NAMESPACE/NAME, or NAME.
         problem: Which field, and what is wrong with it.
         status: Its status, as it came.
+        is_cluster: Whether it is a ClusterMemoryPlacement.
     """
 
     name: str
     problem: str
     status: Mapping[str, Any]
+    is_cluster: bool = False
+
+    @property
+    def about(self) -> str:
+        """What to call it, for people."""
+        return title_of("", self.name) if self.is_cluster else self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +60,8 @@ class ClusterFacts:
     """The objects of memplace in a cluster.
 
     Attributes:
-        placements: Those of the namespaces that were asked for, by namespace and name; None if
-            they could not be read.
+        placements: Those of the cluster and of the namespaces that were asked for, by namespace
+            and name; None if they could not be read.
         nodes: All NodeMemories, by name; None if they could not be read.
         unread: Placements and NodeMemories that this version does not understand.
         left_out: Sentences: what could not be read.
@@ -90,6 +98,15 @@ def parse_placements(
     """Parse MemoryPlacements, by namespace and name."""
     parsed, unread = parse_all(objects, parse_placement)
     return tuple(sorted(parsed, key=lambda each: (each.namespace, each.name))), unread
+
+
+def parse_cluster_placements(
+    objects: Iterable[Mapping[str, Any]],
+) -> tuple[tuple[Placement, ...], list[Unread]]:
+    """Parse ClusterMemoryPlacements, by name."""
+    parsed, unread = parse_all(objects, parse_cluster_placement)
+    unread = [replace(each, is_cluster=True) for each in unread]
+    return tuple(sorted(parsed, key=lambda each: each.name)), unread
 
 
 def parse_nodes(

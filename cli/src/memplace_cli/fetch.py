@@ -25,7 +25,14 @@ from memplace_cli.cluster import Cluster
 from memplace_cli.crds import PLURALS
 from memplace_cli.doctor import AgentPod, DoctorFacts
 from memplace_cli.errors import CommandFailed, Exit, Refused
-from memplace_cli.facts import ClusterFacts, Unread, parse_all, parse_nodes, parse_placements
+from memplace_cli.facts import (
+    ClusterFacts,
+    Unread,
+    parse_all,
+    parse_cluster_placements,
+    parse_nodes,
+    parse_placements,
+)
 from memplace_cli.planned import PlanFacts, PodSeen
 from memplace_cli.pod_texts import pod_seen, waiting
 from memplace_cli.said import PodFacts
@@ -33,6 +40,7 @@ from memplace_cli.said import PodFacts
 __all__ = ["Reader"]
 
 _OURS = f"/apis/{API_VERSION}"
+_OF_CLUSTER = "clustermemoryplacements"
 _AGENTS = ",".join(f"{key}={value}" for key, value in LEASE_LABELS.items())
 # Of the operator: the name of its Lease, and how long one counts that is not renewed.
 _OPERATOR = "memplace-operator"
@@ -69,11 +77,12 @@ class Reader:
         left_out: list[str] = []
         self._check_installed()
         placements, unread = self._placements(namespace, left_out)
+        of_cluster, unread_too = self._of_cluster(left_out)
         nodes, of_nodes = self._nodes(left_out)
         return ClusterFacts(
-            placements=placements,
+            placements=(*of_cluster, *placements),
             nodes=nodes,
-            unread=(*unread, *of_nodes),
+            unread=(*unread_too, *unread, *of_nodes),
             left_out=tuple(left_out),
         )
 
@@ -107,16 +116,21 @@ class Reader:
         listed = self.cluster.objects(f"{_OURS}/namespaces/{namespace}/memoryplacements")
         placements, unread = parse_placements(listed)
         left_out: list[str] = []
+        besides: list[str] = []
+        of_cluster, unread_too = self._of_cluster(besides)
+        if of_cluster or unread_too:
+            pod = self._with_namespace(pod, besides)
         facts = PodFacts(
             pod=pod,
             waiting=waiting(obj),
-            placements=placements,
-            unread=tuple(unread),
+            placements=(*placements, *of_cluster),
+            unread=(*unread, *unread_too),
             system=self.system,
         )
-        if pod.node and any(each.spec.node_selector for each in placements):
+        if pod.node and any(each.spec.node_selector for each in facts.placements):
             facts = replace(facts, node_labels=self._node_labels(pod.node, left_out))
-        return replace(self._with_node(facts, pod, left_out), left_out=tuple(left_out))
+        found = self._with_node(facts, pod, left_out)
+        return replace(found, left_out=(*left_out, *besides))
 
     def _node_labels(self, node: str, left_out: list[str]) -> Mapping[str, str] | None:
         what = f"labels of node {node}, which a spec.nodeSelector asks for"
@@ -163,7 +177,7 @@ class Reader:
         left_out: list[str] = []
         served = self._served()
         facts = ClusterFacts(placements=None, nodes=None)
-        if served >= PLURALS:
+        if served >= PLURALS - {_OF_CLUSTER}:
             # Who may read little may see what that shows all the same.
             facts = self._try(left_out, "placements", lambda: self.facts("")) or facts
             left_out += facts.left_out
@@ -212,6 +226,24 @@ class Reader:
             only = self.cluster.namespace
             left_out.append(f"placements of other namespaces than {only}: {err.said}")
             return self._placements(only, left_out)
+
+    def _of_cluster(self, left_out: list[str]) -> tuple[tuple[Placement, ...], list[Unread]]:
+        try:
+            return parse_cluster_placements(self.cluster.objects(f"{_OURS}/{_OF_CLUSTER}"))
+        except Refused as err:
+            if err.code == 403:
+                left_out.append(f"placements of the cluster: {err.said}")
+            elif err.code != 404:  # of CRDs that are older
+                raise
+            return (), []
+
+    def _with_namespace(self, pod: PodState, left_out: list[str]) -> PodState:
+        path = f"/api/v1/namespaces/{pod.ref.namespace}"
+        found = self._try(left_out, "labels of the namespace", lambda: self.cluster.get(path))
+        if found is None:
+            return pod
+        labels = found["metadata"].get("labels") or {}
+        return replace(pod, ref=replace(pod.ref, namespace_labels=labels))
 
     def _nodes(self, left_out: list[str]) -> tuple[tuple[NodeMemory, ...] | None, list[Unread]]:
         def read() -> tuple[tuple[NodeMemory, ...], list[Unread]]:

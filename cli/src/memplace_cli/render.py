@@ -47,7 +47,7 @@ def show_status(found: Status, console: Console) -> None:
     rolled = any(each.rollout for each in found.placements)
     rows: list[tuple[str | Text, ...]] = [
         (
-            each.namespace,
+            each.namespace or "(cluster)",
             each.name,
             _ready(each.ready, each.reason),
             each.reason,

@@ -26,7 +26,7 @@ class PodFacts:
     Attributes:
         pod: It.
         waiting: Per container that does not run, what the kubelet says of it.
-        placements: All of its namespace.
+        placements: All of its namespace, and of the cluster.
         unread: Placements there that this version does not understand.
         node: The report of its node; None if there is none, or it could not be read.
         node_readable: Whether that could be read.
@@ -86,8 +86,9 @@ class ContainerSaid(_Said, frozen=True, kw_only=True):
 
     Attributes:
         name: Its name.
-        placement: The placement it follows; empty for none.
-        losers: The others of the namespace, those first that select it, too.
+        placement: The placement it follows, one of the cluster as ``cluster/NAME``; empty for
+            none.
+        losers: The others of the namespace and of the cluster, those first that select it, too.
         reason: One word for machines; empty where no placement selects it.
         sentence: What that means in general.
         message: What it is here.

@@ -6,7 +6,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from memplace import selectors
-from memplace.api.v1alpha1 import LabelSelector, Operator, Placement, Requirement
+from memplace.api.v1alpha1 import (
+    ClusterPlacementSpec,
+    LabelSelector,
+    Operator,
+    Placement,
+    Requirement,
+)
 from memplace.assignment import PodRef
 from msgspec import UNSET
 
@@ -19,10 +25,10 @@ def why_not_selected(
     container: str,
     node_labels: Mapping[str, str] | None = None,
 ) -> str:
-    """Return why a placement of the pod's namespace does not mean a container; "" if it does.
+    """Return why a placement does not mean a container; "" if it does.
 
     Args:
-        placement: It.
+        placement: Of the pod's namespace, or of the cluster.
         pod: The pod.
         container: The container's name.
         node_labels: Of the pod's node; None if they are not known.
@@ -31,7 +37,7 @@ def why_not_selected(
         if node_labels is not None and node_labels.get(key) != wanted:
             has = _has(key, node_labels)
             return f"its spec.nodeSelector wants {key}={wanted}, the pod's node has {has}"
-    why = _labels(placement.spec.selector, pod.labels)
+    why = _namespace(placement, pod) or _labels(placement.spec.selector, pod.labels, "the pod")
     if why:
         return why
     if not placement.spec.selects_container(container):
@@ -41,13 +47,23 @@ def why_not_selected(
     return ""
 
 
-def _labels(selector: LabelSelector, labels: Mapping[str, str]) -> str:
+def _namespace(placement: Placement, pod: PodRef) -> str:
+    spec = placement.spec
+    if not isinstance(spec, ClusterPlacementSpec):
+        return ""
+    if pod.namespace_labels is None:
+        return "whether it means this namespace can't be told: its labels could not be read"
+    return _labels(spec.namespace_selector, pod.namespace_labels, "the namespace")
+
+
+def _labels(selector: LabelSelector, labels: Mapping[str, str], whose: str) -> str:
+    of = "" if whose == "the pod" else " of a namespace"
     for key, wanted in selector.match_labels.items():
         if labels.get(key) != wanted:
-            return f"it wants the label {key}={wanted}, the pod has {_has(key, labels)}"
+            return f"it wants the label {key}={wanted}{of}, {whose} has {_has(key, labels)}"
     for term in selector.match_expressions:
         if not selectors.matches(LabelSelector(match_expressions=(term,)), labels):
-            return f"it wants {_spelt(term)}, the pod has {_has(term.key, labels)}"
+            return f"it wants {_spelt(term)}{of}, {whose} has {_has(term.key, labels)}"
     return ""
 
 

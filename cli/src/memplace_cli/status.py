@@ -45,7 +45,7 @@ class RolloutShown(_Shown, frozen=True, kw_only=True):
 
 
 class PlacementShown(_Shown, frozen=True, kw_only=True):
-    """A placement: what its operator says of it."""
+    """A placement: what its operator says of it; one of the cluster has no namespace."""
 
     namespace: str
     name: str
@@ -91,7 +91,7 @@ def status(facts: ClusterFacts) -> Status:
     placements = facts.placements or ()
     unread = [
         Attention(
-            about=each.name,
+            about=each.about,
             reason=Reason.NOT_UNDERSTOOD,
             message=f"this version of the command does not understand it: {each.problem}",
             advice="Use the version of kubectl memplace that belongs to the cluster's CRDs.",
@@ -112,7 +112,7 @@ def status(facts: ClusterFacts) -> Status:
 
 def _placements_of(facts: ClusterFacts) -> list[Unread]:
     # NodeMemories have no namespace.
-    return [each for each in facts.unread if "/" in each.name]
+    return [each for each in facts.unread if each.is_cluster or "/" in each.name]
 
 
 def _node(node: NodeMemory) -> NodeShown:
@@ -156,7 +156,7 @@ def _rollout(placement: Placement) -> RolloutShown | None:
 
 
 def _unread(each: Unread) -> PlacementShown:
-    namespace, _, name = each.name.partition("/")
+    namespace, _, name = each.name.rpartition("/")
     return PlacementShown(
         namespace=namespace,
         name=name,
@@ -167,7 +167,7 @@ def _unread(each: Unread) -> PlacementShown:
 
 
 def _of_placement(placement: Placement) -> Iterator[Attention]:
-    about = f"placement {placement.namespace}/{placement.name}"
+    about = placement.title
     found = placement.status
     if found.observed_generation != placement.generation:
         yield Attention(

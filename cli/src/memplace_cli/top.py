@@ -18,10 +18,10 @@ class PodTop(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """What the rules of a placement hold in a pod.
 
     Attributes:
-        namespace: Of both.
+        namespace: The pod's.
         pod: Its name.
         node: The Kubernetes node.
-        placement: Its name.
+        placement: Its name; of one of the cluster with ``cluster/`` before it.
         bytes: All of it.
         misplaced_bytes: Those that the rules want on another tier.
         tiers: Where it is.
@@ -53,17 +53,22 @@ def top(facts: ClusterFacts, namespace: str = "") -> Top:
 
 def _pods(node: NodeMemory, namespace: str) -> Iterator[PodTop]:
     for report in node.status.placements:
-        if namespace in ("", report.namespace):
-            yield from (_pod(node, report, pod) for pod in report.pods)
+        for pod in report.pods:
+            if namespace in ("", _namespace(report, pod)):
+                yield _pod(node, report, pod)
+
+
+def _namespace(report: PlacementReport, pod: PodReport) -> str:
+    return pod.namespace or report.namespace
 
 
 def _pod(node: NodeMemory, report: PlacementReport, pod: PodReport) -> PodTop:
     rules = [rule for container in pod.containers for rule in container.rules]
     return PodTop(
-        namespace=report.namespace,
+        namespace=_namespace(report, pod),
         pod=pod.name,
         node=node.name,
-        placement=report.name,
+        placement=report.name if report.namespace else f"cluster/{report.name}",
         bytes=sum(rule.bytes for rule in rules),
         misplaced_bytes=sum(rule.misplaced_bytes for rule in rules),
         tiers=by_tier(rules, node_sets(node)),
