@@ -104,7 +104,14 @@ def _with_namespace_selector(text: str) -> str:
     namespaces = namespaces.replace("the pod must", "the namespace must")
     namespaces = namespaces.replace("pods without the label", "namespaces without the label")
     namespaces = _described(namespaces, "type: object\n", _NAMESPACES)
-    return text[:start] + namespaces + _described(selector, "type: object\n", _PODS) + text[end:]
+    pods = _described(_aliased(selector), "type: object\n", _PODS)
+    return text[:start] + namespaces + pods + text[end:]
+
+
+def _aliased(text: str) -> str:
+    """Name the anchors that another text has defined by now, instead of what they stand for."""
+    validations = r"^( *)x-kubernetes-validations: &(\w+)\n(?:\1(?:- |  ).*\n)+"
+    return re.sub(validations, r"\1x-kubernetes-validations: *\2\n", text, flags=re.MULTILINE)
 
 
 def _with_namespaces_of_pods(text: str) -> str:

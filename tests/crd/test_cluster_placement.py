@@ -12,8 +12,9 @@ from memplace.api.convert import to_builtins
 from memplace.api.objects import parse_cluster_placement
 from memplace.errors import ValidationError
 
+from tests.crd.accepted import ACCEPTED
 from tests.crd.cluster import COPIES, SOURCE, cluster_definition
-from tests.crd.manifests import ACCEPTED, AGAINST_A_RULE, BASE, Json, expression, one, stored
+from tests.crd.manifests import AGAINST_A_RULE, BASE, Json, expression, one, stored
 
 PLACEMENTS = f"{BASE}/clustermemoryplacements"
 ALL: Json = {"namespaceSelector": {}}

@@ -173,7 +173,7 @@ def full_node_status() -> v1.NodeMemoryStatus:
         sticky=False,
         rules=(rule,),
     )
-    pod = v1.PodReport(uid="p", name="redis-0", containers=(container,))
+    pod = v1.PodReport(uid="p", namespace="cache", name="redis-0", containers=(container,))
     report = v1.PlacementReport(
         uid="u", namespace="cache", name="redis", observed_generation=3, pods=(pod,)
     )

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memplace import selectors
-from memplace.api.checks import NO_LABEL_KEY, VALUES_NEEDED
+from memplace.api.checks import VALUES_NEEDED
 from memplace.api.objects import parse_cluster_placement
+from memplace.api.patterns import NOT_A_LABEL_KEY
 from memplace.api.v1alpha1 import (
     ClusterPlacementSpec,
     LabelSelector,
@@ -251,7 +252,7 @@ def test_a_namespace_selector_is_checked_as_the_other_one():
 
     assert refused({"matchLabels": {"-": "a"}}) == (
         "spec.namespaceSelector.matchLabels",
-        NO_LABEL_KEY,
+        NOT_A_LABEL_KEY,
     )
     assert refused({"matchExpressions": [{"key": "a", "operator": "In"}]}) == (
         "spec.namespaceSelector.matchExpressions[0]",

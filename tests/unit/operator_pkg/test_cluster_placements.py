@@ -235,5 +235,5 @@ def test_one_that_cannot_be_read_is_invalid(feeds: Feeds) -> None:
 def test_an_event_is_about_the_right_kind() -> None:
     event = make_event(cluster_placement(), Transition(False, "Placed", ""), NOW)
     assert event["metadata"]["namespace"] == "default"
-    assert event["involvedObject"]["kind"] == "ClusterMemoryPlacement"
-    assert "namespace" not in event["involvedObject"]
+    assert event["regarding"]["kind"] == "ClusterMemoryPlacement"
+    assert "namespace" not in event["regarding"]

@@ -46,7 +46,7 @@ def test_one_that_takes_long_rests_and_delays_nobody(monkeypatch: pytest.MonkeyP
     judged: list[str] = []
     took: list[float] = []
 
-    def reconcile(subject: Placement, *_: object) -> PlacementStatus:
+    def reconcile(subject: Placement, *_: object, **__: object) -> PlacementStatus:
         judged.append(subject.name)
         if subject.name == "vast":
             began = time.monotonic()

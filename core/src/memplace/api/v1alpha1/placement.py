@@ -151,12 +151,7 @@ class Rollout(SpecPart, frozen=True):
         return tuple(HoldOn) if self.hold_on is UNSET else self.hold_on
 
     def step(self, nodes: int) -> int:
-        """Return how many nodes it may take at a time, of so many; at least one.
-
-        Example:
-            >>> Rollout("10%").step(25)
-            2
-        """
+        """Return how many nodes it may take at a time, of so many: of 25 with 10% two."""
         if isinstance(self.max_nodes, int):
             return self.max_nodes
         return max(1, nodes * int(self.max_nodes.removesuffix("%")) // 100)
