@@ -51,6 +51,17 @@ def test_a_new_placement_of_a_pod_that_runs(plan: Planner, site: Site) -> None:
     assert site.api.call("GET", path).status == 404
 
 
+def test_what_is_not_looked_at_is_said(plan: Planner, site: Site) -> None:
+    site.run_pod("redis-0")
+    site.node_report()
+    _, found = plan.placement(manifest("mp"))
+    assert not any("nodeSelector" in note or "rollout" in note for note in found["notes"])
+    wanted = manifest("mp", nodeSelector={"pool": "cxl"}, rollout={"maxNodes": 1})
+    _, found = plan.placement(wanted)
+    assert any("spec.nodeSelector is not looked at" in note for note in found["notes"])
+    assert any("spec.rollout: nodes take it one step" in note for note in found["notes"])
+
+
 def test_one_that_loses_and_one_that_takes(plan: Planner, site: Site) -> None:
     site.place("first")
     site.run_pod("redis-0")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from memplace_lab.product.apiserver import ApiServer
 from memplace_lab.product.operating import RBAC, Operator
-
 from memplace_lab.product.rights import ELECTION_RULES, LEASE_RULES, USERS
+
 from tests.support.cluster import Cluster, operating
 
 

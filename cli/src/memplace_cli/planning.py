@@ -14,6 +14,7 @@ from memplace.api.v1alpha1 import BackendName, Placement
 from memplace.assignment import Assignment, PlacementIndex, why_first
 from memplace.nodes import NodeSet
 from memplace.reasons import Reason
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from memplace_cli.feasible import Finding, Site, node_finding, unknown_tiers
@@ -280,6 +281,10 @@ def _notes(placement: Placement, pods: Sequence[PodPlan], planner: _Planner) -> 
         yield _AGENT_ONLY
     if placement.spec.paused:
         yield "spec.paused: nothing new would be done, and nothing given back"
+    if placement.spec.node_selector:
+        yield "spec.nodeSelector is not looked at here: agents leave out pods on other nodes"
+    if placement.spec.rollout is not UNSET:
+        yield "spec.rollout: nodes take it one step after the other, so not all of this is at once"
     taken = sorted({each.before for each in containers if each.before != placement.name} - {""})
     if taken:
         yield f"it takes containers from {joined(taken)}, whose work on them is given back"

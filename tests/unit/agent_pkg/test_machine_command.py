@@ -83,6 +83,7 @@ def processes(tmp_path):
             directory = tmp_path / name.removeprefix("p")
             directory.mkdir()
             (directory / "status").write_text(f"Name:\tx\nRssAnon:\t{size:>8} kB\nRssFile:\t9 kB\n")
+            (directory / "maps").write_text("")
         (tmp_path / "kmsg").write_text("")
         return HostFs(proc=tmp_path)
 
@@ -95,6 +96,12 @@ def test_the_largest_is_the_one_with_most_anonymous_memory(processes):
     (host.proc / "5").mkdir()
     (host.proc / "5/status").write_text("Name:\tkthreadd\n")  # it has no memory
     assert largest(host) == 20
+
+
+def test_what_may_not_be_read_is_no_answer(processes):
+    host = processes(p1=900, p7=100)
+    (host.proc / "1/maps").unlink()
+    assert largest(host) == 7
 
 
 def test_we_ourselves_are_no_answer(processes):

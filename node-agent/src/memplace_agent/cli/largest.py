@@ -14,8 +14,9 @@ __all__ = ["largest"]
 def largest(host: HostFs) -> int:
     """Return the id of the process with most memory of its own, of those of this user.
 
-    Root's are all. We ourselves are left out. Memory of its own is anonymous memory: a program
-    with a large file mapped is no example of what a rule about heaps does.
+    Root's are all. We ourselves are left out, and so is what may not be read all the same: the
+    first process of a container, say. Memory of its own is anonymous memory: a program with a
+    large file mapped is no example of what a rule about heaps does.
 
     Raises:
         CommandFailed: There is none.
@@ -23,11 +24,20 @@ def largest(host: HostFs) -> int:
     Source: proc_pid_status(5), RssAnon.
     """
     sizes = {pid: _anonymous(host, pid) for pid in _processes(host) if pid != os.getpid()}
-    if not any(sizes.values()):
-        raise CommandFailed(
-            Exit.NO_PROCESS, "no process of yours has memory: name one with --pid N, or be root"
-        )
-    return max(sizes, key=lambda pid: (sizes[pid], -pid))
+    for pid in sorted(sizes, key=lambda pid: (-sizes[pid], pid)):
+        if sizes[pid] and _may_read(host, pid):
+            return pid
+    raise CommandFailed(
+        Exit.NO_PROCESS, "no process of yours has memory: name one with --pid N, or be root"
+    )
+
+
+def _may_read(host: HostFs, pid: int) -> bool:
+    try:
+        os.close(os.open(host.pid(pid) / "maps", os.O_RDONLY))
+    except OSError:
+        return False
+    return True
 
 
 def _processes(host: HostFs) -> list[int]:
