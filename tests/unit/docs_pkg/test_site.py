@@ -117,3 +117,16 @@ def test_links_are_told_from_what_looks_like_one() -> None:
     assert hook.target(here, "other.md") == PurePosixPath("docs/adr/other.md")
     for away in ("https://k.test/l", "#x", "/etc", "../../../x", "mailto:a@b.test"):
         assert hook.target(here, away) is None
+
+
+def test_the_list_of_decisions_is_whole_and_has_their_titles() -> None:
+    folder = ROOT / "docs/adr"
+    rows = re.findall(
+        r"^\| \[(\d{4})\]\((.+?)\) \| (.+) \|$", (folder / "README.md").read_text(), re.M
+    )
+    titles = {
+        path.name: path.read_text().split("# ", 1)[1].splitlines()[0]
+        for path in sorted(folder.glob("0*.md"))
+    }
+    assert [name for _, name, _ in rows] == list(titles)
+    assert {name: f"{number}: {title}" for number, name, title in rows} == titles
