@@ -3,6 +3,10 @@
 
 `Matcher` is the one place that knows. Rules are compiled once; what does not depend on a
 size is worked out once for all regions that look alike.
+
+So each key of an entry is known here, too. `_Compiler._number` tells entries apart by it, and
+`Matcher._sort` tells regions apart by what it is compared with: without that, a region gets the
+answer of another.
 """
 
 from __future__ import annotations

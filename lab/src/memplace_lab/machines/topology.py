@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clusters a lab can have: their workers, and what memory these have."""
+"""The clusters a lab can have: their workers, and what memory these have.
+
+Which latency and bandwidth make which tier is told by docs/tiers.md.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,8 @@
 """What a backend is: a name, what it can, why a node can't have it, and three verbs.
 
 The seam is where something is carried out on a process that is pinned. What is to be done, when
-and in which portions is decided above it, for all backends alike.
+and in which portions is decided above it, for all backends alike. `choice` says which backend a
+node has; `engine.build` makes it, and gives it its fields.
 """
 
 from __future__ import annotations
