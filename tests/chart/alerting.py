@@ -14,6 +14,7 @@ WRITES = "memplace_operator_status_writes_total"
 DONE = "memplace_operator_last_success_timestamp_seconds"
 PLACEMENTS = "memplace_operator_placements"
 LEADER = "memplace_operator_leader"
+ROLLOUTS = "memplace_operator_rollouts"
 APPLY = "memplace_agent_apply_total"
 BUILD = "memplace_build_info"
 DEAF = "memplace_agent_watch_age_seconds"
@@ -114,6 +115,30 @@ CASES = [
         {
             f'{PLACEMENTS}{{reason="TierFull", {WAITING}}}': "3x60",
             f"{LEADER}{{{WAITING}}}": "0x60",
+        },
+        60,
+        None,
+    ),
+    Case(
+        "a roll-out is held",
+        "MemplaceRolloutHeld",
+        {
+            f'{ROLLOUTS}{{state="Holding", {OPERATOR}}}': "2x60",
+            f'{ROLLOUTS}{{state="Holding", {WAITING}}}': "9x60",
+            f"{LEADER}{{{OPERATOR}}}": "1x60",
+            f"{LEADER}{{{WAITING}}}": "0x60",
+        },
+        16,
+        {"namespace": "m"},
+        "2",
+    ),
+    Case(
+        "a roll-out goes on",
+        "MemplaceRolloutHeld",
+        {
+            f'{ROLLOUTS}{{state="Rolling", {OPERATOR}}}': "2x60",
+            f'{ROLLOUTS}{{state="Holding", {OPERATOR}}}': "0x60",
+            f"{LEADER}{{{OPERATOR}}}": "1x60",
         },
         60,
         None,

@@ -91,6 +91,8 @@ def _operators() -> Iterator[tuple[str, OperatorMetrics, Any]]:
             m.last_success.set(at if leads else 0)
             for reason in ("Placed", "Moving", "TierFull"):
                 m.placements.labels(reason).set(dice.randint(1, 9))
+            for state in ("Rolling", "Holding", "Done"):
+                m.rollouts.labels(state).set(dice.randint(0, 2))
             m.reconciles.labels("success").inc(3)
             m.seconds.observe(dice.uniform(0.0001, 0.01))
             m.writes.labels("success").inc(2)

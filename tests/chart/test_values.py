@@ -20,7 +20,7 @@ def crds_of(objects: list[Json]) -> list[Json]:
 
 
 def test_definitions_can_be_left_to_others(chart: Any) -> None:
-    assert len(crds_of(chart.render())) == 3
+    assert len(crds_of(chart.render())) == 4
     assert crds_of(chart.render("crds.enabled=false")) == []
 
 
@@ -249,7 +249,7 @@ def test_notes_name_the_next_step_and_what_is_unsafe(chart: Any, cluster: Any) -
     assert "agent.seccomp.type=Unconfined" in notes("agent.seccomp.type=Unconfined")
     assert "admissionPolicy.enabled=false" in notes("admissionPolicy.enabled=false")
     assert "uninstall.retire=false" in notes("uninstall.retire=false")
-    assert "leaves MemoryPlacements" in by_default
+    assert "leaves placements" in by_default
     for word in ("deletePlacements", "force"):
         assert f"WARNING: uninstall.{word}=true" in notes(f"uninstall.{word}=true")
 
