@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How soon a new container has its default, made by runc; and what its start costs more.
 
-    make bench-births                                   # two minutes
-
+`make bench-births` takes two minutes.
 On the kernel that runs this, which has no process_mbind(): cgroups, inotify, /proc and runc
 (the lab workers') are real, the agent's thread for births is the one of this checkout in a
 process of its own, as root. Only the call is none: it notes when it was made and of whom, and
@@ -12,10 +11,8 @@ whose program's process was asked for before the first instruction, or was forke
 before it had been: it would have inherited the default.
 
 Containers are started one at a time and twenty at once, on a machine as it is and beside four
-processes a core that compute; in turn with the agent and without. A container's program says
-when its first instruction was, and ends.
-
-Processes are forked up to 10 ms later than /proc says: some in time are not counted.
+processes a core that compute; with the agent and without. Each says when its first instruction
+was. Processes are forked up to 10 ms later than /proc says: some in time are not counted.
 """
 
 from __future__ import annotations

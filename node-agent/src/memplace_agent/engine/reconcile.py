@@ -1,10 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What should be is compared with what is, container by container, as each is due.
 
-The glue of the engine, and the one owner of the ledger and of the reports: it takes worlds,
-asks the due list whose turn it is, has that container looked at or given back, and says how
-all of them fare. An error is about the container, the process or the part of the node it
-came from, and stops nothing else.
+The one owner of the ledger and of the reports: it takes worlds, asks the due list whose turn
+it is, and has that container looked at or given back. An error stops nothing else.
 """
 
 from __future__ import annotations
