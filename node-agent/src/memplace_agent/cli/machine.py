@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -119,7 +120,7 @@ def _lines(choice: Choice, nodes: Sequence[NodeFound], on: Screen) -> Iterator[s
     yield f"this machine: Linux {release}; an agent would have backend {choice.name} here"
     means = next(text for can, text in _MEANS.items() if can in choice.can)
     yield f"  {means}"
-    yield f"  {choice.message}"
+    yield from textwrap.wrap(choice.message, on.width, initial_indent="  ", subsequent_indent="  ")
     yield ""
     yield from table(
         _COLUMNS,
