@@ -32,7 +32,7 @@ RULES = {
         ("", ["nodes"], READ),
         (
             "memplace.dev",
-            ["memoryplacements/status", "clustermemoryplacements/status"],
+            ["memoryplacements/status", "clustermemoryplacements/status", "memorytiers/status"],
             ["patch"],
         ),
         ("", ["pods", "namespaces"], ["list", "watch"]),

@@ -10,7 +10,7 @@ import pytest
 from memplace_lab.product.apiserver import ApiServer
 
 from tests.crd.accepted import ACCEPTED
-from tests.crd.manifests import BASE, PLACEMENTS, placement
+from tests.crd.manifests import BASE, PLACEMENTS, TIERS, placement, tier
 from tests.support.crds import load_crds
 
 NODES = f"{BASE}/nodememories"
@@ -32,13 +32,13 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 
 @pytest.fixture(scope="module")
 def stored_objects(api: Any) -> Iterator[None]:
-    """Have a placement and a node whose status can be written."""
+    """Have one of each kind whose status can be written."""
     made = []
-    for path, obj in (
-        (PLACEMENTS, placement(ACCEPTED["smallest"])),
-        (NODES, {"apiVersion": "memplace.dev/v1alpha1", "kind": "NodeMemory"}),
+    for path, name, obj in (
+        (PLACEMENTS, "stored", placement(ACCEPTED["smallest"])),
+        (TIERS, "stored", tier("stored", {"numaNodes": [1]})),
+        (NODES, "worker-1", {"apiVersion": "memplace.dev/v1alpha1", "kind": "NodeMemory"}),
     ):
-        name = "stored" if path == PLACEMENTS else "worker-1"
         answer = api.call("POST", path, obj | {"metadata": {"name": name}})
         assert answer.ok, answer.message
         made.append(f"{path}/{name}")

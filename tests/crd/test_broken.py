@@ -26,6 +26,9 @@ from tests.crd.test_crds import NODES, conditions, full_node_status
 
 TIER = tier("far", {"numaNodes": [1, 2], "nodeNames": ["a", "b"], "description": "far"})
 POOL = tier("pool", {"numaNodes": [1], "nodeSelector": {"pool": "cxl"}})
+TIER_STATUS = v1.TierStatus(
+    conditions=conditions("well"), observed_generation=1, nodes=2, capacity_bytes=5, summary="s"
+)
 ROLLOUT = {
     "generation": 1,
     "change": "f75746daa31a7732",
@@ -78,11 +81,12 @@ def right_objects() -> dict[str, list[tuple[Json, tuple[str]]]]:
     whole = placement(ACCEPTED["everything"]) | {"status": full_placement_status()}
     whole["metadata"] |= {"name": "stored"}
     named = {"metadata": {"name": "worker-1"}, "status": to_builtins(full_node_status())}
+    told = tier("stored", {"numaNodes": [1]}) | {"status": to_builtins(TIER_STATUS)}
     spec, status = ("spec",), ("status",)
     return {
         "MemoryPlacement": [(placement(each), spec) for each in ACCEPTED.values()]
         + [(whole, status)],
-        "MemoryTier": [(TIER, spec), (POOL, spec)],
+        "MemoryTier": [(TIER, spec), (POOL, spec), (told, status)],
         "NodeMemory": [(node, spec), (node | named, status)],
     }
 

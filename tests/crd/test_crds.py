@@ -28,6 +28,7 @@ from memplace_agent.cluster import bounded
 BASE = "/apis/memplace.dev/v1alpha1"
 PLACEMENTS = f"{BASE}/namespaces/default/memoryplacements"
 NODES = f"{BASE}/nodememories"
+TIERS = f"{BASE}/memorytiers"
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 NOW = datetime(2026, 11, 24, 12, 30, 15, 123456, tzinfo=UTC)
 
@@ -272,9 +273,25 @@ def test_columns_of_a_node(api: Any, node: Json) -> None:
 def test_columns_of_a_tier(api: Any) -> None:
     path = str(next(path for path in EXAMPLES if path.stem == "memory-tier"))
     assert api.kubectl("apply", "-f", path).returncode == 0
-    row = api.kubectl("get", "mt").stdout.splitlines()[1]
+    condition = set_condition(
+        (),
+        "Ready",
+        status="True",
+        reason="InForce",
+        message="",
+        generation=1,
+        now=NOW,
+    )
+    status = v1.TierStatus(conditions=condition, nodes=2, summary="64.0 GiB on 2 nodes")
+    path_of_status = f"{TIERS}/cxl-far/status"
+    assert api.call("PATCH", path_of_status, {"status": to_builtins(status)}).ok
+    header, row = api.kubectl("get", "mt").stdout.splitlines()
+    wide = api.kubectl("get", "mt", "-o", "wide").stdout
     assert api.kubectl("delete", "-f", path).returncode == 0
-    assert row.split()[:3] == ["cxl-far", "[2,3]", '["worker-1","worker-2"]']
+    assert header.split("  ")[0] == "NAME" and "NUMA NODES" in header
+    assert row.split()[:4] == ["cxl-far", "[2,3]", "True", "InForce"]
+    assert "64.0 GiB on 2 nodes" in row
+    assert '["worker-1","worker-2"]' in wide
 
 
 def test_the_category_lists_them_all(api: Any, placed: Json, node: Json) -> None:

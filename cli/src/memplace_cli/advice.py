@@ -56,6 +56,10 @@ _ADVICE = {
     "(systemd.unified_cgroup_hierarchy=1), or schedule the pod elsewhere.",
     Reason.SANDBOXED_RUNTIME: "Use another runtimeClassName if the pod may: memory of a virtual "
     "machine is not placed.",
+    Reason.PARTLY_IN_FORCE: "Name the nodes that are meant (nodeNames or nodeSelector), or take "
+    "the NUMA node out of one of two MemoryTiers (docs/tiers.md).",
+    Reason.NOT_IN_FORCE: "Compare numaNodes, nodeNames and nodeSelector with what nodes have "
+    "(kubectl memplace tiers; docs/tiers.md).",
     Reason.OBSERVED: "Boot the node with a kernel that has process_mbind(), or write "
     "onUnsupported: BestEffort to move pages (docs/backends.md).",
     Reason.MOVING: "Wait: pages move as fast as spec.migration.maxBandwidth allows.",

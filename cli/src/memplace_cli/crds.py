@@ -20,6 +20,7 @@ from memplace.api.v1alpha1 import (
     PlacementSpec,
     PlacementStatus,
     TierSpec,
+    TierStatus,
 )
 
 __all__ = ["PLURALS", "missing_fields"]
@@ -27,7 +28,7 @@ __all__ = ["PLURALS", "missing_fields"]
 _PARTS: dict[str, dict[str, type[msgspec.Struct]]] = {
     "clustermemoryplacements": {"spec": ClusterPlacementSpec, "status": PlacementStatus},
     "memoryplacements": {"spec": PlacementSpec, "status": PlacementStatus},
-    "memorytiers": {"spec": TierSpec},
+    "memorytiers": {"spec": TierSpec, "status": TierStatus},
     "nodememories": {"spec": NodeMemorySpec, "status": NodeMemoryStatus},
 }
 PLURALS = frozenset(_PARTS)

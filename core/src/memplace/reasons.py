@@ -15,7 +15,11 @@ class ConditionType(StrEnum):
 
     sentence: str
 
-    READY = "Ready", "MemoryPlacement: no running pod has memory elsewhere than the rules want."
+    READY = (
+        "Ready",
+        "MemoryPlacement: no running pod has memory elsewhere than the rules want. "
+        "MemoryTier: a node has memory in it.",
+    )
     DEGRADED = "Degraded", "MemoryPlacement: there is a problem that does not resolve by itself."
     PROGRESSING = "Progressing", "MemoryPlacement with spec.rollout: the roll-out goes on."
     UNSUPPORTED = "Unsupported", "MemoryPlacement: a pod runs on a node that cannot place memory."
@@ -187,6 +191,14 @@ class Reason(StrEnum):
     ROLLING_OUT = "RollingOut", "The nodes are taken step by step."
     ROLLOUT_HELD = "RolloutHeld", "A node that was released is in trouble: no other is released."
     ROLLED_OUT = "RolledOut", "All nodes have been released."
+
+    # The condition Ready of a MemoryTier.
+    IN_FORCE = "InForce", "The NUMA nodes are in the tier on all nodes that it is about."
+    PARTLY_IN_FORCE = (
+        "PartlyInForce",
+        "On some nodes the NUMA nodes are not in the tier; the message says which, and why.",
+    )
+    NOT_IN_FORCE = "NotInForce", "No node has memory in the tier because of this MemoryTier."
 
     # The condition Supported, and the backend, of a node.
     PROCESS_MBIND_AVAILABLE = "ProcessMbindAvailable", "The node has process_mbind()."

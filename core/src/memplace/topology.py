@@ -16,9 +16,11 @@ from memplace.numa import NumaNode
 __all__ = [
     "BUILTIN_TIERS",
     "NumaNode",
+    "by_precedence",
     "nodes_by_tier",
     "resolve_tiers",
     "resolve_verdicts",
+    "said_by",
     "tier_by_node",
 ]
 
@@ -75,7 +77,7 @@ def resolve_verdicts(
     with_cpus = {node.id for node in numa_nodes if has_cpus(node)}
     shown = judge(numa_nodes)
     verdicts = dict(shown)
-    for tier in sorted(memory_tiers, key=_weakest_first, reverse=True):
+    for tier in reversed(by_precedence(memory_tiers)):
         if not tier.spec.covers(node_name, labels):
             continue
         for number in shown.keys() & set(tier.spec.numa_nodes):
@@ -85,7 +87,12 @@ def resolve_verdicts(
 
 
 def _said(tier: MemoryTier) -> Verdict:
-    return Verdict(tier.name, f"MemoryTier {tier.name} says so")
+    return Verdict(tier.name, said_by(tier.name))
+
+
+def said_by(tier: str) -> str:
+    """Return the evidence of NUMA nodes that are in a tier because its MemoryTier lists them."""
+    return f"MemoryTier {tier} says so"
 
 
 def _aside(shown: Verdict, tier: MemoryTier) -> Verdict:
@@ -98,9 +105,11 @@ def _aside(shown: Verdict, tier: MemoryTier) -> Verdict:
     return Verdict(shown.tier, f"{shown.why}; {why}")
 
 
-def _weakest_first(tier: MemoryTier) -> tuple[bool, bool, str]:
-    # Sorted in reverse, so that the strongest is applied last and overwrites the others.
-    return tier.spec.is_of_all, tier.spec.node_names is UNSET, tier.name
+def by_precedence(memory_tiers: Iterable[MemoryTier]) -> list[MemoryTier]:
+    """Return MemoryTiers, first the one that has a NUMA node where several list it."""
+    return sorted(
+        memory_tiers, key=lambda t: (t.spec.is_of_all, t.spec.node_names is UNSET, t.name)
+    )
 
 
 def nodes_by_tier(verdicts: Mapping[int, Verdict]) -> dict[str, NodeSet]:

@@ -21,6 +21,7 @@ from memplace_operator.feeds import COLLECTIONS, NODE_LABELS, Feeds, News, reade
 from memplace_operator.kinds import Kind
 from memplace_operator.listening import Listener
 from memplace_operator.metrics import Metrics
+from memplace_operator.tiering import TierTeller
 from memplace_operator.world import World
 from memplace_operator.writer import WORKERS, Outcome, Write, Writer
 
@@ -47,6 +48,7 @@ class Crew:
         self._listener = Listener(
             server, self.feeds, stale_s=stale_s, may_write=lambda: self.election.is_leader
         )
+        self._tiers = TierTeller(server, self.feeds, may_write=lambda: self.election.is_leader)
         self._writer = Writer(server, may_write=lambda: self.election.is_leader, done=self._done)
         self.controller = Controller(
             self.feeds,
@@ -74,6 +76,7 @@ class Crew:
             self._start(f"watch {watcher.kind.value[1]}", partial(_follow, watcher))
         self._start("watch nodes", self._follow_labels)
         self._start("agents", self._listener.run)
+        self._start("tiers", self._tiers.run)
         self._start("election", self.election.run)
         for number in range(WORKERS):
             self._start(f"writer {number}", self._writer.run)

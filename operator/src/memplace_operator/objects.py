@@ -19,6 +19,7 @@ from memplace.api.convert import from_builtins
 from memplace.api.objects import parse_cluster_placement, parse_placement
 from memplace.api.v1alpha1 import (
     AgentMode,
+    NumaNodeStatus,
     Placement,
     PlacementReport,
     PlacementStatus,
@@ -114,6 +115,7 @@ class SeenNode(msgspec.Struct, frozen=True):
         head: What it says of the node.
         reports: Per placement uid what it says of that, for read_report(); equal bytes say
             the same.
+        numa_nodes: Its NUMA nodes with memory.
     """
 
     uid: str
@@ -121,6 +123,7 @@ class SeenNode(msgspec.Struct, frozen=True):
     heartbeat: str
     head: NodeHead
     reports: Mapping[str, bytes]
+    numa_nodes: tuple[NumaNodeStatus, ...] = ()
 
 
 class _Meta(msgspec.Struct):
@@ -136,6 +139,7 @@ class _NodeSpec(msgspec.Struct):
 class _NodeStatus(msgspec.Struct, rename="camel"):
     conditions: tuple[Condition, ...] = ()
     heartbeat_time: str = ""
+    numa_nodes: tuple[NumaNodeStatus, ...] = ()
     tiers: tuple[TierNodes, ...] = ()
     truncated: Truncated = Truncated()
     placements: tuple[msgspec.Raw, ...] = ()
@@ -261,7 +265,8 @@ def read_node(raw: Raw) -> SeenNode:
         truncated=status.truncated,
     )
     name = sys.intern(memory.metadata.name)
-    return SeenNode(memory.metadata.uid, name, status.heartbeat_time, head, reports)
+    numa_nodes = tuple(map(_shared_numa_node, status.numa_nodes))
+    return SeenNode(memory.metadata.uid, name, status.heartbeat_time, head, reports, numa_nodes)
 
 
 def read_labels(raw: Raw) -> SeenLabels:
@@ -343,6 +348,11 @@ def node_sets(tiers: tuple[TierNodes, ...]) -> Mapping[str, NodeSet]:
 @lru_cache(maxsize=1024)
 def _shared_tiers(tiers: tuple[TierNodes, ...]) -> tuple[TierNodes, ...]:
     return tiers
+
+
+@lru_cache(maxsize=4096)
+def _shared_numa_node(numa_node: NumaNodeStatus) -> NumaNodeStatus:
+    return numa_node
 
 
 @lru_cache(maxsize=4096)

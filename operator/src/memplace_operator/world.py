@@ -8,13 +8,14 @@ due. For one thread at a time.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 from memplace.api.v1alpha1 import (
     ClusterPlacementSpec,
     LabelSelector,
+    NumaNodeStatus,
     Placement,
     PlacementReport,
     PlacementStatus,
@@ -49,12 +50,14 @@ class Node:
         name: The node's name.
         head: What it says of the node.
         reports: Per placement uid what it says of that, packed.
+        numa_nodes: Its NUMA nodes with memory.
     """
 
     uid: str
     name: str
     head: NodeHead
     reports: Mapping[str, bytes]
+    numa_nodes: Sequence[NumaNodeStatus] = ()
 
     @property
     def tiers(self) -> Mapping[str, NodeSet]:
@@ -225,7 +228,7 @@ class World:
         if old is not None and old.uid != seen.uid:
             self._node_names.pop(old.uid, None)
         self._node_names[seen.uid] = seen.name
-        new = Node(seen.uid, seen.name, seen.head, seen.reports)
+        new = Node(seen.uid, seen.name, seen.head, seen.reports, seen.numa_nodes)
         self.nodes[seen.name] = new
         before = old.reports if old else {}
         changed = [uid for uid, content in seen.reports.items() if before.get(uid) != content]

@@ -11,6 +11,7 @@ from memplace_cli.advice import advise, meaning
 ROOT = Path(__file__).parents[3]
 WELL = {Reason.PLACED, Reason.AS_EXPECTED, Reason.ALL_NODES_SUPPORTED}
 WELL |= {Reason.PROCESS_MBIND_AVAILABLE, Reason.ACTIVE, Reason.ROLLING_OUT, Reason.ROLLED_OUT}
+WELL |= {Reason.IN_FORCE}
 # In metrics and logs only: see reasons.py.
 NEVER_SHOWN = set(list(Reason)[Reason.PARSE_ERROR.rank :])
 

@@ -18,7 +18,11 @@ RULES = [
     {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
     {
         "apiGroups": ["memplace.dev"],
-        "resources": ["memoryplacements/status", "clustermemoryplacements/status"],
+        "resources": [
+            "memoryplacements/status",
+            "clustermemoryplacements/status",
+            "memorytiers/status",
+        ],
         "verbs": ["patch"],
     },
     {"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": ["list", "watch"]},

@@ -53,6 +53,7 @@ from memplace.api.v1alpha1.placement import (
 from memplace.api.v1alpha1.tier import (
     MemoryTier,
     TierSpec,
+    TierStatus,
 )
 
 __all__ = [
@@ -94,6 +95,7 @@ __all__ = [
     "TierBytes",
     "TierNodes",
     "TierSpec",
+    "TierStatus",
     "Truncated",
     "title_of",
 ]

@@ -9,7 +9,8 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from memplace.api.v1alpha1.common import NodeLabels, NodeName, NumaId, SpecPart
+from memplace.api.conditions import Condition
+from memplace.api.v1alpha1.common import NodeLabels, NodeName, NumaId, SpecPart, StatusPart
 
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
@@ -37,8 +38,28 @@ class TierSpec(SpecPart, frozen=True):
         return self.node_names is UNSET or node_name in self.node_names
 
 
+class TierStatus(StatusPart, frozen=True):
+    """What the operator says of a MemoryTier: where it is in force, and why not elsewhere.
+
+    Attributes:
+        nodes: On how many Kubernetes nodes.
+        capacity_bytes: The size of the memory that it has there.
+        summary: That in words.
+    """
+
+    conditions: tuple[Condition, ...] = ()
+    observed_generation: int = 0
+    nodes: int = 0
+    capacity_bytes: int = 0
+    summary: str = ""
+
+
 class MemoryTier(Struct, frozen=True, kw_only=True):
-    """A MemoryTier; its name is the tier's name."""
+    """A MemoryTier; its name is the tier's name.
+
+    Agents read these and have no use for the status, so it is not part of them: a status that
+    changes changes nothing.
+    """
 
     uid: str
     name: str
