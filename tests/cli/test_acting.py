@@ -69,7 +69,7 @@ def test_pause_leaves_a_hold_alone(site: Site, memplace: Memplace) -> None:
 def test_one_that_is_not_there(site: Site, memplace: Memplace) -> None:
     ran = memplace("pause", "nobody", "-n", site.namespace)
     assert ran.code == 3
-    assert f"there is no placement nobody in namespace {site.namespace}" in ran.err
+    assert f"there is no MemoryPlacement nobody in namespace {site.namespace}" in ran.err
 
 
 def test_who_may_not_is_told_and_nothing_changes(site: Site, memplace: Memplace) -> None:

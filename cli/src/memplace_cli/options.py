@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memplace_cli.beats import DOUBT_S
+from memplace_cli.naming import PlacementName, read_name
 from memplace_cli.shells import SCRIPTS
 
 __all__ = ["COMMANDS", "Options", "parse", "parser"]
@@ -78,6 +79,7 @@ _WRITES = ("pause", "resume", "undo")
 _ABOUT_ONE = {"explain": "pod"} | dict.fromkeys(_WRITES, "placement")
 # Seconds that undo waits, if it is to.
 _UNDO_S = 300.0
+_NO_PLACEMENT = PlacementName(name="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,7 @@ class Options:
         all_namespaces: Whether -A was given.
         system: The namespace of the operator and the agents.
         pod: NAME or NAMESPACE/NAME, of explain.
-        placement: NAME or NAMESPACE/NAME, of pause, resume and undo.
+        placement: Which one, of pause, resume and undo.
         container: Of explain; empty for all.
         files: Manifests, of plan; ``-`` for standard input.
         svg: Where to draw explain or top; ``-`` for standard output; empty for nowhere.
@@ -112,7 +114,7 @@ class Options:
     all_namespaces: bool = False
     system: str
     pod: str = ""
-    placement: str = ""
+    placement: PlacementName = _NO_PLACEMENT
     container: str = ""
     files: tuple[str, ...] = ()
     svg: str = ""
@@ -239,8 +241,11 @@ def _pod(text: str) -> str:
     return _name(text.removeprefix("pods/").removeprefix("pod/"), text)
 
 
-def _placement(text: str) -> str:
-    return _name(text.removeprefix("memoryplacement/").removeprefix("mp/"), text)
+def _placement(text: str) -> PlacementName:
+    try:
+        return read_name(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
 
 
 def _name(bare: str, text: str) -> str:
