@@ -92,7 +92,7 @@ def _explain(options: Options, reader: Reader) -> int:
 
 
 def _top(options: Options, reader: Reader) -> int:
-    found = top(reader.nodes_only(), options.namespace)
+    found = top(reader.top_facts(options.namespace), options.namespace)
     if not drawn(options.svg, of_top(found)):
         put(found, options.output, show_top)
     return Exit.OK

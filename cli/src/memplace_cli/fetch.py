@@ -94,6 +94,19 @@ class Reader:
         left_out = tuple(f"node {each.name}, not understood: {each.problem}" for each in unread)
         return ClusterFacts(nodes=nodes, left_out=left_out)
 
+    def top_facts(self, namespace: str) -> ClusterFacts:
+        """Return all nodes; to who may not read them the placements, as `facts` does.
+
+        Raises:
+            Refused: Neither may be read.
+        """
+        try:
+            return self.nodes_only()
+        except Refused as err:
+            if err.code != 403:
+                raise
+            return self.facts(namespace)
+
     def nodes_if_allowed(self) -> tuple[NodeMemory, ...] | None:
         """Return all nodes that are understood; None if they may not be read."""
         return self.nodes([])[0]
