@@ -95,4 +95,4 @@ version: ## Raise the version everywhere (TO=0.2.0); no root
 
 release: ## Make the files of a release of the commit in out/release (ALLOW_DIRTY=1 to try); no root
 	@$(HAS_UV)
-	@$(ROOTLESS) python -m memplace_lab release
+	@RELEASE_URL="$(RELEASE_URL)" $(ROOTLESS) python -m memplace_lab release

@@ -28,6 +28,25 @@ MANIFESTS = {
         placement("redis-on-cxl", "redis", rule("heap", "Heap", "cxl", "dram"), priority=10),
         placement("trial", "redis", rule("heap", "Heap", "hbm")),
     ],
+    "default.yaml": [
+        placement(
+            "heap-on-cxl",
+            "redis",
+            rule("heap", "Heap", "cxl"),
+            kind="ClusterMemoryPlacement",
+            selector={},
+            namespaceSelector={
+                "matchExpressions": [
+                    {
+                        "key": "kubernetes.io/metadata.name",
+                        "operator": "In",
+                        "values": ["cache", "web"],
+                    }
+                ]
+            },
+            nodeSelector={"pool": "cxl"},
+        )
+    ],
     "wrong.yaml": [
         placement(
             "redis-on-cxl",

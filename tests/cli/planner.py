@@ -27,6 +27,11 @@ def manifest(name: str = "values", *, tier: str = "cxl", **spec: Any) -> dict[st
     }
 
 
+def of_cluster(name: str, namespaces: Any, **spec: Any) -> dict[str, Any]:
+    found = manifest(name, **{"namespaceSelector": namespaces, "selector": {}} | spec)
+    return found | {"kind": "ClusterMemoryPlacement"}
+
+
 def memory_tier(name: str, *numa: int, **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "memplace.dev/v1alpha1",

@@ -29,7 +29,12 @@ OPERATOR = "memplace-operator-5d9f7c6b8-qk2lm"
 AGENTS = {"worker-1": ("memplace-agent-x7k2p", True), "worker-2": ("memplace-agent-9fz4d", False)}
 NODES: dict[str, dict[str, Any]] = {
     "worker-1": {
-        "backend": {"name": "ProcessMbind", "reason": "ProcessMbindAvailable", "sticky": True},
+        "backend": {
+            "name": "ProcessMbind",
+            "reason": "ProcessMbindAvailable",
+            "capabilities": ["Measures", "Moves", "Policies", "Defaults"],
+            "sticky": True,
+        },
         "numaNodes": [
             {
                 "id": 0,
@@ -51,6 +56,7 @@ NODES: dict[str, dict[str, Any]] = {
     "worker-2": {
         "backend": {
             "name": "MovePages",
+            "capabilities": ["Measures", "Moves"],
             "reason": "KernelWithoutProcessMbind",
             "message": "the kernel announces no process_mbind(): boot one built from kernel/ of "
             "memplace",
@@ -82,6 +88,8 @@ NODES: dict[str, dict[str, Any]] = {
         "tiers": [{"name": "dram", "numaNodes": [0]}],
     },
 }
+# Labels of the Nodes.
+POOLS = {"worker-1": "cxl", "worker-2": "plain"}
 PODS = (
     ("cache", "redis-0", "worker-1", {"app": "redis"}, "2Gi"),
     ("cache", "redis-1", "worker-1", {"app": "redis"}, "4Gi"),
@@ -99,10 +107,12 @@ def rule(name: str, kind: str, *tiers: str) -> dict[str, Any]:
     return {"name": name, "regions": [{"type": kind}], "policy": policy}
 
 
-def placement(name: str, app: str, *rules: dict[str, Any], **spec: Any) -> dict[str, Any]:
+def placement(
+    name: str, app: str, *rules: dict[str, Any], kind: str = "MemoryPlacement", **spec: Any
+) -> dict[str, Any]:
     return {
         "apiVersion": "memplace.dev/v1alpha1",
-        "kind": "MemoryPlacement",
+        "kind": kind,
         "metadata": {"name": name},
         "spec": {"selector": {"matchLabels": {"app": app}}, "rules": list(rules)} | spec,
     }
@@ -245,6 +255,8 @@ class Scene:
                 "metadata": {"name": name},
             }
             self.create(f"{API}/nodememories", body)
+            meta = {"name": name, "labels": {"pool": POOLS[name]}}
+            self.create("/api/v1/nodes", {"metadata": meta})
             status = copy.deepcopy(fixed) | {
                 "heartbeatTime": now(),
                 "agentVersion": "0.1.0",

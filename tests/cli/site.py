@@ -119,7 +119,8 @@ class Site(Cluster):
             },
             {"id": 2, "totalBytes": GIB},
         ]
-        backend = {"name": "ProcessMbind", "reason": "ProcessMbindAvailable"}
+        able = ["Measures", "Moves", "Policies", "Defaults"]
+        backend = {"name": "ProcessMbind", "reason": "ProcessMbindAvailable", "capabilities": able}
         changed = {"numaNodes": numa, "backend": backend} | status
         path = f"{API}/nodememories/{self.node}/status"
         answer = self.api.call("PATCH", path, {"status": changed}, fieldValidation="Strict")
@@ -166,6 +167,23 @@ class Site(Cluster):
     def may_read(self, user: str) -> None:
         """Let a user read placements and pods of this namespace, and nothing else."""
         may_read(self._create, self.namespace, user)
+
+    def may(self, user: str, rules: list[dict[str, Any]], *, namespace: str = "") -> None:
+        """Give a user rights besides, in the cluster or a namespace."""
+        group = "rbac.authorization.k8s.io"
+        kind = "Role" if namespace else "ClusterRole"
+        where = f"{RBAC}/namespaces/{namespace}" if namespace else RBAC
+        meta = {"name": f"{user}-{self.namespace}"}
+        self._create(f"{where}/{kind.lower()}s", {"metadata": meta, "rules": rules})
+        subject = {"apiGroup": group, "kind": "User", "name": user}
+        role = {"apiGroup": group, "kind": kind, "name": meta["name"]}
+        binding = {"metadata": meta, "roleRef": role, "subjects": [subject]}
+        self._create(f"{where}/{kind.lower()}bindings", binding)
+
+    def label_node(self, **labels: str) -> None:
+        """Give this test's Node labels."""
+        path = f"/api/v1/nodes/{self.node}"
+        assert self.api.call("PATCH", path, {"metadata": {"labels": labels}}).ok
 
     def agent_pods(self, *names: str, desired: int, ready: bool = True) -> None:
         """Be the DaemonSet's controller and the kubelets of its pods."""

@@ -69,7 +69,7 @@ def test_pause_leaves_a_hold_alone(site: Site, memplace: Memplace) -> None:
 def test_one_that_is_not_there(site: Site, memplace: Memplace) -> None:
     ran = memplace("pause", "nobody", "-n", site.namespace)
     assert ran.code == 3
-    assert f"there is no placement nobody in namespace {site.namespace}" in ran.err
+    assert f"there is no MemoryPlacement nobody in namespace {site.namespace}" in ran.err
 
 
 def test_who_may_not_is_told_and_nothing_changes(site: Site, memplace: Memplace) -> None:
@@ -94,6 +94,24 @@ def test_top_has_pods_with_bars(site: Site, memplace: Memplace) -> None:
     assert drawn.startswith("<svg ") and f"{site.namespace}/redis-0" in drawn
     empty = memplace("top", "-n", "kube-public")
     assert (empty.code, empty.flat.strip()) == (0, "no pod has memory under a placement")
+
+
+def test_top_has_sums_for_who_may_not_read_nodes(site: Site, memplace: Memplace) -> None:
+    placement = site.place("mp")
+    site.node_report(result(placement, site.run_pod("redis-0")))
+    site.judged(placement)
+    site.may_read("tenant")
+    ran = memplace("top", "-n", site.namespace, user="tenant")
+    assert ran.code == 0, ran.err
+    assert f"{site.namespace}: 2 pods mp 1.0 GiB - " in ran.flat
+    assert "nodes and tiers: nodememories.memplace.dev is forbidden" in ran.flat
+    (found,) = memplace("top", "-n", site.namespace, "-o", "json", user="tenant").json()["pods"]
+    assert (found["pod"], found["pods"], found["tiers"]) == (
+        "",
+        2,
+        [{"name": "cxl", "bytes": 1 << 30}],
+    )
+    assert memplace("top", "-n", site.namespace, user="nobody").code == 4
 
 
 def mode(site: Site, name: str = "mp") -> str | None:

@@ -67,14 +67,30 @@ def test_names_come_from_the_cluster(api: ApiServer, site: Site) -> None:
     site.place("mp-a")
     site.place("mp-b")
     site.run_pod("redis-0")
+    site.apply_default("default-a")
     namespace = site.namespace
-    assert named("pause", "-n", namespace, "") == ["mp-a", "mp-b"]
+    assert named("pause", "-n", namespace, "") == ["mp-a", "mp-b", "cmp/default-a"]
+    assert named("pause", "-n", namespace, "c") == ["cmp/default-a"]
+    assert named("pause", "cmp/d") == ["cmp/default-a"]
+    long = "clustermemoryplacement"
+    assert named("resume", "cl") == named("resume", f"{long}/") == [f"{long}/default-a"]
+    assert named("undo", "-n", namespace, "mp/mp-a") == ["mp/mp-a"]
+    assert named("undo", f"mp/{namespace}/mp-b") == [f"mp/{namespace}/mp-b"]
     assert named("undo", f"--namespace={namespace}", "mp-b") == ["mp-b"]
     assert named("resume", f"{namespace}/mp") == [f"{namespace}/mp-a", f"{namespace}/mp-b"]
     assert named("explain", "-n", namespace, "") == ["redis-0"]
     assert named("explain", "-n", namespace, "redis-0", "") == []
     assert named("status", "-n", namespace[:-1]) == [namespace]
     assert named("status", "--context", "") == ["it"]
+
+
+def test_who_may_not_list_those_of_the_cluster_gets_the_rest(api: ApiServer, site: Site) -> None:
+    site.place("mp-a")
+    site.apply_default("default-a")
+    site.may_read("tenant")
+    where = ("--kubeconfig", str(api.kubeconfig("tenant")), "-n", site.namespace)
+    assert words("pause", *where, "") == ["mp-a"]
+    assert words("pause", *where, "cmp/") == []
 
 
 def test_it_is_quiet_where_nobody_answers(
@@ -103,12 +119,18 @@ def test_kubectl_asks_the_program_beside_it(
 ) -> None:
     site.place("mp-a")
     command = [str(api.binaries / "kubectl"), "__complete", "memplace"]
-    for typed, found in ((["und"], "undo"), (["undo", "-n", site.namespace, ""], "mp-a")):
+    site.apply_default("default-a")
+    own = ["undo", "-n", site.namespace, ""]
+    for typed, found in (
+        (["und"], ["undo"]),
+        (own, ["mp-a", "cmp/default-a"]),
+        (["undo", "cmp/"], ["cmp/default-a"]),
+    ):
         done = subprocess.run(
             [*command, *typed], env=env, capture_output=True, text=True, timeout=60
         )
         lines = [line.partition("\t")[0] for line in done.stdout.splitlines()]
-        assert lines == [found, ":4"], done.stderr
+        assert lines == [*found, ":4"], done.stderr
 
 
 def test_what_is_completed_without_a_cluster_needs_no_client(env: dict[str, str]) -> None:
@@ -157,6 +179,7 @@ class Bash:
 
 def test_a_bash_completes_what_is_typed(env: dict[str, str], site: Site, tmp_path: Path) -> None:
     site.place("mp-a")
+    site.apply_default("default-a")
     (tmp_path / "one file.yaml").write_text("")
     bash = Bash(env, tmp_path)
     try:
@@ -164,6 +187,8 @@ def test_a_bash_completes_what_is_typed(env: dict[str, str], site: Site, tmp_pat
         bash.until("memplace undo ")
         bash.type(f"-n {site.namespace} m\t")
         bash.until("mp-a ")
+        bash.type("\x15memplace undo cm\t")
+        bash.until("cmp/default-a ")
         bash.type("\x15memplace plan -f on\t")
         bash.until(r"one\ file.yaml")
         bash.type("\x15memplace top --s\t\t")

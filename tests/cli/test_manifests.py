@@ -63,7 +63,7 @@ def test_a_namespace_that_is_not_there(memplace: Memplace, tmp_path: Path, site:
     ("text", "said"),
     [
         ("a: [", "is no YAML: while parsing"),
-        ("", "has no MemoryPlacement and no MemoryTier of memplace.dev/v1alpha1"),
+        ("", "no ClusterMemoryPlacement and no MemoryTier of memplace.dev/v1alpha1"),
         ("apiVersion: v1\nkind: Pod\nmetadata: {name: p}", "has no MemoryPlacement"),
     ],
 )

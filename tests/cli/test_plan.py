@@ -51,14 +51,12 @@ def test_a_new_placement_of_a_pod_that_runs(plan: Planner, site: Site) -> None:
     assert site.api.call("GET", path).status == 404
 
 
-def test_what_is_not_looked_at_is_said(plan: Planner, site: Site) -> None:
+def test_a_roll_out_is_said(plan: Planner, site: Site) -> None:
     site.run_pod("redis-0")
     site.node_report()
     _, found = plan.placement(manifest("mp"))
-    assert not any("nodeSelector" in note or "rollout" in note for note in found["notes"])
-    wanted = manifest("mp", nodeSelector={"pool": "cxl"}, rollout={"maxNodes": 1})
-    _, found = plan.placement(wanted)
-    assert any("spec.nodeSelector is not looked at" in note for note in found["notes"])
+    assert not any("rollout" in note for note in found["notes"])
+    _, found = plan.placement(manifest("mp", rollout={"maxNodes": 1}))
     assert any("spec.rollout: nodes take it one step" in note for note in found["notes"])
 
 
@@ -125,7 +123,8 @@ def test_nodes_that_can_not(plan: Planner, site: Site) -> None:
     code, found = plan.placement(manifest())
     assert (code, only(found)["reason"]) == (1, "TierNotOnNode")
     assert only(found)["message"] == "rule heap: this node has no memory of tier cxl"
-    site.node_report(conditions=[NO_CALL], backend={"name": "MovePages"})
+    moves = {"name": "MovePages", "capabilities": ["Measures", "Moves"]}
+    site.node_report(conditions=[NO_CALL], backend=moves)
     code, found = plan.placement(manifest())
     assert (code, only(found)["reason"], found["nodes"][0]["backend"]) == (
         1,
@@ -141,6 +140,23 @@ def test_nodes_that_can_not(plan: Planner, site: Site) -> None:
     code, found = plan.placement(manifest())
     assert (code, only(found)["reason"]) == (1, "AgentNotReporting")
     assert "is retired" in only(found)["message"]
+
+
+@pytest.mark.parametrize(
+    ("can", "asked", "reason"),
+    [
+        (["Measures", "Moves", "Policies"], "Fail", "Placed"),
+        (["Measures", "Moves"], "BestEffort", "PlacedBestEffort"),
+        (["Measures"], "BestEffort", "Observed"),
+        (["Measures"], "Fail", "Unsupported"),
+    ],
+)
+def test_capabilities(plan: Planner, site: Site, can: list[str], asked: str, reason: str) -> None:
+    site.run_pod("redis-0")
+    conditions = [] if "Policies" in can else [NO_CALL]
+    site.node_report(conditions=conditions, backend={"name": "None", "capabilities": can})
+    _, found = plan.placement(manifest(onUnsupported=asked))
+    assert only(found)["reason"] == reason
 
 
 def test_a_tier_that_is_nowhere_is_said_though_no_pod_runs(plan: Planner, site: Site) -> None:

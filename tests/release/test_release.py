@@ -18,7 +18,7 @@ from memplace_lab.release.commit import lay_out
 
 from tests.release.making import ROOT, Release, git, release
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(900)
 SHELLS = {"memplace_operator": "operator", "memplace_agent": "node-agent", "memplace_cli": "cli"}
 HOMES = {"memplace": "core", **SHELLS}
 BASES = sorted(path.name for path in (ROOT / "kernel").glob("[0-9]*"))
@@ -42,6 +42,8 @@ def test_the_sums_are_those_of_all_files(released: Release) -> None:
 def test_these_are_the_files(released: Release) -> None:
     assert {p.name.replace(released.version, "V") for p in released.folder.iterdir()} == {
         "SHA256SUMS",
+        *(f"kubectl-memplace-V-linux-{arch}.tar.gz" for arch in ("amd64", "arm64")),
+        "memplace.yaml",
         "memplace-V-source.tar.gz",
         "memplace-V.cdx.json",
         "memplace-V.tgz",

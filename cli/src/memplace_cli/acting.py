@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 import msgspec
-from memplace.api.objects import parse_placement
-from memplace.api.v1alpha1 import API_VERSION, RolloutState
+from memplace.api.objects import parse_cluster_placement, parse_placement
+from memplace.api.v1alpha1 import RolloutState, title_of
 from memplace.kinds import Enforcement
 from rich.console import Console
 from rich.text import Text
@@ -16,6 +16,7 @@ from rich.text import Text
 from memplace_cli.cluster import MANAGER
 from memplace_cli.errors import CommandFailed, Exit, Refused
 from memplace_cli.fetch import Reader
+from memplace_cli.naming import CLUSTER_KIND, OWN_KIND, PlacementName
 from memplace_cli.undone import Left, left_by_nodes, left_by_operator
 from memplace_cli.words import count, printable
 
@@ -34,7 +35,7 @@ class Acted(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """What pause or resume did.
 
     Attributes:
-        namespace: Of the placement.
+        namespace: Of the placement; empty for a ClusterMemoryPlacement.
         name: Its name.
         paused: What spec.paused says now.
         mode: What spec.mode says now.
@@ -55,7 +56,7 @@ class Undone(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """What undo did.
 
     Attributes:
-        namespace: Of the placement.
+        namespace: Of the placement; empty for a ClusterMemoryPlacement.
         name: Its name.
         changed: Whether it was to be undone only now.
         unpaused: Whether it was paused, which had kept what is in place.
@@ -74,18 +75,18 @@ class Undone(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     left: tuple[Left, ...] = ()
 
 
-def pause(reader: Reader, namespace: str, name: str) -> Acted:
+def pause(reader: Reader, of: PlacementName) -> Acted:
     """Write spec.paused.
 
     Raises:
         CommandFailed: There is no such placement, or it has no such field yet.
         Refused: It may not be read or written.
     """
-    before = _get(reader, namespace, name)
-    return _acted(before, _change(reader, before, {"paused": True}))
+    before = _get(reader, of, "pause")
+    return _acted(before, _change(reader, of, before, {"paused": True}))
 
 
-def resume(reader: Reader, namespace: str, name: str) -> Acted:
+def resume(reader: Reader, of: PlacementName) -> Acted:
     """Take back what pause and undo wrote, and have a roll-out go on that is held.
 
     A dry run that a manifest asks for stays one.
@@ -94,7 +95,7 @@ def resume(reader: Reader, namespace: str, name: str) -> Acted:
         CommandFailed: As of `pause`.
         Refused: As of `pause`.
     """
-    before = _get(reader, namespace, name)
+    before = _get(reader, of, "resume")
     change: _Json = {"paused": False}
     if _mode(before) == _DRY_RUN and _is_ours(before, "mode"):
         # As it was before: what is not there is Enforce.
@@ -102,21 +103,23 @@ def resume(reader: Reader, namespace: str, name: str) -> Acted:
     held = _held(before)
     if held:
         change["rollout"] = before["spec"]["rollout"] | {"ignoreHoldOf": held}
-    return _acted(before, _change(reader, before, change), held)
+    return _acted(before, _change(reader, of, before, change), held)
 
 
-def undo(reader: Reader, namespace: str, name: str) -> Undone:
+def undo(reader: Reader, of: PlacementName) -> Undone:
     """Have what was done for a placement given back; it stays, as a dry run.
 
     Raises:
         CommandFailed: As of `pause`.
         Refused: As of `pause`.
     """
-    before = _get(reader, namespace, name)
+    before = _get(reader, of, "undo")
     was_paused = _paused(before)
     # Paused keeps what is in place, whatever the mode.
-    after = _change(reader, before, {"mode": _DRY_RUN, "paused": False})
-    return Undone(namespace=namespace, name=name, changed=after is not before, unpaused=was_paused)
+    after = _change(reader, of, before, {"mode": _DRY_RUN, "paused": False})
+    namespace = "" if of.is_cluster else of.namespace
+    changed = after is not before
+    return Undone(namespace=namespace, name=of.name, changed=changed, unpaused=was_paused)
 
 
 def wait(reader: Reader, found: Undone, timeout_s: float) -> Undone:
@@ -139,44 +142,55 @@ def wait(reader: Reader, found: Undone, timeout_s: float) -> Undone:
 
 
 def _left(reader: Reader, found: Undone) -> tuple[Left, ...]:
-    obj = _get(reader, found.namespace, found.name)
+    is_cluster = not found.namespace
+    of = PlacementName(name=found.name, namespace=found.namespace, is_cluster=is_cluster)
+    obj = _get(reader, of, "undo")
     if _paused(obj) or _mode(obj) != _DRY_RUN:
-        raise CommandFailed(
-            Exit.WRONG, f"somebody else has changed placement {found.name}: it is not undone"
-        )
+        raise CommandFailed(Exit.WRONG, f"somebody else has changed {of.title}: it is not undone")
     nodes = reader.nodes_if_allowed()
     if nodes is None:
-        return left_by_operator(parse_placement(obj))
+        parse = parse_cluster_placement if is_cluster else parse_placement
+        return left_by_operator(parse(obj))
     meta = obj["metadata"]
     return left_by_nodes(nodes, meta["uid"], meta["generation"])
 
 
-def _path(namespace: str, name: str) -> str:
-    return f"/apis/{API_VERSION}/namespaces/{namespace}/memoryplacements/{name}"
-
-
-def _get(reader: Reader, namespace: str, name: str) -> _Json:
+def _get(reader: Reader, of: PlacementName, command: str) -> _Json:
     try:
-        return reader.cluster.get(_path(namespace, name))
+        return reader.cluster.get(of.path)
     except Refused as err:
         if err.code == _NOT_FOUND:
-            raise CommandFailed(
-                Exit.NOT_THERE,
-                f"there is no placement {name} in namespace {namespace}: kubectl memplace status "
-                "lists all there are",
-            ) from err
+            raise CommandFailed(Exit.NOT_THERE, _not_there(reader, of, command)) from err
         raise
 
 
-def _change(reader: Reader, before: _Json, change: _Json) -> _Json:
+def _not_there(reader: Reader, of: PlacementName, command: str) -> str:
+    # Who means the other kind is told what to type.
+    other = PlacementName(
+        name=of.name,
+        namespace=of.namespace or reader.cluster.namespace,
+        is_cluster=not of.is_cluster,
+    )
+    where = "" if of.is_cluster else f" in namespace {of.namespace}"
+    told = f"there is no {CLUSTER_KIND if of.is_cluster else OWN_KIND} {of.name}{where}"
+    try:
+        reader.cluster.get(other.path)
+    except Refused:
+        return f"{told}: kubectl memplace status lists all there are"
+    its = f"namespace {other.namespace} has a {OWN_KIND} of that name"
+    if other.is_cluster:
+        its = f"a {CLUSTER_KIND} has that name"
+    return f"{told}, but {its}: write kubectl memplace {command} {other.typed}"
+
+
+def _change(reader: Reader, of: PlacementName, before: _Json, change: _Json) -> _Json:
     spec, defaults = before.get("spec") or {}, {"paused": False}
     change = {
         key: value for key, value in change.items() if spec.get(key, defaults.get(key)) != value
     }
     if not change:
         return before
-    meta = before["metadata"]
-    after = reader.cluster.patch(_path(meta["namespace"], meta["name"]), {"spec": change})
+    after = reader.cluster.patch(of.path, {"spec": change})
     for key, value in change.items():
         if after["spec"].get(key, defaults.get(key)) != value:
             raise CommandFailed(
@@ -189,7 +203,7 @@ def _change(reader: Reader, before: _Json, change: _Json) -> _Json:
 def _acted(before: _Json, after: _Json, held: int = 0) -> Acted:
     meta = after["metadata"]
     return Acted(
-        namespace=meta["namespace"],
+        namespace=meta.get("namespace", ""),
         name=meta["name"],
         paused=_paused(after),
         mode=_mode(after),
@@ -227,7 +241,7 @@ def _is_ours(obj: _Json, field: str) -> bool:
 def show_acted(found: Acted, console: Console) -> None:
     """Print what was done and what follows from it."""
     word = "paused" if found.paused else "resumed"
-    name = f"placement {found.namespace}/{found.name}"
+    name = title_of(found.namespace, found.name)
     told = f"{name} {word}" if found.changed else f"{name} was {word} already"
     if found.ignored_hold:
         follows = (
@@ -247,7 +261,7 @@ def show_acted(found: Acted, console: Console) -> None:
 
 def show_undone(found: Undone, console: Console) -> None:
     """Print what was done, and what is left."""
-    name = f"placement {found.namespace}/{found.name}"
+    name = title_of(found.namespace, found.name)
     if found.unpaused:
         console.print(Text(printable(f"{name} was paused, and is not any more")))
     resumes = "kubectl memplace resume has it placed again"
@@ -260,7 +274,8 @@ def show_undone(found: Undone, console: Console) -> None:
         told += ": what was set is given back; pages stay where they are"
     console.print(Text(printable(f"{told}; {resumes}")))
     for each in found.left[:_MOST]:
-        what = f"container {each.container} of pod {each.pod}" if each.pod else "all of it"
+        pod = f"{each.namespace}/{each.pod}" if each.namespace else each.pod
+        what = f"container {each.container} of pod {pod}" if each.pod else "all of it"
         where = f" on node {each.node}" if each.node else ""
         said = f"{each.reason}: {each.message}" if each.message else each.reason
         console.print(Text(printable(f"  {what}{where}: {said}")))

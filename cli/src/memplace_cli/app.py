@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from memplace.errors import MemplaceError
 
@@ -15,6 +16,7 @@ from memplace_cli.errors import CommandFailed, Exit, Refused
 from memplace_cli.explain import explain_pod
 from memplace_cli.fetch import Reader
 from memplace_cli.manifests import read_manifests
+from memplace_cli.naming import PlacementName
 from memplace_cli.options import Options, parse
 from memplace_cli.output import close_output, drawn, put
 from memplace_cli.picture import of_pod, of_top
@@ -90,7 +92,7 @@ def _explain(options: Options, reader: Reader) -> int:
 
 
 def _top(options: Options, reader: Reader) -> int:
-    found = top(reader.nodes_only(), options.namespace)
+    found = top(reader.top_facts(options.namespace), options.namespace)
     if not drawn(options.svg, of_top(found)):
         put(found, options.output, show_top)
     return Exit.OK
@@ -105,23 +107,23 @@ def _plan(options: Options, reader: Reader) -> int:
     return Exit.WRONG if found.is_against else Exit.OK
 
 
-def _placement(options: Options, reader: Reader) -> tuple[str, str]:
-    namespace, _, name = options.placement.rpartition("/")
-    return namespace or reader.cluster.namespace, name
+def _placement(options: Options, reader: Reader) -> PlacementName:
+    found = options.placement
+    return replace(found, namespace=found.namespace or reader.cluster.namespace)
 
 
 def _pause(options: Options, reader: Reader) -> int:
-    put(pause(reader, *_placement(options, reader)), options.output, show_acted)
+    put(pause(reader, _placement(options, reader)), options.output, show_acted)
     return Exit.OK
 
 
 def _resume(options: Options, reader: Reader) -> int:
-    put(resume(reader, *_placement(options, reader)), options.output, show_acted)
+    put(resume(reader, _placement(options, reader)), options.output, show_acted)
     return Exit.OK
 
 
 def _undo(options: Options, reader: Reader) -> int:
-    found = undo(reader, *_placement(options, reader))
+    found = undo(reader, _placement(options, reader))
     if options.wait:
         found = wait(reader, found, options.timeout_s)
     put(found, options.output, show_undone)

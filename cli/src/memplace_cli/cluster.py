@@ -25,7 +25,7 @@ __all__ = ["MANAGER", "Cluster", "connect", "context_names"]
 MANAGER = "kubectl-memplace"
 _CHUNK = 500
 # Objects without what is in them.
-_NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 # All of what the API server checks, and nothing stored.
 _DRY_RUN = {"dryRun": "All", "fieldValidation": "Strict"}
 # Seconds to connect, and between two parts of an answer.
@@ -49,9 +49,9 @@ class Cluster:
         self._timeout_s = timeout_s
         self.namespace = namespace
 
-    def get(self, path: str, **query: str) -> _Json:
+    def get(self, path: str, *, accept: str = "application/json", **query: str) -> _Json:
         """Return the object, or the page of a list, at a path."""
-        return self._call("GET", path, query)
+        return self._call("GET", path, query, accept=accept)
 
     def patch(self, path: str, change: _Json) -> _Json:
         """Change fields of the object at a path (a merge patch); returns the object."""
@@ -67,7 +67,7 @@ class Cluster:
 
     def names(self, path: str) -> list[str]:
         """Return names of objects of a collection: the first some hundreds, and no more of them."""
-        page = self._call("GET", path, {"limit": str(_CHUNK)}, accept=_NAMES_ONLY)
+        page = self._call("GET", path, {"limit": str(_CHUNK)}, accept=_METADATA_ONLY)
         return [str(each["metadata"]["name"]) for each in page.get("items") or ()]
 
     def _call(
@@ -111,9 +111,16 @@ class Cluster:
 
     def objects(self, path: str, **query: str) -> Iterator[_Json]:
         """Yield all objects of a collection, which is listed in chunks."""
+        return self._listed(path, "application/json", query)
+
+    def heads(self, path: str) -> Iterator[_Json]:
+        """Yield the metadata of all objects of a collection."""
+        return (each["metadata"] for each in self._listed(path, _METADATA_ONLY, {}))
+
+    def _listed(self, path: str, accept: str, query: dict[str, str]) -> Iterator[_Json]:
         query["limit"] = str(_CHUNK)
         while True:
-            page = self.get(path, **query)
+            page = self.get(path, accept=accept, **query)
             yield from page.get("items") or ()
             token = (page.get("metadata") or {}).get("continue")
             if not token:

@@ -16,10 +16,15 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from memplace.api.v1alpha1 import API_VERSION
 
+from memplace_cli.naming import CLUSTER_WORDS, OWN_WORDS
 from memplace_cli.options import COMMANDS, parser
+
+if TYPE_CHECKING:
+    from memplace_cli.cluster import Cluster
 
 __all__ = ["complete", "entry", "main"]
 
@@ -134,13 +139,36 @@ def _names(kind: str, line: _Line, current: str) -> list[str]:
     )
     if kind == "namespaces":
         return cluster.names("/api/v1/namespaces")
+    if kind == "placements":
+        return _placements(cluster, current)
     namespace, slash, _ = current.rpartition("/")
-    inside = namespace or cluster.namespace
-    paths: dict[str, Callable[[str], str]] = {
-        "pods": lambda each: f"/api/v1/namespaces/{each}/pods",
-        "placements": lambda each: f"/apis/{API_VERSION}/namespaces/{each}/memoryplacements",
-    }
-    return [f"{namespace}{slash}{name}" for name in cluster.names(paths[kind](inside))]
+    path = f"/api/v1/namespaces/{namespace or cluster.namespace}/pods"
+    return [f"{namespace}{slash}{name}" for name in cluster.names(path)]
+
+
+def _placements(cluster: Cluster, current: str) -> list[str]:
+    before, slash, _ = current.rpartition("/")
+    of_cluster = f"/apis/{API_VERSION}/clustermemoryplacements"
+    if before in CLUSTER_WORDS:
+        return [f"{before}/{name}" for name in cluster.names(of_cluster)]
+    namespace = before
+    for word in OWN_WORDS:
+        namespace = namespace.removeprefix(f"{word}/") if namespace != word else ""
+    path = f"/apis/{API_VERSION}/namespaces/{namespace or cluster.namespace}/memoryplacements"
+    found = _quiet(lambda: [f"{before}{slash}{name}" for name in cluster.names(path)])
+    if not slash:
+        # The short word, or a longer one for who has begun it.
+        word = next((each for each in CLUSTER_WORDS if each.startswith(current)), CLUSTER_WORDS[0])
+        found += _quiet(lambda: [f"{word}/{name}" for name in cluster.names(of_cluster)])
+    return found
+
+
+def _quiet(read: Callable[[], list[str]]) -> list[str]:
+    # What one may not list takes nothing from the rest.
+    try:
+        return read()
+    except Exception:
+        return []
 
 
 def main(words: Sequence[str]) -> int:

@@ -15,11 +15,14 @@ from memplace.api.conditions import Condition, find_condition, is_true
 from memplace.api.objects import parse_cluster_placement, parse_node_memory, parse_placement
 from memplace.api.v1alpha1 import NodeMemory, Placement, title_of
 from memplace.errors import ValidationError
+from memplace.kinds import Capability
 from memplace.reasons import ConditionType, Reason
 
 __all__ = [
     "ClusterFacts",
+    "Labels",
     "Unread",
+    "capabilities",
     "head",
     "is_retired",
     "parse_all",
@@ -31,6 +34,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+Labels = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +130,15 @@ def unsupported(node: NodeMemory) -> Condition | None:
     """Return the condition Supported of a node that can't set policies; None of one that can."""
     found = find_condition(node.status.conditions, ConditionType.SUPPORTED)
     return found if found is not None and found.status == "False" else None
+
+
+def capabilities(node: NodeMemory) -> frozenset[Capability]:
+    """Return what the node's agent can do to processes, as it reports it."""
+    backend = node.status.backend
+    if backend is not None and backend.capabilities:
+        return frozenset(backend.capabilities)
+    # An agent that does not tell: all or nothing, as its condition has it.
+    return frozenset(Capability) if unsupported(node) is None else frozenset()
 
 
 def why_backend(node: NodeMemory) -> tuple[str, str]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from memplace.api.v1alpha1 import BackendName, NodeMemory, PlacementSpec
-from memplace.kinds import OnUnsupported
+from memplace.api.v1alpha1 import NodeMemory, PlacementSpec
+from memplace.backends import Act, act_of
 from memplace.nodes import NodeSet
 from memplace.problems import Problem, policy_of
 from memplace.reasons import Reason
 from memplace.topology import BUILTIN_TIERS
 
-from memplace_cli.facts import is_retired, unsupported
+from memplace_cli.facts import capabilities, is_retired, unsupported, why_backend
 from memplace_cli.words import joined
 
 __all__ = ["Finding", "Site", "node_finding", "rule_nodes", "unknown_tiers"]
@@ -73,19 +73,18 @@ def node_finding(spec: PlacementSpec, name: str, site: Site) -> Finding:
 
 
 def _unsupported(spec: PlacementSpec, node: NodeMemory) -> Finding | None:
-    cannot = unsupported(node)
-    if cannot is None:
+    act = act_of(spec.unsupported, capabilities(node))
+    if act in (Act.PLACE, Act.MOVE):
+        # Its tiers count as anywhere: what moves is said if they are all there.
         return None
-    why = f" ({cannot.reason})" + (f": {cannot.message}" if cannot.message else "")
-    if spec.unsupported is OnUnsupported.FAIL:
+    cannot = unsupported(node)
+    reason, message = (cannot.reason, cannot.message) if cannot else why_backend(node)
+    why = f" ({reason})" if reason else ""
+    why += f": {message}" if message else ""
+    if act is Act.LEAVE:
         return Finding(
             Reason.UNSUPPORTED, f"node {node.name} can't place memory, its pods are left alone{why}"
         )
-    backend = node.status.backend
-    moves = backend is not None and backend.name is BackendName.MOVE_PAGES
-    if moves and spec.unsupported is OnUnsupported.BEST_EFFORT:
-        # Its tiers count as anywhere: this is said if they are all there.
-        return None
     return Finding(Reason.OBSERVED, f"node {node.name} can only measure{why}")
 
 

@@ -7,14 +7,12 @@ Who may not read something is told so, and the rest goes on: a tenant may read o
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any, TypeVar
 
 from memplace.api.liveness import LEASE_LABELS, LEASES, renewals
-from memplace.api.objects import parse_tier
 from memplace.api.v1alpha1 import API_VERSION, NodeMemory, Placement
 from memplace.errors import ValidationError
 from memplace.pods import PodState, parse_pod
@@ -27,14 +25,13 @@ from memplace_cli.doctor import AgentPod, DoctorFacts
 from memplace_cli.errors import CommandFailed, Exit, Refused
 from memplace_cli.facts import (
     ClusterFacts,
+    Labels,
     Unread,
-    parse_all,
     parse_cluster_placements,
     parse_nodes,
     parse_placements,
 )
-from memplace_cli.planned import PlanFacts, PodSeen
-from memplace_cli.pod_texts import pod_seen, waiting
+from memplace_cli.pod_texts import waiting
 from memplace_cli.said import PodFacts
 
 __all__ = ["Reader"]
@@ -75,10 +72,10 @@ class Reader:
         Who may not list them everywhere gets those of the context's namespace.
         """
         left_out: list[str] = []
-        self._check_installed()
+        self.check_installed()
         placements, unread = self._placements(namespace, left_out)
-        of_cluster, unread_too = self._of_cluster(left_out)
-        nodes, of_nodes = self._nodes(left_out)
+        of_cluster, unread_too = self.of_cluster(left_out)
+        nodes, of_nodes = self.nodes(left_out)
         return ClusterFacts(
             placements=(*of_cluster, *placements),
             nodes=nodes,
@@ -92,14 +89,27 @@ class Reader:
         Raises:
             Refused: They may not be read.
         """
-        self._check_installed()
+        self.check_installed()
         nodes, unread = parse_nodes(self.cluster.objects(f"{_OURS}/nodememories"))
         left_out = tuple(f"node {each.name}, not understood: {each.problem}" for each in unread)
         return ClusterFacts(nodes=nodes, left_out=left_out)
 
+    def top_facts(self, namespace: str) -> ClusterFacts:
+        """Return all nodes; to who may not read them the placements, as `facts` does.
+
+        Raises:
+            Refused: Neither may be read.
+        """
+        try:
+            return self.nodes_only()
+        except Refused as err:
+            if err.code != 403:
+                raise
+            return self.facts(namespace)
+
     def nodes_if_allowed(self) -> tuple[NodeMemory, ...] | None:
         """Return all nodes that are understood; None if they may not be read."""
-        return self._nodes([])[0]
+        return self.nodes([])[0]
 
     def pod_facts(self, namespace: str, name: str) -> PodFacts:
         """Return what there is about one pod.
@@ -107,7 +117,7 @@ class Reader:
         Raises:
             CommandFailed: There is no such pod, or it or the placements may not be read.
         """
-        self._check_installed()
+        self.check_installed()
         obj = self.cluster.get(f"/api/v1/namespaces/{namespace}/pods/{name}")
         try:
             pod = parse_pod(obj)
@@ -117,7 +127,7 @@ class Reader:
         placements, unread = parse_placements(listed)
         left_out: list[str] = []
         besides: list[str] = []
-        of_cluster, unread_too = self._of_cluster(besides)
+        of_cluster, unread_too = self.of_cluster(besides)
         if of_cluster or unread_too:
             pod = self._with_namespace(pod, besides)
         facts = PodFacts(
@@ -134,43 +144,8 @@ class Reader:
 
     def _node_labels(self, node: str, left_out: list[str]) -> Mapping[str, str] | None:
         what = f"labels of node {node}, which a spec.nodeSelector asks for"
-        obj = self._try(left_out, what, lambda: self.cluster.get(f"/api/v1/nodes/{node}"))
+        obj = self.attempt(left_out, what, lambda: self.cluster.get(f"/api/v1/nodes/{node}"))
         return None if obj is None else dict(obj["metadata"].get("labels") or {})
-
-    def plan_facts(self, namespaces: Iterable[str]) -> PlanFacts:
-        """Return what is there of some namespaces, beside all nodes and MemoryTiers.
-
-        Raises:
-            Refused: Their placements may not be read.
-        """
-        left_out: list[str] = []
-        self._check_installed()
-        placements: list[Placement] = []
-        pods: list[PodSeen] | None = []
-        nodes, unread = self._nodes(left_out)
-        for namespace in namespaces:
-            parsed, not_parsed = self._placements(namespace, left_out)
-            placements += parsed
-            unread += not_parsed
-            seen = self._try(left_out, f"pods of {namespace}", partial(self._pods, namespace))
-            pods = None if pods is None or seen is None else pods + seen
-        listed = partial(self.cluster.objects, f"{_OURS}/memorytiers")
-        tiers = self._try(left_out, "MemoryTiers", lambda: parse_all(listed(), parse_tier)[0])
-        facts = ClusterFacts(
-            placements=tuple(placements),
-            nodes=nodes,
-            unread=tuple(unread),
-            left_out=tuple(left_out),
-        )
-        return PlanFacts(
-            facts=facts,
-            pods=None if pods is None else tuple(pods),
-            tiers=None if tiers is None else tuple(tiers),
-        )
-
-    def _pods(self, namespace: str) -> list[PodSeen]:
-        listed = self.cluster.objects(f"/api/v1/namespaces/{namespace}/pods")
-        return parse_all(listed, pod_seen)[0]
 
     def doctor_facts(self) -> DoctorFacts:
         """Return what the checks need; listens for those whose clocks seem to be wrong."""
@@ -179,15 +154,16 @@ class Reader:
         facts = ClusterFacts(placements=None, nodes=None)
         if served >= PLURALS - {_OF_CLUSTER}:
             # Who may read little may see what that shows all the same.
-            facts = self._try(left_out, "placements", lambda: self.facts("")) or facts
+            facts = self.attempt(left_out, "placements", lambda: self.facts("")) or facts
             left_out += facts.left_out
         found = DoctorFacts(facts=facts, namespace=self.system, served=served)
-        crds = self._try(left_out, "versions of the CRDs", self._crds) if served else {}
+        crds = self.attempt(left_out, "versions of the CRDs", self._crds) if served else {}
         found = self._with_agents(replace(found, crds=crds or None), left_out)
         found = self._with_pulses(found, left_out)
         return replace(found, facts=replace(facts, left_out=tuple(left_out)))
 
-    def _try(self, left_out: list[str], what: str, read: Callable[[], _T]) -> _T | None:
+    def attempt(self, left_out: list[str], what: str, read: Callable[[], _T]) -> _T | None:
+        """Return what is read; None, and a sentence more, if it may not be or is not there."""
         try:
             return read()
         except Refused as err:
@@ -196,7 +172,12 @@ class Reader:
             left_out.append(f"{what}: {err.said}")
             return None
 
-    def _check_installed(self) -> None:
+    def check_installed(self) -> None:
+        """Look whether the cluster has memplace.
+
+        Raises:
+            CommandFailed: It has not.
+        """
         if not self._served():
             raise CommandFailed(
                 Exit.NOT_THERE,
@@ -227,7 +208,8 @@ class Reader:
             left_out.append(f"placements of other namespaces than {only}: {err.said}")
             return self._placements(only, left_out)
 
-    def _of_cluster(self, left_out: list[str]) -> tuple[tuple[Placement, ...], list[Unread]]:
+    def of_cluster(self, left_out: list[str]) -> tuple[tuple[Placement, ...], list[Unread]]:
+        """Return the ClusterMemoryPlacements, and those that are not understood."""
         try:
             return parse_cluster_placements(self.cluster.objects(f"{_OURS}/{_OF_CLUSTER}"))
         except Refused as err:
@@ -238,18 +220,22 @@ class Reader:
             return (), []
 
     def _with_namespace(self, pod: PodState, left_out: list[str]) -> PodState:
-        path = f"/api/v1/namespaces/{pod.ref.namespace}"
-        found = self._try(left_out, "labels of the namespace", lambda: self.cluster.get(path))
-        if found is None:
-            return pod
-        labels = found["metadata"].get("labels") or {}
+        labels = self.namespace_labels(pod.ref.namespace, left_out)
         return replace(pod, ref=replace(pod.ref, namespace_labels=labels))
 
-    def _nodes(self, left_out: list[str]) -> tuple[tuple[NodeMemory, ...] | None, list[Unread]]:
+    def namespace_labels(self, name: str, left_out: list[str]) -> Labels | None:
+        """Return the labels of a namespace; None if they may not be read."""
+        what = f"labels of namespace {name}, which placements of the cluster ask for"
+        found = self.attempt(left_out, what, lambda: self.cluster.get(f"/api/v1/namespaces/{name}"))
+        return None if found is None else found["metadata"].get("labels") or {}
+
+    def nodes(self, left_out: list[str]) -> tuple[tuple[NodeMemory, ...] | None, list[Unread]]:
+        """Return the NodeMemories, None if they may not be read, and those not understood."""
+
         def read() -> tuple[tuple[NodeMemory, ...], list[Unread]]:
             return parse_nodes(self.cluster.objects(f"{_OURS}/nodememories"))
 
-        return self._try(left_out, "nodes and tiers", read) or (None, [])
+        return self.attempt(left_out, "nodes and tiers", read) or (None, [])
 
     def _crds(self) -> dict[str, _Json]:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
@@ -274,9 +260,9 @@ class Reader:
         if unread:
             left_out.append(f"what the agent reports is not understood: {unread[0].problem}")
             return replace(facts, node_readable=False)
-        pods = self._try(left_out, "the agent's pod", lambda: self._agent_pods(pod.node))
+        pods = self.attempt(left_out, "the agent's pod", lambda: self._agent_pods(pod.node))
         facts = replace(facts, node=nodes[0], agent_pod=pods[0].name if pods else "")
-        leases = self._try(left_out, "the agents' heartbeats", self._leases)
+        leases = self.attempt(left_out, "the agents' heartbeats", self._leases)
         if not leases:
             return facts
         listening = Listening(signs_of(nodes, leases), _now())
@@ -291,8 +277,8 @@ class Reader:
         return renewals(self.cluster.objects(path, labelSelector=_AGENTS))
 
     def _with_pulses(self, found: DoctorFacts, left_out: list[str]) -> DoctorFacts:
-        leases = self._try(left_out, "the agents' heartbeats", self._leases)
-        lease = self._try(left_out, "the operator's Lease", self._operator)
+        leases = self.attempt(left_out, "the agents' heartbeats", self._leases)
+        lease = self.attempt(left_out, "the operator's Lease", self._operator)
         if leases is None or lease is None:
             return found
         holder, renewed = lease
@@ -347,8 +333,8 @@ class Reader:
             path = f"/apis/apps/v1/namespaces/{self.system}/daemonsets"
             return list(self.cluster.objects(path, labelSelector=_AGENTS))
 
-        listed = self._try(left_out, "the agents' DaemonSet", sets)
-        running = self._try(left_out, "the agents' pods", self._agent_pods)
+        listed = self.attempt(left_out, "the agents' DaemonSet", sets)
+        running = self.attempt(left_out, "the agents' pods", self._agent_pods)
         if listed is None or running is None:
             return found
         statuses = [each.get("status") or {} for each in listed]

@@ -13,12 +13,13 @@ import yaml
 from memplace.api.v1alpha1 import API_VERSION
 
 from memplace_cli.errors import CommandFailed, Exit
+from memplace_cli.naming import CLUSTER_KIND, OWN_KIND
 
 __all__ = ["STDIN", "Manifest", "read_manifests"]
 
 STDIN = "-"
-PLACEMENT, TIER = "MemoryPlacement", "MemoryTier"
-_KINDS = (PLACEMENT, TIER)
+TIER = "MemoryTier"
+_KINDS = (OWN_KIND, CLUSTER_KIND, TIER)
 # What this command reads at most: a manifest of more is none that an API server takes.
 _LARGEST = 3 << 20
 
@@ -29,7 +30,7 @@ class Manifest:
 
     Attributes:
         where: Which document of which file.
-        kind: MemoryPlacement or MemoryTier; another kind is none of ours.
+        kind: MemoryPlacement, ClusterMemoryPlacement or MemoryTier; another kind is none of ours.
         namespace: Where it goes; empty for what is in none.
         name: Its name.
         obj: All of it.
@@ -68,7 +69,8 @@ def read_manifests(files: tuple[str, ...], asked: str, default: str) -> tuple[Ma
     if not any(each.is_ours for each in found):
         listed = ", ".join(_title(name) for name in files)
         raise CommandFailed(
-            Exit.USAGE, f"{listed} has no {PLACEMENT} and no {TIER} of {API_VERSION}"
+            Exit.USAGE,
+            f"{listed} has no {', no '.join(_KINDS[:-1])} and no {TIER} of {API_VERSION}",
         )
     return found
 
@@ -125,16 +127,16 @@ def _manifest(obj: Any, where: str, asked: str, default: str) -> Manifest:
     if kind not in _KINDS and version.partition("/")[0] != group:
         return Manifest(where, kind, own, name, obj)
     problems = tuple(_problems(kind, version, name, own, asked))
-    namespace = "" if kind == TIER else own or asked or default
+    namespace = "" if kind in (TIER, CLUSTER_KIND) else own or asked or default
     return Manifest(where, kind, namespace, name, obj, problems)
 
 
 def _problems(kind: str, version: str, name: str, own: str, asked: str) -> Iterator[str]:
     if kind not in _KINDS:
-        yield f"kind: {kind or 'none'} can't be planned: write {' or '.join(_KINDS)}"
+        yield f"kind: {kind or 'none'} can't be planned: write {', '.join(_KINDS[:-1])} or {TIER}"
     if version != API_VERSION:
         yield f"apiVersion: write {API_VERSION}, not {version or 'nothing'}"
     if not name:
         yield "metadata.name: apply needs a name"
-    if kind == PLACEMENT and own and asked and own != asked:
+    if kind == OWN_KIND and own and asked and own != asked:
         yield f"metadata.namespace: it is {own}, and -n says {asked}"

@@ -9,66 +9,77 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memplace_cli.beats import DOUBT_S
+from memplace_cli.naming import PlacementName, read_name
 from memplace_cli.shells import SCRIPTS
 
 __all__ = ["COMMANDS", "Options", "parse", "parser"]
 
 _EPILOG = """\
 exit status:
-  0 done; of doctor: all is well; of plan: nothing is in the way
-  1 doctor found something wrong, plan what would not be placed, undo --wait what is left;
-    or the command failed
-  2 usage, or plan found a wrong manifest
-  3 no such pod, container, placement or context, or no memplace in the cluster
-  4 not permitted (401, 403)   5 no kubeconfig, or no cluster answers"""
+  0  The command has done its work. doctor found no fault. plan found nothing in the way.
+  1  doctor found a fault, plan found a container that would not be placed, undo --wait ran out
+     of time, or the command failed.
+  2  The command line makes no sense, or plan found a wrong manifest.
+  3  There is no such pod, container, placement or context, or the cluster has no memplace.
+  4  The API server refused the request (401, 403).
+  5  There is no kubeconfig, or the API server does not answer."""
 
 COMMANDS = {
-    "status": ("one screen: nodes, placements, and what needs attention", ""),
+    "status": (
+        "show nodes, placements, and what needs attention, on one screen",
+        "examples:\n  kubectl memplace status\n  kubectl memplace status -n cache -o json",
+    ),
     "explain": (
-        "why the memory of a pod is where it is, or is not placed",
+        "explain why the memory of a pod is where it is, or why it is not placed",
         "examples:\n  kubectl memplace explain redis-0 -n cache\n"
         "  kubectl memplace explain cache/redis-0 -c redis -o yaml",
     ),
     "top": (
-        "pods and their tiers as bars, the largest first",
-        "Of each pod what the rules of its placements hold, as its agent measured it last.\n\n"
+        "show the bytes of each pod per tier as bars, the largest pod first",
+        "The bytes are those that the rules of placements hold. The agents measured them last.\n\n"
         "examples:\n  kubectl memplace top -n cache\n  watch kubectl memplace top",
     ),
     "plan": (
-        "what manifests would do, before they are applied; changes nothing",
-        "Checks them as the API server would, and asks it in a dry run; says which pods each\n"
-        "placement would have and on which nodes, what it would win and lose, and what is in the\n"
-        "way. Exit status: 0 nothing is in the way, 1 a container would not be placed, 2 a\n"
-        "manifest is wrong.\n\n"
+        "show what manifests would do, before you apply them; change nothing",
+        "The API server checks the manifests in a dry run. The plan shows which pods each\n"
+        "placement would select, which nodes they run on, which containers the placement would\n"
+        "win and lose, and what is in the way.\n\n"
         "examples:\n  kubectl memplace plan -f placement.yaml -n cache\n"
         "  helm template app | kubectl memplace plan -f -",
     ),
     "pause": (
-        "stop the work for a placement; what is in place stays",
+        "stop the work for a placement; keep what is in place",
+        "The command sets spec.paused.\n\n"
         "examples:\n  kubectl memplace pause redis-on-cxl -n cache\n"
-        "  kubectl memplace resume cache/redis-on-cxl",
+        "  kubectl memplace pause cmp/heap-on-cxl",
     ),
     "resume": (
-        "have the work for a placement go on, after pause or undo",
-        "Sets spec.paused to false, and takes mode DryRun away if undo wrote it. A roll-out of it\n"
-        "that is held goes on, too, whatever is wrong.",
+        "continue the work for a placement, after pause or undo",
+        "The command sets spec.paused to false. It removes spec.mode if undo wrote that. A\n"
+        "roll-out that is held continues, whatever holds it.\n\n"
+        "examples:\n  kubectl memplace resume cache/redis-on-cxl\n"
+        "  kubectl memplace resume cmp/heap-on-cxl",
     ),
     "undo": (
-        "give back what was done for a placement, without deleting it",
-        "Makes it a dry run (spec.mode: DryRun): agents give all policies back, pages stay where\n"
-        "they are, and what would move is measured from then on.\n\n"
+        "restore the policies that a placement changed, without deleting the placement",
+        "The command sets spec.mode to DryRun. The agents restore all policies. Pages stay where\n"
+        "they are. From then on the agents measure what would move.\n\n"
         "examples:\n  kubectl memplace undo redis-on-cxl -n cache --wait\n"
-        "  kubectl memplace resume cache/redis-on-cxl",
+        "  kubectl memplace undo cmp/heap-on-cxl",
     ),
-    "tiers": ("nodes and their tiers: capacity, what placements have there, and why", ""),
+    "tiers": (
+        "show the tiers of each node: capacity, bytes of placements, and evidence",
+        "examples:\n  kubectl memplace tiers",
+    ),
     "doctor": (
-        "check that memplace works: CRDs, operator, agents, heartbeats, conditions",
-        "Whether somebody lives is told by a Lease that changes, not by comparing clocks. Where "
-        f"a\nclock seems wrong it listens, for {DOUBT_S:.0f} s at most.",
+        "check the CRDs, the operator, the agents, their heartbeats, and the conditions",
+        "An agent is alive if its Lease changes. The command does not compare clocks. It listens\n"
+        f"for {DOUBT_S:.0f} s at most where a heartbeat seems old.\n\n"
+        "examples:\n  kubectl memplace doctor",
     ),
     "completion": (
-        "print what bash, zsh or fish needs to complete the command memplace",
-        "kubectl needs nothing of it: it asks kubectl_complete-memplace on the path.\n\n"
+        "print the completion script of the command memplace for a shell",
+        "kubectl does not need the script. It asks the program kubectl_complete-memplace.\n\n"
         "examples:\n  source <(memplace completion bash)\n"
         "  memplace completion fish | source",
     ),
@@ -78,6 +89,7 @@ _WRITES = ("pause", "resume", "undo")
 _ABOUT_ONE = {"explain": "pod"} | dict.fromkeys(_WRITES, "placement")
 # Seconds that undo waits, if it is to.
 _UNDO_S = 300.0
+_NO_PLACEMENT = PlacementName(name="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +106,7 @@ class Options:
         all_namespaces: Whether -A was given.
         system: The namespace of the operator and the agents.
         pod: NAME or NAMESPACE/NAME, of explain.
-        placement: NAME or NAMESPACE/NAME, of pause, resume and undo.
+        placement: Which one, of pause, resume and undo.
         container: Of explain; empty for all.
         files: Manifests, of plan; ``-`` for standard input.
         svg: Where to draw explain or top; ``-`` for standard output; empty for nowhere.
@@ -112,7 +124,7 @@ class Options:
     all_namespaces: bool = False
     system: str
     pod: str = ""
-    placement: str = ""
+    placement: PlacementName = _NO_PLACEMENT
     container: str = ""
     files: tuple[str, ...] = ()
     svg: str = ""
@@ -148,7 +160,10 @@ def parser() -> argparse.ArgumentParser:
     common = _common()
     whole = argparse.ArgumentParser(
         prog="kubectl memplace",
-        description="Show where the memory of pods is placed, and why; plan, pause and undo work.",
+        description=(
+            "Show on which memory tiers the memory of pods is, and why. Plan, pause and undo "
+            "placements."
+        ),
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],
@@ -165,15 +180,20 @@ def parser() -> argparse.ArgumentParser:
             argument_default=argparse.SUPPRESS,
         )
         if name == "explain":
-            command.add_argument("pod", type=_pod, metavar="POD", help="NAME or NAMESPACE/NAME")
-            command.add_argument("-c", "--container", help="only this one (default: all)")
+            command.add_argument(
+                "pod", type=_pod, metavar="POD", help="the pod: NAME or NAMESPACE/NAME"
+            )
+            command.add_argument(
+                "-c", "--container", help="explain this container only (default: all)"
+            )
         if name == "completion":
-            command.add_argument("shell", choices=sorted(SCRIPTS), help="which of them")
+            command.add_argument("shell", choices=sorted(SCRIPTS), help="the shell")
         if name in ("explain", "top"):
             command.add_argument(
                 "--svg",
                 metavar="FILE",
-                help="draw it, too: bars by tier; - for standard output instead of the text",
+                help="also write the bars as an SVG picture to FILE; with - write the picture to "
+                "standard output instead of the text (default: no picture)",
             )
         if name == "plan":
             command.add_argument(
@@ -183,24 +203,30 @@ def parser() -> argparse.ArgumentParser:
                 action="append",
                 required=True,
                 metavar="FILE",
-                help="manifests: MemoryPlacements and MemoryTiers; - for standard input",
+                help="a file with MemoryPlacements, ClusterMemoryPlacements or MemoryTiers; - is "
+                "standard input; may be repeated",
             )
         if name in _WRITES:
             command.add_argument(
-                "placement", type=_placement, metavar="PLACEMENT", help="NAME or NAMESPACE/NAME"
+                "placement",
+                type=_placement,
+                metavar="PLACEMENT",
+                help="a MemoryPlacement: NAME or NAMESPACE/NAME; a ClusterMemoryPlacement: "
+                "cmp/NAME",
             )
         if name == "undo":
             command.add_argument(
                 "--wait",
                 action="store_true",
-                help="wait until no container of it is placed any more",
+                help="return when no container of the placement is placed any more",
             )
             command.add_argument(
                 "--timeout",
                 dest="timeout_s",
                 type=_seconds,
                 metavar="SECONDS",
-                help=f"how long to wait, with --wait (default: {_UNDO_S:.0f})",
+                help=f"with --wait: return after this many seconds at the latest "
+                f"(default: {_UNDO_S:.0f})",
             )
         if name in ("explain", "doctor"):
             command.add_argument(
@@ -208,7 +234,8 @@ def parser() -> argparse.ArgumentParser:
                 dest="wait_s",
                 type=_seconds,
                 metavar="SECONDS",
-                help=f"how long to listen for who seems silent (default: {DOUBT_S:.0f})",
+                help=f"listen this many seconds for a heartbeat that seems old "
+                f"(default: {DOUBT_S:.0f})",
             )
     return whole
 
@@ -220,17 +247,29 @@ def _common() -> argparse.ArgumentParser:
     add(
         "-n",
         "--namespace",
-        help="of the pod, placement or manifest; of status and top: only it (default: all)",
+        help="the namespace of the pod, the placement or the manifest (default: that of the "
+        "context; of status and top: all)",
     )
-    add("-A", "--all-namespaces", action="store_true", help="all of them, as without -n")
-    add("--context", help="a context of the kubeconfig")
-    add("--kubeconfig", help="the kubeconfig (default: $KUBECONFIG, or ~/.kube/config)")
-    add("-o", "--output", choices=("table", "json", "yaml"), help="table, json or yaml")
+    add(
+        "-A",
+        "--all-namespaces",
+        action="store_true",
+        help="show all namespaces, as status and top do without -n",
+    )
+    add("--context", help="the context of the kubeconfig (default: the current one)")
+    add("--kubeconfig", help="the kubeconfig file (default: $KUBECONFIG, or ~/.kube/config)")
+    add(
+        "-o",
+        "--output",
+        choices=("table", "json", "yaml"),
+        help="the output format (default: table)",
+    )
     common.add_argument(
         "--system-namespace",
         dest="system",
         metavar="NAMESPACE",
-        help="where memplace runs (default: $MEMPLACE_NAMESPACE, or memplace-system)",
+        help="the namespace of the operator and the agents (default: $MEMPLACE_NAMESPACE, or "
+        "memplace-system)",
     )
     return common
 
@@ -239,8 +278,11 @@ def _pod(text: str) -> str:
     return _name(text.removeprefix("pods/").removeprefix("pod/"), text)
 
 
-def _placement(text: str) -> str:
-    return _name(text.removeprefix("memoryplacement/").removeprefix("mp/"), text)
+def _placement(text: str) -> PlacementName:
+    try:
+        return read_name(text)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(str(err)) from err
 
 
 def _name(bare: str, text: str) -> str:

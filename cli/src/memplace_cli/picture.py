@@ -104,8 +104,8 @@ def of_top(found: Top) -> Picture:
         note="of each pod what the rules of its placements hold, as its agent measured it last",
         bars=tuple(
             Bar(
-                label=f"{pod.namespace}/{pod.pod}",
-                note=f"{pod.placement} on {pod.node}",
+                label=pod.label,
+                note=f"{pod.placement} on {pod.node}" if pod.node else pod.placement,
                 bytes=pod.bytes,
                 misplaced_bytes=pod.misplaced_bytes,
                 tiers=pod.tiers,

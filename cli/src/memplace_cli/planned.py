@@ -16,7 +16,7 @@ from memplace.api.v1alpha1 import MemoryTier, Placement, TierBytes
 from memplace.pods import PodState
 from memplace.reasons import FAILURES, Reason
 
-from memplace_cli.facts import ClusterFacts
+from memplace_cli.facts import ClusterFacts, Labels
 
 __all__ = [
     "Change",
@@ -45,6 +45,12 @@ class Change(StrEnum):
     STAYS = "Stays"
     LEAVES = "Leaves"
     LOSES = "Loses"  # it is selected, and another placement has it, before and after
+    ELSEWHERE = "Elsewhere"  # it is selected, and its node is not
+
+    @property
+    def is_selected(self) -> bool:
+        """Whether the placement would mean the container."""
+        return self not in (Change.LEAVES, Change.ELSEWHERE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +81,7 @@ class Wanted:
         spec: Its spec after apply.
         kept: Fields that stay though the manifest does not name them.
         changes: What differs of the specs.
-        placement: Parsed, of kind MemoryPlacement; None if it makes no sense.
+        placement: Parsed, of both kinds of placements; None if it makes no sense.
         tier: The same of kind MemoryTier.
         problems: What is wrong with it.
     """
@@ -98,14 +104,25 @@ class PlanFacts:
     """What was read for a plan.
 
     Attributes:
-        facts: Placements of the namespaces that are meant, and nodes.
+        facts: Placements of the namespaces that are meant and of the cluster, and nodes.
         pods: Theirs; None if they could not be read.
         tiers: The MemoryTiers; None if they could not be read.
+        node_labels: Of each Kubernetes node; empty if no nodeSelector asks for them, None if they
+            could not be read.
+        is_partial: Whether a placement of the cluster may mean pods that could not be read.
     """
 
     facts: ClusterFacts = field(default_factory=ClusterFacts)
     pods: tuple[PodSeen, ...] | None = ()
     tiers: tuple[MemoryTier, ...] | None = ()
+    node_labels: Mapping[str, Labels] | None = field(default_factory=dict)
+    is_partial: bool = False
+
+    def labels_of(self, node: str) -> Labels | None:
+        """Return the labels of a node; None if they are not known, or there is no node yet."""
+        if self.node_labels is None or not node:
+            return None
+        return self.node_labels.get(node, {})
 
 
 class _Said(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -117,10 +134,11 @@ class ContainerPlan(_Said, frozen=True, kw_only=True):
 
     Attributes:
         name: Its name.
-        change: Comes, Stays, Leaves, or Loses.
+        change: Comes, Stays, Leaves, Loses, or Elsewhere.
         reason: The reason that its state would have; empty where that can't be told.
         message: Why.
-        before: The placement that it follows now; empty for none.
+        before: The placement that it follows now, one of the cluster as ``cluster/NAME``; empty
+            for none.
         after: The one that it would follow.
         tiers: Where its memory is, as far as its agent measures it for the placement that it
             follows now.
@@ -144,12 +162,13 @@ class ContainerPlan(_Said, frozen=True, kw_only=True):
     @property
     def is_against(self) -> bool:
         """Whether it would not be placed."""
-        return self.change is not Change.LEAVES and self.reason in _NOT_PLACED
+        return self.change.is_selected and self.reason in _NOT_PLACED
 
 
 class PodPlan(_Said, frozen=True, kw_only=True):
     """What would become of a pod that the placement selects, or has."""
 
+    namespace: str
     name: str
     node: str
     life: str
@@ -197,10 +216,10 @@ class NodePlan(_Said, frozen=True, kw_only=True):
 
 
 class PlacementPlan(_Said, frozen=True, kw_only=True):
-    """What applying a MemoryPlacement would do.
+    """What applying a MemoryPlacement or ClusterMemoryPlacement would do.
 
     Attributes:
-        namespace: Its namespace.
+        namespace: Its namespace; empty for a ClusterMemoryPlacement.
         name: Its name.
         exists: Whether there is one of that name.
         reason: What speaks against all of it, such as TierUnknown; NoPods; or empty.
@@ -273,7 +292,7 @@ class Plan(_Said, frozen=True, kw_only=True):
         schema: Changes when a reader that knows the names would be wrong.
         refused: Manifests that are wrong.
         tiers: The MemoryTiers.
-        placements: The MemoryPlacements.
+        placements: The MemoryPlacements and ClusterMemoryPlacements.
         ignored: Documents of other kinds.
         left_out: Sentences: what could not be read or asked.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What applying MemoryPlacements would do to pods. Pure.
+"""What applying placements would do to pods. Pure.
 
 Who has a container is told twice by the core's assignment, once of what is there and once of
 what would be there; the difference is the plan.
@@ -10,13 +10,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from memplace.api.v1alpha1 import BackendName, Placement
-from memplace.assignment import Assignment, PlacementIndex, why_first
+from memplace.api.v1alpha1 import Placement
+from memplace.assignment import (
+    Assignment,
+    PlacementIndex,
+    PodRef,
+    gives_way,
+    selects_pod,
+    why_first,
+)
+from memplace.backends import Act, act_of
 from memplace.nodes import NodeSet
 from memplace.reasons import Reason
 from msgspec import UNSET
 from msgspec.structs import replace
 
+from memplace_cli.facts import Labels, Unread, capabilities
 from memplace_cli.feasible import Finding, Site, node_finding, unknown_tiers
 from memplace_cli.planned import (
     Change,
@@ -60,13 +69,33 @@ def plan_placements(
     )
 
 
+class _Index:
+    """Who has a container, on nodes with these labels or those."""
+
+    def __init__(self, placements: Sequence[Placement]) -> None:
+        self._placements = placements
+        # By the placements that are not there.
+        self._indices: dict[frozenset[str], PlacementIndex] = {}
+
+    def assign(self, pod: PodRef, labels: Labels | None) -> dict[str, Assignment]:
+        """Give each container of a pod its placement; without labels of its node all count."""
+        absent = frozenset(
+            each.uid
+            for each in self._placements
+            if labels is not None and not each.spec.selects_node(labels)
+        )
+        if absent not in self._indices:
+            here = (each for each in self._placements if each.uid not in absent)
+            self._indices[absent] = PlacementIndex(here)
+        return self._indices[absent].assign(pod)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Planner:
     # Before and after, and what is known of machines.
     found: PlanFacts
-    live: Mapping[str, Placement]
-    before: PlacementIndex
-    after: PlacementIndex
+    before: _Index
+    after: _Index
     site: Site
     reports: Reports
 
@@ -82,9 +111,8 @@ def _planner(
     names = {each.name for each in found.tiers or ()} | {w.tier.name for w in wanted if w.tier}
     return _Planner(
         found=found,
-        live={each.uid: each for each in live},
-        before=PlacementIndex(live),
-        after=PlacementIndex([*stay, *new]),
+        before=_Index(live),
+        after=_Index([*stay, *new]),
         site=Site(
             nodes=None if nodes is None else {each.name: each for each in nodes},
             tiers=tiers,
@@ -100,7 +128,7 @@ def _placement(wanted: Wanted, placement: Placement, planner: _Planner) -> Place
     pods = tuple(_with_room(pod, nodes) for pod in pods)
     trouble = unknown_tiers(placement.spec, planner.site)
     if not trouble.reason and planner.found.pods is not None:
-        trouble = _nobody(pods)
+        trouble = _nobody(placement, pods, planner.found)
     return PlacementPlan(
         namespace=placement.namespace,
         name=placement.name,
@@ -115,63 +143,96 @@ def _placement(wanted: Wanted, placement: Placement, planner: _Planner) -> Place
     )
 
 
-def _nobody(pods: Sequence[PodPlan]) -> Finding:
-    selected = (c.change is not Change.LEAVES for pod in pods for c in pod.containers)
-    return Finding() if any(selected) else Finding(Reason.NO_PODS, "it would select no pod")
+def _nobody(placement: Placement, pods: Sequence[PodPlan], found: PlanFacts) -> Finding:
+    if any(c.change.is_selected for pod in pods for c in pod.containers):
+        return Finding()
+    where = " on a node that its spec.nodeSelector means" if placement.spec.node_selector else ""
+    if placement.is_cluster and found.is_partial:
+        where += " of the namespaces that could be read"
+    return Finding(Reason.NO_PODS, f"it would select no pod{where}")
 
 
 def _pods(placement: Placement, planner: _Planner) -> Iterator[PodPlan]:
     for pod in planner.found.pods or ():
         state = pod.state
-        if state.ref.namespace != placement.namespace or state.life == "Ended":
+        is_there = placement.is_cluster or state.ref.namespace == placement.namespace
+        if not is_there or state.life == "Ended":
             continue
-        before, after = (index.assign(state.whole) for index in (planner.before, planner.after))
+        labels = planner.found.labels_of(state.node)
+        before, after = (
+            index.assign(state.whole, labels) for index in (planner.before, planner.after)
+        )
         containers = tuple(
             each
             for name in state.whole.containers
             if name not in pod.done
             for each in _container(
-                (placement, pod, name), before.get(name), after.get(name), planner
+                _Of(placement, pod, name, labels), before.get(name), after.get(name), planner
             )
         )
         if containers:
             yield PodPlan(
-                name=state.ref.name, node=state.node, life=state.life, containers=containers
+                namespace=state.ref.namespace,
+                name=state.ref.name,
+                node=state.node,
+                life=state.life,
+                containers=containers,
             )
 
 
-_Of = tuple[Placement, PodSeen, str]
+@dataclass(frozen=True, slots=True)
+class _Of:
+    # A container, and the labels of its node; None if they are not known.
+    placement: Placement
+    pod: PodSeen
+    name: str
+    node_labels: Labels | None
+
+    @property
+    def is_elsewhere(self) -> bool:
+        spec = self.placement.spec
+        return (
+            self.node_labels is not None
+            and not spec.selects_node(self.node_labels)
+            and selects_pod(self.placement, self.pod.state.whole)
+            and spec.selects_container(self.name)
+        )
+
+    @property
+    def why_not(self) -> str:
+        return why_not_selected(self.placement, self.pod.state.whole, self.name, self.node_labels)
 
 
 def _container(
     of: _Of, before: Assignment | None, after: Assignment | None, planner: _Planner
 ) -> Iterator[ContainerPlan]:
-    placement = of[0]
-    had = before is not None and before.winner.uid == placement.uid
-    has = after is not None and after.winner.uid == placement.uid
-    selects = has or (after is not None and placement in after.losers)
-    if not had and not selects:
+    uid = of.placement.uid
+    had = before is not None and before.winner.uid == uid
+    has = after is not None and after.winner.uid == uid
+    loses = after is not None and any(each.uid == uid for each in after.losers)
+    if not had and not has and not loses and not of.is_elsewhere:
         return
     change = {
         (True, True): Change.STAYS,
         (False, True): Change.COMES,
         (True, False): Change.LEAVES,
-        (False, False): Change.LOSES,
+        (False, False): Change.LOSES if loses else Change.ELSEWHERE,
     }[had, has]
-    seen = _seen(of, before, planner)
-    finding = _would_be(of, planner) if has else _not_had(of, after)
+    finding = Finding(message=of.why_not)
+    if change is not Change.ELSEWHERE:
+        finding = _would_be(of, planner) if has else _not_had(of, after)
     yield replace(
-        seen,
+        _seen(of, before, planner),
         change=change,
-        reason=finding.reason if change is not Change.LEAVES else "",
+        reason=finding.reason if change.is_selected else "",
         message=finding.message,
-        after=after.winner.name if after else "",
+        after=after.winner.handle if after else "",
     )
 
 
 def _seen(of: _Of, before: Assignment | None, planner: _Planner) -> ContainerPlan:
     # Where its memory is, by the report about the placement that it follows now.
-    placement, pod, name = of
+    placement, pod, name = of.placement, of.pod, of.name
     state, live = pod.state, before.winner if before else None
     report = (
         planner.reports.of(state.ref.uid, name, state.container_ids.get(name, ""), live.uid)
@@ -183,7 +244,7 @@ def _seen(of: _Of, before: Assignment | None, planner: _Planner) -> ContainerPla
     return ContainerPlan(
         name=name,
         change=Change.STAYS,
-        before=live.name if live else "",
+        before=live.handle if live else "",
         tiers=by_tier(report.rules, node_sets(node)) if report and node else (),
         measured=report is not None and bool(report.rules),
         would_move_bytes=moves_of(
@@ -194,22 +255,28 @@ def _seen(of: _Of, before: Assignment | None, planner: _Planner) -> ContainerPla
 
 
 def _not_had(of: _Of, after: Assignment | None) -> Finding:
-    placement, pod, name = of
-    why = why_not_selected(placement, pod.state.whole, name)
+    placement, why = of.placement, of.why_not
     then = "no placement has it then, and what was done is given back"
     if after is not None:
         first = why_first(after.winner, placement)
         if not why:
-            return Finding(Reason.CONFLICT, f"placement {after.winner.name} {first} and has it")
-        then = f"placement {after.winner.name} has it then"
+            # A default of the cluster is for those who have nothing of their own.
+            reason = "" if gives_way(placement, after.winner) else Reason.CONFLICT
+            return Finding(reason, f"placement {after.winner.handle} {first} and has it")
+        then = f"placement {after.winner.handle} has it then"
     return Finding(message=f"{why}; {then}" if why else then)
 
 
 def _would_be(of: _Of, planner: _Planner) -> Finding:
-    placement, pod, name = of
-    state, spec = pod.state, placement.spec
+    pod, name = of.pod, of.name
+    state, spec = pod.state, of.placement.spec
     if not state.node:
         return Finding(Reason.PENDING, "the pod has no node yet")
+    if spec.node_selector and of.node_labels is None:
+        return Finding(
+            message=f"whether its spec.nodeSelector means node {state.node} can't be told, for "
+            "want of the right to read nodes"
+        )
     never = planner.reports.never(state.ref.uid, name, state.container_ids.get(name, ""))
     if never is not None:
         return Finding(Reason.UNSUPPORTED, f"{never.reason}: {never.message}")
@@ -222,8 +289,8 @@ def _would_be(of: _Of, planner: _Planner) -> Finding:
         return Finding(Reason.PAUSED, "spec.paused: nothing new is done")
     if spec.is_dry_run:
         return Finding(Reason.DRY_RUN, "mode DryRun: nothing is changed")
-    backend = planner.site.nodes[state.node].status.backend
-    if backend is not None and backend.name is BackendName.MOVE_PAGES:
+    node = planner.site.nodes[state.node]
+    if act_of(spec.unsupported, capabilities(node)) is Act.MOVE:
         return Finding(Reason.PLACED_BEST_EFFORT, "pages are moved; those to come land anywhere")
     return Finding(Reason.PLACED)
 
@@ -274,20 +341,25 @@ def _is_full(room: TierRoom) -> bool:
 
 
 def _notes(placement: Placement, pods: Sequence[PodPlan], planner: _Planner) -> Iterator[str]:
-    containers = [each for pod in pods for each in pod.containers if each.after == placement.name]
+    containers = [each for pod in pods for each in pod.containers if each.after == placement.handle]
     if placement.spec.is_dry_run:
         yield "mode DryRun: nothing would be changed; what would be is measured"
     elif any(each.reason in _GOOD and each.would_move_bytes is None for each in containers):
         yield _AGENT_ONLY
     if placement.spec.paused:
         yield "spec.paused: nothing new would be done, and nothing given back"
-    if placement.spec.node_selector:
-        yield "spec.nodeSelector is not looked at here: agents leave out pods on other nodes"
     if placement.spec.rollout is not UNSET:
         yield "spec.rollout: nodes take it one step after the other, so not all of this is at once"
-    taken = sorted({each.before for each in containers if each.before != placement.name} - {""})
+    taken = sorted({each.before for each in containers if each.before != placement.handle} - {""})
     if taken:
         yield f"it takes containers from {joined(taken)}, whose work on them is given back"
-    inside = [u.name for u in planner.found.facts.unread if u.name.startswith(placement.namespace)]
+    inside = [u.about for u in planner.found.facts.unread if _may_matter(u, placement)]
     if inside:
         yield f"not counted, for this version does not understand them: {joined(sorted(inside))}"
+
+
+def _may_matter(unread: Unread, placement: Placement) -> bool:
+    # NodeMemories have no namespace, and are none that could win.
+    if unread.is_cluster or placement.is_cluster:
+        return unread.is_cluster or "/" in unread.name
+    return unread.name.startswith(f"{placement.namespace}/")

@@ -25,8 +25,7 @@ def tiers_after(wanted: Sequence[Wanted], found: PlanFacts) -> dict[str, Mapping
     """Return per node its tiers, as they would be."""
     after = _after(wanted, found)
     return {
-        node.name: nodes_by_tier(_verdicts(node, found.tiers or (), after))
-        for node in found.facts.nodes or ()
+        node.name: nodes_by_tier(_verdicts(node, found, after)) for node in found.facts.nodes or ()
     }
 
 
@@ -53,7 +52,7 @@ def _after(wanted: Sequence[Wanted], found: PlanFacts) -> tuple[MemoryTier, ...]
 
 
 def _verdicts(
-    node: NodeMemory, before: Sequence[MemoryTier], after: Sequence[MemoryTier]
+    node: NodeMemory, found: PlanFacts, after: Sequence[MemoryTier]
 ) -> dict[int, Verdict]:
     now = {n: tier.name for tier in node.status.tiers for n in tier.numa_nodes}
     numbers = {n: NumaNodeStatus(id=n) for n in now}
@@ -62,9 +61,9 @@ def _verdicts(
         NumaNode(id=n, cpus=None, total_bytes=max(each.total_bytes, 1), has_cpus=bool(each.cpus))
         for n, each in numbers.items()
     ]
-    said = resolve_verdicts(bare, after, node.name)
+    said = resolve_verdicts(bare, after, node.name, found.labels_of(node.name) or {})
     verdicts = {n: Verdict(now.get(n, ""), each.evidence) for n, each in numbers.items()}
-    for tier in before:
+    for tier in found.tiers or ():
         if all(tier.name != each.name or tier != each for each in after):
             # Changed: what it said of its NUMA nodes is not so any more.
             for n, verdict in list(verdicts.items()):
@@ -81,47 +80,67 @@ def _nodes(
 ) -> Iterator[TierNodePlan]:
     for node in found.facts.nodes or ():
         now = next((t.numa_nodes for t in node.status.tiers if t.name == tier.name), ())
-        verdicts = _verdicts(node, found.tiers or (), after)
+        verdicts = _verdicts(node, found, after)
+        covered = _covers(tier, node, found)
         then = tuple(sorted(n for n, verdict in verdicts.items() if verdict.tier == tier.name))
-        if not now and not then and not tier.spec.covers(node.name):
+        if not now and not then and not covered:
             continue
         yield TierNodePlan(
             name=node.name,
             before=tuple(sorted(now)),
             after=then,
-            message="; ".join(_said(tier, node, then, verdicts)),
+            message="; ".join(_said(tier, node, then, verdicts, covered=covered)),
         )
 
 
+def _covers(tier: MemoryTier, node: NodeMemory, found: PlanFacts) -> bool:
+    return tier.spec.covers(node.name, found.labels_of(node.name) or {})
+
+
 def _said(
-    tier: MemoryTier, node: NodeMemory, then: Sequence[int], verdicts: Mapping[int, Verdict]
+    tier: MemoryTier,
+    node: NodeMemory,
+    then: Sequence[int],
+    verdicts: Mapping[int, Verdict],
+    *,
+    covered: bool,
 ) -> Iterator[str]:
     now = {n: each.name for each in node.status.tiers for n in each.numa_nodes}
     for n in then:
         if now.get(n, tier.name) != tier.name:
             yield f"NUMA node {n} is of {now[n]} now"
-    if tier.spec.covers(node.name):
+    if covered:
         listed = set(tier.spec.numa_nodes)
         absent = listed - verdicts.keys()
         if absent:
             yield f"it has no memory on NUMA nodes {format_nodes(frozenset(absent))}"
         for n in sorted(listed & verdicts.keys() - set(then)):
-            yield f"NUMA node {n} is not taken: {_why_not(n, node, verdicts[n])}"
+            yield f"NUMA node {n} is not taken: {_why_not(tier, n, node, verdicts[n])}"
     elif then or any(name == tier.name for name in now.values()):
-        yield "its nodeNames do not name this node"
+        names = tier.spec.node_selector is UNSET
+        lacks = "nodeNames do not name this node" if names else "nodeSelector does not mean it"
+        yield f"its {lacks}"
 
 
-def _why_not(number: int, node: NodeMemory, verdict: Verdict) -> str:
+def _why_not(tier: MemoryTier, number: int, node: NodeMemory, verdict: Verdict) -> str:
     if verdict.tier and verdict.why == f"MemoryTier {verdict.tier} says so":
         return f"MemoryTier {verdict.tier} comes first"
-    if any(each.id == number and each.cpus for each in node.status.numa_nodes):
-        return "it has CPUs, and a tier without nodeNames leaves those aside"
+    has_cpus = any(each.id == number and each.cpus for each in node.status.numa_nodes)
+    if has_cpus and tier.spec.is_of_all:
+        return "it has CPUs, and a tier without nodeNames and nodeSelector leaves those aside"
     return verdict.why
 
 
 def _notes(tier: MemoryTier, found: PlanFacts) -> Iterator[str]:
     if found.facts.nodes is None:
         yield "what it does to nodes is not known, for want of the right to read them"
+    elif tier.spec.node_selector is not UNSET:
+        if found.node_labels is None:
+            yield "which nodes its nodeSelector means is not known, for want of the right to read"
+        elif not any(
+            tier.spec.covers(n.name, found.labels_of(n.name) or {}) for n in found.facts.nodes
+        ):
+            yield "no node from which an agent reports has the labels of its nodeSelector"
     elif tier.spec.node_names is not UNSET:
         have = {node.name for node in found.facts.nodes}
         lacks = [name for name in tier.spec.node_names if name not in have]

@@ -15,23 +15,29 @@ from typing import Any
 
 from memplace.api.checks import tier_errors
 from memplace.api.convert import from_builtins
-from memplace.api.objects import parse_placement, parse_tier
-from memplace.api.v1alpha1 import API_VERSION, PlacementSpec, TierSpec
+from memplace.api.objects import parse_cluster_placement, parse_placement, parse_tier
+from memplace.api.v1alpha1 import API_VERSION, ClusterPlacementSpec, PlacementSpec, TierSpec
 from memplace.errors import ValidationError
 from memplace.validation import problems
 
 from memplace_cli.errors import Refused
 from memplace_cli.fetch import Reader
-from memplace_cli.manifests import PLACEMENT, TIER, Manifest
+from memplace_cli.manifests import TIER, Manifest
 from memplace_cli.merging import applied, changes, kept, merge_patch
+from memplace_cli.naming import CLUSTER_KIND, OWN_KIND
 from memplace_cli.planned import Plan, PlanFacts, Refusal, Wanted
 from memplace_cli.planning import plan_placements
 from memplace_cli.planning_tiers import plan_tiers, tiers_after
+from memplace_cli.surveying import Asked, survey
 
 __all__ = ["preview"]
 
 _Json = Mapping[str, Any]
-_PLURALS = {PLACEMENT: "memoryplacements", TIER: "memorytiers"}
+_PLURALS = {
+    OWN_KIND: "memoryplacements",
+    CLUSTER_KIND: "clustermemoryplacements",
+    TIER: "memorytiers",
+}
 
 
 def preview(manifests: Sequence[Manifest], reader: Reader) -> Plan:
@@ -45,8 +51,11 @@ def preview(manifests: Sequence[Manifest], reader: Reader) -> Plan:
     ours = [each for each in manifests if each.is_ours]
     wanted = [_wanted(each, reader, moment, left_out) for each in ours]
     good = [each for each in wanted if not each.problems]
-    spaces = tuple(dict.fromkeys(each.namespace for each in good if each.placement))
-    found = reader.plan_facts(spaces) if good else PlanFacts()
+    asked = Asked(
+        placements=tuple(each.placement for each in good if each.placement),
+        tiers=tuple(each.tier for each in good if each.tier),
+    )
+    found = survey(reader, asked) if good else PlanFacts()
     tiers = tiers_after(good, found)
     return Plan(
         refused=tuple(_refusal(each) for each in wanted if each.problems),
@@ -77,8 +86,7 @@ def _wanted(manifest: Manifest, reader: Reader, moment: datetime, left_out: list
     )
     if first.problems:
         return first
-    path = _path(manifest)
-    live = _live(reader, f"{path}/{manifest.name}")
+    live = _live(manifest, reader, left_out)
     before = (live or {}).get("spec") or {}
     spec = manifest.obj.get("spec")
     if not isinstance(spec, dict):
@@ -108,13 +116,18 @@ def _path(manifest: Manifest) -> str:
     return f"/apis/{API_VERSION}{inside}/{_PLURALS[manifest.kind]}"
 
 
-def _live(reader: Reader, path: str) -> dict[str, Any] | None:
+def _live(manifest: Manifest, reader: Reader, left_out: list[str]) -> dict[str, Any] | None:
     try:
-        return reader.cluster.get(path)
+        return reader.cluster.get(f"{_path(manifest)}/{manifest.name}")
     except Refused as err:
         if err.code == 404:
             return None
-        raise
+        if err.code != 403 or manifest.namespace:
+            raise
+        # A tenant's file may have what is of the cluster, too.
+        about = f"{manifest.kind} {manifest.name}"
+        left_out.append(f"{about} as it is there; it is planned as a new one: {err.said}")
+        return None
 
 
 def _parsed(wanted: Wanted, moment: datetime) -> Wanted:
@@ -132,8 +145,11 @@ def _parsed(wanted: Wanted, moment: datetime) -> Wanted:
             said = _spelt(tier_errors(wanted.name, from_builtins(wanted.spec, TierSpec, "spec")))
             tier = None if said else parse_tier(obj)
             return replace(wanted, tier=tier, problems=said)
-        said = problems(from_builtins(wanted.spec, PlacementSpec, "spec"))
-        placement = None if said else parse_placement(obj)
+        is_cluster = wanted.kind == CLUSTER_KIND
+        struct = ClusterPlacementSpec if is_cluster else PlacementSpec
+        said = problems(from_builtins(wanted.spec, struct, "spec"))
+        parse = parse_cluster_placement if is_cluster else parse_placement
+        placement = None if said else parse(obj)
         return replace(wanted, placement=placement, problems=said)
     except ValidationError as err:
         return replace(wanted, problems=(str(err),))

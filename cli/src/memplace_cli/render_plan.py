@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 
 from memplace.api.v1alpha1 import TierBytes
 from memplace.explain import human_bytes
@@ -14,6 +15,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from memplace_cli.advice import advise
+from memplace_cli.naming import CLUSTER_KIND, OWN_KIND
 from memplace_cli.planned import (
     Change,
     ContainerPlan,
@@ -58,7 +60,7 @@ def _sum(found: Plan) -> str:
         for placement in found.placements
         for pod in placement.pods
         for each in pod.containers
-        if each.change is not Change.LEAVES
+        if each.change.is_selected
     ]
     if not selected:
         return "no container is selected; nothing was changed"
@@ -99,15 +101,16 @@ def _placement(found: PlacementPlan) -> RenderableType:
     if found.reason:
         parts.append(_text(f"{found.reason}: {found.message}", _style(found.reason)))
     if found.pods:
-        parts.append(_pods(found.pods))
+        parts += _all_pods(found)
     if any(node.reason or node.message or node.room for node in found.nodes):
         parts += [Text(""), _nodes(found.nodes)]
     notes = [_text(f"note: {note}") for note in found.notes]
     advices = [_text(f"-> {each}") for each in _advices(found)]
     if found.pods and (notes or advices):
         parts.append(Text(""))
-    name = f"{found.namespace}/{found.name}"
-    head = _head("MemoryPlacement", name, found.exists, found.changes)
+    kind = OWN_KIND if found.namespace else CLUSTER_KIND
+    name = "/".join(filter(None, (found.namespace, found.name)))
+    head = _head(kind, name, found.exists, found.changes)
     return _under(head, [*parts, *notes, *advices])
 
 
@@ -123,6 +126,14 @@ def _advices(found: PlacementPlan) -> list[str]:
     reasons = [found.reason, *(each.reason for each in containers if each.is_against)]
     said = dict.fromkeys(filter(None, (advise(reason) for reason in reasons)))
     return list(said)[:_MOST]
+
+
+def _all_pods(found: PlacementPlan) -> Iterator[RenderableType]:
+    # Of one of the cluster a table for each namespace: pods have long names as it is.
+    for namespace, pods in groupby(found.pods, key=lambda pod: pod.namespace):
+        if not found.namespace:
+            yield _text(f"namespace {namespace}")
+        yield _pods(tuple(pods))
 
 
 def _pods(pods: Sequence[PodPlan]) -> RenderableType:

@@ -25,7 +25,7 @@ def show_top(found: Top, console: Console) -> None:
     largest = max(pod.bytes for pod in found.pods)
     rows = [
         (
-            f"{pod.namespace}/{pod.pod}",
+            pod.label,
             pod.placement,
             size_or_dash(pod.bytes),
             size_or_dash(pod.misplaced_bytes),

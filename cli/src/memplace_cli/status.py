@@ -13,7 +13,7 @@ from msgspec import UNSET
 
 from memplace_cli.advice import advise, meaning
 from memplace_cli.facts import ClusterFacts, Unread, is_retired, why_backend
-from memplace_cli.tiers import TierShown, tiers_of
+from memplace_cli.tiers import TierShown, sums, tiers_of
 
 __all__ = ["Attention", "NodeShown", "PlacementShown", "RolloutShown", "Status", "status"]
 
@@ -131,10 +131,6 @@ def _node(node: NodeMemory) -> NodeShown:
 def _placement(placement: Placement) -> PlacementShown:
     found = placement.status
     ready = find_condition(found.conditions, ConditionType.READY)
-    sums: dict[str, int] = {}
-    for rule in found.rules:
-        for tier in rule.tiers:
-            sums[tier.name] = sums.get(tier.name, 0) + tier.bytes
     return PlacementShown(
         namespace=placement.namespace,
         name=placement.name,
@@ -143,7 +139,7 @@ def _placement(placement: Placement) -> PlacementShown:
         message=ready.message if ready else "the operator has not judged it yet",
         matched_pods=found.matched_pods,
         placed_pods=found.placed_pods,
-        tiers=tuple(TierBytes(name=name, bytes=size) for name, size in sums.items()),
+        tiers=sums(tier for rule in found.rules for tier in rule.tiers),
         rollout=_rollout(placement),
     )
 

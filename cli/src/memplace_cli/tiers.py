@@ -20,6 +20,7 @@ __all__ = [
     "by_tier",
     "node_sets",
     "placed_by_node",
+    "sums",
     "tiers",
     "tiers_of",
 ]
@@ -103,6 +104,14 @@ def placed_by_node(node: NodeMemory) -> Counter[int]:
 def node_sets(node: NodeMemory) -> dict[str, NodeSet]:
     """Return a node's tiers by name."""
     return {tier.name: frozenset(tier.numa_nodes) for tier in node.status.tiers}
+
+
+def sums(parts: Iterable[TierBytes]) -> tuple[TierBytes, ...]:
+    """Return bytes of parts by tier, in the order in which tiers come first."""
+    found: Counter[str] = Counter()
+    for part in parts:
+        found[part.name] += part.bytes
+    return tuple(TierBytes(name=name, bytes=size) for name, size in found.items())
 
 
 def by_tier(rules: Iterable[RuleReport], sets: Mapping[str, NodeSet]) -> tuple[TierBytes, ...]:

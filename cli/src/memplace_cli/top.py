@@ -1,25 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods and the bytes that their placements' rules hold on each tier, the largest first. Pure."""
+"""Pods and the bytes that their placements' rules hold on each tier, the largest first. Pure.
+
+Pods one by one only agents tell. Who may not read their reports gets the sum of each placement,
+which the operator writes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import msgspec
-from memplace.api.v1alpha1 import NodeMemory, PlacementReport, PodReport, TierBytes
+from memplace.api.v1alpha1 import NodeMemory, Placement, PlacementReport, PodReport, TierBytes
 
 from memplace_cli.facts import ClusterFacts
-from memplace_cli.tiers import by_tier, node_sets
+from memplace_cli.tiers import by_tier, node_sets, sums
+from memplace_cli.words import count
 
 __all__ = ["PodTop", "Top", "top"]
 
 
 class PodTop(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What the rules of a placement hold in a pod.
+    """What the rules of a placement hold in a pod, or in all of its pods.
 
     Attributes:
-        namespace: The pod's.
-        pod: Its name.
+        namespace: The pod's; of a sum the placement's, empty for one of the cluster.
+        pod: Its name; empty for a sum.
+        pods: How many they are.
         node: The Kubernetes node.
         placement: Its name; of one of the cluster with ``cluster/`` before it.
         bytes: All of it.
@@ -31,9 +37,17 @@ class PodTop(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     pod: str
     node: str
     placement: str
+    pods: int = 1
     bytes: int = 0
     misplaced_bytes: int = 0
     tiers: tuple[TierBytes, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """What to call it, for people."""
+        if self.pod:
+            return f"{self.namespace}/{self.pod}"
+        return f"{self.namespace or '(cluster)'}: {count(self.pods, 'pod')}"
 
 
 class Top(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -45,10 +59,30 @@ class Top(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
 
 def top(facts: ClusterFacts, namespace: str = "") -> Top:
-    """Return the pods of a namespace, or of all where it is empty, the largest first."""
-    found = [pod for node in facts.nodes or () for pod in _pods(node, namespace)]
+    """Return the pods of a namespace, or of all where it is empty, the largest first.
+
+    Where nodes could not be read it is placements.
+    """
+    if facts.nodes is None:
+        found = [_sum(each) for each in facts.placements or () if each.status.matched_pods]
+    else:
+        found = [pod for node in facts.nodes for pod in _pods(node, namespace)]
     found.sort(key=lambda each: (-each.bytes, each.namespace, each.pod, each.placement))
     return Top(pods=tuple(found), left_out=facts.left_out)
+
+
+def _sum(placement: Placement) -> PodTop:
+    rules = placement.status.rules
+    return PodTop(
+        namespace=placement.namespace,
+        pod="",
+        node="",
+        placement=placement.handle,
+        pods=placement.status.matched_pods,
+        bytes=sum(rule.bytes for rule in rules),
+        misplaced_bytes=sum(rule.misplaced_bytes for rule in rules),
+        tiers=sums(tier for rule in rules for tier in rule.tiers),
+    )
 
 
 def _pods(node: NodeMemory, namespace: str) -> Iterator[PodTop]:

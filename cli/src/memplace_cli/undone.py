@@ -31,6 +31,7 @@ class Left(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
 
     Attributes:
         node: On which node; empty if that is not known.
+        namespace: That of the pod, under a ClusterMemoryPlacement; else empty.
         pod: Of which pod; empty for the whole placement.
         container: Which container of it.
         reason: Its state, or why it can't be told.
@@ -38,6 +39,7 @@ class Left(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """
 
     node: str = ""
+    namespace: str = ""
     pod: str = ""
     container: str = ""
     reason: str
@@ -68,6 +70,7 @@ def _on(node: NodeMemory, uid: str, generation: int) -> Iterator[Left]:
             if each.state not in _UNDONE:
                 yield Left(
                     node=node.name,
+                    namespace=pod.namespace or "",
                     pod=pod.name,
                     container=each.name,
                     reason=each.reason or each.state,

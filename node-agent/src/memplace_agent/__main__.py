@@ -8,11 +8,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-USAGE = """usage: memplace-agent [run]            place the memory of this node's pods
-       memplace-agent machine          show this machine's tiers, and what the kernel can do
-       memplace-agent inspect --pid N  show a process's memory, and what rules would do to it
-       memplace-agent explain [NAMESPACE/POD[/CONTAINER]]   ask the agent that runs here
-       memplace-agent install-seccomp DIR"""
+USAGE = """\
+usage: memplace-agent [run]                place the memory of this node's pods
+       memplace-agent machine              show this machine's tiers, and what the kernel can do
+       memplace-agent inspect --pid PID    show a process's memory, and what rules would do to it
+       memplace-agent explain [NAMESPACE/POD[/CONTAINER]]
+                                           ask the agent of this node about its containers
+       memplace-agent install-seccomp DIR  write the agent's seccomp profile into DIR"""
 
 
 def main(args: Sequence[str]) -> int:

@@ -32,6 +32,29 @@ def test_a_page_that_is_made_is_as_it_would_be_made(path: Path) -> None:
     assert path.read_text() == reference.pages()[path]
 
 
+def options_of(text: str) -> list[tuple[str, str]]:
+    """Return of a page of helps each option that takes a value, and what its help says."""
+    found: list[list[str]] = []
+    for line in text.splitlines():
+        if re.match(r"  -", line):
+            # What it is called ends at two spaces, or with the line.
+            name, _, said = line.strip().partition("  ")
+            found.append([name, said.strip()])
+        elif found and line.startswith(" " * 8) and line.strip():
+            found[-1][1] += f" {line.strip()}"
+        elif not line.strip():
+            found.append(["", ""])
+    return [(name, said) for name, said in found if re.search(r"[A-Z{]\S+$", name)]
+
+
+def test_each_option_with_a_value_says_its_default() -> None:
+    options = options_of((ROOT / "docs/reference/cli.md").read_text())
+    assert len(options) > 60
+    needed = {"--pid PID", "-f, --filename FILE"}
+    silent = {name for name, said in options if not re.search(r"\(default: .+\)", said)}
+    assert silent == needed
+
+
 class Asked(Mapping[str, str]):
     """An environment that remembers what it was asked for, and with which default."""
 

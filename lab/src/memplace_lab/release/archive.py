@@ -42,11 +42,11 @@ def entries_below(folder: Path, prefix: str) -> Iterator[Entry]:
             yield entry_of(path, f"{prefix}/{path.relative_to(folder).as_posix()}")
 
 
-def pack(path: Path, entries: Iterable[Entry], epoch_s: int) -> None:
+def pack(path: Path, entries: Iterable[Entry], epoch_s: int, *, level: int = 9) -> None:
     """Write a gzipped tar, sorted by name, every time in it that of ``epoch_s``."""
     with (
         path.open("wb") as file,
-        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=epoch_s) as zipped,
+        gzip.GzipFile("", "wb", compresslevel=level, fileobj=file, mtime=epoch_s) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for entry in sorted(entries, key=lambda entry: entry.name):

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from memplace_lab.base.steps import step
-from memplace_lab.release import parts, sbom
+from memplace_lab.release import krew, parts, sbom
 from memplace_lab.release.commit import Commit, lay_out
 
 
@@ -25,7 +25,15 @@ def make(checkout: Path, out: Path, *, allow_dirty: bool) -> Commit:
         work, made = Path(folder), Path(folder, "made")
         commit = lay_out(checkout, work, allow_dirty=allow_dirty)
         made.mkdir()
-        for part in (parts.sources, parts.chart, parts.series, parts.distributions, sbom.write):
+        each = (
+            parts.sources,
+            parts.chart,
+            parts.series,
+            parts.distributions,
+            krew.plugin,
+            sbom.write,
+        )
+        for part in each:
             with step(f"{part.__module__.rpartition('.')[2]}: {part.__name__}"):
                 part(commit, made)
         _write_sums(made)

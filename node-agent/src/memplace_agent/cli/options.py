@@ -25,38 +25,43 @@ DEFAULT_PORT = 8081
 LARGEST = "largest"
 
 _INSPECT = """\
-Show the memory of a process: on which NUMA nodes and tiers it is, and which policy it has.
-With a placement, also show which rule gets which region, and what a plan would do. Changes
-nothing without --apply. Works on any Linux, without a cluster."""
+Show the memory of a process: on which NUMA nodes and tiers it is, and which policies it has.
+With -f, also show which rule gets which region, and what the plan would do. The command changes
+nothing without --apply. It works on any Linux, without a cluster."""
 
 _INSPECT_EXAMPLES = """\
 examples:
-  inspect --pid 4711                          its memory, and where that is
-  inspect --pid largest                       your process with the most memory
-  inspect --pid 4711 -f p.yaml                which rule gets what, and what a plan would do
-  inspect --pid 4711 -f p.yaml --tier cxl=1   the same; NUMA node 1 is the tier cxl
+  inspect --pid 4711                          show its memory
+  inspect --pid largest                       show your process with the most memory
+  inspect --pid 4711 -f p.yaml                show what each rule gets, and the plan
+  inspect --pid 4711 -f p.yaml --tier cxl=1   show the same with NUMA node 1 as tier cxl
   inspect --pid 4711 -o json | jq .process.byTier
-  inspect --pid 4711 -f p.yaml --apply        do it, once (a kernel with process_mbind)
+  inspect --pid 4711 -f p.yaml --apply        carry out the plan once, with process_mbind()
   inspect --pid 4711 --undo                   restore the policies
 
 exit status:
-  0 done   1 failed   2 usage, or the manifest   3 no such process, or it has no memory
-  4 not permitted   5 this kernel can't (--apply, --undo)   6 done in part (--apply, --undo)"""
+  0  The command has done its work.
+  1  The command failed.
+  2  The command line makes no sense, or the manifest is wrong.
+  3  There is no such process, or it has no memory.
+  4  The kernel does not permit it.
+  5  This kernel lacks process_mbind() (--apply, --undo).
+  6  The command has done a part of its work (--apply, --undo)."""
 
 _MACHINE = """\
-Show what memplace could use on this machine: its memory tiers with their size and free memory,
-and what the kernel can do. Works on any Linux, needs no privilege, changes nothing, and looks
-at no process but its own."""
+Show what memplace could use on this machine: the memory tiers with their capacity and free
+memory, and what the kernel can do. The command works on any Linux. It needs no privilege,
+changes nothing, and looks at its own process only."""
 
 _EXPLAIN = """\
 Ask the agent of this node about containers that follow a placement: which rule gets which
-region, and why not. Run it where the agent runs:
+region, and why a region gets none. Run the command in the agent's container:
   kubectl -n memplace-system exec POD -c agent -- memplace-agent explain"""
 
 _EXPLAIN_EXAMPLES = """\
 examples:
-  explain                        the containers that this agent places
-  explain cache/redis-0          all containers of a pod
+  explain                        show the containers that this agent places
+  explain cache/redis-0          show all containers of a pod
   explain cache/redis-0/redis -o json"""
 
 
@@ -93,35 +98,41 @@ def inspect_options(args: Sequence[str]) -> InspectOptions:
         "--pid",
         type=_pid,
         required=True,
-        help=f"the process; {LARGEST}: your process with the most memory",
+        help=f"the process id; {LARGEST} is your process with the most memory",
     )
     parser.add_argument(
         "-f",
         "--file",
         default="",
         metavar="FILE",
-        help="a MemoryPlacement, and MemoryTiers if needed; - is standard input",
+        help="a file with a MemoryPlacement, and MemoryTiers if the placement needs them; - is "
+        "standard input (default: no placement)",
     )
     parser.add_argument(
-        "--placement", default="", metavar="NAME", help="which one, if FILE has several"
+        "--placement",
+        default="",
+        metavar="NAME",
+        help="the MemoryPlacement to take if FILE has several (default: the only one)",
     )
     _add_tiers(parser)
     _add_output(parser)
     parser.add_argument(
         "--no-walk",
         action="store_true",
-        help="don't read numa_maps, which walks the process's page tables: policies stay unknown "
-        "on kernels that show them nowhere else, and bytes are sampled",
+        help="do not read numa_maps, because that walks the page tables of the process; bytes are "
+        "sampled then, and policies stay unknown if the kernel shows them nowhere else",
     )
     act = parser.add_mutually_exclusive_group()
-    act.add_argument("--apply", action="store_true", help="do what the plan says, once")
-    act.add_argument("--undo", action="store_true", help="restore what --apply has changed")
+    act.add_argument("--apply", action="store_true", help="carry out the plan once")
+    act.add_argument(
+        "--undo", action="store_true", help="restore the policies that --apply changed"
+    )
     parser.add_argument(
         "--timeout",
         type=_seconds,
         default=60.0,
         metavar="SECONDS",
-        help="with --apply: how long it may move pages (60)",
+        help="with --apply: move pages for at most this many seconds (default: 60)",
     )
     known = parser.parse_args(args)
     if known.apply and not known.file:
@@ -156,7 +167,13 @@ def machine_options(args: Sequence[str]) -> MachineOptions:
     """Parse them; as `inspect_options`."""
     parser = _parser("machine", _MACHINE, "")
     _add_tiers(parser)
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("table", "json"),
+        default="table",
+        help="the output format (default: table)",
+    )
     known = parser.parse_args(args)
     return MachineOptions(tiers=tuple(known.tier), output=known.output)
 
@@ -164,13 +181,20 @@ def machine_options(args: Sequence[str]) -> MachineOptions:
 def explain_options(args: Sequence[str]) -> ExplainOptions:
     """Parse them; as `inspect_options`."""
     parser = _parser("explain", _EXPLAIN, _EXPLAIN_EXAMPLES)
-    parser.add_argument("name", nargs="?", default="", metavar="NAMESPACE/POD[/CONTAINER]")
+    parser.add_argument(
+        "name",
+        nargs="?",
+        default="",
+        metavar="NAMESPACE/POD[/CONTAINER]",
+        help="the pod, or one of its containers (default: all that the agent places)",
+    )
     port = os.environ.get("MEMPLACE_EXPLAIN_PORT", "")
     parser.add_argument(
         "--port",
         type=int,
         default=int(port) if port.isdecimal() and int(port) else DEFAULT_PORT,
-        help="where the agent listens on loopback (MEMPLACE_EXPLAIN_PORT, or %(default)s)",
+        help="the port on loopback on which the agent listens (default: $MEMPLACE_EXPLAIN_PORT, or "
+        f"{DEFAULT_PORT})",
     )
     _add_output(parser)
     known = parser.parse_args(args)
@@ -197,7 +221,8 @@ def _add_tiers(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=NODES",
-        help="NUMA nodes that are a tier, such as cxl=1 or cxl=2-3; may be repeated",
+        help="take NUMA nodes as a tier, for example cxl=1 or cxl=2-3; may be repeated (default: "
+        "the tiers that the machine shows)",
     )
 
 
@@ -207,14 +232,16 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
         "--output",
         choices=_FORMATS,
         default="table",
-        help="table, wide (addresses, permissions, and why no rule), or json",
+        help="the output format; wide adds addresses, permissions, and why a region gets no rule "
+        "(default: table)",
     )
     parser.add_argument(
         "--limit",
         type=_count,
         default=None,
         metavar="N",
-        help="show the N regions with most bytes; 0: all (table 30, wide 200, json 4096)",
+        help="show the N regions with the most bytes; 0 shows all (default: 30 in a table, 200 in "
+        "wide, 4096 in json)",
     )
 
 
