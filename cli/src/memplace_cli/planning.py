@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from memplace.api.v1alpha1 import BackendName, Placement
+from memplace.api.v1alpha1 import BackendName, MemoryTier, Placement
 from memplace.assignment import Assignment, PlacementIndex, why_first
 from memplace.nodes import NodeSet
 from memplace.reasons import Reason
@@ -285,9 +285,21 @@ def _notes(placement: Placement, pods: Sequence[PodPlan], planner: _Planner) -> 
         yield "spec.nodeSelector is not looked at here: agents leave out pods on other nodes"
     if placement.spec.rollout is not UNSET:
         yield "spec.rollout: nodes take it one step after the other, so not all of this is at once"
+    yield from _limits(placement, planner.found.tiers or ())
     taken = sorted({each.before for each in containers if each.before != placement.name} - {""})
     if taken:
         yield f"it takes containers from {joined(taken)}, whose work on them is given back"
     inside = [u.name for u in planner.found.facts.unread if u.name.startswith(placement.namespace)]
     if inside:
         yield f"not counted, for this version does not understand them: {joined(sorted(inside))}"
+
+
+def _limits(placement: Placement, tiers: Sequence[MemoryTier]) -> Iterator[str]:
+    names = {name for rule in placement.spec.rules for name in rule.policy.tiers}
+    for tier in tiers:
+        limit = tier.spec.limit_of(placement.namespace) if tier.name in names else None
+        if limit is not None and placement.namespace:
+            yield (
+                f"namespace {placement.namespace} may have {limit.per_node} of tier {tier.name} on "
+                "each node; what it has there by now is not counted here"
+            )
