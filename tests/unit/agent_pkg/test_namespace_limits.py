@@ -249,3 +249,13 @@ def test_without_limits_nothing_is_looked_at_twice(started, kit):
     started.restart()
     started.full(kit.placement(), seconds=5, tiers=(limits(("ns", "9Mi"), name="far"),))
     assert len(seen) <= without
+
+
+def test_a_container_that_nobody_can_tell_about_keeps_what_it_has(node, kit):
+    two(node, kit, 2, 2)
+    pods, tiers = [kit.pod(ids="ab")], (limits(("ns", "3Mi")),)
+    first, second = kit.placement("a", containers=["c0"]), kit.placement("b", containers=["c1"])
+    node.full(first, pods=pods, tiers=tiers)
+    found = node.full(first, second, pods=pods, tiers=tiers, held=frozenset({A}))
+    assert found["b", "p", "c1"].reason == "NamespaceLimit"
+    assert node.machine.policies(100)["[heap]"] == kit.CXL

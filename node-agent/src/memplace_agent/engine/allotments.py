@@ -81,13 +81,13 @@ class _Known:
             self.left[tier] = max(size, self.left.get(tier, 0))
         self.has, self.needs, self.commons = {}, None, ()
 
-    def holder(self, container_id: str, tier: str) -> Holder:
+    def holder(self, container_id: str, tier: str, *, is_held: bool) -> Holder:
         return Holder(
             container=container_id,
             order=self.order,
             has=max(self.has.get(tier, 0), self.left.get(tier, 0)),
             needs=None if self.needs is None else self.needs.get(tier, 0),
-            asks=self.asks(tier),
+            asks=self.asks(tier) and not is_held,
             commons=self.commons,
         )
 
@@ -228,7 +228,7 @@ class Allotments:
         for tier, cap in caps.items():
             key = namespace, tier
             holders = [
-                each.holder(id_, tier) for id_, each in mine.items() if id_ not in self._held
+                each.holder(id_, tier, is_held=id_ in self._held) for id_, each in mine.items()
             ]
             has = held(holders, self._tiers.get(tier, frozenset()))
             words = self._words[key] = share_out(cap.bytes, holders, has, before.get(key, {}))

@@ -31,7 +31,7 @@ __all__ = ["ToCome", "recorded", "sentence", "taken_away", "todo"]
 # Why a process does not have the default that its rules imply, for people.
 _LEFT_ALONE = "has a default of its own, which is left alone (OwnPolicy)"
 _NO_FORM = "uses all forms of the policy itself, so that it could not be told from the program's"
-_LIMITED = "get none, for the namespace has what it may have of the tier"
+_LIMITED = "gets none, for its namespace has what it may have of the tier"
 _TOO_MANY_MAPPINGS = "has nearly as many mappings as it may have"
 
 
