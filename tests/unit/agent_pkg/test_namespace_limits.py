@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A namespace has no more of a tier than an admin granted, on each node, whatever it asks for."""
 
+import shutil
+
 import pytest
 from memplace.api.objects import parse_tier
 from memplace.errors import KernelWithoutProcessMbind
@@ -229,11 +231,13 @@ def test_a_limit_holds_where_its_tier_covers_the_node(node, kit):
 
 
 def test_who_only_tells_takes_no_room(node, kit):
-    two(node, kit, 2, 2)
+    # What is there is there by the kernel's doing, or the program's.
+    node.machine.start(100, A, Vma(HEAP, HEAP + 2 * MIB, "[heap]", pages={1: 512}))
+    node.machine.start(200, B, Vma(HEAP, HEAP + 2 * MIB, "[heap]", pages={0: 512}))
     dry = kit.placement("a", containers=["c0"], mode="DryRun")
-    paused = kit.placement("b", containers=["c1"])
+    other = kit.placement("b", containers=["c1"])
     pods, tiers = [kit.pod(ids="ab")], (limits(("ns", "3Mi")),)
-    found = node.full(dry, paused, pods=pods, tiers=tiers)
+    found = node.full(dry, other, pods=pods, tiers=tiers)
     assert found["a", "p", "c0"].reason == "DryRun"
     assert found["b", "p", "c1"].state == "Placed"
 
@@ -259,3 +263,15 @@ def test_a_container_that_nobody_can_tell_about_keeps_what_it_has(node, kit):
     found = node.full(first, second, pods=pods, tiers=tiers, held=frozenset({A}))
     assert found["b", "p", "c1"].reason == "NamespaceLimit"
     assert node.machine.policies(100)["[heap]"] == kit.CXL
+
+
+def test_what_is_left_ends_with_its_container_though_nobody_tells(node, kit):
+    two(node, kit, 2, 2)
+    pods, tiers = [kit.pod(ids="ab")], (limits(("ns", "3Mi")),)
+    node.full(kit.placement("a", containers=["c0"]), pods=pods, tiers=tiers)
+    second = kit.placement("b", containers=["c1"])
+    assert node.full(second, pods=pods, tiers=tiers)["b", "p", "c1"].reason == "NamespaceLimit"
+    # Pods that follow nothing are not heard of when they change.
+    node.machine.end(100)
+    shutil.rmtree(node.machine.cgroup(A))
+    assert node.run(60)["b", "p", "c1"].state == "Placed"

@@ -190,7 +190,9 @@ class Allotments:
     def _look_at_left(self, known: _Known) -> None:
         there = read_numa_stat(known.cgroup) if known.cgroup else None
         if there is None:
-            return  # of who has ended the API server tells soon
+            if known.cgroup is not None and not known.cgroup.exists():
+                known.left.clear()  # of a pod that follows nothing nobody tells that it ended
+            return
         for tier, size in tuple(known.left.items()):
             on_tier = sum(there.get(node, 0) for node in self._tiers.get(tier, frozenset()))
             known.left[tier] = min(size, on_tier)
