@@ -6,14 +6,14 @@ tier, in regions that a rule means which names the tier. Nobody is made to give 
 what is there counts first. The rest is given out in the order in which containers would get
 their placements; who wants more than is left gets nothing new until enough is free.
 
-    words = share_out(limit, holders, has, words)
+    words = share_out(limit, holders, nodes, words)
     limited = Limited(withheld={"cxl": cap.text}, awaited=frozenset())
     limited.word(rule)      # what `plan` asks
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
@@ -171,22 +171,32 @@ def held(holders: Iterable[Holder], nodes: NodeSet) -> int:
     """
     holders = tuple(holders)
     total = sum(each.has for each in holders)
+    return max(0, total - _twice(holders, lambda node: node in nodes))
+
+
+def _needed(holders: Sequence[Holder], nodes: NodeSet) -> int:
+    # What is shared and elsewhere is moved once.
+    total = sum(each.needs or 0 for each in holders)
+    return max(0, total - _twice(holders, lambda node: node not in nodes))
+
+
+def _twice(holders: Sequence[Holder], counts: Callable[[int], bool]) -> int:
+    # What a sum over containers counts too often; each has told what it maps twice once already.
     sharing = [each for each in holders if each.commons]
     if len(sharing) < 2:
-        return total
-    over = _over((c for each in sharing for c in each.commons), nodes)
-    own = sum(_over(each.commons, nodes) for each in sharing)
-    return max(0, total - max(0, over - own))
+        return 0
+    over = _over((c for each in sharing for c in each.commons), counts)
+    return max(0, over - sum(_over(each.commons, counts) for each in sharing))
 
 
-def _over(commons: Iterable[Common], nodes: NodeSet) -> int:
+def _over(commons: Iterable[Common], counts: Callable[[int], bool]) -> int:
     # Rules of different placements may have one name, and one object two rules.
     alike = (replace(common, rule="") for common in commons)
-    return sum(size for on in surplus(alike).values() for node, size in on.items() if node in nodes)
+    return sum(size for on in surplus(alike).values() for node, size in on.items() if counts(node))
 
 
 def share_out(
-    limit: int, holders: Iterable[Holder], has: int, before: Mapping[str, Word]
+    limit: int, holders: Iterable[Holder], nodes: NodeSet, before: Mapping[str, Word]
 ) -> dict[str, Word]:
     """Say who may be placed.
 
@@ -196,7 +206,7 @@ def share_out(
     Args:
         limit: Bytes that all may have together.
         holders: The containers of the namespace, in any order.
-        has: What they have together, as `held` says.
+        nodes: The NUMA nodes of the tier.
         before: What was said last, by id.
 
     Returns:
@@ -205,26 +215,26 @@ def share_out(
 
     Example:
         >>> mine = Holder(container="a", order=(1,), has=3, needs=5)
-        >>> share_out(8, [mine], 3, {})
+        >>> share_out(8, [mine], frozenset({1}), {})
         {'a': <Word.GRANTED: 1>}
-        >>> share_out(7, [mine], 3, {})
+        >>> share_out(7, [mine], frozenset({1}), {})
         {'a': <Word.WITHHELD: 3>}
     """
+    holders = tuple(holders)
     asking = sorted((each for each in holders if each.asks), key=lambda each: each.order)
     is_known = all(each.needs is not None for each in asking)
-    left, words = limit - has, {}
+    left = limit - held(holders, nodes)
+    words: dict[str, Word] = {}
+    served: list[Holder] = []
     for each in asking:
         said = before.get(each.container, Word.AWAITED)
         spare = limit // _SPARE_SHARE if said is Word.WITHHELD else 0
-        needs = each.needs or 0
-        if not limit or needs + spare > left:
+        if not limit or _needed([*served, each], nodes) + spare > left:
             words[each.container] = Word.WITHHELD
-        elif each.needs is None or (said is Word.AWAITED and not is_known):
-            words[each.container] = Word.AWAITED
-        else:
-            words[each.container] = Word.GRANTED
-        if words[each.container] is not Word.WITHHELD:
-            left -= needs
+            continue
+        is_awaited = each.needs is None or (said is Word.AWAITED and not is_known)
+        words[each.container] = Word.AWAITED if is_awaited else Word.GRANTED
+        served.append(each)
     return words
 
 

@@ -208,9 +208,9 @@ def plan(
     )
     words = {rule.name: limited.word(rule) for rule in rules}
     acting = [(region, rule) for region, rule in following if words[rule.name] is Word.GRANTED]
-    released += [
-        region for region, rule in following if words[rule.name] is Word.WITHHELD and ours(region)
-    ]
+    # Another container may be granted the same object: objects end elsewhere.
+    withheld = (region for region, rule in following if words[rule.name] is Word.WITHHELD)
+    released += [region for region in withheld if not region.in_object and ours(region)]
     return Plan(
         policies=tuple(
             _step(rule, wanted[rule.name], region)

@@ -11,6 +11,7 @@ from tests.support.agent.build import HEAP_RULE
 from tests.support.agent.machine import HEAP, MIB
 from tests.support.agent.mappings import Vma
 from tests.unit.agent_pkg.test_birth import CXL_BOTH
+from tests.unit.agent_pkg.test_shared import buffers, pages_of, rules
 from tests.unit.agent_pkg.test_to_come import future, plain
 
 A, B = "a" * 64, "b" * 64
@@ -275,3 +276,30 @@ def test_what_is_left_ends_with_its_container_though_nobody_tells(node, kit):
     node.machine.end(100)
     shutil.rmtree(node.machine.cgroup(A))
     assert node.run(60)["b", "p", "c1"].state == "Placed"
+
+
+def sharing(node, kit, size):
+    """Two containers that map one object of 64 MiB, with a limit."""
+    node.machine.start(100, A, buffers())
+    node.machine.start(200, B, buffers())
+    given = {"pods": [kit.pod(ids="ab")], "tiers": (limits(("ns", size)),), "seconds": 90}
+    return node.full(kit.placement(rules=rules()), **given)
+
+
+def test_memory_that_containers_share_counts_once(node, kit):
+    found = sharing(node, kit, "70Mi")
+    assert {found[ONE].state, found[TWO].state} == {"Placed"}
+    assert pages_of(node, 200) == {1: 64 * 256}
+
+
+def test_an_object_beyond_the_limit_loses_its_policy(node, kit):
+    assert sharing(node, kit, "70Mi")[ONE].state == "Placed"
+    pods, placement = [kit.pod(ids="ab")], kit.placement(rules=rules())
+    tiers = (limits(("ns", "60Mi")),)
+    found = node.full(placement, pods=pods, tiers=tiers, seconds=120)
+    assert {found[ONE].reason, found[TWO].reason} == {"NamespaceLimit"}
+    assert not {*node.machine.policies(100).values()} - {None}
+    assert pages_of(node, 200) == {1: 64 * 256}
+    calls = len(node.machine.calls)
+    node.run(300)
+    assert len(node.machine.calls) == calls

@@ -56,7 +56,7 @@ def one(name, has=0, needs=0, order=None, **rest):
 
 
 def shared(limit, *holders, before=None):
-    return share_out(limit, holders, held(holders, CXL), before or {})
+    return share_out(limit, holders, CXL, before or {})
 
 
 def test_who_sorts_first_has_the_room():
@@ -111,6 +111,13 @@ def test_shared_memory_counts_once():
     assert held([one("a", 60, commons=(half, half)), one("b", 5)], CXL) == 65
 
 
+def test_shared_memory_is_moved_once():
+    of = Common("r", ObjectId(0, 1, 7), 0, 100, {0: 50})
+    both = one("a", 0, 50, commons=(of,)), one("b", 0, 51, commons=(of,))
+    assert shared(51, *both) == {"a": GRANTED, "b": GRANTED}
+    assert shared(50, *both) == {"a": GRANTED, "b": WITHHELD}
+
+
 def test_it_is_closed_to_who_comes_when_it_is_full_or_somebody_waits():
     assert is_closed(10, 10, {}) and is_closed(0, 0, {})
     assert is_closed(10, 5, {"a": WITHHELD})
@@ -156,12 +163,12 @@ holders = st.lists(
 def test_whoever_asks_in_whatever_order_no_more_is_given_out_than_there_is(limit, all_, data):
     before = {each.container: data.draw(st.sampled_from(Word)) for each in all_}
     has = held(all_, CXL)
-    words = share_out(limit, all_, has, before)
+    words = share_out(limit, all_, CXL, before)
     given_out = sum(each.needs for each in all_ if words.get(each.container) is GRANTED)
     assert given_out <= max(0, limit - has)
     if has > limit or not limit:
         assert set(words.values()) <= {WITHHELD}
     mixed = data.draw(st.permutations(all_))
     if len({each.order for each in all_}) == len(all_):
-        assert share_out(limit, mixed, has, before) == words
+        assert share_out(limit, mixed, CXL, before) == words
     assert words.keys() == {each.container for each in all_ if each.asks}

@@ -232,9 +232,9 @@ class Allotments:
             holders = [
                 each.holder(id_, tier, is_held=id_ in self._held) for id_, each in mine.items()
             ]
-            has = held(holders, self._tiers.get(tier, frozenset()))
-            words = self._words[key] = share_out(cap.bytes, holders, has, before.get(key, {}))
-            is_now = is_closed(cap.bytes, has, words)
+            nodes = self._tiers.get(tier, frozenset())
+            words = self._words[key] = share_out(cap.bytes, holders, nodes, before.get(key, {}))
+            is_now = is_closed(cap.bytes, held(holders, nodes), words)
             self.closed = self.closed | {key} if is_now else self.closed - {key}
         for container_id in mine:
             limited = self._said(container_id, namespace, caps)

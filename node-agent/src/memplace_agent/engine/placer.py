@@ -31,7 +31,7 @@ from memplace.regions import Region
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import PolicyReport
 from memplace_agent.engine.hands import Hands
-from memplace_agent.engine.holding import Holding
+from memplace_agent.engine.holding import Holding, objects_in
 from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.seen import Seen
@@ -244,7 +244,7 @@ class Placer:
             no_default=work.no_default,
             holding=holding,
             commons=holding.commons(measured.pages, measured.common, survey.image),
-            objects=frozenset(r.object for r, _ in planned.following if r.shared and r.object),
+            objects=objects_in(planned.following, wanted.limited),
         )
 
     def _set_default(self, work: _Work, seen: Seen) -> bool:
