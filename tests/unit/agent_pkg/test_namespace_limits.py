@@ -303,3 +303,17 @@ def test_an_object_beyond_the_limit_loses_its_policy(node, kit):
     calls = len(node.machine.calls)
     node.run(300)
     assert len(node.machine.calls) == calls
+
+
+def test_who_is_refused_takes_no_policy_from_an_object_that_another_may_have(node, kit):
+    node.machine.start(100, A, buffers())
+    node.machine.start(200, B, Vma(HEAP, HEAP + 16 * MIB, "[heap]", pages={0: 4096}), buffers())
+    placement = kit.placement(rules=[*rules(), HEAP_RULE])
+    given = {"pods": [kit.pod(ids="ab")], "tiers": (limits(("ns", "70Mi")),), "seconds": 120}
+    found = node.full(placement, **given)
+    assert found[ONE].state == "Placed" and found[TWO].reason == "NamespaceLimit"
+    assert kit.CXL in node.machine.policies(100).values()
+    calls = len(node.machine.calls)
+    assert node.run(300)[ONE].state == "Placed"
+    assert kit.CXL in node.machine.policies(100).values()
+    assert len(node.machine.calls) == calls
