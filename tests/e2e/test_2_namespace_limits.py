@@ -82,15 +82,20 @@ def conditions(cluster: Cluster, namespace: str) -> dict[str, dict[str, Any]]:
     return {each["type"]: each for each in status.get("conditions", [])}
 
 
-def until(cluster: Cluster, namespace: str, ready: str, reason: str) -> dict[str, Any]:
+def until(cluster: Cluster, namespace: str, reason: str, *, placed: int, of: int) -> dict[str, Any]:
+    """Wait until so many pods are placed, of so many, and return the status."""
+
     def holds() -> bool:
-        found = conditions(cluster, namespace).get("Ready", {})
-        return (found.get("status"), found.get("reason")) == (ready, reason)
+        status = cluster.get("mp", "-n", namespace, PLACEMENT).get("status", {})
+        found = conditions(cluster, namespace).get("Ready", {}).get("reason")
+        told = {each["reason"] for each in status.get("pods", [])}
+        counts = (status.get("placedPods"), status.get("matchedPods"))
+        return (found, counts) == (reason, (placed, of)) and told <= {"NamespaceLimit"}
 
     wait_for(
-        f"{namespace}: Ready={ready} {reason}",
+        f"{namespace}: {reason}, {placed} of {of} pods placed",
         holds,
-        timeout_s=90,
+        timeout_s=180,
         hint=lambda: str(cluster.get("mp", "-n", namespace, PLACEMENT).get("status")),
     )
     status: dict[str, Any] = cluster.get("mp", "-n", namespace, PLACEMENT)["status"]
@@ -113,13 +118,12 @@ def tenants(cluster: Cluster) -> Iterator[Cluster]:
 
 
 def test_one_has_room_for_one_pod_and_the_other_for_both(tenants: Cluster) -> None:
-    until(tenants, B, "True", "Placed")
-    status = until(tenants, A, "False", "NamespaceLimit")
+    until(tenants, B, "Placed", placed=2, of=2)
+    status = until(tenants, A, "NamespaceLimit", placed=1, of=2)
     assert on_cxl(tenants, B, "first", "second") >= 32 * MIB
     assert on_cxl(tenants, A, "first") >= 16 * MIB
     other, policies = seen(tenants, A, "second")
     assert other.right == 0 and policies == {"default"}
-    assert (status["matchedPods"], status["placedPods"]) == (2, 1)
     (told,) = status["pods"]
     assert (told["name"], told["reason"]) == ("second", "NamespaceLimit")
     degraded = conditions(tenants, A)["Degraded"]
@@ -129,8 +133,8 @@ def test_one_has_room_for_one_pod_and_the_other_for_both(tenants: Cluster) -> No
 
 def test_a_pod_that_comes_gets_nothing_of_the_tier_from_its_first_page(tenants: Cluster) -> None:
     start(tenants, A, "third")
-    status = until(tenants, A, "False", "NamespaceLimit")
-    assert {each["name"] for each in status["pods"]} <= {"second", "third"}
+    status = until(tenants, A, "NamespaceLimit", placed=1, of=3)
+    assert {each["name"] for each in status["pods"]} == {"second", "third"}
     born, policies = seen(tenants, A, "third")
     assert born.right == 0 and policies == {"default"}
     assert on_cxl(tenants, A, "first", "second", "third") <= 24 * MIB
@@ -151,20 +155,19 @@ def test_a_metric_counts_who_waits(tenants: Cluster) -> None:
 
 def test_a_higher_limit_serves_who_waits(tenants: Cluster) -> None:
     tenants.kubectl("apply", "-f", "-", stdin=tier(TWO | {A: "64Mi"}))
-    until(tenants, A, "True", "Placed")
+    until(tenants, A, "Placed", placed=3, of=3)
     assert on_cxl(tenants, A, "first", "second", "third") >= 48 * MIB
 
 
 def test_a_lower_one_moves_nothing_back_and_ends_what_would_bring_more(tenants: Cluster) -> None:
     before = on_cxl(tenants, A, "first", "second", "third")
     tenants.kubectl("apply", "-f", "-", stdin=tier(TWO | {A: "8Mi"}))
-    status = until(tenants, A, "False", "NamespaceLimit")
-    assert status["placedPods"] == 0
+    until(tenants, A, "NamespaceLimit", placed=0, of=3)
     for name in ("first", "second", "third"):
         _, policies = seen(tenants, A, name)
         assert policies == {"default"}, name
     assert on_cxl(tenants, A, "first", "second", "third") == before
-    until(tenants, B, "True", "Placed")
+    until(tenants, B, "Placed", placed=2, of=2)
 
 
 def test_a_placement_that_is_made_anew_makes_no_room(tenants: Cluster) -> None:
@@ -176,11 +179,11 @@ def test_a_placement_that_is_made_anew_makes_no_room(tenants: Cluster) -> None:
     tenants.kubectl("label", "pod", "-n", A, "fourth", "only=fourth")
     tenants.kubectl("apply", "-f", "-", stdin=json.dumps(only))
     # 48 MiB of three pods that nothing selects any more are still there.
-    until(tenants, A, "False", "NamespaceLimit")
+    until(tenants, A, "NamespaceLimit", placed=0, of=1)
     assert on_cxl(tenants, A, "fourth") == 0
 
 
 def test_without_limits_all_is_placed(tenants: Cluster) -> None:
     tenants.kubectl("delete", "memorytier", "cxl")
-    until(tenants, A, "True", "Placed")
+    until(tenants, A, "Placed", placed=1, of=1)
     assert on_cxl(tenants, A, "fourth") >= 16 * MIB
