@@ -60,6 +60,22 @@ def test_a_roll_out_is_said(plan: Planner, site: Site) -> None:
     assert any("spec.rollout: nodes take it one step" in note for note in found["notes"])
 
 
+def test_a_limit_of_the_namespace_is_said_and_not_foreseen(plan: Planner, site: Site) -> None:
+    site.run_pod("redis-0")
+    site.node_report()
+    limits = [{"namespace": site.namespace, "perNode": "25%"}]
+    tier = memory_tier("cxl", 1, namespaceLimits=limits)
+    (found,) = plan(tier, options=("-o", "json")).json()["tiers"]
+    assert any("whom its namespaceLimits would refuse" in note for note in found["notes"])
+    _, found = plan.placement(manifest())
+    assert not any("may have" in note for note in found["notes"])
+    assert site.api.call("POST", f"{API}/memorytiers", tier).ok
+    site.made(f"{API}/memorytiers/cxl")
+    _, found = plan.placement(manifest())
+    said = f"namespace {site.namespace} may have 25% of tier cxl on each node"
+    assert any(said in note for note in found["notes"])
+
+
 def test_one_that_loses_and_one_that_takes(plan: Planner, site: Site) -> None:
     site.place("first")
     site.run_pod("redis-0")

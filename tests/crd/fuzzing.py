@@ -19,6 +19,7 @@ Json = dict[str, Any]
 Place = tuple[Any, Any]  # a dict or a list, and a key or an index of it
 
 STATUS_PATHS = {
+    "MemoryTier": f"{TIERS}/stored/status",
     "MemoryPlacement": f"{PLACEMENTS}/stored/status",
     "NodeMemory": f"{BASE}/nodememories/worker-1/status",
 }

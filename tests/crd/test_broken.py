@@ -29,6 +29,15 @@ POOL = tier("pool", {"numaNodes": [1], "nodeSelector": {"pool": "cxl"}})
 TIER_STATUS = v1.TierStatus(
     conditions=conditions("well"), observed_generation=1, nodes=2, capacity_bytes=5, summary="s"
 )
+LIMITED = tier(
+    "cxl",
+    {
+        "namespaceLimits": [
+            {"namespace": "team-a", "perNode": "25%"},
+            {"namespace": "*", "perNode": "64Gi"},
+        ]
+    },
+)
 ROLLOUT = {
     "generation": 1,
     "change": "f75746daa31a7732",
@@ -46,6 +55,11 @@ AGAINST_A_RULE_OF_TIERS = {
     "names and labels": {"numaNodes": [1], "nodeNames": ["a"], "nodeSelector": {"a": "b"}},
     "a bad key": {"numaNodes": [1], "nodeSelector": {"a key": "x"}},
     "a bad value": {"numaNodes": [1], "nodeSelector": {"a": "-"}},
+    "nothing": {},
+    "no limits": {"namespaceLimits": []},
+    "a pattern of namespaces": {"namespaceLimits": [{"namespace": "a*", "perNode": "1%"}]},
+    "more than all": {"namespaceLimits": [{"namespace": "a", "perNode": "101%"}]},
+    "a limit of 25 bytes": {"namespaceLimits": [{"namespace": "a", "perNode": 25}]},
 }
 # ClusterMemoryPlacement's definition is made of MemoryPlacement's: test_cluster_placement.py.
 KINDS = ("MemoryPlacement", "MemoryTier", "NodeMemory")
@@ -86,7 +100,7 @@ def right_objects() -> dict[str, list[tuple[Json, tuple[str]]]]:
     return {
         "MemoryPlacement": [(placement(each), spec) for each in ACCEPTED.values()]
         + [(whole, status)],
-        "MemoryTier": [(TIER, spec), (POOL, spec), (told, status)],
+        "MemoryTier": [(TIER, spec), (POOL, spec), (LIMITED, spec), (told, status)],
         "NodeMemory": [(node, spec), (node | named, status)],
     }
 
@@ -171,6 +185,7 @@ def test_each_rule_of_ours_refuses_something_and_says_what_to_write(
     wrong = [("MemoryPlacement", placement(spec)) for spec, _, _ in AGAINST_A_RULE.values()]
     wrong += [("MemoryTier", tier("far", spec)) for spec in AGAINST_A_RULE_OF_TIERS.values()]
     wrong += [("MemoryTier", tier("other", TIER["spec"]))]
+    wrong += [("MemoryTier", tier("dram", LIMITED["spec"]))]
     wrong += [(kind, obj) for kind, (how, _, obj) in broken(crds) if how == "unlike its pattern"]
     for kind, obj in wrong:
         if "status" not in obj:

@@ -125,7 +125,7 @@ def test_every_string_is_bounded(schemas: Walk) -> None:
         assert "maxLength" in schema or "enum" in schema, path
     # Numbers among them are bounded by a rule.
     either = [(path, s) for path, s in schemas if s.get("x-kubernetes-int-or-string")]
-    assert len(either) == 12
+    assert len(either) == 13
     assert all(s["maxLength"] and s["x-kubernetes-validations"] for _, s in either)
 
 

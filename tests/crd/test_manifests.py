@@ -86,6 +86,10 @@ def test_what_a_user_of_kubectl_reads(api: Any, words: str, spec: Json) -> None:
     assert words in applied.stderr
 
 
+def limits(namespace: str, size: str | int) -> Json:
+    return {"namespaceLimits": [{"namespace": namespace, "perNode": size}]}
+
+
 @pytest.mark.parametrize(
     ("name", "spec", "words"),
     [
@@ -101,7 +105,29 @@ def test_what_a_user_of_kubectl_reads(api: Any, words: str, spec: Json) -> None:
             {"numaNodes": [1], "nodeNames": ["a"], "nodeSelector": {"a": "b"}},
             checks.NAMES_OR_LABELS,
         ),
-        ("far", {}, "Required value"),
+        ("far", {}, checks.NOTHING_SAID),
+        ("far", {"nodeNames": ["a"]}, checks.NOTHING_SAID),
+        ("far", {"namespaceLimits": []}, checks.NO_LIMITS),
+        ("dram", limits("a", "1Gi"), checks.DRAM_HAS_NO_LIMIT),
+        ("far", limits("A", "1Gi"), checks.NOT_A_NAMESPACE),
+        ("far", limits("a*", "1Gi"), checks.NOT_A_NAMESPACE),
+        ("far", limits("a" * 64, "1Gi"), "Too long"),
+        ("far", {"namespaceLimits": [{"namespace": "a"}]}, "Required value"),
+        ("far", {"namespaceLimits": [{"perNode": "1Gi"}]}, "Required value"),
+        *(
+            ("far", limits("a", size), checks.NOT_A_LIMIT)
+            for size in ("101%", "1.5%", "-1%", "07%", "%", 25, "25", "1Ki", "1024Pi", -1, "1e9")
+        ),
+        (
+            "far",
+            {"namespaceLimits": [{"namespace": "a", "perNode": "1%"}] * 2},
+            "Duplicate value",
+        ),
+        (
+            "far",
+            {"namespaceLimits": [{"namespace": "a", "perNode": "1%", "burst": 1}]},
+            "unknown field",
+        ),
         ("far", {"numaNodes": [1, 1]}, "Duplicate value"),
         ("far", {"numaNodes": [-1]}, "greater than or equal to 0"),
         ("far", {"numaNodes": [1024]}, "less than or equal to 1023"),
@@ -129,3 +155,35 @@ def test_accepted_tier_of_a_pool(api: Any) -> None:
     answer = dry_run(api, TIERS, tier("far", spec))
     assert answer.ok, answer.message
     assert parse_tier(answer.body).spec.covers("n", {"example.com/pool": "cxl", "b": ""})
+
+
+@pytest.mark.parametrize(
+    ("size", "allowed"),
+    [
+        ("0", 0),
+        (0, 0),
+        ("0%", 0),
+        ("25%", 4 << 30),
+        ("100%", 16 << 30),
+        ("1Mi", 1 << 20),
+        (1 << 20, 1 << 20),
+        ("1.5Gi", 3 << 29),
+    ],
+)
+def test_accepted_limits(api: Any, size: str | int, allowed: int) -> None:
+    spec = limits("team-a", size)
+    spec["namespaceLimits"].append({"namespace": "*", "perNode": "1%"})
+    answer = dry_run(api, TIERS, tier("cxl", spec))
+    assert answer.ok, answer.message
+    assert answer.body["spec"] == spec
+    parsed = parse_tier(answer.body).spec
+    limit = parsed.limit_of("team-a")
+    assert limit is not None and limit.bytes_of(16 << 30) == allowed
+    other = parsed.limit_of("team-b")
+    assert other is not None and other.namespace == "*"
+
+
+def test_as_many_limits_as_there_may_be(api: Any) -> None:
+    entries = [{"namespace": f"{'n' * 59}-{i:03}", "perNode": "1.123456789Gi"} for i in range(256)]
+    answer = dry_run(api, TIERS, tier("far", {"numaNodes": [1], "namespaceLimits": entries}))
+    assert answer.ok, answer.message

@@ -31,6 +31,8 @@ _ADVICE = {
     "says which shared memory can be placed.",
     Reason.SHARED_WITH_OTHERS: "Have all processes that map it follow one rule of one placement, "
     "in one namespace, or leave it out of the rule (exclude); see docs/regions.md.",
+    Reason.NAMESPACE_LIMIT: "Free memory of this namespace on the tier, narrow spec.selector or "
+    "the rules, or ask an admin for more (namespaceLimits of the MemoryTier, docs/tiers.md).",
     Reason.TIER_FULL: "Free memory on the tier, move a pod away, or name a further tier in the "
     "rule; kubectl memplace tiers shows what placements have where.",
     Reason.AGENT_CPUSET_EXCLUDES_TIER: "Let the agent's own pod use the tier's NUMA nodes: look "

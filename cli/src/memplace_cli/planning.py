@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from memplace.api.v1alpha1 import Placement
+from memplace.api.v1alpha1 import MemoryTier, Placement
 from memplace.assignment import (
     Assignment,
     PlacementIndex,
@@ -350,6 +350,7 @@ def _notes(placement: Placement, pods: Sequence[PodPlan], planner: _Planner) -> 
         yield "spec.paused: nothing new would be done, and nothing given back"
     if placement.spec.rollout is not UNSET:
         yield "spec.rollout: nodes take it one step after the other, so not all of this is at once"
+    yield from _limits(placement, planner.found.tiers or ())
     taken = sorted({each.before for each in containers if each.before != placement.handle} - {""})
     if taken:
         yield f"it takes containers from {joined(taken)}, whose work on them is given back"
@@ -363,3 +364,14 @@ def _may_matter(unread: Unread, placement: Placement) -> bool:
     if unread.is_cluster or placement.is_cluster:
         return unread.is_cluster or "/" in unread.name
     return unread.name.startswith(f"{placement.namespace}/")
+
+
+def _limits(placement: Placement, tiers: Sequence[MemoryTier]) -> Iterator[str]:
+    names = {name for rule in placement.spec.rules for name in rule.policy.tiers}
+    for tier in tiers:
+        limit = tier.spec.limit_of(placement.namespace) if tier.name in names else None
+        if limit is not None and placement.namespace:
+            yield (
+                f"namespace {placement.namespace} may have {limit.per_node} of tier {tier.name} on "
+                "each node; what it has there by now is not counted here"
+            )

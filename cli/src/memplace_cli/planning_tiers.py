@@ -132,6 +132,8 @@ def _why_not(tier: MemoryTier, number: int, node: NodeMemory, verdict: Verdict) 
 
 
 def _notes(tier: MemoryTier, found: PlanFacts) -> Iterator[str]:
+    if tier.spec.namespace_limits:
+        yield "whom its namespaceLimits would refuse is not known: agents decide by what is there"
     if found.facts.nodes is None:
         yield "what it does to nodes is not known, for want of the right to read them"
     elif tier.spec.node_selector is not UNSET:

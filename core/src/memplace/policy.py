@@ -13,10 +13,12 @@ from dataclasses import dataclass, field, replace
 
 from memplace.api.v1alpha1 import Rule
 from memplace.kinds import ExistingPages, Mode, Policy
+from memplace.limits import UNLIMITED, Limited, Word
 from memplace.matching import Matcher, ProcessName
 from memplace.nodes import NodeSet
 from memplace.objects import ObjectId
 from memplace.problems import Problem, Refusal, left_alone, policy_of
+from memplace.reasons import Reason
 from memplace.regions import Region
 from memplace.topology import BUILTIN_TIERS
 
@@ -125,8 +127,8 @@ class Plan:
         moves: Pages to move, ascending by address.
         rules: What each rule holds, in the order of the rules.
         problems: At most one per rule, in their order.
-        released: Regions with a policy of memplace's that no rule means (any more),
-            ascending by address; the ledger knows what to give back.
+        released: Regions with a policy of memplace's that no rule means (any more), or one that
+            is withheld, ascending by address; the ledger knows what to give back.
         following: The regions that follow a rule, each with that rule, ascending by address.
     """
 
@@ -162,6 +164,7 @@ def plan(
     ours: Callable[[Region], bool] = lambda _: False,
     weights: Mapping[int, int] | None = None,
     sharing: Callable[[Rule, Region], Refusal | None] = left_alone,
+    limited: Limited = UNLIMITED,
 ) -> Plan:
     """Compare what the rules want with what the regions of a process have.
 
@@ -177,6 +180,8 @@ def plan(
             program's: such a region is left alone unless its rule says ``override``.
         weights: By NUMA node, those of WeightedInterleave, or None when they are not known.
         sharing: Why a rule may not act on a shared region; None if it may.
+        limited: Which rules get nothing new, for the namespace has all that it may have. What
+            they hold is measured all the same; policies of memplace's on it are released.
 
     Returns:
         A step for each region whose policy differs and a move for each with misplaced
@@ -188,6 +193,8 @@ def plan(
     won, released = _won(matcher, wanted, tuple(regions), (process, ours, sharing))
     for rule in rules:
         found = _refused(rule, won[rule.name])
+        if limited.word(rule) is Word.WITHHELD:
+            found = Problem(rule.name, Reason.NAMESPACE_LIMIT, limited.why(rule))
         if found is not None:
             problems.setdefault(rule.name, found)
     following = sorted(
@@ -199,15 +206,20 @@ def plan(
         ),
         key=lambda pair: pair[0].start,
     )
+    words = {rule.name: limited.word(rule) for rule in rules}
+    acting = [(region, rule) for region, rule in following if words[rule.name] is Word.GRANTED]
+    # Another container may be granted the same object: objects end elsewhere.
+    withheld = (region for region, rule in following if words[rule.name] is Word.WITHHELD)
+    released += [region for region in withheld if not region.in_object and ours(region)]
     return Plan(
         policies=tuple(
             _step(rule, wanted[rule.name], region)
-            for region, rule in following
+            for region, rule in acting
             if not _has_policy(rule, wanted[rule.name], region)
         ),
         moves=tuple(
             _move(rule, wanted[rule.name], region)
-            for region, rule in following
+            for region, rule in acting
             if _misplaced(rule, wanted[rule.name].nodes, region)
         ),
         rules=tuple(

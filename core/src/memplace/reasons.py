@@ -103,6 +103,11 @@ class Reason(StrEnum):
         "The tier has no room for the pages that remain elsewhere.",
         Trait.FAILURE | Trait.ABOUT_TIERS,
     )
+    NAMESPACE_LIMIT = (
+        "NamespaceLimit",
+        "The namespace has as much of the tier as an admin granted; nothing new is placed there.",
+        Trait.FAILURE | Trait.ABOUT_TIERS,
+    )
     AGENT_CPUSET_EXCLUDES_TIER = (
         "AgentCpusetExcludesTier",
         "The agent's own cpuset excludes the tier, so the kernel moves nothing there for it.",

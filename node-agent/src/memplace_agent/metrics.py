@@ -46,6 +46,12 @@ class Metrics:
             "Mappings with a policy of memplace's.",
             registry=registry,
         )
+        self.namespace_limited = Gauge(
+            "memplace_agent_namespace_limited_containers",
+            "Containers that get nothing new of a tier, for their namespace has its limit of it.",
+            ["tier"],
+            registry=registry,
+        )
         self.syscall_errors = Counter(
             "memplace_agent_syscall_errors_total",
             "Failed calls, but for processes and mappings that are gone.",

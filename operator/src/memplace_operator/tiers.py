@@ -83,6 +83,9 @@ def _look(tier: MemoryTier, others: Sequence[str], machines: Machines) -> _Found
     for name, numa_nodes in machines.items():
         # Of those with a nodeSelector only agents know which nodes they are about.
         is_about = tier.spec.node_selector is UNSET and tier.spec.covers(name)
+        if not wanted:
+            _count_limited(found, tier, name, numa_nodes)
+            continue
         ours = [numa for numa in numa_nodes if numa.id in wanted]
         mine = [
             numa for numa in ours if numa.evidence == said or (is_about and numa.tier == tier.name)
@@ -101,6 +104,20 @@ def _look(tier: MemoryTier, others: Sequence[str], machines: Machines) -> _Found
         if name not in machines:
             found.missed["no agent reports"].append(name)
     return found
+
+
+def _count_limited(
+    found: _Found, tier: MemoryTier, name: str, numa_nodes: Sequence[NumaNodeStatus]
+) -> None:
+    # It lists no NUMA nodes, and limits namespaces on those that the tier has anyway. Whether a
+    # node has the labels of a nodeSelector only its agent knows.
+    if tier.spec.node_selector is UNSET and not tier.spec.covers(name):
+        return
+    mine = [numa for numa in numa_nodes if numa.tier == tier.name]
+    found.nodes += bool(mine)
+    found.size += sum(numa.total_bytes for numa in mine)
+    if not mine and tier.spec.node_names is not UNSET:
+        found.missed[f"there is no memory in tier {tier.name}"].append(name)
 
 
 def _cause(tier: MemoryTier, numa: NumaNodeStatus, by_evidence: Mapping[str, str]) -> str:
@@ -127,6 +144,8 @@ def _why_not(tier: MemoryTier, found: _Found) -> str:
 
 
 def _nobody(tier: MemoryTier) -> str:
+    if not tier.spec.numa_nodes:
+        return f"no node that reports has memory in tier {tier.name}, so nothing is limited"
     numbers = _numbers(tier.spec.numa_nodes)
     if tier.spec.node_selector is not UNSET:
         return (

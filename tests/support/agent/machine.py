@@ -117,6 +117,11 @@ class Machine:
         text = "".join(f"Node {number} {name}: {kb} kB\n" for name, kb in lines)
         (self.host.numa_nodes / f"node{number}/meminfo").write_text(text)
 
+    def set_total(self, number, total_kb):
+        """Make a node so small."""
+        file = self.host.numa_nodes / f"node{number}/meminfo"
+        file.write_text(file.read_text().replace("MemTotal: 16777216", f"MemTotal: {total_kb}"))
+
     def cgroup(self, container_id, pod="uid_p"):
         name = f"cri-containerd-{container_id}.scope"
         path = self.host.cgroup / f"kubepods.slice/kubepods-pod{pod}.slice" / name

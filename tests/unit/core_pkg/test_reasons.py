@@ -93,6 +93,7 @@ def test_the_words_are_an_interface() -> None:
         "SharedNotSupported",
         "SharedWithOthers",
         "TierFull",
+        "NamespaceLimit",
         "AgentCpusetExcludesTier",
         "Uneven",
         "Contended",

@@ -20,6 +20,7 @@ from memplace.api.v1alpha1 import (
     RegionEntry,
     Rule,
     TierSpec,
+    TierStatus,
 )
 from memplace.future import Implied, implied_future
 from memplace.kinds import Mode, RegionKind
@@ -34,6 +35,7 @@ STRUCTS = [
     ("memoryplacements", "spec", PlacementSpec),
     ("memoryplacements", "status", PlacementStatus),
     ("memorytiers", "spec", TierSpec),
+    ("memorytiers", "status", TierStatus),
     ("nodememories", "spec", NodeMemorySpec),
     ("nodememories", "status", NodeMemoryStatus),
 ]

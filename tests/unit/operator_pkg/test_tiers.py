@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from memplace.api.conditions import find_condition
-from memplace.api.v1alpha1 import MemoryTier, NumaNodeStatus, TierSpec, TierStatus
+from memplace.api.v1alpha1 import MemoryTier, NamespaceLimit, NumaNodeStatus, TierSpec, TierStatus
 from memplace.nodes import format_nodes
 from memplace.numa import NumaNode
 from memplace.topology import resolve_verdicts
@@ -176,3 +176,23 @@ def test_the_time_of_a_condition_is_that_of_its_last_change() -> None:
     gone = tier_status(of, [of], {}, before, later)
     assert gone.conditions[0].last_transition_time == later
     assert msgspec.structs.replace(gone, conditions=()) != before
+
+
+def test_one_that_only_limits_namespaces_is_in_force_where_the_tier_is() -> None:
+    shown = NumaNodeStatus(id=1, total_bytes=32 * GIB, tier="cxl", evidence="a CXL region")
+    machines = {"exp-1": (shown,), "exp-2": (shown,), "old-1": ()}
+
+    def limiting(name: str = "cxl", **spec: Any) -> MemoryTier:
+        limits = (NamespaceLimit("*", "25%"),)
+        made = TierSpec(namespace_limits=limits, **spec)
+        return MemoryTier(uid="u", name=name, generation=1, spec=made)
+
+    found = said(limiting(), machines=machines)
+    assert (found.nodes, found.capacity_bytes) == (2, 64 * GIB)
+    assert ready(found) == ("True", "InForce", "64.0 GiB on 2 nodes")
+    named = said(limiting(node_names=("exp-1", "old-1")), machines=machines)
+    assert named.nodes == 1 and ready(named)[1] == "PartlyInForce"
+    assert "on old-1 there is no memory in tier cxl" in ready(named)[2]
+    nowhere = ready(said(limiting("hbm"), machines=machines))
+    assert nowhere[:2] == ("False", "NotInForce")
+    assert "no node that reports has memory in tier hbm, so nothing is limited" in nowhere[2]

@@ -13,11 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import UNSET
 
-from memplace.api.patterns import LABEL_KEY, NOT_A_LABEL_KEY
+from memplace.api.patterns import DNS_LABEL, LABEL_KEY, NOT_A_LABEL_KEY
 from memplace.api.v1alpha1 import (
+    EACH_OTHER,
     ClusterPlacementSpec,
     LabelSelector,
     Migration,
+    NamespaceLimit,
     Operator,
     PlacementSpec,
     PolicySpec,
@@ -34,6 +36,8 @@ Finding = tuple[str, str]  # field, problem
 # What matching costs grows with each star, and a tenant writes the pattern.
 MAX_STARS = 8
 _MAX_NODES, _SHARE = 100_000, r"^([1-9][0-9]?|100)%\Z"
+_DRAM, _LEAST_LIMIT = "dram", 1 << 20
+_SHARE_OR_NONE = r"^(0|[1-9][0-9]?|100)%\Z"
 _MIN_BANDWIDTH, _MAX_BANDWIDTH = 1 << 20, 1 << 40
 
 NO_RULES = (
@@ -90,6 +94,23 @@ MIN_ABOVE_MAX = "minSize is larger than maxSize, so nothing can match: swap them
 VALUES_NEEDED = "operators In and NotIn need values: write for example values: [redis]"
 VALUES_FORBIDDEN = "operators Exists and DoesNotExist take no values: remove values, or write In"
 NO_NUMA_NODES = "numaNodes is empty: write at least one NUMA node, for example [1]"
+NOTHING_SAID = "write numaNodes, which the tier is made of, or namespaceLimits, or both"
+NO_LIMITS = (
+    "namespaceLimits is empty: leave it out if namespaces may have all of the tier, or write for "
+    'example [{namespace: "*", perNode: 25%}]'
+)
+NOT_A_NAMESPACE = (
+    "write the name of a namespace, for example team-a, "
+    'or "*" for each that has no entry of its own'
+)
+NOT_A_LIMIT = (
+    "perNode is a share of the tier, 0% to 100%, or a size of at least 1Mi, or 0 for nothing: "
+    "write for example 25%, or 64Gi"
+)
+DRAM_HAS_NO_LIMIT = (
+    "namespaces can't have a limit of dram, for it is where memory goes that has no other place: "
+    "remove namespaceLimits, and use the memory limits of pods"
+)
 NO_NODE_NAMES = "nodeNames is empty: leave it out for all nodes, or name at least one"
 EMPTY_NODE_SELECTOR = (
     "nodeSelector is empty: leave it out for all nodes, or name at least one label"
@@ -126,9 +147,13 @@ def tier_errors(name: str, spec: TierSpec) -> Iterator[Finding]:
     """Yield what the CRD of MemoryTier refuses beyond types: (field, problem)."""
     if name == "other" or len(name) > 63 or "." in name:
         yield "metadata.name", TIER_NAME
-    if not spec.numa_nodes:
+    if not spec.numa_nodes and spec.namespace_limits is UNSET:
         yield "spec.numaNodes", NO_NUMA_NODES
     yield from _duplicates("spec.numaNodes", spec.numa_nodes)
+    if spec.namespace_limits is not UNSET:
+        if name == _DRAM:
+            yield "spec.namespaceLimits", DRAM_HAS_NO_LIMIT
+        yield from _namespace_limits("spec.namespaceLimits", spec.namespace_limits)
     if spec.node_names is not UNSET:
         if not spec.node_names:
             yield "spec.nodeNames", NO_NODE_NAMES
@@ -139,6 +164,23 @@ def tier_errors(name: str, spec: TierSpec) -> Iterator[Finding]:
         yield from _label_keys("spec.nodeSelector", spec.node_selector)
         if spec.node_names is not UNSET:
             yield "spec", NAMES_OR_LABELS
+
+
+def _namespace_limits(field: str, limits: Sequence[NamespaceLimit]) -> Iterator[Finding]:
+    if not limits:
+        yield field, NO_LIMITS
+    yield from _duplicates(field, [each.namespace for each in limits])
+    for i, each in enumerate(limits):
+        if each.namespace != EACH_OTHER and not re.match(DNS_LABEL, each.namespace):
+            yield f"{field}[{i}].namespace", NOT_A_NAMESPACE
+        if not _is_limit(str(each.per_node)):
+            yield f"{field}[{i}].perNode", NOT_A_LIMIT
+
+
+def _is_limit(text: str) -> bool:
+    if re.match(_SHARE_OR_NONE, text):
+        return True
+    return is_size(text) and not 0 < exact_bytes(text) < _LEAST_LIMIT
 
 
 def _selector(field: str, selector: LabelSelector) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ same, or if somebody can tell its name.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from memplace.api.v1alpha1 import Placement, Rule
@@ -117,17 +117,41 @@ def process_of(status: Status) -> Process:
     )
 
 
-def expected(world: World, placements: PlacementIndex, machine: Machine) -> Table:
-    """Return what the pods of a node imply; those that imply nothing are not in it."""
+def expected(
+    world: World,
+    placements: PlacementIndex,
+    machine: Machine,
+    closed: Collection[tuple[str, str]] = (),
+) -> Table:
+    """Return what the pods of a node imply; those that imply nothing are not in it.
+
+    Args:
+        world: What the cluster wants.
+        placements: Its placements.
+        machine: The node.
+        closed: Namespaces and tiers: what comes of the one gets nothing of the other.
+    """
     found: dict[str, Expected] = {}
     futures: dict[str, Future] = {}
     for pod in world.pods:
         if pod.life == "Ended" or pod.ref.uid in world.held_pods:
             continue
         each = _of_pod(pod, placements, machine, futures)
+        if closed:
+            each = {name: _open(newborn, closed) for name, newborn in each.items()}
         if any(each.values()):
             found |= {normal_uid(uid): Expected(each) for uid in pod.cgroup_uids}
     return found
+
+
+def _open(newborn: Newborn | None, closed: Collection[tuple[str, str]]) -> Newborn | None:
+    if newborn is None:
+        return None
+    implied = (newborn.future.brk, newborn.future.mmap)
+    rules = [each.rule for each in implied if isinstance(each, Implied)]
+    namespace = newborn.placement.tenant
+    is_closed = any((namespace, tier) in closed for r in rules for tier in r.policy.tiers)
+    return None if is_closed else newborn
 
 
 def paused_pods(world: World, placements: PlacementIndex) -> frozenset[str]:

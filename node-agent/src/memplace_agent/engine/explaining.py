@@ -188,6 +188,7 @@ def _explained(
         ours=facts.ours,
         weights=wanted.weights,
         sharing=seen.shared.why_not if seen.shared else left_alone,
+        limited=wanted.limited,
     )
     return explain(facts, Wish(wanted.placement.handle, wanted.matcher, planned), _MOST_REGIONS)
 

@@ -14,12 +14,13 @@ from heapq import nlargest
 from typing import NamedTuple
 
 from memplace.api.v1alpha1 import Rule
+from memplace.limits import Limited, Word
 from memplace.objects import Common, ObjectId
 from memplace.policy import RuleResult, measured
 from memplace.regions import Region
 from memplace.residency import Span
 
-__all__ = ["Holding"]
+__all__ = ["Holding", "objects_in"]
 
 # They are kept for each of thousands of processes; smaller ones count as if nobody shared them.
 _MOST_COMMONS = 256
@@ -116,3 +117,16 @@ class Holding:
         found += [Common(rule, image, 0, 1, held) for rule, held in private.items()]
         found = [common for common in found if common.bytes]
         return tuple(nlargest(_MOST_COMMONS, found, key=lambda common: common.bytes))
+
+
+def objects_in(following: Iterable[tuple[Region, Rule]], limited: Limited) -> frozenset[ObjectId]:
+    """Return what of a plan's following regions others may map as well.
+
+    What a limit withholds is left out: it ends as an object does that nobody has by a rule.
+    """
+    shared = ((region, rule) for region, rule in following if region.shared and region.object)
+    return frozenset(
+        region.object
+        for region, rule in shared
+        if region.object is not None and limited.word(rule) is not Word.WITHHELD
+    )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from memplace.api.v1alpha1 import ContainerReport
-from memplace.assignment import Assignment, PlacementIndex, View
+from memplace.assignment import Assignment, PlacementIndex, Target, View
 from memplace.claims import Claim
 from memplace.objects import object_of
 from memplace.pods import PodState
@@ -62,6 +62,7 @@ class State:
     """
 
     world: World = field(default_factory=World)
+    placements: PlacementIndex = field(default_factory=lambda: PlacementIndex([]))
     view: View = field(default_factory=lambda: View(PlacementIndex([]), [], {}))
     machine: Machine = field(default_factory=Machine)
     listed: dict[str, Listed] = field(default_factory=dict)
@@ -72,6 +73,18 @@ class State:
     paused_pods: frozenset[str] = frozenset()
     given_back: frozenset[str] = frozenset()
     machine_at: float = float("-inf")
+
+    def list_containers(self) -> None:
+        """List the containers of the world's pods anew, each with the placement it follows."""
+        self.listed = {
+            container_id: Listed(pod, name)
+            for pod in self.world.pods
+            for name, container_id in pod.container_ids.items()
+        }
+        targets = [Target(id_, each.pod.ref, each.name) for id_, each in self.listed.items()]
+        self.view = View(self.placements, targets, self.machine.tiers)
+        for container_id, assignment in self.view.assignments.items():
+            self.listed[container_id].assignment = assignment
 
 
 class News(IntEnum):

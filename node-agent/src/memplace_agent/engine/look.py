@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from memplace.backends import Act
 from memplace.errors import MemplaceError
-from memplace.objects import ObjectId
+from memplace.objects import Common, ObjectId
 from memplace.policy import Move
 from memplace.reasons import Reason
 
@@ -109,6 +109,12 @@ class Container:
         """Return whether a process has an object by a rule, or may have: none was seen yet."""
         seen = [each.outcome for each in self._processes.values()]
         return not seen or any(each is None or one in each.objects for each in seen)
+
+    @property
+    def commons(self) -> Iterator[Common]:
+        """What of its bytes others may have as well, as of the last look."""
+        outcomes = (each.outcome for each in self._processes.values())
+        return (common for outcome in outcomes if outcome for common in outcome.commons)
 
     @property
     def carried(self) -> int:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import Placement
@@ -59,15 +59,21 @@ class Parts:
     tick: Callable[[], None] = lambda: None
     publish: Callable[[Table, LedgerStore], None] = lambda *_: None
 
-    def expect(self, world: World, placements: PlacementIndex, machine: Machine) -> list[str]:
-        """Publish what the pods of a world imply, where the kernel can keep it.
+    def expect(
+        self,
+        world: World,
+        placements: PlacementIndex,
+        machine: Machine,
+        closed: Collection[tuple[str, str]] = (),
+    ) -> list[str]:
+        """Publish what the pods of a world imply, where the kernel can keep it; see `expected`.
 
         Returns:
             The shims that are to be looked at for it.
         """
         if Capability.DEFAULTS not in self.can:
             return []
-        table = expected(world, placements, machine)
+        table = expected(world, placements, machine, closed)
         self.publish(table, self.store)
         return self.shims.expect(table)
 

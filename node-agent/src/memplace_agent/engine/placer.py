@@ -19,6 +19,7 @@ from memplace.claims import DEFAULT, Claim, Process
 from memplace.future import Future
 from memplace.kinds import Policy
 from memplace.ledger import View, admit, claim_for, record
+from memplace.limits import UNLIMITED, Limited
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
 from memplace.objects import Common, ObjectId
@@ -30,7 +31,7 @@ from memplace.regions import Region
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import PolicyReport
 from memplace_agent.engine.hands import Hands
-from memplace_agent.engine.holding import Holding
+from memplace_agent.engine.holding import Holding, objects_in
 from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.seen import Seen
@@ -53,15 +54,13 @@ class Wanted:
     """What a container is to have.
 
     Attributes:
-        placement: The placement it follows.
-        matcher: Its rules.
-        container_id: Its id.
-        tiers: Tier name to NUMA nodes of this node.
-        known_tiers: Names that are tiers somewhere.
+        placement: The placement it follows; `matcher` has its rules, `container_id` its id.
+        tiers: Tier name to NUMA nodes of this node; `known_tiers` are tiers somewhere.
         weights: Of WeightedInterleave, by NUMA node; None when not known.
         max_mappings: vm.max_map_count; 0 when not known.
         future: What its rules imply for mappings to come; None where the kernel can't keep it.
         act: How much of it is done here; `can_set`: whether policies can be set, done or not.
+        limited: Which of its rules get nothing new, for its namespace has what it may have.
     """
 
     placement: Placement
@@ -74,6 +73,7 @@ class Wanted:
     future: Future | None = None
     act: Act = Act.PLACE
     can_set: bool = True
+    limited: Limited = UNLIMITED
 
     @property
     def group(self) -> str:
@@ -101,8 +101,7 @@ class Outcome:
         left: How many policies the plan would set or take away next.
         is_done: The plan has nothing to do, nor has the next look for mappings to come.
         moves: Of the plan, each with the policy that its range has.
-        problems: What went wrong.
-        changed: Whether a call was made.
+        problems: What went wrong; `changed`: whether a call was made.
         carried: How many ranges carry a policy of memplace's.
         own: Mappings with a policy that the program has set itself.
         error: The share of the bytes that may be on another node than said, with 95 %.
@@ -245,7 +244,7 @@ class Placer:
             no_default=work.no_default,
             holding=holding,
             commons=holding.commons(measured.pages, measured.common, survey.image),
-            objects=frozenset(r.object for r, _ in planned.following if r.shared and r.object),
+            objects=objects_in(planned.following, wanted.limited),
         )
 
     def _set_default(self, work: _Work, seen: Seen) -> bool:
@@ -258,7 +257,7 @@ class Placer:
         def of_rule(rule: Rule) -> Policy | RuleProblem:
             return policy_of(rule, wanted.tiers, status.allowed, wanted.known_tiers)
 
-        found = todo(wanted.future, of_rule, status, seen.view)
+        found = todo(wanted.future, of_rule, status, seen.view, wanted.limited)
         if is_near_limit(survey, wanted):
             found = found.without_new
         claim = admit(self._claim(wanted), survey.process)
@@ -308,6 +307,7 @@ class Placer:
             ours=seen.ours,
             weights=wanted.weights,
             sharing=seen.shared.why_not if seen.shared else left_alone,
+            limited=wanted.limited,
         )
         return within(wanted.act, whole)
 

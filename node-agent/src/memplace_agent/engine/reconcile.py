@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
-from memplace.assignment import Assignment, PlacementIndex, Target, View, delta, gives_way
+from memplace.assignment import Assignment, PlacementIndex, View, delta
 from memplace.backends import Act
 from memplace.errors import MemplaceError
 from memplace.nodes import NodeSet
@@ -25,6 +25,7 @@ from memplace_agent.containers.finder import Finder
 from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import is_populated
 from memplace_agent.engine import said
+from memplace_agent.engine.allotments import Allotments, Allotted
 from memplace_agent.engine.duelist import Look, Outcome
 from memplace_agent.engine.ending import Ending
 from memplace_agent.engine.expected import paused_pods
@@ -42,6 +43,7 @@ from memplace_agent.engine.lesser import LEFT, SETTLED
 from memplace_agent.engine.look import Container
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
+from memplace_agent.engine.reporting import reports_of
 from memplace_agent.engine.shim_claims import first_shims, is_shim_id, pod_of_id
 from memplace_agent.engine.wanting import Wants
 from memplace_agent.node.machine import read_machine
@@ -69,6 +71,7 @@ class Reconciler:
         self._finder = Finder(parts.host, parts.clock)
         self._ending = Ending(parts, self._state, self._finder, self._set_due)
         self._wants = Wants(parts.can)
+        self._allotments = Allotments(parts.act_for, parts.metrics.namespace_limited)
         # Filled by other threads.
         self._moved: deque[str] = deque()
         self._born: deque[str] = deque()
@@ -93,18 +96,11 @@ class Reconciler:
         before, was_paused = state.view, state.paused
         state.paused = frozenset(each.uid for each in world.existing if each.is_frozen)
         state.given_back = frozenset(p.uid for p in world.existing if p.gives_back)
-        state.listed = {
-            container_id: Listed(pod, name)
-            for pod in world.pods
-            for name, container_id in pod.container_ids.items()
-        }
-        targets = [Target(id_, each.pod.ref, each.name) for id_, each in state.listed.items()]
-        placements = PlacementIndex(world.placements)
-        state.view = View(placements, targets, state.machine.tiers)
-        state.paused_pods = paused_pods(world, placements)
-        shims = parts.expect(world, placements, state.machine)
-        for container_id, assignment in state.view.assignments.items():
-            state.listed[container_id].assignment = assignment
+        state.placements = PlacementIndex(world.placements)
+        state.list_containers()
+        state.paused_pods = paused_pods(world, state.placements)
+        allotted = self._allotments.take(world, state.machine, parts.node_name, state.listed)
+        shims = self._expect()
         acts = parts.acts(state.view)
         for container_id in state.followed.keys() - acts.keys():
             self._drop(container_id)
@@ -113,10 +109,24 @@ class Reconciler:
         # What was kept for a placement that was paused may have to end now.
         is_over = bool(was_paused - state.paused)
         objects = (c.container for c in parts.store if is_over or object_of(c.container))
-        changed = delta(before, state.view)
+        changed = delta(before, state.view) | allotted.containers
         self._follow_anew(changed & state.followed.keys())
         parts.due.changed(changed.union(shims, objects), parts.clock())
         parts.metrics.managed_containers.set(sum(act.changes for act in acts.values()))
+
+    def _expect(self) -> list[str]:
+        closed, state = self._allotments.closed, self._state
+        return self._parts.expect(state.world, state.placements, state.machine, closed)
+
+    def _allot(self, allotted: Allotted) -> None:
+        # The next looks do what follows; moves that are not wanted any more end at once.
+        due = set(allotted.containers)
+        self._follow_anew(allotted.containers & self._state.followed.keys())
+        if allotted.is_about_births:
+            due.update(self._expect())
+        if due:
+            self._set_due()
+            self._parts.due.changed(due, self._parts.clock())
 
     def _set_due(self) -> None:
         # Who can set no policies can't give any back.
@@ -158,6 +168,8 @@ class Reconciler:
         finally:
             took = parts.cost() - begin
             parts.due.done(look, outcome, took_s=took, now=parts.clock())
+        followed = self._state.followed.get(look.container_id)
+        self._allot(self._allotments.looked(look.container_id, followed))
         if parts.objects.take_new():
             self._set_due()
         if look.container_id in self._unfinished:
@@ -201,14 +213,15 @@ class Reconciler:
         moved = {self._moved.popleft() for _ in range(len(self._moved))}
         parts.due.follow_up(moved, parts.clock())
         parts.due.felt(parts.pulse.beat(refs), parts.clock())
+        self._allot(self._allotments.audit(parts.clock()))
         view = Explaining(state, self._report_of, self._wanted_of, self._finder, parts)
         parts.explainer.serve(view)
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
-        tiers = state.machine.tiers
+        before = state.machine
         self._read_machine()
-        state.machine_at = parts.clock()
-        if state.is_synced and state.machine.tiers != tiers:
+        state.machine_at, now = parts.clock(), state.machine
+        if state.is_synced and (now.tiers, now.sizes) != (before.tiers, before.sizes):
             self.take(state.world)
         kept = (each.container.identities for each in state.followed.values())
         parts.looker.keep(frozenset[int]().union(*kept))
@@ -278,7 +291,8 @@ class Reconciler:
                 self._followed(container_id, listed, listed.assignment)
 
     def _wanted_of(self, container_id: str, assignment: Assignment) -> Wanted:
-        return self._wants.of(container_id, assignment.winner, self._state.machine)
+        limited = self._allotments.limited(container_id)
+        return self._wants.of(container_id, assignment.winner, self._state.machine, limited)
 
     def _follow(self, container_id: str, listed: Listed, assignment: Assignment) -> Outcome:
         self._ending.begin(self._parts.store.get(container_id), assignment.winner)
@@ -373,24 +387,7 @@ class Reconciler:
     @property
     def reports(self) -> Reports:
         """How everything fares now."""
-        state = self._state
-        reports = Reports(numa_nodes=state.machine.numa_nodes, verdicts=state.machine.verdicts)
-        for container_id, assignment in state.view.assignments.items():
-            listed = state.listed[container_id]
-            subject = subject_of(container_id, listed, assignment)
-            reports.put(subject, self._report_of(container_id, subject))
-            for loser in assignment.losers:
-                if gives_way(loser, assignment.winner):
-                    continue
-                lost = Subject(loser, listed.pod.ref, listed.name, container_id)
-                reports.put(lost, said.conflict(lost, assignment))
-        for container_id, message in state.undoing.items():
-            claim = self._parts.store.get(container_id)
-            if claim is not None:
-                reports.undoing(claim.placement, message)
-        carried = sum(each.container.carried for each in state.followed.values())
-        self._parts.metrics.region_policies.set(carried)
-        return reports
+        return reports_of(self._state, self._parts, self._report_of)
 
     def _report_of(self, container_id: str, subject: Subject) -> ContainerReport:
         why = self._parts.unsupported

@@ -18,7 +18,9 @@ from memplace.claims import DEFAULT, Claim, Mapped, Process
 from memplace.future import BORN, Future, Implied, explain_future, future_policy
 from memplace.kinds import Policy, RegionKind
 from memplace.ledger import record_default
+from memplace.limits import UNLIMITED, Limited, Word
 from memplace.policy import Problem
+from memplace.reasons import Reason
 from memplace.rebind import STATIC
 
 from memplace_agent.engine.apply import SetFuture
@@ -29,6 +31,7 @@ __all__ = ["ToCome", "recorded", "sentence", "taken_away", "todo"]
 # Why a process does not have the default that its rules imply, for people.
 _LEFT_ALONE = "has a default of its own, which is left alone (OwnPolicy)"
 _NO_FORM = "uses all forms of the policy itself, so that it could not be told from the program's"
+_LIMITED = "gets none, for its namespace has what it may have of the tier"
 _TOO_MANY_MAPPINGS = "has nearly as many mappings as it may have"
 
 
@@ -55,7 +58,11 @@ class ToCome:
 
 
 def todo(
-    future: Future, policy_of: Callable[[Rule], Policy | Problem], status: Status, view: View
+    future: Future,
+    policy_of: Callable[[Rule], Policy | Problem],
+    status: Status,
+    view: View,
+    limited: Limited = UNLIMITED,
 ) -> ToCome:
     """Compare the defaults that a process has with those that its rules imply.
 
@@ -64,6 +71,7 @@ def todo(
         policy_of: Tells the policy of a rule on this node, for this process.
         status: What was just read of the process.
         view: The process through its container's claim.
+        limited: Which rules get nothing new: what they imply is taken away, and not set again.
     """
     # Both in one call where they are the same.
     kinds: dict[Policy, set[RegionKind]] = {}
@@ -73,9 +81,13 @@ def todo(
         ours = has is not None and view.is_our_default(has.whole_policy)
         if has is not None and not ours:
             why_not = _LEFT_ALONE
-        elif not isinstance(implied, Implied):
+        elif not isinstance(implied, Implied) or limited.word(implied.rule) is Word.WITHHELD:
             if ours:
                 kinds.setdefault(DEFAULT, set()).add(kind)
+            if isinstance(implied, Implied):
+                why_not = why_not or f"{_LIMITED} ({Reason.NAMESPACE_LIMIT})"
+        elif limited.word(implied.rule) is Word.AWAITED:
+            continue  # as it is, until it is known what the namespace has
         elif isinstance(policy := policy_of(implied.rule), Problem):
             # As what is mapped by now, it stays as it is.
             why_not = why_not or f"can't follow rule {policy.rule} ({policy.reason})"

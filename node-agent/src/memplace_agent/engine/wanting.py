@@ -10,6 +10,7 @@ from memplace.api.v1alpha1 import Placement
 from memplace.backends import act_for
 from memplace.future import implied_future
 from memplace.kinds import Capability
+from memplace.limits import UNLIMITED, Limited
 from memplace.matching import Matcher
 
 from memplace_agent.engine.placer import Wanted
@@ -33,7 +34,13 @@ class Wants:
         """Forget all placements but these."""
         self._last = {uid: known for uid, known in self._last.items() if uid in uids}
 
-    def of(self, container_id: str, placement: Placement, machine: Machine) -> Wanted:
+    def of(
+        self,
+        container_id: str,
+        placement: Placement,
+        machine: Machine,
+        limited: Limited = UNLIMITED,
+    ) -> Wanted:
         """Return what a container is to have that follows a placement."""
         known = self._last.get(placement.uid)
         if known is None or not known.placement.spec.asks_as(placement.spec):
@@ -54,5 +61,6 @@ class Wants:
             future=future if act.changes else None,
             act=act,
             can_set=Capability.POLICIES in self.can,
+            limited=limited,
         )
         return wanted

@@ -43,6 +43,11 @@ class Machine:
     weights: Mapping[int, int] | None = None
     max_mappings: int = 0
 
+    @property
+    def sizes(self) -> dict[int, int]:
+        """Bytes of each NUMA node."""
+        return {node.id: node.total_bytes for node in self.numa_nodes}
+
 
 def read_machine(
     host: HostFs,

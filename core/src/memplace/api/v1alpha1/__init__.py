@@ -51,13 +51,16 @@ from memplace.api.v1alpha1.placement import (
     title_of,
 )
 from memplace.api.v1alpha1.tier import (
+    EACH_OTHER,
     MemoryTier,
+    NamespaceLimit,
     TierSpec,
     TierStatus,
 )
 
 __all__ = [
     "API_VERSION",
+    "EACH_OTHER",
     "GROUP",
     "OTHER_TIER",
     "VERSION",
@@ -71,6 +74,7 @@ __all__ = [
     "Level",
     "MemoryTier",
     "Migration",
+    "NamespaceLimit",
     "NodeBytes",
     "NodeMemory",
     "NodeMemorySpec",
