@@ -39,6 +39,7 @@ ROLLOUT = {
     "releasedNodes": 2,
     "settledNodes": 1,
     "since": "2026-11-27T09:00:00Z",
+    "pressedBefore": ["7c0e9a52-0000-4000-8000-000000000000"],
 }
 AGAINST_A_RULE_OF_TIERS = {
     "no NUMA nodes": {"numaNodes": []},

@@ -26,6 +26,8 @@ class Fleet:
         self.cluster = cluster
         self.pods: dict[str, Json] = {}
         self.failing: dict[str, str] = {}
+        # By node the memory pressure of its pod; without a word the agent has no such field.
+        self.pressures: dict[str, str] = {}
         for number in range(count):
             cluster.node = f"{cluster.namespace}-{number}"
             self.pods[cluster.node] = cluster.run_pod(f"redis-{number}")
@@ -67,7 +69,14 @@ class Fleet:
             state, reason = ("Placed", "") if node in acting else ("AwaitingRollout",) * 2
             if node in acting and node in self.failing:
                 state, reason = "Failed", self.failing[node]
-            said = result(obj, pod, state=state, reason=reason, message=f"as {state}")
+            said = result(
+                obj,
+                pod,
+                state=state,
+                reason=reason,
+                message=f"as {state}",
+                pressure=self.pressures.get(node, ""),
+            )
             self.cluster.report(said, node=node)
         return acting
 
@@ -148,6 +157,47 @@ def test_it_holds_goes_on_by_itself_and_obeys_while_nobody_leads(
     assert there.rollout == held
     operator.start()
     there.work_until(lambda: there.said() == ("False", "RolledOut"))
+
+
+def test_it_holds_on_memory_pressure_that_was_not_there_before(
+    fleet: Callable[..., Fleet], operator: Operator
+) -> None:
+    there = fleet(3, maxNodes=1, pauseSeconds=0)
+    first, second, _ = there.order
+    there.pressures = dict.fromkeys(there.order, "Low") | {second: "High"}
+    there.work_until(lambda: there.released == [first])
+    there.pressures[first] = "High"
+    there.work_until(lambda: there.said() == ("False", "RolloutHeld"))
+    assert there.said("Degraded") == ("False", "AsExpected")
+    message = there.cluster.condition("mp", "Progressing")[2]
+    name = there.pods[first]["metadata"]["name"]
+    assert message.startswith(
+        f"held, 1 of 3 nodes released: node {first}: MemoryPressure: container redis of pod {name} "
+    )
+    # Who comes later knows it, too.
+    assert operator.stop() == 0
+    operator.start()
+    for _ in range(20):
+        assert there.work() == [first]
+        time.sleep(0.2)
+    there.pressures[first] = "Raised"
+    there.work_until(lambda: len(there.released) == 2)
+    # The second one had it before its node was released.
+    assert there.rollout["pressedBefore"] == [there.pods[second]["metadata"]["uid"]]
+    assert operator.stop() == 0
+    operator.start()
+    there.work_until(lambda: there.said() == ("False", "RolledOut"))
+    assert there.rollout["pressedBefore"] == []
+
+
+def test_it_says_where_memory_pressure_is_not_seen(fleet: Callable[..., Fleet]) -> None:
+    there = fleet(3, maxNodes=1, pauseSeconds=5)
+    first = there.order[0]
+    there.pressures = dict.fromkeys(there.order[1:], "Unknown")
+    there.work_until(lambda: there.rollout.get("settledNodes") == 1)
+    message = there.cluster.condition("mp", "Progressing")[2]
+    assert f"memory pressure is not seen at node {first} (no PSI" in message
+    there.work_until(lambda: there.said() == ("False", "RolledOut"), timeout_s=60)
 
 
 def test_a_hold_is_passed_over_when_somebody_says_so(fleet: Callable[..., Fleet]) -> None:

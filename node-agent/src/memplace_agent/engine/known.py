@@ -73,6 +73,11 @@ class State:
     given_back: frozenset[str] = frozenset()
     machine_at: float = float("-inf")
 
+    @property
+    def refs(self) -> dict[str, CgroupRef]:
+        """The cgroups of the containers that follow a placement, of those that have one."""
+        return {id_: each.ref for id_, each in self.followed.items() if each.ref}
+
 
 class News(IntEnum):
     """What has changed of the reports: nothing, only bytes, or how somebody fares."""
