@@ -221,3 +221,12 @@ def test_it_comes_from_the_reports_of_agents() -> None:
         fared(none, S.PLACED, S.AWAITING_ROLLOUT), S.PLACED, S.AWAITING_ROLLOUT, high=ORDER[0]
     )
     assert f"MemoryPressure: container redis of pod p-{ORDER[0]} " in message(held, "Progressing")
+
+
+def test_what_came_with_an_earlier_step_is_not_from_before_a_later_one() -> None:
+    there = site(12, pause_seconds=30, hold_on=())
+    there.begin()
+    step(there, **{ORDER[0]: HIGH})
+    assert len(there.released) > 1
+    assert there.placement.status.rollout
+    assert there.placement.status.rollout.pressed_before == ()
