@@ -87,6 +87,15 @@ class Fleet:
 
         eventually(step, timeout_s=timeout_s)
 
+    def work_until_held(self, reason: str) -> None:
+        """Work until that holds it, and not that the first node has no tiers yet."""
+        self.work_until(
+            lambda: (
+                self.said() == ("False", "RolloutHeld")
+                and f": {reason}: " in self.cluster.condition("mp", "Progressing")[2]
+            )
+        )
+
     def said(self, kind: str = "Progressing") -> tuple[str, str]:
         return self.cluster.condition("mp", kind)[:2]
 
@@ -143,7 +152,7 @@ def test_it_holds_goes_on_by_itself_and_obeys_while_nobody_leads(
     there = fleet(3, maxNodes=1, pauseSeconds=0)
     eventually(lambda: there.released == there.order[:1])
     there.failing = {there.order[0]: "TierFull"}
-    there.work_until(lambda: there.said() == ("False", "RolloutHeld"))
+    there.work_until_held("TierFull")
     assert there.said("Degraded") == ("True", "TierFull")
     message = there.cluster.condition("mp", "Progressing")[2]
     assert message.startswith(f"held, 1 of 3 nodes released: node {there.order[0]}: TierFull: ")
@@ -167,7 +176,7 @@ def test_it_holds_on_memory_pressure_that_was_not_there_before(
     there.pressures = dict.fromkeys(there.order, "Low") | {second: "High"}
     there.work_until(lambda: there.released == [first])
     there.pressures[first] = "High"
-    there.work_until(lambda: there.said() == ("False", "RolloutHeld"))
+    there.work_until_held("MemoryPressure")
     assert there.said("Degraded") == ("False", "AsExpected")
     message = there.cluster.condition("mp", "Progressing")[2]
     name = there.pods[first]["metadata"]["name"]
@@ -204,7 +213,7 @@ def test_a_hold_is_passed_over_when_somebody_says_so(fleet: Callable[..., Fleet]
     there = fleet(2, maxNodes=1, pauseSeconds=0)
     eventually(lambda: there.released == there.order[:1])
     there.failing = dict.fromkeys(there.order, "TierFull")
-    there.work_until(lambda: there.said() == ("False", "RolloutHeld"))
+    there.work_until_held("TierFull")
     there.patch({"spec": {"rollout": {"ignoreHoldOf": there.rollout["generation"]}}})
     there.work_until(lambda: there.said() == ("False", "RolledOut"))
     assert there.said("Degraded") == ("True", "TierFull")
