@@ -27,7 +27,7 @@ ACCEPTED: dict[str, Json] = {
         "rollout": {
             "maxNodes": "100%",
             "pauseSeconds": 0,
-            "holdOn": ["AgentNotReporting", "Failed"],
+            "holdOn": ["AgentNotReporting", "Failed", "MemoryPressure"],
             "ignoreHoldOf": 7,
         },
         "onUnsupported": "Observe",

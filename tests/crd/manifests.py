@@ -314,7 +314,7 @@ AGAINST_THE_SCHEMA: dict[str, tuple[Any, str, str]] = {
     "a roll-out that holds on what is none": (
         one() | {"rollout": {"maxNodes": 1, "holdOn": ["Slow"]}},
         "spec.rollout.holdOn[0]",
-        'supported values: "Failed", "AgentNotReporting"',
+        'supported values: "Failed", "AgentNotReporting", "MemoryPressure"',
     ),
     "a roll-out that holds twice": (
         one() | {"rollout": {"maxNodes": 1, "holdOn": ["Failed", "Failed"]}},

@@ -21,9 +21,10 @@ from memplace.api.objects import (
     parse_placement,
     parse_tier,
 )
-from memplace.kinds import Capability, Mode
+from memplace.kinds import Capability, Mode, Pressure
 from memplace.validation import problems
 from memplace_agent.cluster import bounded
+from memplace_operator import pressed
 
 BASE = "/apis/memplace.dev/v1alpha1"
 PLACEMENTS = f"{BASE}/namespaces/default/memoryplacements"
@@ -172,6 +173,7 @@ def full_node_status() -> v1.NodeMemoryStatus:
         reason="Moving",
         message="m" * MESSAGE_MAX,
         sticky=False,
+        memory_pressure=Pressure.HIGH,
         rules=(rule,),
     )
     pod = v1.PodReport(uid="p", namespace="cache", name="redis-0", containers=(container,))
@@ -217,7 +219,7 @@ def test_an_empty_status_is_legal_too(api: Any, node: Json, placed: Json) -> Non
 
 def test_the_states_of_the_core_are_those_of_the_crd(crds: dict[str, Json]) -> None:
     text = yaml.safe_dump(crds["NodeMemory"])
-    for enum in (v1.ContainerState, v1.BackendName, v1.AgentMode, Capability):
+    for enum in (v1.ContainerState, v1.BackendName, v1.AgentMode, Capability, Pressure):
         assert re.search(
             r"enum:\n" + "".join(rf" *- '?{each.value}'?\n" for each in enum) + " *[a-z]", text
         )
@@ -234,6 +236,13 @@ def test_a_bounded_report_has_no_more_entries_than_the_crd_allows(crds: dict[str
         bounded.PODS_MAX,
         bounded.CONTAINERS_MAX,
     ]
+
+
+def test_a_roll_out_remembers_no_more_pods_than_the_crd_allows(crds: dict[str, Json]) -> None:
+    for kind in ("MemoryPlacement", "ClusterMemoryPlacement"):
+        schema = crds[kind]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        rollout = schema["properties"]["status"]["properties"]["rollout"]
+        assert rollout["properties"]["pressedBefore"]["maxItems"] == pressed.MOST
 
 
 def test_columns_of_a_placement(api: Any, placed: Json) -> None:

@@ -81,6 +81,7 @@ selectors = some(
 rates = sizes | st.sampled_from(
     ["1048575", "1Mi", "200Mi", "1Ti", "1024.1Gi", "1099511627777", 1048575, 1 << 20, 1 << 40]
 )
+HOLDS = ["Failed", "AgentNotReporting", "MemoryPressure", "No"]
 # Most have one part that may be wrong, so that it is the one that decides.
 specs = st.one_of(
     st.builds(lambda e: spec_of(rule_of(regions=[e])), entries),
@@ -117,7 +118,7 @@ specs = st.one_of(
         some(
             maxNodes=st.sampled_from([1, 0, 2**40, "10%", "0%", "7", "100%", "10%\n", True, None]),
             pauseSeconds=st.sampled_from([0, 86400, 86401, -1, "60"]),
-            holdOn=st.lists(st.sampled_from(["Failed", "AgentNotReporting", "No"]), max_size=3),
+            holdOn=st.lists(st.sampled_from(HOLDS), max_size=4),
             ignoreHoldOf=st.sampled_from([0, 5, -1, "5"]),
         ),
     ),

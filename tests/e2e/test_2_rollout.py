@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from memplace_lab.base.steps import wait_for
@@ -15,54 +13,17 @@ from memplace_lab.product import product
 from memplace_lab.show import both_kernels, scenario
 from memplace_lab.show.scenario import Pod
 
+from tests.e2e.rolling import MP, NAME, apply_rollout, on_tier, rollout, untouched, wait_settled
+
 pytestmark = pytest.mark.timeout(900)
-NAME = both_kernels.PLACEMENT
-MP = ("mp", "-n", scenario.NAMESPACE, NAME)
 PAUSE_S = 20
-
-
-@pytest.fixture(scope="module")
-def both(cluster: Cluster) -> Iterator[dict[str, Pod]]:
-    """A pod on each worker; what the test applies goes with them."""
-    yield both_kernels.start_pods(cluster)
-    cluster.kubectl("delete", "--ignore-not-found", *MP)
-    cluster.kubectl("delete", "pod", "-n", scenario.NAMESPACE, *both_kernels.PODS)
-
-
-def rollout(cluster: Cluster) -> dict[str, Any]:
-    found: dict[str, Any] = scenario.status(cluster, NAME).get("rollout") or {}
-    return found
-
-
-def on_tier(both: dict[str, Pod]) -> set[str]:
-    return {
-        name for name, pod in both.items() if scenario.on_tier(both_kernels.data(pod.observe()))
-    }
-
-
-def untouched(both: dict[str, Pod]) -> set[str]:
-    return {
-        name for name, pod in both.items() if scenario.CXL not in both_kernels.data(pod.observe())
-    }
-
-
-def wait_settled(cluster: Cluster, nodes: int) -> None:
-    wait_for(
-        f"{nodes} of 2 nodes released and settled",
-        lambda: rollout(cluster).get("settledNodes") == nodes,
-        timeout_s=120,
-        hint=lambda: str(scenario.status(cluster, NAME)),
-    )
 
 
 def test_one_node_after_the_other_and_none_without_an_operator(
     cluster: Cluster, both: dict[str, Pod]
 ) -> None:
     assert untouched(both) == set(both)
-    example = both_kernels.EXAMPLE.read_text()
-    step = f"spec:\n  rollout: {{maxNodes: 1, pauseSeconds: {PAUSE_S}}}\n"
-    manifest = example.replace("spec:\n", step, 1)
-    cluster.kubectl("apply", "-n", scenario.NAMESPACE, "-f", "-", stdin=manifest)
+    apply_rollout(cluster, pause_s=PAUSE_S)
     wait_settled(cluster, 1)
     status = scenario.status(cluster, NAME)
     assert (status["rollout"]["state"], status["rollout"]["nodes"]) == ("Rolling", 2)

@@ -20,6 +20,7 @@ from harness import (
     scope,
     world,
 )
+from straining import memory_pressure_is_told_in_a_word
 
 # --- the steps, in order; each leaves the guest as it found it ----------------------------
 
@@ -137,6 +138,7 @@ STEPS = (
     observe_moves_nothing_and_says_where_bytes_are,
     by_default_a_pod_is_left_alone,
     the_cpuset_of_the_container_bounds_what_is_moved,
+    memory_pressure_is_told_in_a_word,
 )
 
 

@@ -151,6 +151,7 @@ def test_what_the_next_version_says(cluster: Cluster, operator: Operator) -> Non
         "field": (right | {"later": {"a": 1}}, "spec.later: unknown field"),
         "value": (right | {"mode": "Learn"}, "spec.mode"),
         "type": (right | {"rules": {"heap": rule}}, "spec.rules"),
+        "hold": (right | {"rollout": {"maxNodes": 1, "holdOn": ["Wind"]}}, "spec.rollout.holdOn"),
         "nothing": ({}, "spec"),
     }
     eventually(lambda: _is_taken(cluster, unknown["field"][0]))
@@ -169,6 +170,7 @@ def test_what_the_next_version_says(cluster: Cluster, operator: Operator) -> Non
     cluster.report()
     told = result(known, pod)
     told["later"] = told["pods"][0]["later"] = {"a": [{}]}
+    told["pods"][0]["containers"][0]["memoryPressure"] = "Enormous"
     assert send(cluster, told, later={"a": 1}, backend={"name": "Magic", "capabilities": ["X"]}).ok
     spec = {"spec": {"agent": "Asleep", "later": 1}}
     assert cluster.api.call("PATCH", f"{API}/nodememories/{cluster.node}", spec).ok

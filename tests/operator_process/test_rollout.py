@@ -26,6 +26,8 @@ class Fleet:
         self.cluster = cluster
         self.pods: dict[str, Json] = {}
         self.failing: dict[str, str] = {}
+        # By node the memory pressure of its pod; without a word the agent has no such field.
+        self.pressures: dict[str, str] = {}
         for number in range(count):
             cluster.node = f"{cluster.namespace}-{number}"
             self.pods[cluster.node] = cluster.run_pod(f"redis-{number}")
@@ -67,7 +69,14 @@ class Fleet:
             state, reason = ("Placed", "") if node in acting else ("AwaitingRollout",) * 2
             if node in acting and node in self.failing:
                 state, reason = "Failed", self.failing[node]
-            said = result(obj, pod, state=state, reason=reason, message=f"as {state}")
+            said = result(
+                obj,
+                pod,
+                state=state,
+                reason=reason,
+                message=f"as {state}",
+                pressure=self.pressures.get(node, ""),
+            )
             self.cluster.report(said, node=node)
         return acting
 
@@ -77,6 +86,15 @@ class Fleet:
             return holds()
 
         eventually(step, timeout_s=timeout_s)
+
+    def work_until_held(self, reason: str) -> None:
+        """Work until that holds it, and not that the first node has no tiers yet."""
+        self.work_until(
+            lambda: (
+                self.said() == ("False", "RolloutHeld")
+                and f": {reason}: " in self.cluster.condition("mp", "Progressing")[2]
+            )
+        )
 
     def said(self, kind: str = "Progressing") -> tuple[str, str]:
         return self.cluster.condition("mp", kind)[:2]
@@ -134,7 +152,7 @@ def test_it_holds_goes_on_by_itself_and_obeys_while_nobody_leads(
     there = fleet(3, maxNodes=1, pauseSeconds=0)
     eventually(lambda: there.released == there.order[:1])
     there.failing = {there.order[0]: "TierFull"}
-    there.work_until(lambda: there.said() == ("False", "RolloutHeld"))
+    there.work_until_held("TierFull")
     assert there.said("Degraded") == ("True", "TierFull")
     message = there.cluster.condition("mp", "Progressing")[2]
     assert message.startswith(f"held, 1 of 3 nodes released: node {there.order[0]}: TierFull: ")
@@ -150,11 +168,52 @@ def test_it_holds_goes_on_by_itself_and_obeys_while_nobody_leads(
     there.work_until(lambda: there.said() == ("False", "RolledOut"))
 
 
+def test_it_holds_on_memory_pressure_that_was_not_there_before(
+    fleet: Callable[..., Fleet], operator: Operator
+) -> None:
+    there = fleet(3, maxNodes=1, pauseSeconds=0)
+    first, second, _ = there.order
+    there.pressures = dict.fromkeys(there.order, "Low") | {second: "High"}
+    there.work_until(lambda: there.released == [first])
+    there.pressures[first] = "High"
+    there.work_until_held("MemoryPressure")
+    assert there.said("Degraded") == ("False", "AsExpected")
+    message = there.cluster.condition("mp", "Progressing")[2]
+    name = there.pods[first]["metadata"]["name"]
+    assert message.startswith(
+        f"held, 1 of 3 nodes released: node {first}: MemoryPressure: container redis of pod {name} "
+    )
+    # Who comes later knows it, too.
+    assert operator.stop() == 0
+    operator.start()
+    for _ in range(20):
+        assert there.work() == [first]
+        time.sleep(0.2)
+    there.pressures[first] = "Raised"
+    there.work_until(lambda: len(there.released) == 2)
+    # The second one had it before its node was released.
+    assert there.rollout["pressedBefore"] == [there.pods[second]["metadata"]["uid"]]
+    assert operator.stop() == 0
+    operator.start()
+    there.work_until(lambda: there.said() == ("False", "RolledOut"))
+    assert there.rollout["pressedBefore"] == []
+
+
+def test_it_says_where_memory_pressure_is_not_seen(fleet: Callable[..., Fleet]) -> None:
+    there = fleet(3, maxNodes=1, pauseSeconds=5)
+    first = there.order[0]
+    there.pressures = dict.fromkeys(there.order[1:], "Unknown")
+    there.work_until(lambda: there.rollout.get("settledNodes") == 1)
+    message = there.cluster.condition("mp", "Progressing")[2]
+    assert f"memory pressure is not seen at node {first} (no PSI" in message
+    there.work_until(lambda: there.said() == ("False", "RolledOut"), timeout_s=60)
+
+
 def test_a_hold_is_passed_over_when_somebody_says_so(fleet: Callable[..., Fleet]) -> None:
     there = fleet(2, maxNodes=1, pauseSeconds=0)
     eventually(lambda: there.released == there.order[:1])
     there.failing = dict.fromkeys(there.order, "TierFull")
-    there.work_until(lambda: there.said() == ("False", "RolloutHeld"))
+    there.work_until_held("TierFull")
     there.patch({"spec": {"rollout": {"ignoreHoldOf": there.rollout["generation"]}}})
     there.work_until(lambda: there.said() == ("False", "RolledOut"))
     assert there.said("Degraded") == ("True", "TierFull")

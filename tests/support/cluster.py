@@ -215,8 +215,12 @@ def result(
     message: str = "",
     number: int = 1,
     generation: int = 0,
+    pressure: str = "",
 ) -> dict[str, Any]:
-    """Return what an agent reports of a placement: 64 MiB on node 1 and 1 MiB on node 2."""
+    """Return what an agent reports of a placement: 64 MiB on node 1 and 1 MiB on node 2.
+
+    Without `pressure` the agent is of before that field.
+    """
     rule = {
         "name": placement["spec"]["rules"][0]["name"],
         "regions": 2,
@@ -232,6 +236,8 @@ def result(
         "message": message,
         "rules": [rule],
     }
+    if pressure:
+        container["memoryPressure"] = pressure
     meta = placement["metadata"]
     return {
         "uid": meta["uid"],

@@ -41,6 +41,13 @@ def test_it_says_which_ones_make_test_leaves_out() -> None:
     assert said == SUITES - set(in_order()) and set(in_order()) <= SUITES
 
 
+def test_make_names_no_other() -> None:
+    """`make test-long` named one that had another name by then, and ended before its tests."""
+    lines = re.findall(r"exec lab/test ([a-z_ ]+)'", (ROOT / "Makefile").read_text())
+    named = {name for line in lines for name in line.split()}
+    assert len(named) > 3 and named <= SUITES
+
+
 def test_it_says_of_each_how_results_come_back() -> None:
     named = [
         name for row in rows("How results come back") for name in re.findall(r"`(\w+)`", row[1])

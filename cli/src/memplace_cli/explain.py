@@ -23,7 +23,7 @@ from memplace.api.v1alpha1 import (
     Truncated,
 )
 from memplace.assignment import Assignment, assign, gives_way, why_first
-from memplace.kinds import OnUnsupported
+from memplace.kinds import OnUnsupported, Pressure
 from memplace.pods import bare_id
 from memplace.reasons import FAILURES, ConditionType, Reason
 
@@ -45,6 +45,14 @@ _DONE = (
     ContainerState.OBSERVED,
     ContainerState.DRY_RUN,
 )
+
+
+# What is said of a container that stalls on memory.
+_PRESSURES = {
+    Pressure.RAISED: "some of its tasks wait for memory at times, and its pages move slower",
+    Pressure.HIGH: "its tasks wait for memory much of the time. None of its pages move until that "
+    "is less; look at its limits and at the free memory of the node",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +312,10 @@ def _notes(
                 f"rule {rule_report.name} leaves {count(rule_report.own_regions, 'region')} alone, "
                 "whose policy the program has set itself; override: true would take them"
             )
+    if report is not None and report.memory_pressure in _PRESSURES:
+        notes.append(
+            f"its memory pressure is {report.memory_pressure}: {_PRESSURES[report.memory_pressure]}"
+        )
     if report is not None and facts.pulse is Pulse.SILENT:
         notes.append(
             f"last reported: {report.state}{f', {report.message}' if report.message else ''}"

@@ -77,6 +77,26 @@ class HoldOn(StrEnum):
 
     FAILED = "Failed"  # a pod of it has a reason that does not resolve by itself
     AGENT_NOT_REPORTING = "AgentNotReporting"  # nobody knows how its pods fare
+    MEMORY_PRESSURE = "MemoryPressure"  # a pod of it stalls on memory that did not before
+
+
+class Pressure(StrEnum):
+    """How much a container stalls on memory: a word for a figure, see `memplace.pressure`."""
+
+    UNKNOWN = "Unknown"  # it was not read, or the kernel does not tell
+    LOW = "Low"
+    RAISED = "Raised"
+    HIGH = "High"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Pressure | None:
+        # Of a newer agent: nothing that is known here. The rest of its report stands.
+        return cls.UNKNOWN if isinstance(value, str) else None
+
+    @property
+    def rank(self) -> int:
+        """Its place in the order; what is not known comes before all others."""
+        return tuple(Pressure).index(self)
 
 
 class Capability(StrEnum):

@@ -41,6 +41,12 @@ class Metrics:
             "Containers that follow a placement.",
             registry=registry,
         )
+        self.memory_pressure = Gauge(
+            "memplace_agent_container_memory_pressure",
+            "Containers that follow a placement, by how much they stall on memory.",
+            ["pressure"],
+            registry=registry,
+        )
         self.region_policies = Gauge(
             "memplace_agent_region_policies",
             "Mappings with a policy of memplace's.",

@@ -20,6 +20,7 @@ from memplace.topology import BUILTIN_TIERS
 from memplace.validation import problems
 
 from memplace_operator.objects import Pod
+from memplace_operator.pressed import Fare
 from memplace_operator.rollout import Progress, progress_of
 from memplace_operator.selection import Group
 from memplace_operator.summing import rule_status, summary_of, worst_pods
@@ -91,7 +92,7 @@ def reconcile(
     rules = tuple(rule_status(rule.name, measured) for rule in placement.spec.rules)
     trial = trial_of(rules, verdicts) if placement.spec.is_dry_run else ""
     of_the_spec = list(_of_the_spec(placement, world, trial))
-    fares = [(j.pod.node, j.verdict) for j in judged]
+    fares = [Fare(j.pod.node, j.verdict, j.pod.uid, j.pod.name) for j in judged]
     progress = progress_of(placement, fares, of_the_spec, quiet_s=quiet_s, now=now)
     if progress and progress.verdict and not placement.spec.paused:
         of_the_spec.append(progress.verdict)

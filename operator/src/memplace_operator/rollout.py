@@ -19,15 +19,13 @@ from memplace.reasons import FAILURES, PATIENT, Reason
 from memplace.rollout import change_of, position
 from msgspec import UNSET
 
+from memplace_operator.pressed import Fare, blindness, pressed_before, trouble
 from memplace_operator.verdicts import Verdict
 
 __all__ = ["Progress", "is_quiet", "pause_s", "progress_of"]
 
 # Pods of a workload that begins come one after the other.
 FIRST_PAUSE_S = 30
-
-# (node, how one of its pods fares)
-Fare = tuple[str, Verdict]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,11 @@ class Progress:
 class _Node:
     position: str
     name: str
-    fares: tuple[Verdict, ...]
+    fares: tuple[Fare, ...]
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        return tuple(fare.verdict for fare in self.fares)
 
 
 def progress_of(
@@ -91,12 +93,16 @@ def progress_of(
         return Progress(before, _done(placement, before))
     released = [node for node in nodes if node.position <= before.released_through]
     held = next(_troubles(of_the_spec, released, asked, before), "")
+    pressed = before.pressed_before
     unsettled = [node for node in released if not _is_settled(node)]
     state, through = RolloutState.ROLLING, before.released_through
     if held:
         state = RolloutState.HOLDING
     elif not unsettled and _may_go_on(placement, before, len(nodes), quiet_s):
         state, through = _next(nodes, len(released), before, asked)
+    if through != before.released_through:
+        stepped = {n.name for n in nodes if before.released_through < n.position <= through}
+        pressed = pressed_before(pressed, _fares(nodes), stepped)
     released = [node for node in nodes if node.position <= through]
     status = msgspec.structs.replace(
         before,
@@ -105,6 +111,7 @@ def progress_of(
         nodes=len(nodes),
         released_nodes=len(released),
         settled_nodes=sum(map(_is_settled, released)),
+        pressed_before=() if state is RolloutState.DONE else pressed,
     )
     if (state, through) != (before.state, before.released_through):
         status = msgspec.structs.replace(status, since=_seconds(now))
@@ -138,11 +145,15 @@ def _before(placement: Placement, now: datetime) -> RolloutStatus:
 
 
 def _nodes(uid: str, fares: Iterable[Fare]) -> list[_Node]:
-    of_node: dict[str, list[Verdict]] = {}
-    for name, verdict in fares:
-        of_node.setdefault(name, []).append(verdict)
+    of_node: dict[str, list[Fare]] = {}
+    for fare in fares:
+        of_node.setdefault(fare.node, []).append(fare)
     found = [_Node(position(uid, name), name, tuple(of)) for name, of in of_node.items()]
     return sorted(found, key=lambda node: (node.position, node.name))
+
+
+def _fares(nodes: Iterable[_Node]) -> list[Fare]:
+    return [fare for node in nodes for fare in node.fares]
 
 
 def _may_go_on(placement: Placement, before: RolloutStatus, nodes: int, quiet_s: float) -> bool:
@@ -167,19 +178,21 @@ def _next(
 
 
 def _is_settled(node: _Node) -> bool:
-    return not any(verdict.reason in PATIENT for verdict in node.fares)
+    return not any(verdict.reason in PATIENT for verdict in node.verdicts)
 
 
 def _troubles(
-    of_the_spec: Iterable[Verdict], released: Iterable[_Node], asked: Rollout, before: RolloutStatus
+    of_the_spec: Iterable[Verdict], released: Sequence[_Node], asked: Rollout, before: RolloutStatus
 ) -> Iterator[str]:
     if asked.ignore_hold_of == before.generation:
         return
     yield from (_trouble(v) for v in of_the_spec if _holds(v.reason, asked))
     for node in released:
-        found = [verdict for verdict in node.fares if _holds(verdict.reason, asked)]
+        found = [verdict for verdict in node.verdicts if _holds(verdict.reason, asked)]
         if found:
             yield f"node {node.name}: {_trouble(min(found, key=lambda v: v.reason.rank))}"
+    if HoldOn.MEMORY_PRESSURE in asked.holds_on:
+        yield from filter(None, [trouble(_fares(released), before.pressed_before)])
 
 
 def _holds(reason: Reason, asked: Rollout) -> bool:
@@ -207,9 +220,23 @@ def _said(placement: Placement, status: RolloutStatus, held: str, released: Sequ
         return "no node has a running pod of it yet, so none is released"
     if placement.spec.paused:
         return f"{_count(status)}; spec.paused: no further one is released"
+    return "; ".join(
+        filter(None, [_step(placement, status, released), _unseen(placement, released)])
+    )
+
+
+def _unseen(placement: Placement, released: Sequence[_Node]) -> str:
+    asked = placement.spec.rollout
+    if asked is UNSET or HoldOn.MEMORY_PRESSURE not in asked.holds_on:
+        return ""
+    return blindness(_fares(released))
+
+
+def _step(placement: Placement, status: RolloutStatus, released: Sequence[_Node]) -> str:
     waiting = next((node for node in released if not _is_settled(node)), None)
     if waiting is not None:
-        reason = min((v.reason for v in waiting.fares if v.reason in PATIENT), key=lambda r: r.rank)
+        patient = (v.reason for v in waiting.verdicts if v.reason in PATIENT)
+        reason = min(patient, key=lambda r: r.rank)
         done = f"{status.settled_nodes} of them done"
         return f"{_count(status)}, {done}; node {waiting.name}: {reason}"
     asked = placement.spec.rollout

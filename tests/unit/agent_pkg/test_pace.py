@@ -13,6 +13,7 @@ from memplace.api.v1alpha1 import (
     PodReport,
     RuleReport,
 )
+from memplace.kinds import Pressure
 from memplace_agent.cluster.pace import is_due
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -25,6 +26,7 @@ def status(
     message: str = "",
     misplaced: int = 0,
     regions: int = 9,
+    pressure: Pressure = Pressure.LOW,
 ) -> NodeMemoryStatus:
     rule = RuleReport(
         name="r",
@@ -34,7 +36,11 @@ def status(
         misplaced_bytes=misplaced,
     )
     container = ContainerReport(
-        name="c", state=ContainerState(state), message=message, rules=(rule,)
+        name="c",
+        state=ContainerState(state),
+        message=message,
+        memory_pressure=pressure,
+        rules=(rule,),
     )
     pod = PodReport(uid="p", name="p", containers=(container,))
     return NodeMemoryStatus(
@@ -56,6 +62,8 @@ def status(
         (status(message="12 of 40 GiB"), 9, False),
         (status(message="12 of 40 GiB"), 10, True),
         (status(regions=10), 10, True),
+        (status(pressure=Pressure.HIGH), 2, True),
+        (status(pressure=Pressure.HIGH), 1.9, False),
         (NodeMemoryStatus(), 2, True),
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memplace.api.v1alpha1 import AgentMode, ContainerState, NodeMemory
 from memplace.assignment import PodRef
-from memplace.kinds import OnUnsupported
+from memplace.kinds import OnUnsupported, Pressure
 from memplace.pods import PodState
 from memplace.reasons import FAILURES
 from memplace_cli.beats import Pulse
@@ -149,3 +149,22 @@ def test_a_placement_of_other_nodes_is_no_reason_for_anything() -> None:
     assert said["None"][0] == said["{'pool': 'cxl'}"][0] == "chosen"
     why = "its spec.nodeSelector wants pool=cxl, the pod's node has no label pool"
     assert said["{}"] == ("all", [why])
+
+
+@pytest.mark.parametrize(
+    ("pressure", "words"),
+    [
+        (
+            Pressure.HIGH,
+            ["its memory pressure is High: its tasks wait for memory much of the time"],
+        ),
+        (Pressure.RAISED, ["its memory pressure is Raised: some of its tasks wait"]),
+        (Pressure.LOW, []),
+        (Pressure.UNKNOWN, []),
+    ],
+)
+def test_it_tells_of_memory_pressure(pressure: Pressure, words: list[str]) -> None:
+    report = worlds.report(worlds.pod_report(pressure=pressure))
+    (said,) = explained(worlds.node(report)).containers
+    assert len(said.notes) == len(words)
+    assert all(each in note for each, note in zip(words, said.notes, strict=True))

@@ -120,7 +120,7 @@ def test_a_share_is_rounded_down_but_one_node_goes(asked, nodes, step):
 
 
 def test_what_holds_is_all_there_is_until_it_is_said():
-    assert Rollout(1).holds_on == ("Failed", "AgentNotReporting")
+    assert Rollout(1).holds_on == ("Failed", "AgentNotReporting", "MemoryPressure")
     assert (Rollout(1, hold_on=()).holds_on, Rollout(1).pause_s) == ((), 60)
 
 

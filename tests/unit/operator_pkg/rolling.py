@@ -11,6 +11,7 @@ from memplace.api.v1alpha1 import Placement, PlacementStatus, Rollout, RolloutSt
 from memplace.reasons import Reason
 from memplace.rollout import position, waits
 from memplace_operator.pauses import Pauses
+from memplace_operator.pressed import Fare
 from memplace_operator.rollout import Progress, progress_of
 from memplace_operator.verdicts import Verdict
 from msgspec import UNSET
@@ -40,9 +41,7 @@ class Site:
 
     def judge(self, *of_the_spec: Verdict) -> Progress:
         quiet_s = self.pauses.quiet_s(self.placement, self.now)
-        found = progress_of(
-            self.placement, self.fares.items(), of_the_spec, quiet_s=quiet_s, now=NOW
-        )
+        found = progress_of(self.placement, self.told, of_the_spec, quiet_s=quiet_s, now=NOW)
         assert found is not None
         self.pauses.judged(self.placement, found.status, self.now)
         self.write(found.status)
@@ -58,6 +57,11 @@ class Site:
     def write(self, rollout: RolloutStatus | None) -> None:
         status = PlacementStatus(rollout=rollout)
         self.placement = msgspec.structs.replace(self.placement, status=status)
+
+    @property
+    def told(self) -> list[Fare]:
+        """A pod on each node."""
+        return [Fare(name, each, f"uid-{name}", f"p-{name}") for name, each in self.fares.items()]
 
     @property
     def released(self) -> list[str]:

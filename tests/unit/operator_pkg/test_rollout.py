@@ -10,6 +10,7 @@ import pytest
 from memplace.api.v1alpha1 import ContainerState, PlacementStatus, Rollout, RolloutState
 from memplace.kinds import Enforcement, HoldOn
 from memplace.reasons import Reason
+from memplace_operator.pressed import Fare
 from memplace_operator.reconcile import reconcile, transitions, unreadable
 from memplace_operator.rollout import progress_of
 from memplace_operator.verdicts import Verdict
@@ -48,7 +49,7 @@ S = ContainerState
 
 
 def test_without_a_rollout_there_is_none() -> None:
-    assert progress_of(placement(), [("a", PLACED)], quiet_s=1e9, now=NOW) is None
+    assert progress_of(placement(), [Fare("a", PLACED)], quiet_s=1e9, now=NOW) is None
 
 
 def test_step_by_step_with_a_pause_after_each() -> None:

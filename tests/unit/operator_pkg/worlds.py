@@ -35,7 +35,7 @@ from memplace.api.v1alpha1 import (
     TierSpec,
     Truncated,
 )
-from memplace.kinds import Mode, OnUnsupported, RegionKind
+from memplace.kinds import Mode, OnUnsupported, Pressure, RegionKind
 from memplace.pods import Life
 from memplace_operator.beats import Beats
 from memplace_operator.objects import Pod, SeenNamespace, SeenNode, SeenPod, id_number, read_node
@@ -123,6 +123,7 @@ def pod_report(
     container: str = "c1",
     reason: str = "",
     message: str = "",
+    pressure: Pressure = Pressure.LOW,
     rules: tuple[RuleReport, ...] = (),
 ) -> PodReport:
     report = ContainerReport(
@@ -131,6 +132,7 @@ def pod_report(
         container_id=container,
         reason=reason,
         message=message,
+        memory_pressure=pressure,
         rules=rules,
     )
     return PodReport(uid=f"uid-{name}", name=name, containers=(report,))

@@ -49,11 +49,15 @@ def _states(status: NodeMemoryStatus) -> Any:
 
 def _placement(report: PlacementReport) -> Any:
     containers = [
-        (pod.uid, c.name, c.container_id, c.state, c.reason, [rule.name for rule in c.rules])
+        (pod.uid, c.name, c.container_id, c.state, c.reason, c.memory_pressure, _names(c.rules))
         for pod in report.pods
         for c in pod.containers
     ]
     return report.uid, report.observed_generation, report.reason, report.conflicts, containers
+
+
+def _names(rules: Iterable[RuleReport]) -> list[str]:
+    return [rule.name for rule in rules]
 
 
 def _differ(written: NodeMemoryStatus, status: NodeMemoryStatus) -> bool:

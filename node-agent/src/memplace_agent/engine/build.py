@@ -31,6 +31,7 @@ from memplace_agent.engine.orders import MoveOrder, Work
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Placer
 from memplace_agent.engine.pool import Pool
+from memplace_agent.engine.pressures import Pressures
 from memplace_agent.engine.pulse import Pulse
 from memplace_agent.engine.reconcile import Reconciler
 from memplace_agent.engine.sharing import Sharing
@@ -241,6 +242,7 @@ class Engine:
                 objects=objects,
                 due=DueList(Pace(slow_s=settings.audit_s)),
                 pulse=Pulse(host, system.clock, system.cost or self._cost),
+                pressures=Pressures(self.metrics, system.clock, system.cost or self._cost),
                 metrics=self.metrics,
                 unsupported=self.features.error,
                 can=self.chosen.can,

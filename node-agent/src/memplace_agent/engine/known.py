@@ -86,6 +86,11 @@ class State:
         for container_id, assignment in self.view.assignments.items():
             self.listed[container_id].assignment = assignment
 
+    @property
+    def refs(self) -> dict[str, CgroupRef]:
+        """The cgroups of the containers that follow a placement, of those that have one."""
+        return {id_: each.ref for id_, each in self.followed.items() if each.ref}
+
 
 class News(IntEnum):
     """What has changed of the reports: nothing, only bytes, or how somebody fares."""

@@ -21,6 +21,7 @@ from memplace_agent.engine.expected import Table, expected
 from memplace_agent.engine.explaining import Explainer
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.objects import Objects
+from memplace_agent.engine.pressures import Pressures
 from memplace_agent.engine.pulse import Pulse
 from memplace_agent.engine.shims import Shims
 from memplace_agent.engine.undo import Undoer, Undone
@@ -50,6 +51,7 @@ class Parts:
     objects: Objects
     due: DueList
     pulse: Pulse
+    pressures: Pressures
     metrics: Metrics
     unsupported: FeatureUnavailable | None
     can: frozenset[Capability]

@@ -31,14 +31,7 @@ from memplace_agent.engine.ending import Ending
 from memplace_agent.engine.expected import paused_pods
 from memplace_agent.engine.explaining import Explaining
 from memplace_agent.engine.judge import judge
-from memplace_agent.engine.known import (
-    Followed,
-    Listed,
-    News,
-    State,
-    news_of,
-    subject_of,
-)
+from memplace_agent.engine.known import Followed, Listed, News, State, news_of, subject_of
 from memplace_agent.engine.lesser import LEFT, SETTLED
 from memplace_agent.engine.look import Container
 from memplace_agent.engine.parts import Parts
@@ -209,11 +202,13 @@ class Reconciler:
         if self._born:
             self._born.clear()
             self._set_due()
-        refs = {id_: each.ref for id_, each in state.followed.items() if each.ref}
+        refs = state.refs
         moved = {self._moved.popleft() for _ in range(len(self._moved))}
         parts.due.follow_up(moved, parts.clock())
         parts.due.felt(parts.pulse.beat(refs), parts.clock())
         self._allot(self._allotments.audit(parts.clock()))
+        if parts.pressures.beat(refs):
+            self._news = News.STATE
         view = Explaining(state, self._report_of, self._wanted_of, self._finder, parts)
         parts.explainer.serve(view)
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
@@ -387,6 +382,7 @@ class Reconciler:
     @property
     def reports(self) -> Reports:
         """How everything fares now."""
+        self._parts.pressures.beat(self._state.refs)
         return reports_of(self._state, self._parts, self._report_of)
 
     def _report_of(self, container_id: str, subject: Subject) -> ContainerReport:
@@ -394,4 +390,6 @@ class Reconciler:
         if why is not None and self._parts.act_for(subject.placement) is Act.LEAVE:
             return said.unsupported(subject, why)
         followed = self._state.followed.get(container_id)
-        return followed.report if followed is not None else said.not_yet(subject)
+        if followed is None:
+            return said.not_yet(subject)
+        return said.pressed(followed.report, self._parts.pressures.of(container_id))

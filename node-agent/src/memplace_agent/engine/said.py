@@ -7,13 +7,14 @@ from memplace.api.v1alpha1 import ContainerReport, ContainerState, RuleReport
 from memplace.assignment import Assignment, why_first
 from memplace.errors import FeatureUnavailable
 from memplace.explained import ContainerListed
+from memplace.kinds import Pressure
 from memplace.reasons import Reason
 from msgspec import structs
 
 from memplace_agent.containers.absence import Absence
 from memplace_agent.report import Subject
 
-__all__ = ["absent", "conflict", "failed", "listed", "not_yet", "unsupported"]
+__all__ = ["absent", "conflict", "failed", "listed", "not_yet", "pressed", "unsupported"]
 
 
 def absent(subject: Subject, absence: Absence) -> ContainerReport:
@@ -40,6 +41,13 @@ def not_yet(subject: Subject, rules: tuple[RuleReport, ...] = ()) -> ContainerRe
     text = "the agent has not looked at it yet"
     report = _report(subject, ContainerState.PENDING, Reason.PENDING, text)
     return structs.replace(report, rules=rules)
+
+
+def pressed(report: ContainerReport, pressure: Pressure) -> ContainerReport:
+    """Return a report with how much the container stalls on memory, which no look finds out."""
+    if report.memory_pressure is pressure:
+        return report
+    return structs.replace(report, memory_pressure=pressure)
 
 
 def unsupported(subject: Subject, why: FeatureUnavailable) -> ContainerReport:

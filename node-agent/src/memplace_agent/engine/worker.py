@@ -156,6 +156,7 @@ class Worker:
 
     def _look(self, reconciler: Reconciler) -> None:
         reconciler.audit()
+        self._news = max(self._news, reconciler.take_news())
         clock = self._parts.clock
         # What changes meanwhile is to be felt in about a second.
         end = clock() + _STEP_S

@@ -12,7 +12,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from memplace.api.conditions import Condition
 from memplace.api.v1alpha1.common import SpecPart, StatusPart
-from memplace.kinds import Capability
+from memplace.kinds import Capability, Pressure
 
 
 class AgentMode(StrEnum):
@@ -130,7 +130,10 @@ class RuleReport(StatusPart, frozen=True):
 
 
 class ContainerReport(StatusPart, frozen=True):
-    """How one container fares; ``sticky`` is false where pages to come do not follow."""
+    """How one container fares; ``sticky`` is false where pages to come do not follow.
+
+    ``memory_pressure`` is Unknown of an agent that is older than the field.
+    """
 
     name: str
     state: ContainerState
@@ -139,6 +142,7 @@ class ContainerReport(StatusPart, frozen=True):
     reason: str = ""
     message: str = ""
     new_memory: str = ""
+    memory_pressure: Pressure = Pressure.UNKNOWN
     rules: tuple[RuleReport, ...] = ()
 
 

@@ -137,7 +137,7 @@ class Rollout(SpecPart, frozen=True):
 
     max_nodes: int | Percent
     pause_seconds: PauseSeconds | UnsetType = UNSET
-    hold_on: Annotated[tuple[HoldOn, ...], Meta(max_length=2)] | UnsetType = UNSET
+    hold_on: Annotated[tuple[HoldOn, ...], Meta(max_length=3)] | UnsetType = UNSET
     ignore_hold_of: Annotated[int, Meta(ge=0)] = 0
 
     @property
@@ -301,7 +301,8 @@ class RolloutStatus(StatusPart, frozen=True):
 
     ``generation`` is that of the spec with which it began, ``change`` says what is rolled out,
     ``released_through`` is the position of the last node that may act; ``nodes`` are those with
-    running pods, of the released ones ``settled_nodes`` have done what they can.
+    running pods, of the released ones ``settled_nodes`` have done what they can;
+    ``pressed_before`` has uids of pods that stalled on memory when their nodes were released.
     """
 
     generation: int
@@ -312,6 +313,7 @@ class RolloutStatus(StatusPart, frozen=True):
     released_nodes: int = 0
     settled_nodes: int = 0
     since: datetime | None = None
+    pressed_before: tuple[str, ...] = ()
 
 
 class PlacementStatus(StatusPart, frozen=True):

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent says of a container whose programs wait for memory. Runs in the guests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+from harness import Agent, Target, scope, world
+
+# It needs 8 MiB again and again where 1 MiB may be: without swap all it can do is wait.
+_GREEDY = """
+echo $$ > "$1/cgroup.procs"
+while :; do dd if=/dev/zero of=/dev/null bs=8M count=4 2> /dev/null; done
+"""
+# The figure is of ten seconds, and so is the wait for a higher word; the guest is slow.
+_TOLD_S = 120
+
+
+def _limit():
+    # Only here: the other steps are about policies, and count no bytes of cgroups.
+    pods = scope().parent.parent
+    for directory in (pods.parent, pods, scope().parent):
+        (directory / "cgroup.subtree_control").write_text("+memory")
+    (scope() / "memory.high").write_text("1M")
+
+
+def memory_pressure_is_told_in_a_word():
+    target = Target()
+    agent = Agent(stock=True)
+    wanted = world(unsupported="BestEffort")
+    agent.settle(wanted)
+    assert agent.report.memory_pressure == "Low", agent.report
+    _limit()
+    command = ["sh", "-c", _GREEDY, "greedy", str(scope())]
+    greedy = subprocess.Popen(command, start_new_session=True)
+    try:
+        agent.until(wanted, lambda: agent.report.memory_pressure == "High", _TOLD_S)
+        told = (scope() / "memory.pressure").read_text()
+        assert agent.report.memory_pressure == "High", (agent.report, told)
+    finally:
+        (scope() / "memory.high").write_text("max")
+        os.killpg(greedy.pid, signal.SIGKILL)
+        greedy.wait()
+    target.end()
