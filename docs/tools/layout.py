@@ -22,7 +22,7 @@ __all__ = ["cards", "on_page_content", "pictures"]
 
 # Letters: a name up to this long stays whole; a first column with longer ones leaves no room for
 # a second one on a telephone; a cell with more is text, and no figure.
-_WHOLE, _LONG_NAME, _TEXT = 24, 18, 40
+_WHOLE, _LONG_NAME, _TEXT = 30, 18, 40
 _MOST_COLUMNS = 4
 _TABLE = re.compile(r"<table>\n<thead>(.*?)</thead>(.*?)</table>", re.S)
 _TITLE = re.compile(r"<th[^>]*>(.*?)</th>", re.S)

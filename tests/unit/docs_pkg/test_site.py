@@ -154,7 +154,7 @@ def test_short_names_stay_whole_and_pictures_lead_to_their_files(site: Path) -> 
     assert "<code data-whole>RestorePolicy</code>" in api
     assert 'data-label="meaning"' in api
     security = (site / "security.html").read_text()
-    assert re.search(r"<code>tests/[\w/.:]{24,}</code>", security)
+    assert re.search(r"<code>tests/[\w/.:]{30,}</code>", security)
     operate = (site / "operate.html").read_text()
     assert re.search(r'<a href="dashboard.svg"><img [^>]*src="dashboard.svg"', operate)
 
