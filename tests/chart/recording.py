@@ -13,10 +13,12 @@ from memplace_operator.metrics import Metrics as OperatorMetrics
 
 STEP_S = 30
 STEPS = 60
+# Twelve placements are applied at once; then a tier is full; then all moves have ended.
+_CHANGE, _FULL, _DONE = 20, 40, 46
 
 
 def openmetrics(until: float) -> str:
-    """Return what Prometheus would have scraped of two agents and two operators.
+    """Return what Prometheus would have scraped of three agents and two operators.
 
     Args:
         until: The time of the last scrape, in Unix time.
@@ -54,24 +56,40 @@ def _samples(family: Any, pod: str, at: float) -> Iterator[tuple[str, str]]:
 
 
 def _agents() -> Iterator[tuple[str, AgentMetrics, Any]]:
-    for number in range(2):
+    # Two with process_mbind(), and one with a stock kernel.
+    for number, kernel in enumerate((True, True, False)):
         metrics = AgentMetrics()
         metrics.build("0.1.0")
         dice = random.Random(number)
 
-        def act(at: float, _: int, m: AgentMetrics = metrics, dice: random.Random = dice) -> None:
-            m.apply.labels("success", "").inc(dice.randint(1, 5))
-            m.apply.labels("failed", "MissingCapability").inc(dice.randint(0, 1))
-            m.apply_duration.observe(dice.uniform(0.001, 0.5))
-            m.apply_bytes.labels("cxl").inc(dice.randint(1, 64) << 20)
-            m.managed_containers.set(dice.randint(3, 9))
-            m.syscall_errors.labels("process_mbind", "EBUSY").inc()
-            m.feature_supported.labels("process_mbind").set(1)
+        def act(
+            at: float,
+            step: int,
+            m: AgentMetrics = metrics,
+            dice: random.Random = dice,
+            kernel: bool = kernel,
+        ) -> None:
+            change = _CHANGE <= step < _DONE
+            m.managed_containers.set(0 if not kernel else 12 if step >= _CHANGE else 5)
+            m.feature_supported.labels("process_mbind").set(kernel)
             m.feature_supported.labels("move_pages").set(1)
-            m.last_success.set(at)
+            m.last_success.set(at - dice.uniform(0, 20))
             for kind in ("pods", "memoryplacements", "memorytiers"):
                 m.watch_age.labels(kind).set(dice.uniform(0, 60))
-            m.births.labels("early", "cgroup").inc()
+            m.lost_threads.set(0)
+            if not kernel:
+                return
+            m.apply.labels("success", "").inc(dice.randint(3, 6) if change else 1)
+            m.apply.labels("gone", "").inc(dice.randint(0, 1))
+            m.apply.labels("failed", "TooManyMappings").inc(step >= _FULL and step % 4 == 0)
+            m.apply_duration.observe(dice.uniform(0.001, 0.2 if change else 0.02))
+            m.apply_bytes.labels("cxl").inc(dice.randint(5800, 6300) << 20 if change else 0)
+            m.apply_bytes.labels("dram").inc(dice.randint(0, 3) << 20)
+            m.syscall_errors.labels("process_mbind", "EBUSY").inc(dice.randint(0, 1))
+            m.syscall_errors.labels("process_mbind", "ENOMEM").inc(step >= _FULL)
+            m.births.labels("early", "cgroup").inc(dice.randint(0, 2))
+            m.births.labels("inherited", "cgroup").inc(dice.randint(0, 1))
+            m.births.labels("late", "cgroup").inc(step % 9 == 0)
 
         yield f"memplace-agent-{number}", metrics, act
 
@@ -82,19 +100,25 @@ def _operators() -> Iterator[tuple[str, OperatorMetrics, Any]]:
 
         def act(
             at: float,
-            _: int,
+            step: int,
             m: OperatorMetrics = metrics,
             dice: random.Random = dice,
             leads: bool = leads,
         ) -> None:
+            change = _CHANGE <= step < _DONE
             m.leader.set(leads)
             m.last_success.set(at if leads else 0)
-            for reason in ("Placed", "Moving", "TierFull"):
-                m.placements.labels(reason).set(dice.randint(1, 9))
-            for state in ("Rolling", "Holding", "Done"):
-                m.rollouts.labels(state).set(dice.randint(0, 2))
-            m.reconciles.labels("success").inc(3)
+            full = 2 if step >= _FULL else 0
+            moving = max(0, 12 - (step - _CHANGE) // 2) if step >= _CHANGE else 0
+            placed = 9 + (12 if step >= _CHANGE else 0) - moving - full
+            for reason, number in (("Placed", placed), ("Moving", moving), ("TierFull", full)):
+                m.placements.labels(reason).set(number)
+            held = step >= _FULL
+            for state, number in (("Rolling", change - held), ("Holding", held), ("Done", 1)):
+                m.rollouts.labels(state).set(max(0, number))
+            m.reconciles.labels("success").inc(dice.randint(4, 9) if change else 1)
             m.seconds.observe(dice.uniform(0.0001, 0.01))
-            m.writes.labels("success").inc(2)
+            m.writes.labels("success").inc(dice.randint(4, 9) if change else 1)
+            m.writes.labels("error").inc(step == _CHANGE + 5)
 
         yield f"memplace-operator-{number}", metrics, act

@@ -3,38 +3,21 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
-import socket
-import subprocess
-import time
-import urllib.error
-import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
 import yaml
 
+from tests.chart import dashboard_picture, server
 from tests.chart.alerting import CASES, unit_tests
-from tests.chart.recording import STEP_S, STEPS, openmetrics
+from tests.chart.recording import STEPS
+from tests.chart.server import UNTIL, asked, in_range, promtool
 from tests.chart.test_monitoring import FILES, alerts, dashboard
-
-UNTIL = 1_790_000_000
-# What Grafana puts in: four scrapes, and all namespaces.
-VARIABLES = {"$__rate_interval": f"{4 * STEP_S}s", "$namespace": ".*"}
-
-
-def promtool(*arguments: object) -> str:
-    """Run promtool, which has to be content."""
-    command = ["promtool", *map(str, arguments)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    return ran.stdout
 
 
 def test_there_is_a_prometheus() -> None:
@@ -70,48 +53,8 @@ def test_each_alert_is_seen_to_fire_and_to_be_silent() -> None:
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Yield the URL of a Prometheus that has the recorded metrics."""
-    folder = tmp_path_factory.mktemp("prometheus")
-    (folder / "recorded").write_text(openmetrics(UNTIL))
-    (folder / "config.yaml").write_text("{}")
-    promtool("tsdb", "create-blocks-from", "openmetrics", folder / "recorded", folder / "data")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    command = [
-        "prometheus",
-        f"--config.file={folder / 'config.yaml'}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        "--storage.tsdb.retention.time=100y",
-        f"--web.listen-address={address}",
-    ]
-    with (folder / "log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        _wait(f"http://{address}/-/ready", folder / "log")
-        yield f"http://{address}"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def _wait(url: str, log: Path) -> None:
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except OSError:
-            assert time.monotonic() < deadline, log.read_text()[-2000:]
-        time.sleep(0.2)
-
-
-def asked(url: str, path: str, **query: object) -> Any:
-    """Return what Prometheus answers to a query."""
-    try:
-        with urllib.request.urlopen(f"{url}{path}?{urlencode(query)}", timeout=30) as response:
-            return json.loads(response.read())["data"]
-    except urllib.error.HTTPError as err:
-        raise AssertionError(err.read().decode()) from err
+    with server.prometheus(tmp_path_factory.mktemp("prometheus")) as url:
+        yield url
 
 
 def targets() -> Iterator[Any]:
@@ -122,14 +65,7 @@ def targets() -> Iterator[Any]:
 
 @pytest.mark.parametrize("target", tuple(targets()))
 def test_a_panel_shows_something(prometheus: str, target: dict[str, Any]) -> None:
-    query = target["expr"]
-    for name, value in VARIABLES.items():
-        query = query.replace(name, value)
-    assert "$" not in query
-    start = UNTIL - (STEPS // 2) * STEP_S
-    found = asked(
-        prometheus, "/api/v1/query_range", query=query, start=start, end=UNTIL, step=STEP_S
-    )["result"]
+    found = in_range(prometheus, target["expr"], STEPS // 2)
     assert found, "no data"
     for series in found:
         assert any(math.isfinite(float(value)) for _, value in series["values"]), series
@@ -160,3 +96,8 @@ def test_the_expressions_of_alerts_find_series(prometheus: str) -> None:
             compared = compared.replace('!~"', '=~"')
         found = asked(prometheus, "/api/v1/query", query=compared, time=UNTIL)
         assert found["result"], rule["alert"]
+
+
+def test_the_picture_is_what_the_dashboard_shows(prometheus: str) -> None:
+    drawn = dashboard_picture.drawn(prometheus)
+    assert dashboard_picture.PICTURE.read_text() == drawn, "run tests/chart/dashboard_picture.py"

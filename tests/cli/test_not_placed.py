@@ -35,14 +35,14 @@ def test_12_the_cpuset_of_the_container_excludes_the_tier(site: Site, memplace: 
 def test_13_somebody_has_paused_the_placement(site: Site, memplace: Memplace) -> None:
     reported(site, "Paused", message="spec.paused: nothing is changed")
     said = told(site, memplace)
-    assert "Paused: As the placement asks, nothing new is done and nothing undone" in said
+    assert "Paused: The placement is paused: nothing new is done and nothing undone" in said
     assert "-> Set spec.paused to false to continue the work: kubectl memplace resume" in said
 
 
 def test_14_it_is_a_dry_run(site: Site, memplace: Memplace) -> None:
     reported(site, "DryRun", message="rule heap: 1Mi would move")
     said = told(site, memplace)
-    assert "DryRun: As the placement asks, nothing is done; what would move is measured" in said
+    assert "DryRun: The placement is a dry run: nothing is changed; what would" in said
     assert "rule heap: 1Mi would move" in said
     assert "-> Set spec.mode to Enforce to act on the rules" in said
 

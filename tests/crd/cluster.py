@@ -26,27 +26,28 @@ _HEAD = """\
 """
 _ABOUT = """
 ClusterMemoryPlacement is a MemoryPlacement for the pods of many namespaces: a default of the
-cluster, behind what a namespace says itself, or enforced. For those who run the cluster. Pods are
-neither restarted nor changed; when it is deleted, regions get back the policy they had.
+cluster, which gives way to what a namespace says itself, or enforced. It is for admins of the
+cluster. Pods are neither restarted nor changed. When it is deleted, the former policy of the
+regions is restored.
 """
 _NAMESPACES = """
-namespaceSelector picks namespaces by their labels; {} picks all of them, the system's included. A
-namespace has its own name as the label kubernetes.io/metadata.name. A change of a namespace's
+namespaceSelector selects namespaces by their labels; {} selects all of them, kube-system included.
+Every namespace has its own name as the label kubernetes.io/metadata.name. A change of a namespace's
 labels acts on running pods.
 """
 _PODS = """
-selector picks pods of these namespaces by their labels; {} picks all of them. A container that a
-MemoryPlacement picks, too, follows that one, and this is no conflict: this one is the default. See
-enforced.
+selector selects pods of these namespaces by their labels; {} selects all of them. A container that
+a MemoryPlacement also selects follows that one, and this is no conflict: this one is the default.
+See enforced.
 """
 _ENFORCED = """
-enforced puts this placement before every MemoryPlacement: one that picks the same container
-reports Conflict. With false it comes behind them, and holds where a namespace has none of its own.
-In mode DryRun it comes behind all that act, enforced or not. Default: false.
+enforced gives this placement precedence over every MemoryPlacement: one that selects the same
+container reports Conflict. With false it gives way to them, and acts where a namespace has none of
+its own. In mode DryRun it gives way to all that act, enforced or not. Default: false.
 """
 _PRIORITY = """
-priority decides between ClusterMemoryPlacements that pick the same container, those that are
-enforced among themselves and the others among themselves: the highest acts,
+priority decides between ClusterMemoryPlacements that select the same container, those that are
+enforced among themselves and the others among themselves: the highest wins,
 """
 _POD_NAMESPACE = """\
                     namespace:

@@ -106,7 +106,7 @@ def test_a_label_of_the_namespace_places_a_running_pod(
     common: scenario.Pod, cluster: Cluster
 ) -> None:
     cluster.kubectl("apply", "-f", "-", stdin=default())
-    assert "namespaceSelector picks" in until(cluster, "cmp", DEFAULT, reason="NoPods")
+    assert "namespaceSelector selects" in until(cluster, "cmp", DEFAULT, reason="NoPods")
     assert common.observe().policies("heap") == {"default"}
     cluster.kubectl("label", "namespace", NAMESPACE, f"{LABEL}=batch")
     heap_is_on(common, CXL)

@@ -31,7 +31,7 @@ def label(cluster: Cluster, **labels: Any) -> None:
 @pytest.mark.usefixtures("operator")
 def test_a_default_from_nothing_to_ready(cluster: Cluster, name: str) -> None:
     default = cluster.apply_default(name)
-    assert "namespaceSelector picks" in cluster.wait(name, "Ready", "True", "NoPods")
+    assert "namespaceSelector selects" in cluster.wait(name, "Ready", "True", "NoPods")
     pod = cluster.run_pod("redis-0")
     cluster.report()
     # Pending is said before the kubelet starts it, too, in other words.

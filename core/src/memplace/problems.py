@@ -33,7 +33,7 @@ class Problem:
 
 def left_alone(_rule: Rule, _region: Region) -> Refusal:
     """Refuse all memory that other processes may map: nobody has asked who does."""
-    text = "memory that other processes may map is left alone, for who does is not known here"
+    text = "memory that other processes may map is left alone: it is not known here who maps it"
     return Reason.SHARED_NOT_SUPPORTED, text
 
 

@@ -17,11 +17,11 @@ class ConditionType(StrEnum):
 
     READY = (
         "Ready",
-        "MemoryPlacement: no running pod has memory elsewhere than the rules want. "
+        "MemoryPlacement: all memory of the running pods is where the rules want it. "
         "MemoryTier: a node has memory in it.",
     )
     DEGRADED = "Degraded", "MemoryPlacement: there is a problem that does not resolve by itself."
-    PROGRESSING = "Progressing", "MemoryPlacement with spec.rollout: the roll-out goes on."
+    PROGRESSING = "Progressing", "MemoryPlacement with spec.rollout: the roll-out continues."
     UNSUPPORTED = "Unsupported", "MemoryPlacement: a pod runs on a node that cannot place memory."
     SUPPORTED = "Supported", "NodeMemory: the node can place memory."
     RETIRED = "Retired", "NodeMemory: the agent has undone everything and cleaned the host."
@@ -162,23 +162,23 @@ class Reason(StrEnum):
     )
     OBSERVED = (
         "Observed",
-        "The node of the pod cannot place memory; as the placement asks, it is only measured.",
+        "The node of the pod cannot place memory; bytes are only measured there.",
     )
     MOVING = "Moving", "Pages are being moved.", Trait.PATIENT
     PENDING = "Pending", "The pod or the agent is not ready yet.", Trait.PATIENT
     AWAITING_ROLLOUT = (
         "AwaitingRollout",
-        "The placement's roll-out has not come to the node; nothing new is done there till then.",
+        "The roll-out has not reached the node; until then nothing new is done there.",
         Trait.PATIENT,
     )
     PAUSED = (
         "Paused",
-        "As the placement asks, nothing new is done and nothing undone; it is only measured.",
+        "The placement is paused: nothing new is done and nothing undone; bytes are only measured.",
         Trait.PATIENT,
     )
     DRY_RUN = (
         "DryRun",
-        "As the placement asks, nothing is done; what would move is measured.",
+        "The placement is a dry run: nothing is changed; what would move is measured.",
         Trait.PATIENT,
     )
     NO_PODS = "NoPods", "No running container is selected.", Trait.PATIENT
@@ -193,8 +193,8 @@ class Reason(StrEnum):
     ALL_NODES_SUPPORTED = "AllNodesSupported", "All nodes with selected pods can place memory."
 
     # The condition Progressing of a placement with spec.rollout.
-    ROLLING_OUT = "RollingOut", "The nodes are taken step by step."
-    ROLLOUT_HELD = "RolloutHeld", "A node that was released is in trouble: no other is released."
+    ROLLING_OUT = "RollingOut", "The nodes are released step by step."
+    ROLLOUT_HELD = "RolloutHeld", "A released node is in trouble, so no further node is released."
     ROLLED_OUT = "RolledOut", "All nodes have been released."
 
     # The condition Ready of a MemoryTier.
@@ -216,7 +216,7 @@ class Reason(StrEnum):
         "MissingCapability",
         "The agent lacks SYS_NICE or SYS_PTRACE, or may not read the process.",
     )
-    ANOTHER_AGENT = "AnotherAgent", "Another agent keeps the ledger of the node."
+    ANOTHER_AGENT = "AnotherAgent", "Another agent holds the ledger of the node."
     FEATURE_UNAVAILABLE = "FeatureUnavailable", "The node cannot do what was asked."
 
     # The condition Complete of a node.
@@ -233,11 +233,11 @@ class Reason(StrEnum):
 
     # Errors that reach logs and metric labels only.
     PARSE_ERROR = "ParseError", "A text does not have the form it should have."
-    NO_FORM = "NoForm", "A policy could not be given back later, so it is not set."
+    NO_FORM = "NoForm", "The former policy could not be restored later, so no policy is set."
     NO_ADDRESS_SPACE = "NoAddressSpace", "The process lives, but has no memory."
-    DEADLINE = "Deadline", "It was not done when its deadline passed."
-    PROCESS_GONE = "ProcessGone", "The process ended while it was looked at: normal."
-    TRY_AGAIN = "TryAgain", "The process was busy; the next pass tries again."
+    DEADLINE = "Deadline", "It was not done before its deadline."
+    PROCESS_GONE = "ProcessGone", "The process ended while the agent looked at it. This is normal."
+    TRY_AGAIN = "TryAgain", "The process was busy; the agent tries again at its next look."
     API_ERROR = "ApiError", "The API server refused a request."
     LOGIN_FAILED = "LoginFailed", "There are no credentials for the API server."
 

@@ -15,7 +15,7 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.apply = Counter(
             "memplace_agent_apply_total",
-            "Processes that were changed, or ended while they were.",
+            "Processes that were placed, could not be placed or ended meanwhile, by result.",
             ["result", "reason"],
             registry=registry,
         )
@@ -27,18 +27,18 @@ class Metrics:
         )
         self.apply_bytes = Counter(
             "memplace_agent_apply_bytes_total",
-            "Bytes that moves brought to a tier, measured.",
+            "Bytes that were moved to a tier, as measured.",
             ["tier"],
             registry=registry,
         )
         self.pages_left = Counter(
             "memplace_agent_pages_not_returned_bytes_total",
-            "Bytes that onDelete RestorePages was to move back, and could not.",
+            "Bytes that onDelete RestorePages should have moved back and could not.",
             registry=registry,
         )
         self.managed_containers = Gauge(
             "memplace_agent_managed_containers",
-            "Containers that follow a placement.",
+            "Containers whose memory is placed, or moved by best effort, for a placement.",
             registry=registry,
         )
         self.memory_pressure = Gauge(
@@ -49,7 +49,7 @@ class Metrics:
         )
         self.region_policies = Gauge(
             "memplace_agent_region_policies",
-            "Mappings with a policy of memplace's.",
+            "Mappings whose policy was set by memplace, as last seen.",
             registry=registry,
         )
         self.namespace_limited = Gauge(
@@ -60,68 +60,68 @@ class Metrics:
         )
         self.syscall_errors = Counter(
             "memplace_agent_syscall_errors_total",
-            "Failed calls, but for processes and mappings that are gone.",
+            "Failed system calls; processes and mappings that are gone do not count.",
             ["call", "errno"],
             registry=registry,
         )
         self.processes_gone = Counter(
             "memplace_agent_processes_gone_total",
-            "Processes that ended while they were looked at: normal.",
+            "Processes that ended while the agent looked at them. This is normal.",
             registry=registry,
         )
         self.feature_supported = Gauge(
             "memplace_agent_feature_supported",
-            "1 when the node has the feature.",
+            "1 if the agent can use the feature on its node, else 0.",
             ["feature"],
             registry=registry,
         )
         self.last_success = Gauge(
             "memplace_agent_last_success_timestamp_seconds",
-            "When nothing was overdue.",
+            "When no container was overdue for a look, in Unix time.",
             registry=registry,
         )
         self.lost_threads = Gauge(
             "memplace_agent_lost_threads",
-            "Threads in calls on processes that have not come back.",
+            "Threads whose system calls on processes have not returned.",
             registry=registry,
         )
         self.watch_age = Gauge(
             "memplace_agent_watch_age_seconds",
-            "Since the API server last said something about a kind.",
+            "Seconds since the API server last sent something about a kind.",
             ["kind"],
             registry=registry,
         )
         self.births = Counter(
             "memplace_agent_births_total",
-            "Containers that were to have a default before their first page.",
+            "Containers that should have had a default before their first page.",
             ["reached", "source"],
             registry=registry,
         )
         self.birth_duration = Histogram(
             "memplace_agent_birth_duration_seconds",
-            "From the event of a container's cgroup to the default in a first process.",
+            "Time from the event of a container's cgroup until its first process has the default.",
             buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2),
             registry=registry,
         )
         self.shim_defaults = Gauge(
             "memplace_agent_shim_defaults",
-            "Shims of the container runtime with a default of memplace's.",
+            "containerd's shims that have a default set by memplace.",
             registry=registry,
         )
         self.nri_connected = Gauge(
             "memplace_agent_nri_connected",
-            "1 while the runtime tells of containers before they run.",
+            "1 while the container runtime announces containers before they run.",
             registry=registry,
         )
         self.nri_starts = Counter(
             "memplace_agent_nri_starts_total",
-            "Containers of which the runtime told before they ran.",
+            "Starts of containers that the container runtime announced.",
             ["result"],
             registry=registry,
         )
         self.nri_answer_duration = Histogram(
             "memplace_agent_nri_answer_duration_seconds",
-            "What a container's start waited for the agent.",
+            "Time that the start of a container waited for the agent.",
             buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5),
             registry=registry,
         )

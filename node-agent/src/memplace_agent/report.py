@@ -97,7 +97,7 @@ class Reports:
             namespace=namespace,
             name=name,
             reason=Reason.UNDOING,
-            message=shorten(f"policies are being given back{': ' if why else ''}{why}"),
+            message=shorten(f"policies are being restored{': ' if why else ''}{why}"),
         )
 
     def placements(self) -> tuple[PlacementReport, ...]:

@@ -27,7 +27,7 @@ class Metrics:
         )
         self.writes = Counter(
             "memplace_operator_status_writes_total",
-            "Status writes, by result: success, error.",
+            "Writes of a placement's status, by result: success, error.",
             ["result"],
             registry=self.registry,
         )
@@ -45,7 +45,7 @@ class Metrics:
         )
         self.last_success = Gauge(
             "memplace_operator_last_success_timestamp_seconds",
-            "When nothing was left to judge last, in Unix time.",
+            "When the operator last had no placement left to judge, in Unix time.",
             registry=self.registry,
         )
         self.due = Gauge(
@@ -55,13 +55,13 @@ class Metrics:
         )
         self.watch_age = Gauge(
             "memplace_operator_watch_age_seconds",
-            "Seconds since the API server last said something about a kind.",
+            "Seconds since the API server last sent something about a kind.",
             ["kind"],
             registry=self.registry,
         )
         self.leader = Gauge(
             "memplace_operator_leader",
-            "1 while this operator is the one that writes.",
+            "1 while this operator holds the Lease and writes, else 0.",
             registry=self.registry,
         )
         build = Gauge(

@@ -34,7 +34,7 @@ _PAUSED = (
     "set it to false to go on"
 )
 _NO_POD_OF_THEM = (
-    "no pod of a namespace that spec.namespaceSelector picks matches spec.selector: compare them "
+    "no pod of a namespace that spec.namespaceSelector selects matches spec.selector: compare them "
     "with the labels of namespaces and pods"
 )
 
@@ -248,8 +248,8 @@ def _all_placed(judged: Sequence[_Judged]) -> str:
     if not lesser:
         return placed
     return (
-        f"{placed}; {_on_nodes(lesser)} by best effort (onUnsupported): pages to come land where "
-        "the program's own policy says, and are moved when they are found"
+        f"{placed}; {_on_nodes(lesser)} by best effort (onUnsupported): later pages come from "
+        "where the program's own policy says, and are moved when they are found"
     )
 
 
@@ -296,7 +296,7 @@ def _nothing_to_place(
         else "no pod of this namespace matches spec.selector: compare it with the pods' labels"
     )
     if not matched and _is_elsewhere(placement, world):
-        message = "no pod that matches spec.selector is on a node that spec.nodeSelector means"
+        message = "no pod that matches spec.selector is on a node that spec.nodeSelector selects"
     # Nothing is left to do: whoever waits for a release with no replicas need not wait.
     return _Finding(ConditionType.READY, "True", Reason.NO_PODS, message)
 

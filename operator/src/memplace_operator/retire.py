@@ -50,8 +50,8 @@ async def retire(api: KubeApi, *, installation: str, timeout_s: float, say: Say 
         try:
             if not await served_kinds(api):
                 say(
-                    "no CRDs of memplace, so no agent can be told: what it placed it gave back "
-                    "when the placements went, its seccomp profile stays on its node"
+                    "the CRDs of memplace are gone, so no agent can be told to retire: agents "
+                    "restored all policies when the placements went; seccomp profiles stay on nodes"
                 )
                 return True
             nodes = await reports(api)
@@ -86,7 +86,7 @@ async def resume(api: KubeApi, *, everybody: bool = False, say: Say = print) -> 
         if node not in chosen:
             say(f"node {node.name} was retired by an admin and stays so (--all: not)")
     await _patch(api, chosen, {"agent": AgentMode.ACTIVE, "installation": None})
-    say(f"{len(chosen)} agents are to work again")
+    say(f"{len(chosen)} agents were told to place memory again")
 
 
 async def _tell(api: KubeApi, nodes: Iterable[NodeMemory], installation: str, say: Say) -> None:

@@ -162,7 +162,7 @@ async def _end_agents(api: KubeApi, name: str, say: Say) -> None:
     deadline = time.monotonic() + AGENTS_END_S
     while await _daemonset(api, name) is not None:
         if time.monotonic() >= deadline:
-            say("some agents have not ended, on nodes that are away: they will with their nodes")
+            say("some agents have not ended: their nodes do not answer")
             return
         await asyncio.sleep(POLL_S)
     say("all agents have ended")

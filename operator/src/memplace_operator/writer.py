@@ -36,7 +36,7 @@ FIRST_RETRY_S = 2.0
 LAST_RETRY_S = 300.0
 LONGEST_PAUSE_S = 10.0
 _LEADER_POLL_S = 0.2
-_NOT_LED = "another operator was to write: it is judged anew"
+_NOT_LED = "another operator may have written: the placement is judged again"
 
 _UNREACHABLE = (OSError, http.client.HTTPException, MemplaceError)
 _GONE = (404, 409)
@@ -176,7 +176,7 @@ class Writer:
         with self._lock:
             if self._pause_until <= time.monotonic():
                 level = logging.DEBUG if self._failures else logging.WARNING
-                log.log(level, "the API server takes no writes: %s", err or type(err).__name__)
+                log.log(level, "the API server refuses writes: %s", err or type(err).__name__)
                 delay = max(asked_s, retry_delay(self._failures, LONGEST_PAUSE_S))
                 self._pause_until = time.monotonic() + delay
                 self._failures += 1
@@ -184,7 +184,7 @@ class Writer:
 
     def _worked(self) -> None:
         if self._failures:
-            log.info("the API server takes writes again")
+            log.info("the API server accepts writes again")
             self._failures = 0
 
 

@@ -43,7 +43,7 @@ def test_pages_are_moved_and_nothing_is_set_or_claimed(stock, kit, placement):
     report = stock.full(placement())[ONE]
     assert (report.state, report.reason) == ("PlacedBestEffort", "PlacedBestEffort")
     assert report.sticky is False
-    assert "those to come land where the program's own policy says" in report.message
+    assert "later pages come from where the program's own policy says" in report.message
     (rule,) = report.rules
     assert [(n.id, n.bytes) for n in rule.numa_nodes] == [(1, 2 * kit.MIB)]
     machine = stock.machine

@@ -98,7 +98,7 @@ def test_it_is_paced_and_says_how_far_it_is(node, kit):
     assert node_of(node, BIG) == {1}
     node.full(seconds=8)
     assert node_of(node, BIG) == {0, 1} and node.claims
-    assert "pages go back first" in node.said["mp"].message
+    assert "pages are moved back first" in node.said["mp"].message
     node.run(30)
     assert node_of(node, BIG) == {0} and policies(node) == {None} and not node.claims
     assert not node.said
@@ -125,7 +125,7 @@ def test_pages_that_do_not_move_keep_no_policy_from_coming_back(started, kit):
     at = next(i for i, v in enumerate(vmas) if v.start == 0x60000000)
     vmas[at] = vmas[at].__class__(**{**vars_of(vmas[at]), "stuck": True})
     started.full(seconds=300)
-    assert started.claims and "pages go back first" in started.said["mp"].message
+    assert started.claims and "pages are moved back first" in started.said["mp"].message
     started.run(600)
     assert policies(started) == {None} and not started.claims
     assert started.machine.pages(100, 0x60000000) == ON_CXL

@@ -130,7 +130,7 @@ def test_waiting_does_nothing_and_released_acts(started, kit, gate):
     report = started.full(gate.placement, seconds=300)[ONE]
     assert (report.state, report.reason) == ("AwaitingRollout", "AwaitingRollout")
     assert report.rules[0].misplaced_bytes == report.rules[0].bytes > 0
-    assert "has not come to this node" in report.message
+    assert "has not reached this node" in report.message
     assert done(started) == (0, 0, 0) and not started.claims
     gate.release()
     assert started.full(gate.placement)[ONE].state == "Placed"

@@ -288,7 +288,7 @@ def test_what_nobody_maps_any_more_is_said_and_then_forgotten(two, kit):
     for pid in (100, 101):
         two.machine.unmap(pid, START)
     two.full(seconds=30)
-    assert "mapped by nobody" in two.said["mp"].message
+    assert "mapped by no process" in two.said["mp"].message
     two.run(900)
     assert two.claims == ()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is made of the sources: the API, the commands, the runbook, the cookbook's manifests.
+"""What is made of the sources: the API, the commands, the runbook, the panels, the manifests.
 
 python tests/unit/docs_pkg/reference.py    # writes them
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -257,6 +258,22 @@ def _linked(text: str) -> str:
     return re.sub(r"docs/([\w/-]+)\.md", r"[\1](\1.md)", _cell(text))
 
 
+# The panels of the dashboard
+
+_PANELS = re.compile(r"(<!-- panels: begin -->\n).*?(<!-- panels: end -->\n)", re.S)
+
+
+def with_panels(page: str) -> str:
+    """Return a page with what each panel of the dashboard says of itself."""
+    text = (ROOT / "charts/memplace/files/dashboard.json").read_text()
+    rows = [
+        f"| {_cell(panel['title'])} | {_linked(panel['description'])} |"
+        for panel in json.loads(text)["panels"]
+    ]
+    table = "\n".join(["| panel | what it shows, and what to do |", "|---|---|", *rows, ""])
+    return _PANELS.sub(lambda match: f"{match[1]}\n{table}\n{match[2]}", page)
+
+
 # All of them
 
 
@@ -267,7 +284,7 @@ def pages() -> Mapping[Path, str]:
         DOCS / "reference/api.md": api_page(),
         DOCS / "reference/cli.md": cli_page(),
         cookbook: with_manifests(cookbook.read_text()),
-        operate: with_runbook(operate.read_text()),
+        operate: with_panels(with_runbook(operate.read_text())),
     }
 
 

@@ -22,9 +22,9 @@ MARKDOWN = sorted(
 )
 
 
-def load_links() -> ModuleType:
-    """Return the hook of the site, which is in no package."""
-    spec = importlib.util.spec_from_file_location("links", ROOT / "docs/tools/links.py")
+def load(name: str) -> ModuleType:
+    """Return a hook of the site, which is in no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/tools/{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -87,7 +87,7 @@ def test_no_page_needs_a_script_from_elsewhere(site: Path) -> None:
 
 @pytest.mark.parametrize("name", MARKDOWN)
 def test_a_link_of_any_page_in_the_repository_leads_to_a_file(name: str) -> None:
-    hook = load_links()
+    hook = load("links")
     for link in hook.links((ROOT / name).read_text()):
         path = hook.target(PurePosixPath(name), link)
         assert path is None or (ROOT / path).is_file(), link
@@ -99,7 +99,7 @@ def test_what_leads_nowhere_and_a_page_outside_the_nav_are_errors(tmp_path: Path
     (tmp_path / "docs/index.md").write_text(index)
     (tmp_path / "docs/other.md").write_text("# x\n")
     config = (ROOT / "mkdocs.yml").read_text().partition("\nnav:\n")[0]
-    config = config.replace("docs/tools/links.py", str(ROOT / "docs/tools/links.py"))
+    config = config.replace("docs/tools/", f"{ROOT}/docs/tools/")
     (tmp_path / "mkdocs.yml").write_text(f"{config}\nnav:\n- index.md\n")
     done = build(tmp_path / "site", config=tmp_path / "mkdocs.yml")
     assert done.returncode == 1
@@ -109,7 +109,7 @@ def test_what_leads_nowhere_and_a_page_outside_the_nav_are_errors(tmp_path: Path
 
 
 def test_links_are_told_from_what_looks_like_one() -> None:
-    hook = load_links()
+    hook = load("links")
     text = "[a](b.md) ![c](d.svg) [e](f.md#g)\n```\n[h](i.md)\n```\n[j](https://k.test/l)\n"
     assert list(hook.links(text)) == ["b.md", "d.svg", "f.md#g", "https://k.test/l"]
     here = PurePosixPath("docs/adr/page.md")
@@ -117,6 +117,46 @@ def test_links_are_told_from_what_looks_like_one() -> None:
     assert hook.target(here, "other.md") == PurePosixPath("docs/adr/other.md")
     for away in ("https://k.test/l", "#x", "/etc", "../../../x", "mailto:a@b.test"):
         assert hook.target(here, away) is None
+
+
+def table(*rows: str) -> str:
+    cells = ["".join(f"<td>{cell}</td>\n" for cell in row.split("|")) for row in rows]
+    body = "".join(f"<tr>\n{row}</tr>\n" for row in cells)
+    titles = "".join(f"<th>t{at}</th>\n" for at in range(rows[0].count("|") + 1))
+    head = f"<thead>\n<tr>\n{titles}</tr>\n</thead>"
+    return f"<table>\n{head}\n<tbody>\n{body}</tbody>\n</table>"
+
+
+SENTENCE = "a sentence that is longer than forty letters"
+
+
+@pytest.mark.parametrize(
+    ("row", "narrow"),
+    [
+        (f"a|b|{SENTENCE}", True),
+        ("1|2|3", False),
+        (f"a|b|c|d|{SENTENCE}", False),
+        (f"a|{SENTENCE}", False),
+        (f"<code>ALongNameOfOneReason</code>|{SENTENCE}", True),
+    ],
+)
+def test_a_row_with_much_text_is_a_block_on_a_narrow_screen(row: str, narrow: bool) -> None:
+    drawn = load("layout").cards(table(row))
+    assert ("<table data-cards>" in drawn) == narrow
+    assert ('<td data-label="t1">' in drawn) == narrow
+    assert "<th data-label" not in drawn and re.sub(r" data-[\w-]+(=\"\w+\")?", "", drawn) == table(
+        row
+    )
+
+
+def test_short_names_stay_whole_and_pictures_lead_to_their_files(site: Path) -> None:
+    api = (site / "reference/api.html").read_text()
+    assert "<code data-whole>RestorePolicy</code>" in api
+    assert 'data-label="meaning"' in api
+    security = (site / "security.html").read_text()
+    assert re.search(r"<code>tests/[\w/.:]{30,}</code>", security)
+    operate = (site / "operate.html").read_text()
+    assert re.search(r'<a href="dashboard.svg"><img [^>]*src="dashboard.svg"', operate)
 
 
 def test_the_list_of_decisions_is_whole_and_has_their_titles() -> None:

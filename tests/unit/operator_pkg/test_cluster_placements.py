@@ -117,7 +117,7 @@ def test_labels_of_a_namespace_decide_and_make_due_whom_they_concern() -> None:
     there.put_namespace(namespace("other", kind="web"))
     assert set(there.due) == {"uid-cmp"}
     assert condition(of(there, "cmp")) == ("True", "NoPods")
-    assert "namespaceSelector picks" in message(of(there, "cmp"))
+    assert "namespaceSelector selects" in message(of(there, "cmp"))
     there.due = {}
     there.put_namespace(namespace("other", kind="web", color="blue"))
     assert set(there.due) == set()

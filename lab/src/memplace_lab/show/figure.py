@@ -12,6 +12,12 @@ from memplace_lab.show.witness import Bytes
 MIB = 1 << 20
 _COLOURS = ("#3b6ea8", "#e08a3c", "#5fa55a", "#9a6fb0")
 _GLYPHS = "█░▒▓"
+# For pages that are dark, where the browser says so.
+_DARK = """\
+<style>@media (prefers-color-scheme: dark) {
+rect[fill="white"] { fill: #0d1117 } text[fill="#111"] { fill: #e6edf3 }
+text[fill="#444"], text[fill="#666"] { fill: #9da7b3 }
+}</style>"""
 _ROW, _EVENT, _BAR, _LEFT, _WIDTH = 40, 22, 13, 190, 900
 
 
@@ -119,7 +125,7 @@ def svg(
         top += 18
     size = f'width="{_WIDTH}" height="{top + 14}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="DejaVu Sans, sans-serif">'
-    return "\n".join([head, f'<rect {size} fill="white"/>', *body, "</svg>\n"])
+    return "\n".join([head, _DARK, f'<rect {size} fill="white"/>', *body, "</svg>\n"])
 
 
 def _svg_row(row: str, panel: Panel, nodes: Mapping[int, str], top: int, scale: float) -> str:

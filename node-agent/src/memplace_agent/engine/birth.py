@@ -101,14 +101,14 @@ class Births:
         self._open_at = float("-inf")
         self._cradles: dict[str, Cradle | ShimCradle] = {}
         self._callers: Callers | None = None
-        # Whose last call has not come back.
+        # Whose last call has not returned.
         self._leaving: list[tuple[Cradle | ShimCradle, LedgerStore]] = []
         self._asked: SimpleQueue[Asked] = SimpleQueue()
         self._waiting: list[tuple[Cradle, Asked]] = []
 
     @property
     def lost(self) -> int:
-        """Threads in calls that have not come back."""
+        """Threads in calls that have not returned."""
         return self._callers.lost if self._callers else 0
 
     @property

@@ -164,7 +164,7 @@ class Engine:
 
     @property
     def lost(self) -> int:
-        """Threads in calls on processes that have not come back."""
+        """Threads in calls on processes that have not returned."""
         return self.pool.lost + self.births.lost
 
     @property

@@ -139,7 +139,7 @@ class Cradle:
 
     @property
     def is_calling(self) -> bool:
-        """Whether a call on one of its processes has not come back."""
+        """Whether a call on one of its processes has not returned."""
         return any(call.ended is None for call, _ in self._calls.values())
 
     def is_ready(self, pid: int) -> bool:

@@ -105,7 +105,7 @@ class Explainer:
             answer = self._fresh(key)
             now = self._clock()
         if answer is None:
-            return _problem(503, "the agent has not come to it yet; try again (see /readyz)")
+            return _problem(503, "the agent has not looked at it yet; try again (see /readyz)")
         if answer.status != 200:
             return answer.status, answer.body
         name = "containers" if key == _LIST else "container"

@@ -93,7 +93,7 @@ class GoingBack:
             way.left, way.moved_at = left, now
         way.most = max(way.most, left)
         if left and now - way.moved_at < _PATIENCE_S:
-            return f"pages go back first: {label(way.most - left, way.most)}"
+            return f"pages are moved back first: {label(way.most - left, way.most)}"
         self._end(claim, way, left)
         return ""
 

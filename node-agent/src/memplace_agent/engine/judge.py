@@ -157,7 +157,7 @@ def _would_not_fit(results: Sequence[RuleResult], room: Mapping[int, int]) -> Ve
     if not names:
         return None
     rules = f"rule {names[0]}" if len(names) == 1 else f"rules {', '.join(names)}"
-    message = f"{NOTES[Act.TRY]}; of {rules} not all would fit on its tiers as full as they are now"
+    message = f"{NOTES[Act.TRY]}; not all of {rules} would fit: its tiers are too full now"
     return Verdict(ContainerState.DRY_RUN, Reason.TIER_FULL, message)
 
 

@@ -23,19 +23,19 @@ LEFT = frozenset(
 # Without figures: a message that changes at each look is a write at each look.
 NOTES = {
     Act.MOVE: (
-        "pages that are there were moved; those to come land where the program's own policy "
+        "existing pages were moved; later pages come from where the program's own policy "
         "says, and are moved when they are found"
     ),
     Act.PAUSE: (
-        "spec.paused: what is in place stays, nothing new is done and nothing undone; where its "
-        "memory is is measured"
+        "spec.paused: what is in place stays, nothing new is done and nothing undone; "
+        "bytes are measured"
     ),
     Act.WAIT: (
-        "spec.rollout has not come to this node: what is in place stays, nothing new is done and "
-        "nothing undone; where its memory is is measured"
+        "spec.rollout has not reached this node: what is in place stays, nothing new is done and "
+        "nothing undone; bytes are measured"
     ),
     Act.TRY: "mode DryRun: nothing is changed; what would move is measured",
-    Act.OBSERVE: "where its memory is is only measured: on this node nothing is changed for it",
+    Act.OBSERVE: "bytes are only measured: nothing is changed on this node",
 }
 
 # Pages of a process whose mappings stay as they are are looked at this often, and where new

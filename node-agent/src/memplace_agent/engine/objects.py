@@ -341,8 +341,8 @@ class Objects:
         since = self._unmapped.setdefault(claim.container, now)
         if now - since < _UNMAPPED_S:
             return False, (
-                f"{claim.container} is mapped by nobody: if it still exists, what it had comes "
-                f"back when somebody maps it within {_UNMAPPED_S:g} s"
+                f"{claim.container} is mapped by no process: if it still exists, its former "
+                f"policy is restored when a process maps it within {_UNMAPPED_S:g} s"
             )
         self._drop(claim.container)
         return True, ""

@@ -114,7 +114,7 @@ class Pool:
 
     @property
     def lost(self) -> int:
-        """Threads in calls that were given up and have not come back."""
+        """Threads in calls that were given up and have not returned."""
         with self._changed:
             return self._quarantine.lost
 
@@ -196,7 +196,7 @@ class Pool:
             self._start()
         else:
             log.warning("a thread is lost and not replaced", extra={"lost": self._quarantine.lost})
-        raise Stuck("a call on it did not come back in time")
+        raise Stuck("a call on it did not return in time")
 
     def _start(self) -> None:
         self._working += 1

@@ -30,7 +30,7 @@ class Quarantine:
         >>> quarantine = Quarantine()
         >>> quarantine.missed(4711, "cache", now=0.0)
         >>> quarantine.refusal(4711, "cache", now=60.0)
-        'a call on it has not come back'
+        'a call on it has not returned'
         >>> quarantine.returned(4711)
         >>> quarantine.refusal(4711, "cache", now=61.0) is None
         True
@@ -63,12 +63,12 @@ class Quarantine:
     def refusal(self, target: Hashable, group: str, now: float) -> str | None:
         """Return why a target is not to be tried now, for people; None when it may be."""
         if target in self._held:
-            return "a call on it has not come back"
+            return "a call on it has not returned"
         if not self._backoffs.is_ready(target, now):
-            return "a call on it did not come back in time"
+            return "a call on it did not return in time"
         lost = self._lost[group]
         if lost >= self._group_limit or (lost and self.lost >= self._limit):
-            return f"{lost} calls on processes of its namespace have not come back"
+            return f"{lost} calls on processes of its namespace have not returned"
         return None
 
     def missed(self, target: Hashable, group: str, now: float) -> None:

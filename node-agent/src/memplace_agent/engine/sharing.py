@@ -141,6 +141,6 @@ def _doubt(found: Scan) -> str:
     if found.unread:
         pid, why = found.unread[0]
         if not pid:
-            return f"who maps it can't be told: {why}"
-        return f"who maps it can't be told: process {pid} can't be read ({why})"
-    return "" if found.is_whole else "who maps it can't be told: there are too many processes"
+            return f"it is not known who maps it: {why}"
+        return f"it is not known who maps it: process {pid} can't be read ({why})"
+    return "" if found.is_whole else "it is not known who maps it: there are too many processes"

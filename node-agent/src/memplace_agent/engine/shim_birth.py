@@ -59,7 +59,7 @@ class ShimCradle:
 
     @property
     def is_calling(self) -> bool:
-        """Whether a call on the shim has not come back."""
+        """Whether a call on the shim has not returned."""
         return self._call is not None and self._call.ended is None
 
     def round(self, tools: Tools) -> bool:

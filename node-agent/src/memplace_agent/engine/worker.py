@@ -213,7 +213,7 @@ class Worker:
         if self._retirement.done:
             return
         if self._retirement is _ACTIVE:
-            self._retirement = Retirement(False, Reason.UNDOING, "policies are being given back")
+            self._retirement = Retirement(False, Reason.UNDOING, "policies are being restored")
             self._not_before = float("-inf")
         reconciler = self._opened()
         now = self._parts.clock()
@@ -233,7 +233,7 @@ class Worker:
             message = f"{left} containers carry policies of memplace's, and {unsupported}"
             return Retirement(False, Reason.CANNOT_UNDO, f"{message} {unsupported.HELP}")
         if not whole:
-            message = "policies are being given back"
+            message = "policies are being restored"
             return Retirement(False, Reason.UNDOING, f"{message}: {why}" if why else message)
         if store.unread:
             files = ", ".join(f"{unread.file} ({unread.reason})" for unread in store.unread[:3])

@@ -84,7 +84,7 @@ class NodeMemorySpec(SpecPart, frozen=True):
 class Backend(StatusPart, frozen=True):
     """Which backend the node has, what it can, and why not a better one.
 
-    Without ``sticky`` pages to come land where the program's own policy says.
+    Without ``sticky`` later pages come from where the program's own policy says.
     """
 
     name: BackendName
