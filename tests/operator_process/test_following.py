@@ -92,6 +92,7 @@ def test_a_pod_of_a_new_namespace_brings_its_placements(
     cluster: Cluster, other: Cluster, server: Server
 ) -> None:
     other.apply("theirs")
+    cluster.run_pod("redis-0")
     with agent(server, cluster) as (cache, _, _beat):
         assert not known(cache, other.namespace)
         other.run_pod("redis-0")
@@ -114,7 +115,8 @@ def test_one_that_is_deleted_and_made_again_is_another(cluster: Cluster, server:
 
 def wait_for_only(cache: Cache, cluster: Cluster, uid: str, *, timeout_s: float = SOON_S) -> None:
     def holds() -> bool:
-        return [p.uid for p in known(cache, cluster.namespace).values()] == [uid]
+        there = cache.snapshot().placements
+        return [p.uid for p in there if p.namespace == cluster.namespace] == [uid]
 
     eventually(holds, timeout_s=timeout_s)
 
@@ -149,6 +151,7 @@ def test_what_changes_while_a_namespace_is_not_followed_is_known_when_it_is(
         eventually(lambda: set(known(cache, other.namespace)) == {"changed", "gone"})
         assert cluster.api.call("DELETE", pod, gracePeriodSeconds="0").ok
         eventually(lambda: other.namespace not in (cache.namespaces or ()))
+        assert not known(cache, other.namespace)
         assert not cache.snapshot().last_words, "nobody said that it was deleted"
         assert cluster.api.call("DELETE", other.placement_path("gone")).ok
         edit(other, "changed", paused=True)
