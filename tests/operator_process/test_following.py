@@ -169,7 +169,7 @@ def test_from_some_number_of_namespaces_on_all_are_followed(
     other.apply("theirs")
     cluster.run_pod("redis-0")
     with agent(server, cluster) as (cache, _, _beat):
-        assert cache.namespaces == {cluster.namespace}
+        assert cache.namespaces == frozenset({cluster.namespace})
         stop, edits = threading.Event(), [0]
 
         def keep_editing() -> None:

@@ -62,7 +62,7 @@ def test_a_pod_of_a_namespace_that_comes_is_held_until_that_is_listed(cache: Cac
     cache.event(Kind.POD, "ADDED", of_other(pod(ANEW)))
     world = cache.snapshot()
     assert cache.asked.is_set() and cache.is_synced
-    assert (world.held, world.held_pods) == ({"b" * 64}, {"pod-b"})
+    assert world.held == {"b" * 64} and world.held_pods == {"pod-b"}
     cache.changed.clear()
     cache.replace(Kind.PLACEMENT, [], cache.begin("other"))
     assert cache.changed.is_set(), "what was held may be placed by a placement of the cluster"
