@@ -3,6 +3,7 @@
 
     make bench-operator                                     # the four sizes
     lab/enter python3 bench/operator_process 500/1000 --seconds 60
+    lab/enter python3 bench/operator_process 200/400 --watching     # see watching.py
 
 For each size NODES/PLACEMENTS (ten pods each) it fills an etcd with objects of real size and
 measures, of the operator of this checkout with exactly the rights it has:
@@ -31,6 +32,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import watching
 from churn import Churn, Seen, Server, beating
 from etcd import fill
 from memplace_lab.product.apiserver import ADMIN, ApiServer
@@ -177,6 +179,10 @@ def main() -> int:
     os.environ.setdefault("MEMPLACE_BIN", str(max(Path("/cache").glob("bin-*"))))
     # 100,000 pods and their revisions.
     os.environ["ETCD_QUOTA_BACKEND_BYTES"] = str(8 << 30)
+    if options.watching:
+        for size in options.sizes:
+            print(watching.table(watching.measure(size, options.seconds, _grant)), flush=True)
+        return 0
     results = [_measure(size, options) for size in options.sizes]
     print(json.dumps([asdict(each) for each in results], indent=1))
     print(table(results))
@@ -276,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--idle", type=float, default=30, help="seconds of nothing")
     parser.add_argument("--fraction", type=float, default=0.01, help="of the nodes per 10 s")
     parser.add_argument("--limit", type=float, default=900, help="seconds for a start")
+    parser.add_argument("--watching", action="store_true", help="what agents are sent, instead")
     parser.add_argument("--log", default="", help="where to keep the operator's log")
     return parser
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import aiohttp
+import applied
 import objects
 from objects import Layout, Object
 
@@ -71,7 +72,7 @@ def _small(layout: Layout) -> Iterator[tuple[str, Object]]:
     for owned, node in layout.items():
         yield f"/registry/pods/{owned.namespace}/{owned.name}", objects.pod(owned, node)
     for ns, name in layout.names():
-        yield f"{_OURS}/memoryplacements/{ns}/{name}", objects.placement(ns, name)
+        yield f"{_OURS}/memoryplacements/{ns}/{name}", applied.placement(ns, name)
     for number in range(layout.nodes):
         yield f"/registry/minions/{objects.node_name(number)}", objects.node(number)
         yield _lease(number)

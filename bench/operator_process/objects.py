@@ -92,7 +92,7 @@ def stamp(*, micro: bool = False) -> str:
 
 def namespace(name: str) -> Object:
     """Return a Namespace."""
-    meta = {"name": name, "uid": _uid("ns", name), "creationTimestamp": NOW}
+    meta = {"name": name, "uid": uid_of("ns", name), "creationTimestamp": NOW}
     return {
         "kind": "Namespace",
         "apiVersion": "v1",
@@ -105,7 +105,7 @@ def namespace(name: str) -> Object:
 def node(number: int) -> Object:
     """Return a Node."""
     name = node_name(number)
-    meta = {"name": name, "uid": _uid("node", number), "creationTimestamp": NOW}
+    meta = {"name": name, "uid": uid_of("node", number), "creationTimestamp": NOW}
     return {"kind": "Node", "apiVersion": "v1", "metadata": meta}
 
 
@@ -123,7 +123,7 @@ def pod(owned: Owned, node: int) -> Object:
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
         "name": f"{app}-6d4cf56db6",
-        "uid": _uid("rs", ns, app),
+        "uid": uid_of("rs", ns, app),
         "controller": True,
         "blockOwnerDeletion": True,
     }
@@ -134,7 +134,7 @@ def pod(owned: Owned, node: int) -> Object:
             "name": name,
             "generateName": f"{app}-6d4cf56db6-",
             "namespace": ns,
-            "uid": _uid("pod", ns, name),
+            "uid": uid_of("pod", ns, name),
             "creationTimestamp": NOW,
             "labels": labels,
             "ownerReferences": [owner],
@@ -224,46 +224,13 @@ def container_id(owned: Owned, container: str) -> str:
     return _sha256(f"{owned.namespace}/{owned.name}/{container}")
 
 
-def placement(ns: str, name: str) -> Object:
-    """Return a MemoryPlacement without a status."""
-    policy = {"mode": "PreferredMany", "tiers": ["cxl"]}
-    large = {"type": "Anonymous", "minSize": "16Mi"}
-    rules = [
-        {
-            "name": "large",
-            "regions": [large],
-            "exclude": [{"type": "Anonymous", "name": "io-*"}],
-            "policy": policy,
-            "existingPages": "Move",
-        },
-        {"name": "heap", "regions": [{"type": "Heap"}], "policy": policy},
-    ]
-    return {
-        "apiVersion": "memplace.dev/v1alpha1",
-        "kind": "MemoryPlacement",
-        "metadata": {
-            "name": name,
-            "namespace": ns,
-            "uid": _uid("mp", ns, name),
-            "creationTimestamp": NOW,
-            "generation": 1,
-            "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "x" * 500},
-        },
-        "spec": {
-            "selector": {"matchLabels": {"app": name}},
-            "containers": ["app"],
-            "rules": rules,
-        },
-    }
-
-
 def lease(number: int) -> Object:
     """Return the Lease of a node's agent, renewed now."""
     name = node_name(number)
     meta = {
         "name": name,
         "namespace": "default",
-        "uid": _uid("lease", number),
+        "uid": uid_of("lease", number),
         "creationTimestamp": NOW,
         "labels": LABELS,
     }
@@ -293,7 +260,7 @@ def node_memory(
         "kind": "NodeMemory",
         "metadata": {
             "name": name,
-            "uid": _uid("nm", number),
+            "uid": uid_of("nm", number),
             "creationTimestamp": NOW,
             "generation": 1,
         },
@@ -322,7 +289,7 @@ def node_memory(
 
 def _report(ns: str, name: str, pods: Collection[Owned], seed: int, moving: Owned | None) -> Object:
     return {
-        "uid": _uid("mp", ns, name),
+        "uid": uid_of("mp", ns, name),
         "namespace": ns,
         "name": name,
         "observedGeneration": 1,
@@ -331,7 +298,7 @@ def _report(ns: str, name: str, pods: Collection[Owned], seed: int, moving: Owne
         "conflicts": 0,
         "pods": [
             {
-                "uid": _uid("pod", ns, each.name),
+                "uid": uid_of("pod", ns, each.name),
                 "name": each.name,
                 "containers": [_container_report(each, seed + n, is_moving=each == moving)],
             }
@@ -379,7 +346,8 @@ def _fields(manager: str) -> Object:
     }
 
 
-def _uid(*parts: object) -> str:
+def uid_of(*parts: object) -> str:
+    """Return the uid of what has these parts as its name."""
     return str(uuid.UUID(_md5("/".join(map(str, parts)))))
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
-from memplace_lab.product.apiserver import ApiServer
+from memplace_kube.client import Server, tls
+from memplace_lab.product.apiserver import ADMIN, ApiServer
 from memplace_lab.product.operating import RBAC, Operator
 from memplace_lab.product.rights import ELECTION_RULES, LEASE_RULES, USERS
 
@@ -63,3 +65,14 @@ def cluster(api: ApiServer, request: pytest.FixtureRequest) -> Iterator[Cluster]
     found = Cluster(api, f"{name[:40]}{name[40:][-10:]}".strip("-"))
     yield found
     found.clean()
+
+
+@pytest.fixture
+def server(api: ApiServer, tmp_path: Path) -> Server:
+    """The API server as an agent sees it."""
+    token = tmp_path / "token"
+    token.write_text(f"{ADMIN}\n")
+    port = int(api.url.rpartition(":")[2])
+    return Server(
+        host="127.0.0.1", port=port, context=tls(api.ca), token=token, namespace="default"
+    )

@@ -21,10 +21,11 @@ from typing import Any
 import pytest
 from memplace.api.v1alpha1 import NodeMemoryStatus, PlacementReport
 from memplace_agent.cluster.collections import collections
+from memplace_agent.cluster.following import followers
 from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
 from memplace_agent.cluster.world import Cache, Kind
-from memplace_kube.client import ApiClient, Server, tls
+from memplace_kube.client import ApiClient, Server
 from memplace_kube.watch import Watcher, as_mapping
 from memplace_lab.cluster.nri import build_adaptation
 from memplace_lab.product.apiserver import ADMIN, ApiServer
@@ -34,17 +35,6 @@ from tests.support.cluster import Cluster, eventually
 
 pytestmark = pytest.mark.timeout(180)
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
-
-
-@pytest.fixture
-def server(api: ApiServer, tmp_path: Path) -> Server:
-    """The API server as an agent sees it."""
-    token = tmp_path / "token"
-    token.write_text(f"{ADMIN}\n")
-    port = int(api.url.rpartition(":")[2])
-    return Server(
-        host="127.0.0.1", port=port, context=tls(api.ca), token=token, namespace="default"
-    )
 
 
 @contextlib.contextmanager
@@ -64,7 +54,7 @@ def agent(server: Server, cluster: Cluster) -> Iterator[tuple[Cache, Publisher, 
     node = cluster.node
     cluster.made(f"{API}/nodememories/{node}", f"{LEASES}/{node}")
     cache = Cache(node)
-    watchers = [Watcher(server, cache, each, as_mapping) for each in collections(node)]
+    watchers = followers(server, cache, node)
     beat = Heartbeat(server, node, is_alive=lambda: True, owner=lambda: cache.own_uid)
     publisher = Publisher(server, node, beat.beats_in_report)
     with running(*(watcher.run for watcher in watchers), publisher.run, beat.run):
@@ -155,6 +145,7 @@ RULE = {
 
 def test_labels_of_the_node_decide_within_seconds(cluster: Cluster, server: Server) -> None:
     cluster.join()
+    cluster.run_pod("redis-0")
     cluster.apply_rules("mp", [RULE], nodeSelector={"pool": "cxl"})
     path = f"/api/v1/nodes/{cluster.node}"
     with agent(server, cluster) as (cache, _, _beat):

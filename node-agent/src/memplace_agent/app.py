@@ -13,10 +13,10 @@ from typing import Any
 
 from memplace import __version__
 from memplace_kube.client import Server, in_cluster
-from memplace_kube.watch import WATCH_S, Watcher, as_mapping
+from memplace_kube.watch import WATCH_S, Watcher
 
 from memplace_agent.backends.choice import choose
-from memplace_agent.cluster.collections import collections
+from memplace_agent.cluster.following import Follower, followers
 from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
 from memplace_agent.cluster.world import Cache, Kind
@@ -58,9 +58,7 @@ class _Cluster:
     def __init__(self, server: Server, settings: Settings, threads: Threads) -> None:
         name = settings.node_name
         self.cache = Cache(name, settings.pod_uid)
-        self.watchers = [
-            Watcher(server, self.cache, each, as_mapping) for each in collections(name)
-        ]
+        self.watchers = followers(server, self.cache, name)
         self.heartbeat = Heartbeat(
             server, name, is_alive=lambda: threads.is_alive, owner=lambda: self.cache.own_uid
         )
@@ -70,7 +68,9 @@ class _Cluster:
     def start(self) -> None:
         """Begin to talk."""
         for watcher in self.watchers:
-            run = self._when_needed(watcher) if watcher.kind is Kind.NAMESPACE else watcher.run
+            run: _Run = watcher.run
+            if watcher.kind is Kind.NAMESPACE and isinstance(watcher, Watcher):
+                run = self._when_needed(watcher)
             self._threads.start(run, Pulse(f"watch {watcher.kind}", _WAITS_S))
         self._threads.start(self.publisher.run, Pulse("publisher", _WAITS_S))
         self._threads.start(self.heartbeat.run, Pulse("heartbeat", _WAITS_S))
@@ -167,7 +167,7 @@ def _explain_server(settings: Settings) -> Explainer:
     return explainer
 
 
-def _age(watcher: Watcher[Kind, Mapping[str, Any]]) -> float:
+def _age(watcher: Follower) -> float:
     return watcher.age_s
 
 

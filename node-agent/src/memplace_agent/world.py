@@ -53,6 +53,7 @@ class World:
             for one of them is not undone either.
         labels: Those of this node.
         last_words: What placements that were deleted lately said of their end, by uid.
+        namespaces: Those whose placements are known; None for all of the cluster.
     """
 
     placements: tuple[Placement, ...] = ()
@@ -66,6 +67,7 @@ class World:
     last_words: Mapping[str, OnDelete] = field(default_factory=dict)
     elsewhere: tuple[Placement, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
+    namespaces: frozenset[str] | None = None
 
     @property
     def existing(self) -> tuple[Placement, ...]:
@@ -75,3 +77,10 @@ class World:
     def has(self, uid: str) -> bool:
         """Return whether a placement exists, understood or not, here or elsewhere."""
         return uid in self.held_placements or any(each.uid == uid for each in self.existing)
+
+    def knows(self, namespace: str) -> bool:
+        """Return whether all placements of a namespace are known; of the cluster for ``""``.
+
+        Of another one nothing follows from what is missing.
+        """
+        return not namespace or self.namespaces is None or namespace in self.namespaces

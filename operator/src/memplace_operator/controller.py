@@ -323,4 +323,5 @@ def _ready_reason(status: PlacementStatus) -> str:
 def _gist(status: PlacementStatus) -> PlacementStatus:
     """Return a status without what changes with each measurement."""
     conditions = tuple(msgspec.structs.replace(c, message="") for c in status.conditions)
-    return msgspec.structs.replace(status, conditions=conditions, rules=())
+    pods = tuple(msgspec.structs.replace(pod, message="", tiers=()) for pod in status.pods)
+    return msgspec.structs.replace(status, conditions=conditions, rules=(), summary="", pods=pods)

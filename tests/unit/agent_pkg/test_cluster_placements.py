@@ -314,7 +314,9 @@ def following(api: Any) -> tuple[_Cluster, Threads]:
     threads = Threads()
     cluster = _Cluster(api.server, Settings(node_name="n", host=HostFs()), threads)
     for watcher in cluster.watchers:
-        run = cluster._when_needed(watcher) if watcher.kind is Kind.NAMESPACE else watcher.run
+        run: Any = watcher.run
+        if isinstance(watcher, Watcher) and watcher.kind is Kind.NAMESPACE:
+            run = cluster._when_needed(watcher)
         threading.Thread(target=run, args=(threads.stop, lambda: None), daemon=True).start()
     return cluster, threads
 

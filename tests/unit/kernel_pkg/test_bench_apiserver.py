@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from memplace_lab.bench.apiserver import Object, Store
+from memplace_lab.bench.apiserver import GROUP, PLACEMENTS, Object, Store
 
 PODS = "/api/v1/pods"
 
@@ -47,3 +47,14 @@ def test_what_is_discarded_need_not_be_there() -> None:
     store.put(PODS, pod("p"))
     store.discard(PODS, "p")
     assert store.get(PODS, "p") is None
+
+
+def test_placements_are_those_of_one_namespace_if_that_is_asked_for() -> None:
+    store, path = Store(), f"{GROUP}/namespaces/a/memoryplacements"
+    since = store.list(path)["metadata"]["resourceVersion"]
+    for name in ("a", "b"):
+        store.put(PLACEMENTS, {"metadata": {"name": name, "namespace": name}})
+    assert [item["metadata"]["name"] for item in store.list(path)["items"]] == ["a"]
+    found = store.watch(path, int(since), 0.05)
+    assert [event["object"]["metadata"]["name"] for event in found] == ["a"]
+    assert len(store.list(PLACEMENTS)["items"]) == 2

@@ -7,10 +7,13 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
-from memplace.api.v1alpha1 import Placement, PlacementStatus
+from memplace.api.conditions import Condition
+from memplace.api.v1alpha1 import Placement, PlacementStatus, PodStatus, RuleStatus, TierBytes
 from memplace_kube.client import seconds_asked
 from memplace_operator import controller as controller_module
 from memplace_operator.beats import Beats
@@ -92,6 +95,67 @@ def test_what_nobody_thought_of_is_one_placements_trouble() -> None:
         "memplace_operator_reconcile_total", {"result": "error"}
     )
     assert errors == 1, "and not again before its time"
+
+
+BASE = PlacementStatus(
+    conditions=(
+        Condition(
+            type="Ready",
+            status="False",
+            reason="Moving",
+            message="12Mi still to move",
+            last_transition_time=datetime(2026, 11, 27, tzinfo=UTC),
+        ),
+    ),
+    matched_pods=2,
+    rules=(RuleStatus(name="heap", bytes=1 << 30),),
+    summary="0 of 2 pods placed; 1 GiB on dram",
+    pods=(PodStatus(name="p", node="n", reason="Moving", message="12Mi still to move"),),
+)
+
+
+def with_pod(**changes: Any) -> PlacementStatus:
+    pods = (msgspec.structs.replace(BASE.pods[0], **changes),)
+    return msgspec.structs.replace(BASE, pods=pods)
+
+
+@pytest.mark.parametrize(
+    ("after", "is_at_once"),
+    [
+        (msgspec.structs.replace(BASE, rules=(RuleStatus(name="heap", bytes=2 << 30),)), False),
+        (msgspec.structs.replace(BASE, summary="0 of 2 pods placed; 2 GiB on dram"), False),
+        (with_pod(message="8Mi still to move"), False),
+        (with_pod(tiers=(TierBytes(name="cxl", bytes=7),)), False),
+        (with_pod(reason="Conflict"), True),
+        (with_pod(name="q"), True),
+        (msgspec.structs.replace(BASE, placed_pods=1), True),
+        (msgspec.structs.replace(BASE, conditions=()), True),
+    ],
+)
+def test_figures_are_written_seldom_and_states_at_once(
+    monkeypatch: pytest.MonkeyPatch, after: PlacementStatus, is_at_once: bool
+) -> None:
+    """Who watches is sent each status: one per measurement would be one per node and 10 s."""
+    desired, put = [BASE], list[Write]()
+    monkeypatch.setattr(controller_module, "reconcile", lambda *_, **__: desired[0])
+    feeds = Feeds(World(), Beats())
+    feeds.world.put_placement(placement("mp"))
+    controller = Controller(
+        feeds, Metrics(), put=put.append, has_room=lambda: True, may_judge=lambda: True
+    )
+
+    def judge(status: PlacementStatus) -> list[PlacementStatus]:
+        desired[0] = status
+        controller._rests.clear()
+        feeds.world.due = {"uid-mp": None}
+        controller.round(threading.Event())
+        return [write.status for write in put]
+
+    assert judge(BASE) == [BASE]
+    controller.done(put[0], Outcome(version=7))
+    assert judge(after) == ([BASE, after] if is_at_once else [BASE])
+    monkeypatch.setattr(controller_module, "QUIET_S", 0.0)
+    assert judge(after) == [BASE, after]
 
 
 @contextlib.contextmanager

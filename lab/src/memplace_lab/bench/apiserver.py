@@ -63,12 +63,15 @@ class Store:
 
     def list(self, collection: str) -> Object:
         """Return a list as the API server answers it."""
+        collection, namespace = _within(collection)
         with self._changed:
-            items = list(self._objects.get(collection, {}).values())
+            there = self._objects.get(collection, {}).values()
+            items = [obj for obj in there if _is_in(namespace, obj)]
             return {"metadata": {"resourceVersion": str(self._version)}, "items": items}
 
     def watch(self, collection: str, since: int, seconds: float) -> Iterator[Object]:
         """Yield events of a collection after a version, until so many seconds are over."""
+        collection, namespace = _within(collection)
         end, seen = time.monotonic() + seconds, 0
         while (left := end - time.monotonic()) > 0:
             with self._changed:
@@ -76,7 +79,7 @@ class Store:
                     self._changed.wait(left)
                 fresh, seen = self._events[seen:], len(self._events)
             for version, type_, where, obj in fresh:
-                if where == collection and version > since:
+                if where == collection and version > since and _is_in(namespace, obj):
                     yield {"type": type_, "object": obj}
 
     def _stamped(self, obj: Object, before: Object | None) -> Object:
@@ -92,6 +95,17 @@ class Store:
     def _tell(self, type_: str, collection: str, obj: Object) -> None:
         self._events.append((self._version, type_, collection, obj))
         self._changed.notify_all()
+
+
+def _within(path: str) -> tuple[str, str]:
+    """Return the collection, and the namespace that is asked for; only placements have some."""
+    group, _, inside = path.partition("/namespaces/")
+    namespace, _, plural = inside.partition("/")
+    return (PLACEMENTS, namespace) if f"{group}/{plural}" == PLACEMENTS else (path, "")
+
+
+def _is_in(namespace: str, obj: Object) -> bool:
+    return not namespace or obj["metadata"].get("namespace") == namespace
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -18,9 +18,10 @@ from memplace.api.v1alpha1 import LabelSelector, Level, Placement
 from memplace.assignment import PodRef, precedence, rank, selects_pod
 from memplace.errors import MemplaceError
 from memplace.kinds import Enforcement
+from memplace.pods import PodState
 from msgspec import UNSET
 
-__all__ = ["Odd", "held_containers", "parse_odd", "unsure"]
+__all__ = ["Odd", "held", "held_containers", "held_pods", "parse_odd", "unsure"]
 
 _OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
 # What nobody can read may be the highest: what it may have is left as it is.
@@ -141,6 +142,25 @@ def held_containers(odd: Odd, pod: PodRef, placements: Iterable[Placement]) -> f
         for name in pod.containers
         if (odd.containers is None or name in odd.containers)
         and not any(p.spec.selects_container(name) for p in first)
+    )
+
+
+def held_pods(odd: Iterable[Odd], pods: Iterable[PodState]) -> frozenset[str]:
+    """Return the uids of pods that may follow one of some placements nobody understands."""
+    odd = tuple(odd)
+    return frozenset(pod.ref.uid for pod in pods if any(each.may_select(pod.ref) for each in odd))
+
+
+def held(
+    odd: Iterable[Odd], pods: Iterable[PodState], placements: Iterable[Placement]
+) -> frozenset[str]:
+    """Return the ids of containers that may follow one of them; see held_containers."""
+    odd = tuple(odd)
+    return frozenset(
+        pod.container_ids[name]
+        for pod in pods
+        for each in odd
+        for name in held_containers(each, pod.ref, placements)
     )
 
 

@@ -11,17 +11,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
-from enum import StrEnum
+from dataclasses import replace
 from typing import Any
 
 import msgspec
-from memplace.api.objects import (
-    parse_cluster_placement,
-    parse_node_memory,
-    parse_placement,
-    parse_tier,
-)
 from memplace.api.v1alpha1 import (
     MemoryTier,
     NodeMemory,
@@ -31,10 +24,19 @@ from memplace.api.v1alpha1 import (
 )
 from memplace.assignment import assign, selects_pod
 from memplace.kinds import OnDelete
-from memplace.pods import PodState, parse_pod
+from memplace.pods import PodState
 from memplace.rollout import waits
 
-from memplace_agent.cluster.odd import Odd, held_containers, parse_odd, unsure
+from memplace_agent.cluster.kinds import (
+    PARSERS,
+    PLACEMENTS,
+    Kind,
+    LabelledNamespace,
+    controller_uid,
+    node_labels,
+)
+from memplace_agent.cluster.odd import Odd, held, held_pods, parse_odd, unsure
+from memplace_agent.cluster.scope import Scope, Token
 from memplace_agent.world import NotUnderstood, World
 
 __all__ = ["Cache", "Kind", "controller_uid", "node_labels"]
@@ -48,47 +50,6 @@ _LABELS_S = 10.0
 _MOST_WORDS = 1024
 
 
-class Kind(StrEnum):
-    """The kinds the agent watches."""
-
-    PLACEMENT = "MemoryPlacement"
-    CLUSTER_PLACEMENT = "ClusterMemoryPlacement"
-    NAMESPACE = "Namespace"
-    TIER = "MemoryTier"
-    POD = "Pod"
-    NODE = "Node"
-    NODE_MEMORY = "NodeMemory"
-
-
-def node_labels(obj: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the labels of a node."""
-    return dict(obj["metadata"].get("labels") or {})
-
-
-_PLACEMENTS = (Kind.PLACEMENT, Kind.CLUSTER_PLACEMENT)
-
-
-@dataclass(frozen=True, slots=True)
-class _Namespace:
-    name: str
-    labels: Mapping[str, str]
-
-
-def _parse_namespace(obj: Mapping[str, Any]) -> _Namespace:
-    meta = obj["metadata"]
-    return _Namespace(str(meta["name"]), dict(meta.get("labels") or {}))
-
-
-_PARSERS: dict[Kind, Callable[[Mapping[str, Any]], Any]] = {
-    Kind.PLACEMENT: parse_placement,
-    Kind.CLUSTER_PLACEMENT: parse_cluster_placement,
-    Kind.NAMESPACE: _parse_namespace,
-    Kind.TIER: parse_tier,
-    Kind.POD: parse_pod,
-    Kind.NODE: node_labels,
-    Kind.NODE_MEMORY: parse_node_memory,
-}
-
 _Objects = Mapping[Kind, Mapping[str, Any]]
 
 
@@ -101,6 +62,7 @@ class Cache:
     Attributes:
         changed: See above.
         needs_namespaces: Set once there is a placement of the cluster.
+        asked: Set when placements of other namespaces may be needed than before.
     """
 
     def __init__(
@@ -120,6 +82,9 @@ class Cache:
         self._clock = clock
         self._waits_until: float | None = None
         self.needs_namespaces = threading.Event()
+        self.asked = threading.Event()
+        self._scope = Scope()
+        self._claimed: frozenset[str] = frozenset()
         self._node_name = node_name
         self._pod_uid = pod_uid
         self._installation = ""
@@ -152,25 +117,79 @@ class Cache:
             own = [node.uid for node in self._objects[Kind.NODE_MEMORY].values()]
         return own[0] if own else ""
 
-    def replace(self, kind: Kind, objects: Iterable[Mapping[str, Any]]) -> None:
-        """Take a complete list in place of what there was of a kind."""
+    @property
+    def needed(self) -> frozenset[str]:
+        """The namespaces whose placements this node has to know."""
+        with self._lock:
+            return self._needed()
+
+    @property
+    def namespaces(self) -> frozenset[str] | None:
+        """Those whose placements are known; None for all of the cluster."""
+        with self._lock:
+            return self._scope.namespaces
+
+    def claim(self, namespaces: frozenset[str]) -> None:
+        """Take the namespaces of what was done on this node; "" is that of the cluster's."""
+        with self._lock:
+            self._claimed = namespaces
+            is_known = self._scope.knows_all(self._needed())
+        if not is_known:
+            self.asked.set()
+
+    def begin(self, namespace: str) -> Token:
+        """Return what who tells of the placements of a namespace from now on has to show."""
+        with self._lock:
+            return self._scope.begin(namespace)
+
+    def end(self, token: Token) -> bool:
+        """Forget the placements of a namespace, which says nothing of whether they exist.
+
+        Returns whether that was done: not while they are needed.
+        """
+        with self._lock:
+            if self._scope.is_good(token) and token.namespace in self._needed():
+                return False
+            if self._scope.end(token):
+                for uid in self._uids(Kind.PLACEMENT, token.namespace):
+                    self._odd.pop(uid, None)
+                    self._objects[Kind.PLACEMENT].pop(uid, None)
+            return True
+
+    def replace(
+        self, kind: Kind, objects: Iterable[Mapping[str, Any]], token: Token | None = None
+    ) -> None:
+        """Take a complete list in place of what there was of a kind, or of it in a namespace."""
         there = {uid: obj for obj in objects if (uid := _uid(kind, obj))}
         with self._lock:
+            if token is not None and not self._scope.is_good(token):
+                return
             wakes = kind not in self._listed
-            self._listed.add(kind)
-            for uid in self._uids(kind) - there.keys():
+            if kind is Kind.PLACEMENT:
+                # What was held of its pods is held no more.
+                wakes = self._scope.listed(token)
+            if token is None:
+                self._listed.add(kind)
+            for uid in self._uids(kind, token.namespace if token else None) - there.keys():
                 wakes |= self._drop(kind, uid)
             for uid, obj in there.items():
                 wakes |= self._put(kind, uid, obj)
+            if Kind.POD in self._listed and self._scope.knows_all(self._needed()):
+                # Once: what is needed later is held until it is known.
+                self._listed.add(Kind.PLACEMENT)
         if wakes:
             self.changed.set()
 
-    def event(self, kind: Kind, type_: str, obj: Mapping[str, Any]) -> None:
+    def event(
+        self, kind: Kind, type_: str, obj: Mapping[str, Any], token: Token | None = None
+    ) -> None:
         """Take one watch event: ADDED, MODIFIED or DELETED."""
         uid = _uid(kind, obj)
         if not uid:
             return
         with self._lock:
+            if token is not None and not self._scope.is_good(token):
+                return
             wakes = self._drop(kind, uid) if type_ == "DELETED" else self._put(kind, uid, obj)
         if wakes:
             self.changed.set()
@@ -180,9 +199,11 @@ class Cache:
         with self._lock:
             objects = {kind: tuple(found.values()) for kind, found in self._objects.items()}
             odd = tuple(self._odd.values())
-            kept = frozenset(uid for kind in _PLACEMENTS for uid in self._objects[kind])
+            kept = frozenset(uid for kind in PLACEMENTS for uid in self._objects[kind])
             pods = tuple(_with_namespaces(objects[Kind.POD], self._objects))
             last_words = dict(self._last_words)
+            namespaces = self._scope.namespaces
+            unlisted = [pod for pod in pods if not self._scope.knows(pod.ref.namespace)]
             knows_labels = Kind.NODE in self._listed
             labels = _labels(self._objects)
         own = objects[Kind.NODE_MEMORY]
@@ -207,18 +228,30 @@ class Cache:
                 for each in odd
                 if any(each.may_select(pod.ref) for pod in pods)
             ),
-            held=_held(unread, pods, here) | _held(in_doubt, doubtful, here),
-            held_pods=_held_pods(unread, pods) | _held_pods(in_doubt, doubtful),
+            held=held(unread, pods, here)
+            | held(in_doubt, doubtful, here)
+            | {id_ for pod in unlisted for id_ in pod.container_ids.values()},
+            held_pods=held_pods(unread, pods)
+            | held_pods(in_doubt, doubtful)
+            | {pod.ref.uid for pod in unlisted},
             held_placements=frozenset((*unknown, *(each.uid for each in unread))),
             last_words=last_words,
+            namespaces=namespaces,
         )
 
-    def _uids(self, kind: Kind) -> set[str]:
-        found = set(self._objects[kind])
-        if kind in _PLACEMENTS:
+    def _needed(self) -> frozenset[str]:
+        pods = self._objects[Kind.POD].values()
+        there = {pod.ref.namespace for pod in pods if pod.life != "Ended"}
+        return self._claimed - {""} | there
+
+    def _uids(self, kind: Kind, namespace: str | None = None) -> set[str]:
+        found = dict(self._objects[kind])
+        if kind in PLACEMENTS:
             of_cluster = kind is Kind.CLUSTER_PLACEMENT
-            found |= {uid for uid, odd in self._odd.items() if odd.is_cluster is of_cluster}
-        return found
+            found |= {uid: odd for uid, odd in self._odd.items() if odd.is_cluster is of_cluster}
+        if namespace is None:
+            return set(found)
+        return {uid for uid, each in found.items() if each.namespace == namespace}
 
     def _put(self, kind: Kind, uid: str, obj: Mapping[str, Any]) -> bool:
         # Returns whether it concerns this node.
@@ -227,15 +260,17 @@ class Cache:
         if kind is Kind.CLUSTER_PLACEMENT:
             self.needs_namespaces.set()
         try:
-            parsed = _for_node(_PARSERS[kind](obj), self._node_name)
+            parsed = _for_node(PARSERS[kind](obj), self._node_name)
         except Exception as err:  # a form nobody thought of is no reason to stop
             return self._put_odd(kind, uid, obj, err)
-        was_odd = kind in _PLACEMENTS and self._odd.pop(uid, None) is not None
+        was_odd = kind in PLACEMENTS and self._odd.pop(uid, None) is not None
         if kind is Kind.NODE:
             # There is one; its object may be made anew.
             is_new: bool = _labels(self._objects) != parsed
             self._objects[kind] = {uid: parsed}
             return is_new
+        if kind is Kind.POD and not self._scope.knows(parsed.ref.namespace):
+            self.asked.set()
         before = self._objects[kind].get(uid)
         self._objects[kind][uid] = parsed
         if before == parsed and not was_odd:
@@ -252,7 +287,7 @@ class Cache:
             "object can't be understood; what was understood of it before stays",
             extra={"object": name, "error": str(err) or type(err).__name__},
         )
-        if kind not in _PLACEMENTS:
+        if kind not in PLACEMENTS:
             return False
         odd = parse_odd(obj, str(err), is_cluster=kind is Kind.CLUSTER_PLACEMENT)
         before, self._odd[uid] = self._odd.get(uid), odd
@@ -262,7 +297,7 @@ class Cache:
     def _drop(self, kind: Kind, uid: str) -> bool:
         if kind is Kind.NODE:
             return False  # who runs here knows better; the labels stay until there are others
-        was_odd = self._odd.pop(uid, None) if kind in _PLACEMENTS else None
+        was_odd = self._odd.pop(uid, None) if kind in PLACEMENTS else None
         before = self._objects[kind].pop(uid, None)
         if before is None:
             return was_odd is not None
@@ -271,6 +306,8 @@ class Cache:
             self._last_words[uid] = before.spec.at_deletion
             while len(self._last_words) > _MOST_WORDS:
                 del self._last_words[next(iter(self._last_words))]
+            if before.namespace in self._claimed:
+                return True  # what was done for it may have outlived its pods
         return _concerns(before, None, self._objects, self._node_name)
 
 
@@ -285,12 +322,6 @@ def _uid(kind: Kind, obj: Mapping[str, Any]) -> str:
     return uid
 
 
-def controller_uid(obj: Mapping[str, Any]) -> str:
-    """Return the uid of what made an object, of a pod its DaemonSet; empty for none."""
-    owners = obj["metadata"].get("ownerReferences") or ()
-    return next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
-
-
 def _not_understood(odd: Odd, *, kept: bool) -> NotUnderstood:
     return NotUnderstood(
         uid=odd.uid, namespace=odd.namespace, name=odd.name, problem=odd.problem, kept=kept
@@ -302,27 +333,10 @@ def _with_namespaces(pods: Iterable[PodState], objects: _Objects) -> list[PodSta
 
 
 def _with_namespace(pod: PodState, objects: _Objects) -> PodState:
-    found: _Namespace | None = objects[Kind.NAMESPACE].get(pod.ref.namespace)
+    found: LabelledNamespace | None = objects[Kind.NAMESPACE].get(pod.ref.namespace)
     if found is None:
         return pod
     return replace(pod, ref=replace(pod.ref, namespace_labels=found.labels))
-
-
-def _held_pods(odd: Iterable[Odd], pods: Iterable[PodState]) -> frozenset[str]:
-    odd = tuple(odd)
-    return frozenset(pod.ref.uid for pod in pods if any(each.may_select(pod.ref) for each in odd))
-
-
-def _held(
-    odd: Iterable[Odd], pods: Iterable[PodState], placements: Iterable[Placement]
-) -> frozenset[str]:
-    odd = tuple(odd)
-    return frozenset(
-        pod.container_ids[name]
-        for pod in pods
-        for each in odd
-        for name in held_containers(each, pod.ref, placements)
-    )
 
 
 def _for_node(parsed: Any, node_name: str) -> Any:
@@ -348,11 +362,11 @@ def _concerns(before: Any, after: Any, objects: _Objects, node_name: str) -> boo
             return any(_may_select(each, pod, objects) for each in both for pod in pods)
         case PodState():
             labels = _labels(objects)
-            known = [each for kind in _PLACEMENTS for each in objects[kind].values()]
+            known = [each for kind in PLACEMENTS for each in objects[kind].values()]
             placements = [each for each in known if each.spec.selects_node(labels)]
             then, now = (pod and _with_namespace(pod, objects) for pod in (before, after))
             return _follows(then, placements) != _follows(now, placements)
-        case _Namespace(name):
+        case LabelledNamespace(name):
             return any(pod.ref.namespace == name for pod in objects[Kind.POD].values())
         case MemoryTier():
             tiers: list[MemoryTier] = [tier for tier in (before, after) if tier]

@@ -122,13 +122,14 @@ def standing_of(claim: Claim, state: State, *, is_populated: bool | None) -> Sta
         state: What is known of everything.
         is_populated: See `Standing`; of an object it does not matter.
     """
-    world, uid = state.world, claim.placement[0]
+    world, (uid, namespace, _) = state.world, claim.placement
+    is_known = world.knows(namespace)
     is_object = object_of(claim.container) is not None
     return Standing(
         is_synced=state.is_synced,
-        placement_exists=world.has(uid) and uid not in state.given_back,
+        placement_exists=not is_known or (world.has(uid) and uid not in state.given_back),
         winner=uid if _is_followed(claim, state) else None,
-        is_understood=uid not in world.held_placements,
+        is_understood=is_known and uid not in world.held_placements,
         is_paused=uid in state.paused,
         pod_is_listed=is_object or claim.container in state.listed,
         is_populated=is_object or is_populated,

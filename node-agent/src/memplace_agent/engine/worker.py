@@ -38,6 +38,9 @@ _REPORT_S = 1.0
 # To put a report together takes a node with many containers longer than to look at one of them.
 _FIGURES_S = 10.0
 
+# A namespace without pods here is known for longer than this.
+_CLAIMS_S = 10.0
+
 # A second agent waits that long before it asks for the ledger again.
 _ASK_AGAIN_S = 5.0
 # An undo that something is in the way of waits before it goes on.
@@ -57,6 +60,9 @@ class Source(Protocol):
 
     def snapshot(self) -> World:
         """Return what is wanted now."""
+
+    def claim(self, namespaces: frozenset[str]) -> None:
+        """Take the namespaces of the placements for which something was done; "" for none."""
 
 
 class Sink(Protocol):
@@ -106,6 +112,7 @@ class Worker:
         self._world: World | None = None
         self._not_before = float("-inf")
         self._reported_at = float("-inf")
+        self._claim_at = float("-inf")
         self._news = News.NONE
         self._retirement = _ACTIVE
         self._took_profile = False
@@ -136,6 +143,7 @@ class Worker:
         try:
             self._do(is_new=is_new)
         finally:
+            self._claim()
             self._report()
 
     def _do(self, *, is_new: bool) -> None:
@@ -200,6 +208,13 @@ class Worker:
             log.error("waiting for the ledger", extra={"error": str(error)})
         self._features = blocked(self._parts.features, error)
         self._news = News.STATE
+
+    def _claim(self) -> None:
+        # What is claimed may outlive its pod, as shared memory does, and the agent before this.
+        if self._store is None or self._parts.clock() < self._claim_at:
+            return
+        self._claim_at = self._parts.clock() + _CLAIMS_S
+        self._parts.source.claim(frozenset(claim.placement[1] for claim in self._store))
 
     # --- retirement ---
 

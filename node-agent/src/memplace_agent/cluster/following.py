@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follow the placements of the namespaces that have pods on this node, and of no others.
+
+Each status that the operator writes goes to all who watch. Ten thousand placements on five
+thousand nodes make that the dearest thing memplace does (docs/adr/0037), and of most
+placements a node has no pod. So each namespace that the node needs has a watch of its own. Many
+namespaces on one node are not worth as many connections: then it is one watch of all.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from memplace_kube.client import Server
+from memplace_kube.watch import Collection, Watcher, as_mapping
+
+from memplace_agent.cluster.collections import collections
+from memplace_agent.cluster.kinds import Kind
+from memplace_agent.cluster.scope import Token
+from memplace_agent.cluster.world import Cache
+
+__all__ = ["LINGER_S", "MOST", "Follower", "Following", "followers"]
+
+log = logging.getLogger(__name__)
+
+# More namespaces than these on one node, and it follows the whole cluster until it restarts.
+MOST = 32
+# A namespace whose last pod went is followed for this long: the next pod may come.
+LINGER_S = 60.0
+_LOOK_S = 1.0
+# As all others who wait for the API server, see app.py.
+_WAITS_S = 240.0
+
+Object = Mapping[str, Any]
+
+
+class Follower(Protocol):
+    """Keeps the cache up to date on one kind."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it follows."""
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the API server last said something about it."""
+
+    def run(self, stop: threading.Event, tick: Callable[[], None]) -> None:
+        """Follow until told to stop."""
+
+
+def followers(server: Server, cache: Cache, node_name: str) -> list[Follower]:
+    """Return who follows what the agent of a node has to know."""
+    return [
+        Following(server, cache, each)
+        if each.kind is Kind.PLACEMENT
+        else Watcher(server, cache, each, as_mapping)
+        for each in collections(node_name)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """Where a watch of one namespace, or of all, says what it saw."""
+
+    cache: Cache
+    token: Token | None
+
+    def replace(self, kind: Kind, objects: Iterable[Object]) -> None:
+        self.cache.replace(kind, objects, self.token)
+
+    def event(self, kind: Kind, type_: str, obj: Object) -> None:
+        self.cache.event(kind, type_, obj, self.token)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A watch and its thread.
+
+    Attributes:
+        token: Of the namespace; None for all.
+        watcher: Who watches.
+        needed_at: When it was last needed.
+        ticked_at: When its thread last showed that it goes on.
+    """
+
+    token: Token | None
+    watcher: Watcher[Kind, Object]
+    needed_at: float
+    ticked_at: float
+    stop: threading.Event = field(default_factory=threading.Event)
+    thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        name = self.token.namespace if self.token else "all"
+        self.thread = threading.Thread(target=self._run, name=f"watch {name}", daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        self.watcher.run(self.stop, self._tick)
+
+    def _tick(self) -> None:
+        self.ticked_at = time.monotonic()
+
+    @property
+    def is_well(self) -> bool:
+        return time.monotonic() - self.ticked_at < _WAITS_S
+
+
+class Following:
+    """See the module."""
+
+    def __init__(self, server: Server, cache: Cache, collection: Collection[Kind]) -> None:
+        """Take whom to ask, whom to tell, and the collection of all namespaces."""
+        self._server = server
+        self._cache = cache
+        self._collection = collection
+        self._watches: dict[str, _Watch] = {}
+        self._whole: _Watch | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """What it follows."""
+        return self._collection.kind
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the API server last said something of the namespace it is silent about."""
+        return max((each.watcher.age_s for each in self._all()), default=0.0)
+
+    @property
+    def namespaces(self) -> frozenset[str] | None:
+        """Those that have a watch of their own; None when there is one of all."""
+        return None if self._whole is not None else frozenset(self._watches)
+
+    def run(self, stop: threading.Event, tick: Callable[[], None]) -> None:
+        """Follow what is needed until told to stop."""
+        while not stop.is_set():
+            self._cache.asked.wait(_LOOK_S)
+            self._cache.asked.clear()
+            self._look(time.monotonic())
+            if all(each.is_well for each in self._all()):
+                tick()
+        for each in self._all():
+            each.stop.set()
+
+    def _look(self, now: float) -> None:
+        needed = self._cache.needed
+        if self._whole is None and len(needed) > MOST:
+            log.info("placements of all namespaces are followed", extra={"needed": len(needed)})
+            self._whole = self._begin(None, now)
+        if self._whole is None:
+            for namespace in needed - self._watches.keys():
+                self._watches[namespace] = self._begin(namespace, now)
+        for namespace, each in tuple(self._watches.items()):
+            if namespace in needed:
+                each.needed_at = now
+            if self._whole is not None or now - each.needed_at > LINGER_S:
+                self._end(namespace)
+        for each in self._all():
+            if each.thread is None or not each.thread.is_alive():
+                each.start()
+
+    def _begin(self, namespace: str | None, now: float) -> _Watch:
+        what, token = self._collection, None
+        if namespace is not None:
+            group, _, plural = what.path.rpartition("/")
+            what = replace(what, path=f"{group}/namespaces/{namespace}/{plural}")
+            token = self._cache.begin(namespace)
+        told = _Told(self._cache, token)
+        return _Watch(token, Watcher(self._server, told, what, as_mapping), now, now)
+
+    def _end(self, namespace: str) -> None:
+        # What is needed ends only when all are listed.
+        each = self._watches[namespace]
+        if each.token is None or self._cache.end(each.token):
+            del self._watches[namespace]
+            each.stop.set()
+
+    def _all(self) -> list[_Watch]:
+        whole = () if self._whole is None else (self._whole,)
+        return [*self._watches.copy().values(), *whole]
