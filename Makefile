@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Most of it runs inside the lab's own Debian root (lab/enter): the host needs
 # nothing but Debian's apt and root. What needs no root is at the end.
-.PHONY: help version release try unit chart demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache lock
+.PHONY: help version release try unit chart demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache generate lock
 
 IN_LAB := lab/enter
 SYNC := uv sync --quiet --all-groups
@@ -63,6 +63,10 @@ lab-down: ## End every running cluster
 
 clean-cache: lab-down ## End every running cluster and remove everything that was built
 	@lab/clean-cache
+
+generate: ## Write the files that are made of others: the chart's definitions and table, reference pages
+	@$(IN_LAB) sh -c '$(SYNC) && PYTHONPATH=. python tests/crd/cluster.py && cp crds/*.yaml charts/memplace/files/crds/ \
+	    && PYTHONPATH=. python tests/support/chart_readme.py && python tests/unit/docs_pkg/reference.py'
 
 lock: ## Resolve the Python dependencies again
 	@$(IN_LAB) uv lock
