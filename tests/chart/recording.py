@@ -96,5 +96,6 @@ def _operators() -> Iterator[tuple[str, OperatorMetrics, Any]]:
             m.reconciles.labels("success").inc(3)
             m.seconds.observe(dice.uniform(0.0001, 0.01))
             m.writes.labels("success").inc(2)
+            m.writes.labels("error").inc(dice.randint(0, 1))
 
         yield f"memplace-operator-{number}", metrics, act
