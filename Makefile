@@ -97,6 +97,6 @@ version: ## Raise the version everywhere (TO=0.2.0); no root
 	@$(HAS_UV)
 	@PYTHONPATH=lab/src python3 -m memplace_lab version $(TO) && uv lock --quiet
 
-release: ## Make the files of a release of the commit in out/release (ALLOW_DIRTY=1 to try); no root
+release: ## Make the files of a release of the commit in out/release (ALLOW_DIRTY=1 to try, DPKG=...); no root
 	@$(HAS_UV)
-	@$(ROOTLESS) python -m memplace_lab release
+	@$(ROOTLESS) python -m memplace_lab release $(if $(DPKG),--dpkg $(DPKG))

@@ -14,8 +14,10 @@ from memplace_lab.release import parts, sbom
 from memplace_lab.release.commit import Commit, lay_out
 
 
-def make(checkout: Path, out: Path, *, allow_dirty: bool) -> Commit:
+def make(checkout: Path, out: Path, *, allow_dirty: bool, dpkg: Path | None = None) -> Commit:
     """Make a release of a checkout's commit in ``out``, replacing what is there.
+
+    ``dpkg`` is for the bill of materials, see `sbom.write`.
 
     Raises:
         LabError: The checkout is dirty, or a part cannot be made; ``out`` is as it was then.
@@ -25,9 +27,11 @@ def make(checkout: Path, out: Path, *, allow_dirty: bool) -> Commit:
         work, made = Path(folder), Path(folder, "made")
         commit = lay_out(checkout, work, allow_dirty=allow_dirty)
         made.mkdir()
-        for part in (parts.sources, parts.chart, parts.series, parts.distributions, sbom.write):
+        for part in (parts.sources, parts.chart, parts.series, parts.distributions):
             with step(f"{part.__module__.rpartition('.')[2]}: {part.__name__}"):
                 part(commit, made)
+        with step("sbom: write"):
+            sbom.write(commit, made, dpkg)
         _write_sums(made)
         shutil.rmtree(out, ignore_errors=True)
         out.parent.mkdir(parents=True, exist_ok=True)
