@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Most of it runs inside the lab's own Debian root (lab/enter): the host needs
 # nothing but Debian's apt and root. What needs no root is at the end.
-.PHONY: help version release try unit chart demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache lock
+.PHONY: help version release try unit chart demo test check test-long test-kernel test-kernel-full bench-kernel bench-heap bench-agent bench-births bench-first-pages bench-operator docs build lab-up lab-down lab-shell clean-cache generate lock
 
 IN_LAB := lab/enter
 SYNC := uv sync --quiet --all-groups
@@ -64,6 +64,10 @@ lab-down: ## End every running cluster
 clean-cache: lab-down ## End every running cluster and remove everything that was built
 	@lab/clean-cache
 
+generate: ## Write the files that are made of others: the chart's definitions and table, reference pages
+	@$(IN_LAB) sh -c '$(SYNC) && PYTHONPATH=. python tests/crd/cluster.py && cp crds/*.yaml charts/memplace/files/crds/ \
+	    && PYTHONPATH=. python tests/support/chart_readme.py && python tests/unit/docs_pkg/reference.py'
+
 lock: ## Resolve the Python dependencies again
 	@$(IN_LAB) uv lock
 
@@ -93,6 +97,6 @@ version: ## Raise the version everywhere (TO=0.2.0); no root
 	@$(HAS_UV)
 	@PYTHONPATH=lab/src python3 -m memplace_lab version $(TO) && uv lock --quiet
 
-release: ## Make the files of a release of the commit in out/release (ALLOW_DIRTY=1 to try); no root
+release: ## Make the files of a release of the commit in out/release (ALLOW_DIRTY=1 to try, DPKG=...); no root
 	@$(HAS_UV)
-	@RELEASE_URL="$(RELEASE_URL)" $(ROOTLESS) python -m memplace_lab release
+	@RELEASE_URL="$(RELEASE_URL)" $(ROOTLESS) python -m memplace_lab release $(if $(DPKG),--dpkg $(DPKG))

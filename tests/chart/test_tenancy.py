@@ -15,7 +15,6 @@ from tests.chart.installing import Chart, create, install, uninstall
 
 Json = dict[str, Any]
 TENANT = "tenant"
-WHO = f"system:serviceaccount:{TENANT}:editor"
 # Policies act some time after they are made, and grants after they are given.
 SETTLE_S = 30
 

@@ -13,7 +13,9 @@ import pytest
 import yaml
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
+from memplace_lab.base.steps import LabError
 from memplace_lab.product.apiserver import find_binaries
+from memplace_lab.release import sbom
 from memplace_lab.release.commit import lay_out
 
 from tests.release.making import ROOT, Release, git, release
@@ -167,6 +169,42 @@ def test_its_dependencies_lead_to_all_that_is_needed(released: Release) -> None:
         reached += [other for other in needs[ref] if other not in reached]
     required = {c["bom-ref"] for c in found["components"] if c["scope"] == "required"}
     assert set(reached[1:]) == required
+
+
+STATUS = """Package: libc6
+Status: install ok installed
+Architecture: amd64
+Version: 2.41-12
+
+Package: vim
+Status: deinstall ok config-files
+Architecture: amd64
+Version: 2:9.1
+"""
+
+
+def test_packages_of_debian_are_those_of_an_image(clone: Path, tmp_path: Path) -> None:
+    commit = lay_out(clone, tmp_path, allow_dirty=False)
+    dpkg, distroless = tmp_path / "dpkg", tmp_path / "distroless"
+    (distroless / "status.d").mkdir(parents=True)
+    (distroless / "status.d/zlib1g").write_text(
+        "Package: zlib1g\nVersion: 1:1.3\nArchitecture: amd64\nDescription: lib\n more\n"
+    )
+    dpkg.mkdir()
+    (dpkg / "status").write_text(STATUS)
+    found = {}
+    for folder in (dpkg, distroless):
+        sbom.write(commit, tmp_path, folder)
+        text = (tmp_path / f"memplace-{commit.version}.cdx.json").read_text()
+        assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+        components = json.loads(text)["components"]
+        found[folder.name] = {c["purl"] for c in components if c["purl"].startswith("pkg:deb/")}
+    assert found == {
+        "dpkg": {"pkg:deb/debian/libc6@2.41-12?arch=amd64"},
+        "distroless": {"pkg:deb/debian/zlib1g@1:1.3?arch=amd64"},
+    }
+    with pytest.raises(LabError, match="names no package"):
+        sbom.write(commit, tmp_path, tmp_path / "tree")
 
 
 def test_a_dirty_tree_is_refused_unless_asked_for(clone: Path, tmp_path: Path) -> None:

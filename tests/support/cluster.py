@@ -24,7 +24,7 @@ def operating(api: ApiServer, folder: Path, **env: str) -> Iterator[Operator]:
     process = Operator(api, folder / "log", **env)
     process.start()
     try:
-        eventually(process.is_ready)
+        eventually(process.is_ready, timeout_s=120)  # on a busy machine Python starts slowly
         yield process
     finally:
         if process.process.poll() is None:

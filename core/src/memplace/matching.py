@@ -162,11 +162,6 @@ class Matcher:
         self._process_entries = tuple(entry for entry in entries if entry.process)
         self._sorts: dict[tuple[object, ...], _Sort] = {}
 
-    @property
-    def needs_process(self) -> bool:
-        """Whether the name of the process decides anything."""
-        return bool(self._process_entries)
-
     def match(
         self,
         regions: Sequence[Region],

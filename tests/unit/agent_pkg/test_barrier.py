@@ -9,7 +9,7 @@ from memplace_agent.engine.barrier import Barrier
 from memplace_agent.nri.messages import Starting
 from memplace_agent.nri.plugin import Met
 
-from tests.support.agent.live import PAUSE, A, B, Live, plain, wanted
+from tests.support.agent.live import PATIENCE_S, PAUSE, A, B, Live, plain, wanted
 
 
 @pytest.fixture
@@ -29,6 +29,18 @@ def took(call):
     return found, time.monotonic() - began
 
 
+def soon(holds):
+    """Wait until it holds, and say whether it did."""
+    end = time.monotonic() + PATIENCE_S
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.01)
+    return holds()
+
+
+# Far less than the patience, and far more than a busy machine takes for what waits for nobody.
+AT_ONCE_S = PATIENCE_S / 3
+
+
 def test_containers_of_a_pod_get_what_each_of_them_is_to_have(live):
     live.expect()
     with live.running():
@@ -36,9 +48,7 @@ def test_containers_of_a_pod_get_what_each_of_them_is_to_have(live):
             live.machine.start(pid, container_id)
             assert live.barrier.start(starting(container_id, pid, name)) is Met.READY
             assert plain(live.future(pid)) == wanted(name)
-        end = time.monotonic() + 10
-        while sum(live.counted("births").values()) < 2 and time.monotonic() < end:
-            time.sleep(0.01)
+        assert soon(lambda: sum(live.counted("births").values()) == 2)
     assert not live.future(50)  # the sandbox
     # How fast, is another matter here.
     found = live.counted("births")
@@ -88,7 +98,7 @@ def test_what_nobody_expects_is_not_waited_for(live, kwargs):
     live.expect()
     live.machine.start(100, A)  # without the thread: nobody would answer
     found, seconds = took(lambda: live.barrier.start(starting(**kwargs)))
-    assert found is Met.NOTHING and seconds < 0.1
+    assert found is Met.NOTHING and seconds < AT_ONCE_S
 
 
 def test_nothing_is_waited_for_before_there_is_a_table_and_once_retired(live):
@@ -105,7 +115,7 @@ def test_a_container_that_has_no_cgroup_is_answered_at_once(live, container_id):
     live.machine.start(100, A)
     with live.running():
         found, seconds = took(lambda: live.barrier.start(starting(container_id)))
-    assert found is Met.MISSED and seconds < 0.15 and not live.machine.futures
+    assert found is Met.MISSED and seconds < AT_ONCE_S and not live.machine.futures
 
 
 def test_a_pid_of_somebody_else_gets_nothing(live):
@@ -114,7 +124,8 @@ def test_a_pid_of_somebody_else_gets_nothing(live):
     live.machine.start(200, B, pod="uid_q")
     with live.running():
         assert live.barrier.start(starting(pid=200)) is not Met.READY
-    assert not live.future(200) and plain(live.future(100)) == wanted("c0")
+        assert soon(lambda: plain(live.future(100)) == wanted("c0"))
+    assert not live.future(200)
 
 
 def test_a_call_that_hangs_delays_by_the_deadline_only(live):
@@ -123,31 +134,32 @@ def test_a_call_that_hangs_delays_by_the_deadline_only(live):
     live.expect()
     live.machine.start(100, A)
     with live.running():
-        found, seconds = took(lambda: live.barrier.start(starting()))
+        found, seconds = took(lambda: Barrier(live.births).start(starting()))
         gate.set()
-    assert found is Met.LATE and 0.19 < seconds < 1
+    assert found is Met.LATE and 0.19 < seconds < AT_ONCE_S
 
 
 def test_a_ledger_that_hangs_delays_by_the_deadline_only(live):
     live.expect()
     live.machine.start(100, A)
     with live.running(), live.node.store._lock:
-        found, seconds = took(lambda: live.barrier.start(starting()))
-        assert found is Met.LATE and 0.19 < seconds < 1 and not live.machine.futures
+        found, seconds = took(lambda: Barrier(live.births).start(starting()))
+        assert found is Met.LATE and 0.19 < seconds < AT_ONCE_S and not live.machine.futures
 
 
 def test_who_is_in_vain_twice_waits_for_nobody_for_a_while(live):
     now = [1000.0]
-    barrier = Barrier(live.births, clock=lambda: now[0])
+    barrier = Barrier(live.births, 1.0, clock=lambda: now[0])
     live.expect()  # and no thread
-    assert [took(lambda: barrier.start(starting()))[1] > 0.19 for _ in range(2)] == [True, True]
-    many, seconds = took(lambda: {barrier.start(starting()) for _ in range(100)})
-    assert many == {Met.LATE} and seconds < 0.1
+    assert [took(lambda: barrier.start(starting()))[1] > 0.9 for _ in range(2)] == [True, True]
+    many, seconds = took(lambda: {barrier.start(starting()) for _ in range(30)})
+    assert many == {Met.LATE} and seconds < AT_ONCE_S
     now[0] += 11
-    assert took(lambda: barrier.start(starting()))[1] > 0.19
-    assert took(lambda: barrier.start(starting()))[1] < 0.1
+    assert took(lambda: barrier.start(starting()))[1] > 0.9
+    assert took(lambda: barrier.start(starting()))[1] < 0.9
     live.machine.start(100, A)
     now[0] += 11
+    barrier._at_most_s = PATIENCE_S
     with live.running():
         assert barrier.start(starting()) is Met.READY
         assert barrier.start(starting()) is Met.READY

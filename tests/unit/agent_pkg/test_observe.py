@@ -4,8 +4,12 @@
 from typing import Any
 
 import pytest
+from memplace.api.v1alpha1 import BackendName
 from memplace.errors import FeatureUnavailable, KernelWithoutProcessMbind, MissingCapability
+from memplace.kinds import Capability
+from memplace_agent.backends import choice
 from memplace_agent.backends.choice import choose
+from memplace_agent.engine import build
 from memplace_agent.syscalls.features import Features, blocked
 
 A = "a" * 64
@@ -108,3 +112,19 @@ def test_a_backend_refuses_what_it_can_not_do():
         backend.set_default(0, None, [], 0)
     with pytest.raises(FeatureUnavailable):
         backend.move(0, None, [], lambda: None)
+
+
+def test_each_backend_has_its_place_and_can_be_made(node):
+    kinds = choice._BEST_FIRST
+    assert sorted(kind.name for kind in kinds) == sorted(BackendName)
+    engine = node.engine
+    for kind in kinds:
+        made = build._backend(kind, engine.settings.host, engine.system, engine.features)
+        assert type(made) is kind
+
+
+def test_a_node_without_policies_says_what_is_done_instead():
+    features = Features(473, 2, 0xF7, 3)
+    can = {kind.name: kind.offers(features) for kind in choice._BEST_FIRST}
+    lesser = {name for name, what in can.items() if what and Capability.POLICIES not in what}
+    assert lesser == choice._INSTEAD.keys()

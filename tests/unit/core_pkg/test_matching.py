@@ -94,8 +94,6 @@ def test_permissions_are_compared_letter_by_letter():
 def test_a_process_is_named_by_comm_executable_or_its_last_part(glob, expected):
     named = ProcessName("io_thd_1", "/usr/bin/redis-server")
     assert matches(entry("Heap", process=glob), region(), process=named) is expected
-    assert Matcher([rule("r", entry(process=glob))]).needs_process
-    assert not Matcher([rule("r", entry())]).needs_process
 
 
 def test_one_matcher_serves_processes_of_different_names():

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memplace.api.objects import parse_placement
+from memplace.api.objects import parse_cluster_placement, parse_placement
 from memplace.api.v1alpha1 import Rollout, RolloutState, RolloutStatus
 from memplace.backends import Act, act_for
 from memplace.kinds import Capability
@@ -100,6 +100,44 @@ def test_what_is_done_to_memory_is_another(changed):
 def test_each_field_of_a_spec_is_one_or_the_other():
     tried = {key for each in [*SAME, *OTHER] for key in each}
     fields = {field.encode_name for field in msgspec.structs.fields(type(placement().spec))}
+    assert fields == tried
+
+
+# What tells which containers follow it, and when: not what is asked of one that does.
+NOT_ASKED = ("priority", "onDelete", "nodeSelector", "rollout")
+
+
+@pytest.mark.parametrize("changed", [*SAME, *OTHER], ids=lambda changed: next(iter(changed)))
+def test_an_edit_asks_for_something_else_or_not(changed):
+    (name,) = changed
+    asks = placement(**changed).spec.asks_as(placement().spec)
+    assert asks is (name in NOT_ASKED)
+
+
+def cluster_placement(**spec):
+    meta = {"name": "mp", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    whole = {"namespaceSelector": {}, "selector": {}, "rules": [RULE], "rollout": {"maxNodes": 1}}
+    return parse_cluster_placement({"metadata": meta | {"generation": 3}, "spec": whole | spec})
+
+
+OF_THE_CLUSTER: list[dict[str, object]] = [
+    {"namespaceSelector": {"matchLabels": {"a": "b"}}},
+    {"enforced": True},
+]
+
+
+@pytest.mark.parametrize("changed", [*SAME, *OTHER, *OF_THE_CLUSTER])
+def test_one_of_the_cluster_is_compared_field_by_field_too(changed):
+    (name,) = changed
+    before, after = cluster_placement().spec, cluster_placement(**changed).spec
+    assert (change_of(before) == change_of(after)) is (changed in SAME)
+    not_asked = (*NOT_ASKED, "namespaceSelector", "enforced")
+    assert after.asks_as(before) is (name in not_asked)
+
+
+def test_each_field_of_one_of_the_cluster_is_tried():
+    tried = {key for each in [*SAME, *OTHER, *OF_THE_CLUSTER] for key in each}
+    fields = {field.encode_name for field in msgspec.structs.fields(type(cluster_placement().spec))}
     assert fields == tried
 
 

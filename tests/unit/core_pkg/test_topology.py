@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memplace.api.v1alpha1 import MemoryTier, TierSpec
@@ -155,3 +156,25 @@ def test_who_names_the_machine_may_say_it_of_numa_nodes_with_cpus():
 
 def test_a_memory_tier_that_says_what_is_so_is_not_complained_of():
     assert resolve_verdicts([DRAM], [memory_tier("dram", 0)], "n")[0].why == "it has CPUs"
+
+
+# Per field of a MemoryTier a spec that differs in it from one for NUMA node 1 of all nodes, and
+# what is in the tier then, of a node called n with the label pool: cxl.
+CHANGED = {
+    "numa_nodes": (TierSpec(numa_nodes=(2,)), {2}),
+    "node_names": (TierSpec(numa_nodes=(1,), node_names=("other",)), set()),
+    "description": (TierSpec(numa_nodes=(1,), description="slow"), {1}),
+    "node_selector": (TierSpec(numa_nodes=(1,), node_selector={"pool": "hbm"}), set()),
+}
+
+
+def test_each_field_of_a_tier_is_tried():
+    assert list(CHANGED) == list(TierSpec.__struct_fields__)
+
+
+@pytest.mark.parametrize("field", CHANGED)
+def test_a_field_of_a_tier_alone_decides_what_is_in_it(field):
+    spec, expected = CHANGED[field]
+    tier = MemoryTier(uid="far", name="far", generation=1, spec=spec)
+    found = resolve_tiers([DRAM, numa(1), numa(2)], [tier], "n", {"pool": "cxl"})
+    assert found.get("far", frozenset()) == expected

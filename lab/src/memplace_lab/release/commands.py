@@ -15,7 +15,7 @@ def _release(options: Options) -> None:
     from memplace_lab.release import make  # CycloneDX is no part of a bare Python
 
     dirty = os.environ.get("ALLOW_DIRTY", "") == "1"
-    commit = make.make(options.checkout, options.out, allow_dirty=dirty)
+    commit = make.make(options.checkout, options.out, allow_dirty=dirty, dpkg=options.dpkg)
     say(f"release {commit.version} of {commit.name} is in {options.out}")
 
 
@@ -23,6 +23,11 @@ def _with_folders(parser: Parser) -> None:
     parser.add_argument("--checkout", type=Path, default=Path(), help="default: here")
     out = Path("out/release")
     parser.add_argument("--out", type=Path, default=out, help="default: %(default)s")
+    parser.add_argument(
+        "--dpkg",
+        type=Path,
+        help="var/lib/dpkg of an image of this commit: has its packages in the bill of materials",
+    )
 
 
 def _version(options: Options) -> None:

@@ -14,8 +14,10 @@ from memplace_lab.release import krew, parts, sbom
 from memplace_lab.release.commit import Commit, lay_out
 
 
-def make(checkout: Path, out: Path, *, allow_dirty: bool) -> Commit:
+def make(checkout: Path, out: Path, *, allow_dirty: bool, dpkg: Path | None = None) -> Commit:
     """Make a release of a checkout's commit in ``out``, replacing what is there.
+
+    ``dpkg`` is for the bill of materials, see `sbom.write`.
 
     Raises:
         LabError: The checkout is dirty, or a part cannot be made; ``out`` is as it was then.
@@ -31,11 +33,12 @@ def make(checkout: Path, out: Path, *, allow_dirty: bool) -> Commit:
             parts.series,
             parts.distributions,
             krew.plugin,
-            sbom.write,
         )
         for part in each:
             with step(f"{part.__module__.rpartition('.')[2]}: {part.__name__}"):
                 part(commit, made)
+        with step("sbom: write"):
+            sbom.write(commit, made, dpkg)
         _write_sums(made)
         shutil.rmtree(out, ignore_errors=True)
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 
 Python's packages are those of uv.lock, Go's those of the sums of the lab's programs. What only
 builds and tests has the scope ``excluded``. Packages of Debian, of which the images consist
-otherwise, are in the images' own var/lib/dpkg/status.d.
+otherwise, are those that an image's own var/lib/dpkg tells: a commit does not pin them.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from cyclonedx.model.component import Component, ComponentScope, ComponentType
 from cyclonedx.output.json import JsonV1Dot6
 from packageurl import PackageURL
 
+from memplace_lab.base.steps import LabError
 from memplace_lab.release.commit import Commit
 
 _PRODUCT = ("memplace", "memplace-operator", "memplace-agent", "memplace-cli")
@@ -37,9 +38,21 @@ _GO_SUMS = ("lab/go/go.sum", "lab/nri/go.sum", "lab/nri/nri-0.8.sum")
 Package = Mapping[str, Any]
 
 
-def write(commit: Commit, out: Path) -> None:
-    """Write the bill of materials of a commit."""
+def write(commit: Commit, out: Path, dpkg: Path | None = None) -> None:
+    """Write the bill of materials of a commit.
+
+    Args:
+        commit: The commit.
+        out: Where to.
+        dpkg: The var/lib/dpkg of an image of this commit; without it Debian's packages are left
+            out.
+
+    Raises:
+        LabError: That folder names no package.
+    """
     bom = _bom(commit)
+    for each in debian(dpkg) if dpkg else ():
+        bom.components.add(each)
     name = f"memplace-{commit.version}.cdx.json"
     (out / name).write_text(JsonV1Dot6(bom).output_as_string(indent=2) + "\n")
 
@@ -132,3 +145,41 @@ def _go(tree: Path) -> Iterator[Component]:
                 # Go's own sum, over a list of the files: no hash of a file.
                 properties=[Property(name="memplace:go.sum", value=content)],
             )
+
+
+def debian(dpkg: Path) -> list[Component]:
+    """Return the packages that an image has, from dpkg's own files.
+
+    Args:
+        dpkg: var/lib/dpkg: with the file ``status``, or with ``status.d`` of an image without dpkg.
+    """
+    files = [dpkg / "status", *sorted((dpkg / "status.d").glob("*"))]
+    stanzas = [
+        dict(re.findall(r"^([A-Z][\w-]*): (.*)$", text, re.M))
+        for file in files
+        if file.is_file()
+        for text in file.read_text().split("\n\n")
+    ]
+    # A package that was removed keeps its stanza as long as its configuration is there.
+    there = [
+        one
+        for one in stanzas
+        if "Package" in one and one.get("Status", " installed").endswith(" installed")
+    ]
+    if not there:
+        raise LabError(f"{dpkg} names no package: it is to be the var/lib/dpkg of an image")
+    return [_debian(one) for one in there]
+
+
+def _debian(stanza: Mapping[str, str]) -> Component:
+    name, version = stanza["Package"], stanza["Version"]
+    url = PackageURL("deb", "debian", name, version, {"arch": stanza["Architecture"]})
+    return Component(
+        name=name,
+        version=version,
+        type=ComponentType.LIBRARY,
+        bom_ref=str(url),
+        purl=url,
+        scope=ComponentScope.REQUIRED,
+        properties=[Property(name="memplace:in", value="images")],
+    )

@@ -74,6 +74,10 @@ class Finder:
         """Take the news where a container is: the last walk may be older than it."""
         self._told[container_id] = ref
 
+    def look_again(self) -> None:
+        """Walk at the next question: what was not there at the last walk may be by now."""
+        self._walk_at = float("-inf")
+
     def refs_of(self, claim: Claim) -> tuple[CgroupRef, ...]:
         """Return the cgroups of a claim's container, or of its process's pod."""
         process = claim.process

@@ -13,6 +13,7 @@ from memplace.results import bytes_per_tier
 
 from memplace_agent.backends.choice import Choice, choose
 from memplace_agent.backends.move_pages import MovePages
+from memplace_agent.backends.observe import Nothing, Observe
 from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.backends.protocol import Backend
 from memplace_agent.containers.identity import Identities, probe_identities
@@ -268,7 +269,9 @@ def _backend(kind: type[Backend], host: HostFs, system: System, features: Featur
             present=system.present,
             free=partial(_free, system),
         )
-    return kind()
+    if kind is Observe or kind is Nothing:
+        return kind()
+    raise NotImplementedError(f"nothing is known here of how to make {kind.__name__}")
 
 
 def _free(system: System) -> dict[int, int]:

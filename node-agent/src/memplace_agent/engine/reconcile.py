@@ -62,15 +62,14 @@ class Reconciler:
         self._parts = parts
         self._state = State()
         self._finder = Finder(parts.host, parts.clock)
+        parts.shims.found = self._finder.told
         self._ending = Ending(parts, self._state, self._finder, self._set_due)
         self._wants = Wants(parts.can)
         self._allotments = Allotments(parts.act_for, parts.metrics.namespace_limited)
         # Filled by other threads.
-        self._moved: deque[str] = deque()
-        self._born: deque[str] = deque()
+        self._moved, self._born = deque[str](), deque[str]()
         self._news = News.NONE
-        # Containers with processes that are left to the next look.
-        self._unfinished: set[str] = set()
+        self._unfinished: set[str] = set()  # containers not seen whole by the last look
 
     @property
     def tiers(self) -> Mapping[str, NodeSet]:
@@ -348,9 +347,9 @@ class Reconciler:
         return Outcome.CHANGED if absence.reason is Reason.PENDING else Outcome.QUIET
 
     def _drop(self, container_id: str) -> None:
-        followed = self._state.followed.pop(container_id)
-        followed.container.cancel.set()
-        for identity in followed.container.identities:
+        container = self._state.followed.pop(container_id).container
+        container.cancel.set()
+        for identity in container.identities:
             self._parts.looker.mover.forget(identity)
         self._parts.looker.mover.wake()
 
@@ -372,6 +371,7 @@ class Reconciler:
         self._state.view = View(PlacementIndex([]), [], {})
         self._state.listed.clear()
         self._read_machine()
+        self._finder.look_again()
         if self._parts.unsupported is None:
             for claim in first_shims(self._parts.store):
                 self._ending.undo(claim, self._finder.refs_of(claim))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import Placement
@@ -65,6 +65,8 @@ class Shims:
 
     Attributes:
         enabled: Whether shims get defaults; if not, what they have is given back.
+        found: Is told of containers that get a claim here, and where they are: the last walk
+            through the tree of cgroups may be older than they are.
     """
 
     pinner: Pinner
@@ -72,6 +74,7 @@ class Shims:
     store: LedgerStore
     metrics: Metrics
     enabled: bool = False
+    found: Callable[[str, CgroupRef], None] = lambda _id, _ref: None
     _wanted: Mapping[str, Newborn] = field(default_factory=dict)
     _told: dict[str, str] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
@@ -246,6 +249,7 @@ class Shims:
             known or claim_for(container_id, claim.placement, time.time()), claim.defaults
         )
         if new is not known and any(self._carries(claim, pid) for pid in read_members(ref)):
+            self.found(container_id, ref)
             self.store.put(new)
 
     def _carries(self, claim: Claim, pid: int) -> bool:

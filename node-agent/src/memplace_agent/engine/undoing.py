@@ -92,8 +92,8 @@ class Undoing:
         Args:
             container_id: Which.
             standing: What is known of it.
-            now: Seconds of a clock that only goes forward. While the answer is KEEP ask again,
-                at the latest after `ask_again_s`.
+            now: Seconds of a clock that only goes forward. While the answer is KEEP ask again:
+                it becomes another one by time alone, too.
         """
         is_gone = standing.is_populated is False and not standing.pod_is_listed
         gone_for = _elapsed(self._empty, container_id, now, holds=is_gone)
@@ -112,11 +112,6 @@ class Undoing:
         if unselected_for is not None and unselected_for >= self._unselected_s:
             return Decision.UNDO
         return Decision.KEEP
-
-    @property
-    def ask_again_s(self) -> float:
-        """Seconds after which a KEEP may have become something else without any event."""
-        return min(self._unselected_s, self._empty_s)
 
     def keep(self, container_ids: Collection[str]) -> None:
         """Forget all containers but these: those whose claim is gone."""
