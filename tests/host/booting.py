@@ -1,51 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Boot a kernel whose process 1 is a program of this folder, and read what it printed."""
+"""Boot a kernel whose process 1 is pytest, and read what it tells of its tests."""
 
 from __future__ import annotations
 
 import os
-import re
-import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from memplace_lab.machines import qemu
+from memplace_lab.machines.microvm import Machine, boot_shared, console_of
 from memplace_lab.machines.qemu import Hardware, Node
 
-HERE = Path(__file__).parent
-HARDWARE = Hardware((Node(512, cpus="0-1"), Node(256)))
+from tests.support.guest_reports import Told, read
+
+ROOT = Path(__file__).parents[2]
+MACHINE = Machine(Hardware((Node(512, cpus="0-1"), Node(256))), timeout_s=1800)
+# The kernels that the tests' mark names.
+KERNELS = {"patched": "MEMPLACE_KERNEL", "stock": "MEMPLACE_STOCK_KERNEL"}
 
 
-def kernel(variable: str) -> Path:
+def kernel(name: str) -> Path:
     """The bzImage; not having one is a failure, no reason to skip."""
-    path = Path(os.environ.get(variable, "/nonexistent"))
+    path = Path(os.environ.get(KERNELS[name], "/nonexistent"))
     if not path.is_file():
-        pytest.fail(f"set {variable} to the bzImage that kernel/build made")
+        pytest.fail(f"set {KERNELS[name]} to the bzImage that kernel/build made")
     return path
 
 
-def steps_of(program: str) -> list[str]:
-    """The names of a program's steps."""
-    text = (HERE / program).read_text()
-    return re.findall(r"^    (\w+),$", text.split("STEPS = (")[1], re.M)
+def run(bzimage: Path, nodeids: Sequence[str], workdir: Path, *env: str) -> Told:
+    """Run tests in a guest, which sees the file system of this machine, read-only.
 
-
-def console_of(bzimage: Path, program: str, *env: str) -> str:
-    """What the guest printed; it sees the file system of this machine, read-only.
-
-    `env` is NAME=VALUE for process 1.
+    Args:
+        bzimage: The kernel.
+        nodeids: The tests, as pytest calls them.
+        workdir: A folder for what comes back.
+        env: NAME=VALUE for process 1.
     """
-    paths = [path for path in sys.path if path.startswith("/")]
-    command = [
-        *(qemu.PROGRAM, *HARDWARE.arguments(), "-nodefaults", "-display", "none"),
-        *("-accel", "tcg,thread=multi", "-cpu", "max", *qemu.SHARED_ROOT),
-        *("-serial", "stdio", "-no-reboot", "-kernel", str(bzimage)),
-        "-append",
-        f"console=ttyS0 quiet panic=-1 {qemu.ON_SHARED_ROOT} "
-        f"{' '.join(env)} NO_COLOR=1 PYTHONPATH={':'.join(paths)} PYTHONDONTWRITEBYTECODE=1 "
-        f"init={sys.executable} -- -u {HERE / program}",
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert "STEPS done" in done.stdout, done.stdout[-8000:] + done.stderr
-    return done.stdout
+    asked, channel, log = (workdir / name for name in ("tests", "channel.jsonl", "console"))
+    asked.write_text("".join(f"{nodeid}\n" for nodeid in nodeids))
+    paths = dict.fromkeys((str(ROOT), *(path for path in sys.path if path.startswith("/"))))
+    words = (
+        *(*env, "NO_COLOR=1", "PYTHONDONTWRITEBYTECODE=1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD=1"),
+        *("TMPDIR=/run", f"PYTHONPATH={':'.join(paths)}"),
+    )
+    machine = replace(MACHINE, append=" ".join(words))
+    init = f"{sys.executable} -- -u -m tests.host.guest {asked}"
+    trouble = []
+    try:
+        console = boot_shared(bzimage, init, machine, log, channel)
+    except (TimeoutError, RuntimeError) as error:
+        trouble, console = str(error).splitlines()[:1], console_of(log)
+    told = read(channel.read_text(errors="replace") if channel.exists() else "")
+    told.problems[:0] = trouble
+    told.console = console
+    return told

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the steps of guest.py work with: a program to place, an agent, and what they did.
+"""What the tests in a guest work with: a program to place, an agent, and what they did.
 
 Where bytes are is read from /proc here, by code that is not the agent's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -14,7 +15,6 @@ import signal
 import subprocess
 import sys
 import time
-import traceback
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ MIB = 1 << 20
 # SETGID, SETUID and SYS_BOOT for what this file does besides.
 AGENT, HARNESS = (19, 23), (5, 6, 7, 22)
 HERE = Path(__file__).resolve().parent
+HEAP = [{"type": "Heap"}]
+ON_CXL = {"Mpol_future": "prefer (many)=static:1 exec"}
 # Where a node has its runtime.
 SERVICE = Path("/sys/fs/cgroup/system.slice/containerd.service")
 
@@ -64,24 +66,25 @@ def prepare():
     SERVICE.mkdir(parents=True)
 
 
-def run_steps(steps):
-    """Be process 1: make each step, say how it went, and end the guest."""
-    prepare()
-    for step in steps:
-        try:
-            # The program to place belongs to another user, and nothing helps against modes.
-            keep_capabilities(*HARNESS, *AGENT)
-            step()
-        except BaseException:
-            traceback.print_exc(file=sys.stdout)
-            print("STEP", step.__name__, "failed", flush=True)
-        else:
-            print("STEP", step.__name__, "ok", flush=True)
-        for pid in (scope() / "cgroup.procs").read_text().split():
-            os.kill(int(pid), signal.SIGKILL)
-    print("STEPS done", flush=True)
-    # QEMU runs with -no-reboot: this ends it.
-    ctypes.CDLL(None).reboot(ctypes.c_int(0x01234567))
+def leave_nothing():
+    """End what a test that failed has left, so that the next one does not fail of it.
+
+    We are process 1: all others are what tests have started.
+    """
+    Agent.leave()
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.wait()
+    kept = {scope(), *scope().parents, SERVICE}
+    root = Path("/sys/fs/cgroup")
+    for path in sorted(root.rglob("*/"), key=lambda path: -len(path.parts)):
+        if path not in kept:
+            with contextlib.suppress(OSError):
+                path.rmdir()
+    for path in Path("/run/memplace").glob("*"):
+        path.unlink()
 
 
 def scope():

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of guest.py: a container that is being made has its default before its program runs."""
+"""What a container is that a runtime is making, and a thread of the agent that hears of it."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import sys
@@ -12,8 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from harness import MIB, Agent, defaults_of, scope, world
-from later import HEAP, ON_CXL
+from tests.host.harness import HEAP, scope, world
 
 # Between the process in the cgroup and its program. runc takes 11 to 31 ms on a machine; this
 # one is emulated, and the agent some fifty times slower than there.
@@ -202,46 +200,5 @@ def reached(agent):
     return {s.labels["reached"]: s.value for s in family.samples if s.name.endswith("_total")}
 
 
-def a_new_container_has_its_default_before_its_program(busy=False):
-    agent = Agent()
-    agent.reconciler.take(without_container())
-    with births(agent, busy=busy), Pause() as pause:
-        time.sleep(0.1)
-        container = Runtime("b")
-        pid = container.wait_ready()
-        wrong, right = wrong_pages(pid), pages_on_cxl(pid)
-        print("FIGURE pages", {"wrong": sum(wrong.values()), "right": right})
-        assert not wrong, json.dumps(wrong, indent=1)
-        assert right >= 68 * MIB >> 12, right
-        assert defaults_of(pid) == ON_CXL, defaults_of(pid)
-        assert not defaults_of(pause.pid)
-        until(lambda: reached(agent))
-    print("FIGURE busy", busy, reached(agent), "in force after", seconds_to_force(agent))
-    # The worker takes it over as its own, one that starts anew, too.
-    agent = Agent()
-    found = agent.settle(with_container(container.id))
-    assert found.state == "Placed" and found.rules[0].own_regions == 0, found
-    assert not agent.engine.metrics.apply.labels("failed", "")._value.get()
-    assert agent.undo()
-    assert not defaults_of(pid)
-    assert not list(Path("/run/memplace").iterdir())
-    container.end()
-
-
-def the_same_beside_a_thread_that_computes():
-    a_new_container_has_its_default_before_its_program(busy=True)
-
-
-def what_was_set_before_a_look_is_undone_by_an_agent_that_never_looked():
-    agent = Agent()
-    agent.reconciler.take(without_container())
-    with births(agent), Pause():
-        container = Runtime("c")
-        pid = container.wait_ready()
-    assert defaults_of(pid) == ON_CXL
-    agent = Agent()
-    assert agent.undo()
-    assert not defaults_of(pid)
-    text = Path(f"/proc/{pid}/numa_maps").read_text()
-    assert {line.split()[1] for line in text.splitlines()} == {"default"}, text
-    container.end()
+def only_the_shim(agent):
+    return agent.until(without_container(), lambda: agent.engine.metrics.shim_defaults._value.get())

@@ -4,13 +4,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from memplace_lab.base import store
 from memplace_lab.machines.kernel import BROKEN
+from memplace_lab.machines.microvm import Machine
 
+from tests.kernel import running
 from tests.kernel.building import Build, run
+from tests.kernel.running import Ran, Run
 
 HERE = Path(__file__).parent
 PROGRAMS = store.REPO / "lab" / "programs"
@@ -77,3 +81,14 @@ def build_init(tmp_path_factory: pytest.TempPathFactory) -> Build:
         return program
 
     return build
+
+
+@pytest.fixture(scope="session")
+def run_on(kernel: Path, build_init: Build, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    init = build_init("init", "init.c", shared=False)
+
+    def run_on(machine: Machine, programs: Sequence[Path], *commands: Sequence[str]) -> Ran:
+        workdir = tmp_path_factory.mktemp("machine")
+        return running.run(kernel, init, machine, workdir, programs, commands)
+
+    return run_on

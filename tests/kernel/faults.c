@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * /init that makes each allocation of a process_mbind() fail in turn: the first, then the
- * second, until a call gets by without a failure; then those of a process that has a default
- * (faults_default.c). Needs CONFIG_FAULT_INJECTION.
+ * Makes each allocation of a process_mbind() fail in turn: the first, then the second, until a
+ * call gets by without a failure; then those of a process that has a default (faults_default.c).
+ * Needs CONFIG_FAULT_INJECTION.
  *
  * What has to hold: the call says -ENOMEM, or how much it did; every page of the target is
  * there with what was in it; the same call without a failure then does everything. In the
@@ -180,5 +180,5 @@ int main(int argc, char **argv)
 	number = announced_number();
 	prepare();
 	run_cases(cases, sizeof(cases) / sizeof(*cases));
-	power_off();
+	return 0;
 }

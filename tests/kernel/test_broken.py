@@ -12,11 +12,9 @@ from pathlib import Path
 
 import pytest
 from memplace_lab.machines.kernel import BROKEN_BY
-from memplace_lab.machines.microvm import boot
 
-from tests.kernel.building import Build
+from tests.kernel.running import Ran, Run
 
-from . import tap
 from .test_selftests import MACHINES
 
 CASES = [
@@ -27,24 +25,24 @@ CASES = [
 
 
 @pytest.fixture(scope="module")
-def console(
-    kernel: Path,
-    selftests: list[Path],
-    build_init: Build,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> str:
-    init = build_init("selftest_init", "selftest_init.c", shared=False)
-    return boot(kernel, init, MACHINES["four_nodes"], tmp_path_factory.mktemp("vm"), selftests)
+def ran(run_on: Run, selftests: list[Path]) -> Ran:
+    return run_on(MACHINES["four_nodes"], selftests)
+
+
+def test_it_ran_to_its_end(ran: Ran, selftests: list[Path]) -> None:
+    """As far as it has to: a program with a case that failed ends with a status."""
+    assert ran.trouble == ""
+    assert list(ran.report.top.cases) == [program.name for program in selftests], ran.told[-1000:]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_case_fails(console: str, case: str) -> None:
-    result = tap.results(console).get(case)
-    assert result is not None, console[-3000:]
+def test_the_case_fails(ran: Ran, case: str) -> None:
+    result = ran.cases.get(case)
+    assert result is not None, ran.told[-1000:] + ran.console[-3000:]
     assert not result.good
 
 
-def test_most_cases_do_not(console: str) -> None:
+def test_most_cases_do_not(ran: Ran) -> None:
     """A kernel on which nothing works would make each of them fail."""
-    found = tap.results(console).values()
+    found = ran.cases.values()
     assert sum(result.good for result in found) > 0.8 * len(found)

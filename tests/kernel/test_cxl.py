@@ -1,24 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A CXL Type-3 device brought up as on real hardware, and 4 MiB of a process placed on it."""
+"""A CXL Type-3 device brought up as on real hardware, and memory of processes placed on it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from memplace_lab.machines.microvm import Machine, boot
+from memplace_lab.machines.microvm import Machine
 from memplace_lab.machines.qemu import ONLINE_MOVABLE, Hardware, Node
 
 from tests.kernel.building import Build
-
-from . import tap
-
-CASES = (
-    "region_becomes_node",
-    "node_has_its_own_slower_tier",
-    "four_mebibytes_move_there_and_back",
-    "future_pages_are_born_there",
-)
+from tests.kernel.running import Ran, Run
 
 # Every access to the device leaves the emulated processor: a page takes milliseconds
 MACHINE = Machine(
@@ -28,18 +20,32 @@ MACHINE = Machine(
 )
 
 
+# All that the selftests do with plain memory, but for what moves hundreds of MiB
+SELFTEST = ("process_mbind_memory", "-T", "large_move")
+THREE_NODES = {
+    "memory.remote_interleave_move",
+    "memory.remote_weighted_interleave_move",
+    "memory.vector_interleaves_by_index",
+}
+
+
 @pytest.fixture(scope="module")
-def console(kernel: Path, build_init: Build, tmp_path_factory: pytest.TempPathFactory) -> str:
-    init = build_init("cxl_test", "cxl_test.c", "cxl_region.c")
-    return boot(kernel, init, MACHINE, tmp_path_factory.mktemp("vm"))
+def ran(run_on: Run, build_init: Build, selftests: list[Path]) -> Ran:
+    device = build_init("cxl", "cxl_test.c", "cxl_region.c")
+    return run_on(MACHINE, [device, *selftests], ("cxl",), SELFTEST)
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_case(console: str, case: str) -> None:
-    result = tap.results(console).get(case)
-    assert result is not None, f"{case} did not run; the console ends with:\n{console[-2000:]}"
-    assert result.good, "\n".join(result.notes) or "no explanation"
+def test_it_ran_to_its_end(ran: Ran) -> None:
+    ran.check_whole()
 
 
-def test_the_kernel_did_not_complain(console: str) -> None:
-    assert tap.splats(console) == []
+def test_no_case_failed(ran: Ran, subtests: pytest.Subtests) -> None:
+    ran.check_cases(subtests)
+
+
+def test_only_what_needs_a_third_node_was_skipped(ran: Ran) -> None:
+    assert {name for name, case in ran.cases.items() if case.skipped} == THREE_NODES
+
+
+def test_the_kernel_did_not_complain(ran: Ran) -> None:
+    ran.check_console()

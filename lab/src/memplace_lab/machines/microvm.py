@@ -3,6 +3,9 @@
 
 The first program is a static one, or one of a Debian on a disk (see `rootdisk`). Everything
 is emulated (TCG): the tests give the same answer on a machine without KVM.
+
+The console is the kernel's, and people's. What programs want to tell a program goes over a
+channel of its own, the machine's second serial port: all kernels have its driver.
 """
 
 from __future__ import annotations
@@ -16,9 +19,12 @@ from pathlib import Path
 from memplace_lab.machines import qemu
 from memplace_lab.machines.qemu import Hardware
 
-# console=: 8250; panic=-1 with -no-reboot: a panic ends QEMU at once
-_COMMAND_LINE = "console=ttyS0 mitigations=off panic=-1 loglevel=5"
+# console=: 8250; panic=-1 with -no-reboot: a panic ends QEMU at once; no_timer_check: ticks of
+# an emulator that has to wait for a processor are missed, and the kernel panics of it
+_COMMAND_LINE = "console=ttyS0 mitigations=off panic=-1 loglevel=5 no_timer_check"
 _TRAILER = "TRAILER!!!"
+# Where /init finds the further programs
+PROGRAMS = "programs"
 
 
 @dataclass(frozen=True)
@@ -53,14 +59,14 @@ def _padded(data: bytes) -> bytes:
 
 
 def initramfs(init: Path, programs: Sequence[Path] = ()) -> bytes:
-    """A file system with this program as /init, the console it writes to, and /selftests."""
+    """A file system with this program as /init, the console it writes to, and /programs."""
     directory, regular, device = 0o040755, 0o100755, 0o020600
     console = _entry("dev/console", device, b"")
     # rdevmajor 5, rdevminor 1 are fields 9 and 10 after the magic
     console = console[: 6 + 9 * 8] + b"%08X%08X" % (5, 1) + console[6 + 11 * 8 :]
     members = [_entry("dev", directory, b""), console, _entry("init", regular, init.read_bytes())]
-    members.append(_entry("selftests", directory, b""))
-    members += [_entry(f"selftests/{file.name}", regular, file.read_bytes()) for file in programs]
+    members.append(_entry(PROGRAMS, directory, b""))
+    members += [_entry(f"{PROGRAMS}/{file.name}", regular, file.read_bytes()) for file in programs]
     return b"".join((*members, _entry(_TRAILER, 0, b"")))
 
 
@@ -71,6 +77,7 @@ def boot(
     workdir: Path,
     programs: Sequence[Path] = (),
     *,
+    channel: Path | None = None,
     multithreaded: bool = True,
 ) -> str:
     """Run /init until it switches the machine off; the text of the console.
@@ -80,7 +87,8 @@ def boot(
         init: A static program.
         machine: The machine.
         workdir: A folder for the initramfs, and the console as it comes.
-        programs: Further static programs, for /selftests.
+        programs: Further static programs, for /programs.
+        channel: A file for what the machine writes to its second serial port, /dev/ttyS1.
         multithreaded: Whether processors are emulated at the same time; not with -icount.
 
     Raises:
@@ -90,7 +98,8 @@ def boot(
     image = workdir / f"{init.name}.cpio"
     image.write_bytes(initramfs(init, programs))
     log = workdir / f"{init.name}.console"
-    return _console(kernel, machine, ("-initrd", str(image)), log, multithreaded)
+    root = ("-initrd", str(image))
+    return _console(kernel, machine, root, log, multithreaded, second_port(channel))
 
 
 def boot_disk(kernel: Path, disk: Path, machine: Machine, log: Path) -> str:
@@ -111,15 +120,45 @@ def boot_disk(kernel: Path, disk: Path, machine: Machine, log: Path) -> str:
     return _console(kernel, replace(machine, append=append), drive, log, True)
 
 
+def boot_shared(kernel: Path, init: str, machine: Machine, log: Path, channel: Path) -> str:
+    """Run a program of this machine, whose files the other one sees; the text of the console.
+
+    Args:
+        kernel: A bzImage with virtio and 9p built in.
+        init: The program, ``--``, and its arguments, as the kernel takes them. It has to switch
+            the machine off.
+        machine: The machine; all files are read-only there.
+        log: For the console as it comes.
+        channel: For what it writes to its second serial port, /dev/ttyS1.
+
+    Raises:
+        TimeoutError: As `boot`.
+        RuntimeError: As `boot`.
+    """
+    append = f"{machine.append} {qemu.ON_SHARED_ROOT} init={init}"
+    changed = replace(machine, append=append)
+    return _console(kernel, changed, qemu.SHARED_ROOT, log, True, second_port(channel))
+
+
+def second_port(file: Path | None) -> tuple[str, ...]:
+    """Return QEMU's arguments for a second serial port that writes to a file, if there is one."""
+    return ("-serial", f"file:{file}") if file else ()
+
+
 def _console(
-    kernel: Path, machine: Machine, root: Sequence[str], log: Path, multithreaded: bool
+    kernel: Path,
+    machine: Machine,
+    root: Sequence[str],
+    log: Path,
+    multithreaded: bool,
+    channel: Sequence[str] = (),
 ) -> str:
     accel = f"tcg,thread={'multi' if multithreaded else 'single'}"
     command = [
         *("setpriv", "--pdeathsig", "KILL"),  # an interrupted test leaves no machine behind
         *(qemu.PROGRAM, *machine.hardware.arguments(), "-accel", accel),
         *("-cpu", machine.hardware.processor(machine.cpu)),
-        *("-display", "none", "-serial", "stdio", "-monitor", "none"),
+        *("-display", "none", "-serial", "stdio", *channel, "-monitor", "none"),
         *("-no-reboot", "-nodefaults", "-kernel", str(kernel), *root),
         *("-append", f"{_COMMAND_LINE} {machine.append}"),
         *(*machine.hardware.devices(), *machine.args),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A step of guest.py: `memplace-agent inspect` on a kernel with process_mbind()."""
+"""`memplace-agent inspect` on a kernel with process_mbind()."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import MIB, Target, line_of, pages_of
+import pytest
+
+from tests.host.harness import MIB, Target, line_of, pages_of
+
+pytestmark = pytest.mark.guest("patched")
 
 PLACEMENT = """\
 apiVersion: memplace.dev/v1alpha1
@@ -31,7 +35,7 @@ def inspected(pid, *args, status=0):
     return json.loads(done.stdout)
 
 
-def inspect_places_a_process_once_and_gives_it_back():
+def test_inspect_places_a_process_once_and_gives_it_back():
     target = Target()
     start = target.hello["anon"]
     # No pod's: those are the agent's.

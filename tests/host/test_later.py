@@ -1,18 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of guest.py: memory that a program maps later has its policy from the first page on."""
+"""Memory that a program maps later has its policy from the first page on."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from harness import Agent, Target, defaults_of, is_on_cxl, line_of, pages_of, policies_of, world
+import pytest
 
-HEAP = [{"type": "Heap"}]
-ON_CXL = {"Mpol_future": "prefer (many)=static:1 exec"}
+from tests.host.harness import (
+    HEAP,
+    ON_CXL,
+    Agent,
+    Target,
+    defaults_of,
+    is_on_cxl,
+    line_of,
+    pages_of,
+    policies_of,
+    world,
+)
+
+pytestmark = pytest.mark.guest("patched")
 
 
-def memory_that_is_mapped_later_is_on_cxl_from_its_first_page():
+def test_memory_that_is_mapped_later_is_on_cxl_from_its_first_page():
     target = Target()
     agent = Agent()
     found = agent.settle(world(regions=HEAP))
@@ -42,7 +54,7 @@ def memory_that_is_mapped_later_is_on_cxl_from_its_first_page():
     target.end()
 
 
-def a_default_that_is_lost_is_set_again_and_anothers_is_left_alone():
+def test_a_default_that_is_lost_is_set_again_and_anothers_is_left_alone():
     from memplace.kinds import Mode, Policy
     from memplace_agent.syscalls import MPOL_FUTURE_BRK, MPOL_FUTURE_MMAP
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent says of a container whose programs wait for memory. Runs in the guests."""
+"""What the agent says of a container whose programs wait for memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import os
 import signal
 import subprocess
 
-from harness import Agent, Target, scope, world
+import pytest
+
+from tests.host.harness import Agent, Target, scope, world
+
+pytestmark = pytest.mark.guest("stock")
 
 # It needs 8 MiB again and again where 1 MiB may be: without swap all it can do is wait.
 _GREEDY = """
@@ -26,7 +30,7 @@ def _limit():
     (scope() / "memory.high").write_text("1M")
 
 
-def memory_pressure_is_told_in_a_word():
+def test_memory_pressure_is_told_in_a_word():
     target = Target()
     agent = Agent(stock=True)
     wanted = world(unsupported="BestEffort")

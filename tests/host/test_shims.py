@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of guest.py: a pod's shim has the default of its containers, and loses it again."""
+"""A pod's shim has the default of its containers, and loses it again."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import sys
 import time
 from pathlib import Path
 
-from harness import HERE, MIB, SERVICE, Agent, defaults_of, world
-from later import HEAP, ON_CXL
-from newborn import (
+import pytest
+
+from tests.host.harness import HEAP, HERE, MIB, ON_CXL, SERVICE, Agent, defaults_of, world
+from tests.host.newborn import (
     births,
+    only_the_shim,
     pages_on_cxl,
     pods_container,
     until,
@@ -23,6 +25,8 @@ from newborn import (
     without_container,
     wrong_pages,
 )
+
+pytestmark = pytest.mark.guest("patched")
 
 # The first thing it does is to read what it was born with.
 PROGRAM = """
@@ -118,16 +122,12 @@ def born(known, letter="b"):
     )
 
 
-def only_the_shim(agent):
-    return agent.until(without_container(), lambda: agent.engine.metrics.shim_defaults._value.get())
-
-
 def is_clean(*pids):
     assert not any(defaults_of(pid) for pid in pids), [defaults_of(pid) for pid in pids]
     assert not list(JOURNAL.iterdir()), list(JOURNAL.iterdir())
 
 
-def what_a_shim_starts_has_the_default_before_its_first_instruction():
+def test_what_a_shim_starts_has_the_default_before_its_first_instruction():
     agent = Agent(shims=True)
     agent.reconciler.take(without_container())
     with births(agent):
@@ -159,11 +159,11 @@ def wrong_defaults(shim):
     return shim.start(shim.programs[1].cgroup).said != "[]"
 
 
-def an_agent_that_is_killed_leaves_no_default_on_a_shim():
+def test_an_agent_that_is_killed_leaves_no_default_on_a_shim():
     for when in ("before", "after", "long after"):
         shim = Shim()
         Agent.leave()
-        runner = subprocess.run([sys.executable, str(HERE / "guest.py"), "shim", when], check=False)
+        runner = subprocess.run([sys.executable, "-m", "tests.host.dying", when], check=False)
         assert runner.returncode == -signal.SIGKILL, (when, runner)
         assert bool(defaults_of(shim.pid)) is (when != "before"), when
         assert [path.name[-8:] for path in JOURNAL.iterdir()] == [".v3.json"], when
@@ -177,25 +177,7 @@ def an_agent_that_is_killed_leaves_no_default_on_a_shim():
         shim.end()
 
 
-def killed(when):
-    """An agent that ends before its call on a shim, right after it, or at peace."""
-    from memplace_agent.syscalls import RunningKernel
-
-    call = RunningKernel.set_future
-
-    def set_future(*args):
-        if when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
-        call(*args)
-        if when == "after":
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    RunningKernel.set_future = set_future  # type: ignore[method-assign]
-    only_the_shim(Agent(shims=True))
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def a_pod_that_ends_takes_the_default_of_its_shim_along():
+def test_a_pod_that_ends_takes_the_default_of_its_shim_along():
     shim = Shim()
     agent = Agent(shims=True)
     assert only_the_shim(agent)
@@ -209,7 +191,7 @@ def a_pod_that_ends_takes_the_default_of_its_shim_along():
     del container
 
 
-def a_new_shim_with_the_id_of_an_old_one_is_another():
+def test_a_new_shim_with_the_id_of_an_old_one_is_another():
     _use_up_ids(FIRST_AGAIN)
     shim = Shim()
     agent = Agent(shims=True)
@@ -262,7 +244,7 @@ def _with_id(wanted):
     raise AssertionError(f"nobody got the id {wanted}")
 
 
-def nobody_but_the_shim_of_this_pod_alone_is_touched():
+def test_nobody_but_the_shim_of_this_pod_alone_is_touched():
     pod = pods_container("5").parent
     elsewhere = pod.parent / "kubepods-podcafe.slice"
     # In a pod, by the name of a shim, and with what looks like a sandbox.

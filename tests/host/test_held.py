@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of guest.py: the runtime holds a container back until it has its default, by NRI.
+"""The runtime holds a container back until it has its default, by NRI.
 
 The runtime's half is containerd's own package; making the container is newborn.Runtime's.
 """
@@ -15,9 +15,12 @@ import threading
 import time
 from pathlib import Path
 
-from harness import MIB, Agent, defaults_of, world
-from later import HEAP, ON_CXL
-from newborn import Pause, Runtime, births, pages_on_cxl, wrong_pages
+import pytest
+
+from tests.host.harness import HEAP, MIB, ON_CXL, Agent, defaults_of, world
+from tests.host.newborn import Pause, Runtime, births, pages_on_cxl, wrong_pages
+
+pytestmark = pytest.mark.guest("patched")
 
 SOCKET = Path("/run/nri/nri.sock")
 # An emulated machine takes some fifty times as long as a real one, where these are 0.2 and 2 s.
@@ -25,7 +28,7 @@ TIMEOUT_S, RUNTIMES_PATIENCE = 20, "60s"
 ON_DRAM = {"Mpol_future": "prefer (many)=static:0 exec"}
 
 
-class Held(Runtime):  # type: ignore[misc]
+class Held(Runtime):
     """A container whose last stage waits until its start goes on, as behind runc's exec.fifo."""
 
     def __init__(self, letter):
@@ -131,7 +134,7 @@ def two_containers():
     )
 
 
-def by_nri_each_container_of_a_pod_has_its_own_default_from_the_first_page():
+def test_by_nri_each_container_of_a_pod_has_its_own_default_from_the_first_page():
     agent = Agent()
     agent.reconciler.take(two_containers())
     with births(agent), Pause(), nri(agent) as start:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of guest.py: what the agent reads of processes, on a kernel with the series.
+"""What the agent reads of processes, on a kernel with the series.
 
 What is expected is set with plain calls here, or read from numa_maps and smaps by code that is
 not the agent's.
@@ -19,6 +19,10 @@ import sys
 import threading
 import time
 from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.guest("patched")
 
 HERE = Path(__file__).resolve().parent
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -124,7 +128,7 @@ def anonymous(size=MIB, flags=mmap.MAP_PRIVATE):
 # --- the steps ----------------------------------------------------------------------------
 
 
-def policies_are_read_back_with_their_source():
+def test_policies_are_read_back_with_their_source():
     me = os.getpid()
     with target() as (process, hello):
         assert shown(process.pid, hello["anon"]) == ("default", "TASK", None)
@@ -145,7 +149,7 @@ def policies_are_read_back_with_their_source():
         call(SYS_SET_MEMPOLICY, 0, 0, 0)
 
 
-def policies_of_many_mappings_are_those_of_numa_maps():
+def test_policies_of_many_mappings_are_those_of_numa_maps():
     """All in one read, so that each answer is seen not to depend on the one before."""
     from memplace_agent.procfs.numa_maps import format_policy
     from memplace_agent.procfs.query import Way, read_vmas
@@ -167,7 +171,7 @@ def policies_of_many_mappings_are_those_of_numa_maps():
     assert same > 300, same
 
 
-def a_process_is_read_in_one_go():
+def test_a_process_is_read_in_one_go():
     from memplace.kinds import RegionKind
     from memplace_agent.procfs.mapped import regions_of, task_policy_of
 
@@ -201,7 +205,7 @@ def a_process_is_read_in_one_go():
         assert view.stacks, [vma for vma in view.vmas if not vma.path]
 
 
-def sampling_finds_the_pages_where_they_are():
+def test_sampling_finds_the_pages_where_they_are():
     from memplace.kinds import Mode, Policy
     from memplace.residency import Span
     from memplace_agent.procfs.sample import sample
@@ -237,7 +241,7 @@ def sampling_finds_the_pages_where_they_are():
         os.close(pidfd)
 
 
-def a_default_for_mappings_to_come_is_read_back():
+def test_a_default_for_mappings_to_come_is_read_back():
     from memplace.kinds import Mode, Policy
     from memplace_agent.procfs.status import parse_status
 
@@ -254,7 +258,7 @@ def a_default_for_mappings_to_come_is_read_back():
     assert (found.future_mmap.policy, found.future_mmap.kept_across_exec) == (cxl, True)
 
 
-def identities_of_processes_are_unique():
+def test_identities_of_processes_are_unique():
     from memplace_agent.containers.identity import probe_identities
     from memplace_agent.hostfs import HostFs
 

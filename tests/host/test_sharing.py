@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Steps of guest.py: memory that several processes map is placed for all of them, or not at all."""
+"""Memory that several processes map is placed for all of them, or not at all."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from harness import HERE, MIB, Agent, Target, is_on_cxl, line_of, pages_of, scope, world
+import pytest
+
+from tests.host.harness import HERE, MIB, Agent, Target, is_on_cxl, line_of, pages_of, scope, world
+
+pytestmark = pytest.mark.guest("patched")
 
 SEGMENT = "/run/segment"
 RULE = [{"type": "File", "path": SEGMENT}]
@@ -71,7 +75,7 @@ def _clear():
     Path(SEGMENT).unlink(missing_ok=True)
 
 
-def shared_memory_is_moved_once_and_comes_back_through_another_process():
+def test_shared_memory_is_moved_once_and_comes_back_through_another_process():
     first, second = Mapper("fill"), Mapper()
     assert first.pages == second.pages == {0: 8 * PAGES}, (first.line, second.line)
     agent = Agent()
@@ -101,7 +105,7 @@ def shared_memory_is_moved_once_and_comes_back_through_another_process():
     _clear()
 
 
-def a_mapping_without_a_policy_has_none_to_take_from_the_object():
+def test_a_mapping_without_a_policy_has_none_to_take_from_the_object():
     """Why memplace.objects_claim makes two calls: a kernel that changes this fails here."""
     from memplace.kinds import Mode, Policy
 
@@ -126,7 +130,7 @@ def a_mapping_without_a_policy_has_none_to_take_from_the_object():
     _clear()
 
 
-def memory_without_a_name_is_placed_for_parent_and_child():
+def test_memory_without_a_name_is_placed_for_parent_and_child():
     parent = Mapper("fill", path="-")
     agent = Agent()
     found = agent.settle(world(regions=[{"type": "Shared"}]), LONG)
@@ -139,7 +143,7 @@ def memory_without_a_name_is_placed_for_parent_and_child():
     parent.end()
 
 
-def a_mapper_of_no_pod_prevents_it():
+def test_a_mapper_of_no_pod_prevents_it():
     own, stray = Mapper("fill"), Mapper(stray=True)
     agent = Agent()
     agent.until(world(regions=RULE), lambda: agent.report.state == "Failed", LONG)
@@ -158,7 +162,7 @@ def a_mapper_of_no_pod_prevents_it():
     _clear()
 
 
-def a_mapper_that_comes_during_the_work_ends_it_and_what_was_set_comes_back():
+def test_a_mapper_that_comes_during_the_work_ends_it_and_what_was_set_comes_back():
     own = Mapper("fill", mib=64)
     agent = Agent(bandwidth=2 * MIB)
     wanted = world(regions=RULE)
@@ -179,7 +183,7 @@ def a_mapper_that_comes_during_the_work_ends_it_and_what_was_set_comes_back():
     _clear()
 
 
-def pages_of_a_fork_count_once():
+def test_pages_of_a_fork_count_once():
     target = Target()
     # As of any program that is not root's: what others map is told by smaps.
     assert not os.access(f"/proc/{target.pid}/pagemap", os.R_OK, effective_ids=True)
