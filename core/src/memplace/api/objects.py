@@ -22,12 +22,13 @@ from memplace.api.v1alpha1 import (
     PlacementSpec,
     PlacementStatus,
     TierSpec,
+    TierStatus,
 )
 from memplace.structs import prepared
 
 for _spec in (PlacementSpec, ClusterPlacementSpec, TierSpec, NodeMemorySpec, LabelSelector):
     prepared(_spec)
-for _status in (PlacementStatus, NodeMemoryStatus):
+for _status in (PlacementStatus, NodeMemoryStatus, TierStatus):
     prepared(_status)
 
 
