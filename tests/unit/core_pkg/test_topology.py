@@ -2,7 +2,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from memplace.api.v1alpha1 import MemoryTier, TierSpec
+from memplace.api.v1alpha1 import MemoryTier, NamespaceLimit, TierSpec
 from memplace.topology import NumaNode, resolve_tiers, resolve_verdicts, tier_by_node
 from msgspec import UNSET
 
@@ -165,6 +165,7 @@ CHANGED = {
     "node_names": (TierSpec(numa_nodes=(1,), node_names=("other",)), set()),
     "description": (TierSpec(numa_nodes=(1,), description="slow"), {1}),
     "node_selector": (TierSpec(numa_nodes=(1,), node_selector={"pool": "hbm"}), set()),
+    "namespace_limits": (TierSpec(namespace_limits=(NamespaceLimit("*", "25%"),)), set()),
 }
 
 
