@@ -87,7 +87,7 @@ PARTS = (
     Part("6.12", "broken", "test_broken", "selftests fail on a kernel broken on purpose"),
     Part("6.12", "no-numa", f"one_node and ({_CLEAN})", "the call is absent, its tests skip"),
     Part("6.12", "", "test_fuzz", "a million calls of the fuzzer", calls=1_000_000),
-    Part("6.12", "kasan+lockdep", "test_fuzz", _MANY_CALLS, calls=10_000_000),
+    Part("6.12", "kasan+lockdep+endurance", "test_fuzz", _MANY_CALLS, calls=10_000_000),
     Part("6.12", why=_AS_BEFORE, neighbours=True),
     Part("7.3", why=_AS_BEFORE, neighbours=True),
 )
