@@ -61,7 +61,9 @@ def operator(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def cluster(api: ApiServer, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Yield a namespace and a node of the test's own."""
-    name = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
+    # Tests of two files may have one name, and a namespace takes its time to go.
+    whole = f"{request.node.path.stem}-{request.node.name}".replace("test_", "")
+    name = re.sub("[^a-z0-9]+", "-", whole.lower())
     found = Cluster(api, f"{name[:40]}{name[40:][-10:]}".strip("-"))
     yield found
     found.clean()

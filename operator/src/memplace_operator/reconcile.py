@@ -201,8 +201,9 @@ def _of_the_spec(placement: Placement, world: World, trial: str) -> Iterable[Ver
         yield Verdict(Reason.PAUSED, _PAUSED)
     elif trial:
         yield Verdict(Reason.DRY_RUN, trial)
-    # Before the first agent reports, no tier is on any node, and that means nothing.
-    if world.nodes:
+    # Before the first agent reports, no tier is on any node, and that means nothing. An agent
+    # makes its NodeMemory first, and reports then.
+    if world.has_reports:
         yield from _unknown_tiers(placement, world)
 
 

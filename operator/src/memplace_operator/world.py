@@ -99,6 +99,7 @@ class World:
     _namespace_names: dict[str, str] = field(default_factory=dict)
     _namespace_uids: dict[str, str] = field(default_factory=dict)
     _on_nodes: Counter[str] = field(default_factory=Counter)
+    _reported: int = 0
     _pulses: Mapping[str, Pulse] = field(default_factory=dict)
 
     # --- what is there ---------------------------------------------------------------
@@ -150,6 +151,11 @@ class World:
         for name, pulse in self._pulses.items():
             if pulse is Pulse.SILENT and name in self.nodes:
                 yield self.nodes[name]
+
+    @property
+    def has_reports(self) -> bool:
+        """Whether the agent of a node has ever reported."""
+        return self._reported > 0
 
     def known_tiers(self) -> set[str]:
         """Return the names of the tiers that a node has or a MemoryTier describes."""
@@ -281,10 +287,13 @@ class World:
                 self._mark_node(name)
 
     def _change_tiers(self, old: Node | None, new: Node | None) -> None:
-        if old is not None and new is not None and old.head.tiers == new.head.tiers:
+        heads = [(each.head.tiers, each.head.has_reported) for each in (old, new) if each]
+        if len(heads) == 2 and heads[0] == heads[1]:
             return
 
         def change() -> None:
+            self._reported += bool(new and new.head.has_reported)
+            self._reported -= bool(old and old.head.has_reported)
             for name in new.tiers if new else ():
                 self._on_nodes[name] += 1
             for name in old.tiers if old else ():
@@ -297,9 +306,9 @@ class World:
     def _with_tiers(self, change: Callable[[], object]) -> None:
         # Messages about unknown tiers name all that are known, and nodes that have none at
         # all make none unknown.
-        before = self.known_tiers(), bool(self.nodes)
+        before = self.known_tiers(), self.has_reports
         change()
-        if before != (self.known_tiers(), bool(self.nodes)):
+        if before != (self.known_tiers(), self.has_reports):
             self._mark(self._placements)
 
     def _mark_node(self, name: str) -> None:

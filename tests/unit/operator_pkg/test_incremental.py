@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from memplace.api.v1alpha1 import (
     ContainerState,
     LabelSelector,
+    NodeMemoryStatus,
     Operator,
     Placement,
     PlacementSpec,
@@ -122,6 +123,10 @@ def a_pod(draw: st.DrawFn) -> SeenPod:
     return msgspec.structs.replace(found, labels=draw(st.sampled_from(LABELS)))
 
 
+# Of an agent on a node of which it knows nothing, which has reported all the same.
+NO_TIERS = NodeMemoryStatus(heartbeat_time=NOW)
+
+
 @st.composite
 def a_node(draw: st.DrawFn) -> SeenNode:
     states = st.sampled_from(list(ContainerState))
@@ -135,14 +140,14 @@ def a_node(draw: st.DrawFn) -> SeenNode:
         )
         for name in sorted(draw(st.sets(st.sampled_from(PLACEMENTS + OF_CLUSTER))))
     ]
-    return seen(
-        node(
-            *reports,
-            name=draw(st.sampled_from(NODES)),
-            supported=draw(st.sampled_from(["", "", "SeccompFiltered"])),
-            age_s=draw(st.sampled_from([1, None])),
-        )
+    made = node(
+        *reports,
+        name=draw(st.sampled_from(NODES)),
+        supported=draw(st.sampled_from(["", "", "SeccompFiltered"])),
+        age_s=draw(st.sampled_from([1, None])),
     )
+    status = draw(st.sampled_from([made.status, made.status, NO_TIERS, NodeMemoryStatus()]))
+    return seen(msgspec.structs.replace(made, status=status))
 
 
 CHANGES: st.SearchStrategy[Change] = st.one_of(

@@ -3,8 +3,15 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
-from memplace.api.v1alpha1 import AgentMode, ContainerState, NodeMemory, TierBytes
+from memplace.api.v1alpha1 import (
+    AgentMode,
+    ContainerState,
+    NodeMemory,
+    NodeMemoryStatus,
+    TierBytes,
+)
 from memplace.kinds import OnUnsupported
 from memplace_operator.objects import SeenPod
 
@@ -308,6 +315,8 @@ def test_tiers_that_exist_nowhere(tiers: tuple[str, ...], reason: str) -> None:
 
 def test_no_tier_is_unknown_before_the_first_agent_reports() -> None:
     assert condition(verdict(placement()))[1] == "NoPods"
+    made_just_now = msgspec.structs.replace(node(), status=NodeMemoryStatus())
+    assert condition(verdict(placement(), nodes=[made_just_now]))[1] == "NoPods"
 
 
 def test_the_first_report_is_waited_for() -> None:
