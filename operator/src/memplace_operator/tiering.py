@@ -8,7 +8,6 @@ written at most once a minute.
 
 from __future__ import annotations
 
-import http.client
 import logging
 import threading
 import time
@@ -21,7 +20,7 @@ from memplace.api.convert import from_builtins
 from memplace.api.objects import parse_tier
 from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import MemoryTier, TierStatus
-from memplace.errors import MemplaceError, ValidationError
+from memplace.errors import ValidationError
 from memplace_kube.client import ApiClient, Server
 
 from memplace_operator.events import COMPONENT
@@ -36,7 +35,6 @@ COUNTS_S = 60.0
 
 # Gone, made anew, or of a CRD or a role that is older than statuses of tiers.
 _NOT_TAKEN = (403, 404, 409, 422)
-_UNREACHABLE = (OSError, http.client.HTTPException, MemplaceError, msgspec.MsgspecError)
 
 
 class TierTeller:
@@ -58,7 +56,7 @@ class TierTeller:
             try:
                 self.tell()
                 self._failures = 0
-            except _UNREACHABLE as err:
+            except Exception as err:  # whatever stands in its place may answer anything
                 self._client.close()
                 level = logging.DEBUG if self._failures else logging.WARNING
                 log.log(level, "can't tell of MemoryTiers: %s", err or type(err).__name__)
