@@ -38,7 +38,7 @@ from memplace.api.objects import parse_placement
 from memplace.kinds import Mode, Policy
 from memplace.matching import Matcher
 from memplace_agent.containers.identity import Identities
-from memplace_agent.containers.index import CgroupRef
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.build import Engine, System, open_ledger
 from memplace_agent.engine.look import Container, Looker, _Process
 from memplace_agent.engine.placer import Wanted

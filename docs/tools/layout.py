@@ -18,8 +18,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files
 from mkdocs.structure.pages import Page
 
-__all__ = ["cards", "on_page_content", "pictures"]
-
 # Letters: a name up to this long stays whole; a first column with longer ones leaves no room for
 # a second one on a telephone; a cell with more is text, and no figure.
 _WHOLE, _LONG_NAME, _TEXT = 30, 18, 40

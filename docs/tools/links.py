@@ -18,8 +18,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
-__all__ = ["links", "on_files", "on_page_markdown", "target"]
-
 ROOT = Path(__file__).parents[2]
 DOCS = PurePosixPath("docs")
 OUTSIDE = PurePosixPath("repository")

@@ -18,11 +18,11 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from memplace.errors import ProcessGone
 from memplace_agent.containers.identity import probe_identities
-from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import member_test
 from memplace_agent.containers.pinning import Pinner
-from memplace_agent.errors import ProcessGone
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.hostfs import HostFs
 from memplace_agent.syscalls import RunningKernel
 

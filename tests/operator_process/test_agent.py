@@ -22,9 +22,10 @@ import pytest
 from memplace.api.v1alpha1 import NodeMemoryStatus, PlacementReport
 from memplace_agent.cluster.collections import collections
 from memplace_agent.cluster.following import followers
+from memplace_agent.cluster.kinds import Kind
 from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
-from memplace_agent.cluster.world import Cache, Kind
+from memplace_agent.cluster.world import Cache
 from memplace_kube.client import ApiClient, Server
 from memplace_kube.watch import Watcher, as_mapping
 from memplace_lab.cluster.nri import build_adaptation

@@ -109,3 +109,16 @@ def test_enough_is_looked_at_and_an_import_is_found() -> None:
     assert list(imported("from ..b.c import d", "tests.a")) == ["tests.b.c.d"]
     assert foreign("tests.cli.site.Ran", "chart") and not foreign("tests.cli.site.Ran", "cli")
     assert not foreign("tests.support.cluster", "cli")
+
+
+def lists_its_names(path: Path) -> bool:
+    """Return whether a file has ``__all__``."""
+    nodes = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Assign)]
+    return any(ast.unparse(node.targets[0]) == "__all__" for node in nodes)
+
+
+def test_a_name_is_private_by_its_underscore() -> None:
+    """And has one home: only a package that gathers names of its modules says which."""
+    lists = [path for path in (*OTHERS, *TESTS) if lists_its_names(path)]
+    assert [relative(path) for path in lists if path.name != "__init__.py"] == []
+    assert lists, "the search finds nothing"

@@ -20,8 +20,6 @@ from memplace_cli.naming import CLUSTER_KIND, OWN_KIND, PlacementName
 from memplace_cli.undone import Left, left_by_nodes, left_by_operator
 from memplace_cli.words import count, printable
 
-__all__ = ["Acted", "Undone", "pause", "resume", "show_acted", "show_undone", "undo", "wait"]
-
 _NOT_FOUND = 404
 _DRY_RUN = Enforcement.DRY_RUN.value
 _POLL_S = 1.0

@@ -15,8 +15,6 @@ from memplace.errors import (
 )
 from memplace.reasons import Reason
 
-__all__ = ["advise", "meaning"]
-
 _ADVICE = {
     Reason.INVALID: "Change the field that the message names, and apply the placement again.",
     Reason.CONFLICT: "Narrow spec.selector or spec.containers of one of the two placements, "

@@ -29,8 +29,6 @@ from memplace_cli.status import status
 from memplace_cli.tiers import tiers
 from memplace_cli.top import top
 
-__all__ = ["main"]
-
 
 def main(args: Sequence[str]) -> int:
     """Run a command; returns the exit status."""

@@ -6,13 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from memplace.api.v1alpha1 import TierBytes
-from memplace.explain import human_bytes
+from memplace.explain_rules import human_bytes
 from rich.text import Text
 
 from memplace_cli.picture import Bar, Picture, shares, tier_names
 from memplace_cli.words import printable
-
-__all__ = ["Letters", "bar", "draw", "key", "letters_of"]
 
 _WIDTH = 24
 _PICTURE = 60

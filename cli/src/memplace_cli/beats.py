@@ -15,8 +15,6 @@ from enum import StrEnum
 from memplace.api.liveness import HEARTBEAT_S, STALE_AFTER, with_renewal
 from memplace.api.v1alpha1 import NodeMemory
 
-__all__ = ["DOUBT_S", "Listening", "Pulse", "signs_of"]
-
 # Who seems dead at first has this long to show that only a clock is wrong.
 DOUBT_S = 1.2 * HEARTBEAT_S
 

@@ -19,8 +19,6 @@ from kubernetes.config.config_exception import ConfigException
 
 from memplace_cli.errors import CommandFailed, Exit, Refused
 
-__all__ = ["MANAGER", "Cluster", "connect", "context_names"]
-
 # Who the API server says wrote a field.
 MANAGER = "kubectl-memplace"
 _CHUNK = 500

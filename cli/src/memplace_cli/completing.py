@@ -26,8 +26,6 @@ from memplace_cli.options import COMMANDS, parser
 if TYPE_CHECKING:
     from memplace_cli.cluster import Cluster
 
-__all__ = ["complete", "entry", "main"]
-
 _NO_FILE, _FILE = 4, 0
 # Options whose value is a file, and what kind of name stands for the rest.
 _FILES = frozenset({"files", "kubeconfig", "svg"})

@@ -23,8 +23,6 @@ from memplace.api.v1alpha1 import (
     TierStatus,
 )
 
-__all__ = ["PLURALS", "missing_fields"]
-
 _PARTS: dict[str, dict[str, type[msgspec.Struct]]] = {
     "clustermemoryplacements": {"spec": ClusterPlacementSpec, "status": PlacementStatus},
     "memoryplacements": {"spec": PlacementSpec, "status": PlacementStatus},

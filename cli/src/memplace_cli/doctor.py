@@ -20,8 +20,6 @@ from memplace_cli.facts import ClusterFacts, is_retired, unsupported
 from memplace_cli.status import status
 from memplace_cli.words import count, joined
 
-__all__ = ["AgentPod", "Check", "Diagnosis", "DoctorFacts", "Mark", "doctor"]
-
 _MOST_NAMES = 4
 
 

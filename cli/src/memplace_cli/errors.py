@@ -7,8 +7,6 @@ from enum import IntEnum
 
 from memplace.errors import MemplaceError
 
-__all__ = ["CommandFailed", "Exit", "Refused"]
-
 
 class Exit(IntEnum):
     """Exit statuses; docs/kubectl-memplace.md has them."""

@@ -35,9 +35,6 @@ from memplace_cli.selecting import why_not_selected
 from memplace_cli.tiers import by_tier, node_sets
 from memplace_cli.words import count, joined
 
-__all__ = ["explain_pod"]
-
-
 # What is measured to be as good as it can be there, whatever else is said.
 _DONE = (
     ContainerState.PLACED,

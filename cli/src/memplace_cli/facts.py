@@ -18,21 +18,6 @@ from memplace.errors import ValidationError
 from memplace.kinds import Capability
 from memplace.reasons import ConditionType, Reason
 
-__all__ = [
-    "ClusterFacts",
-    "Labels",
-    "Unread",
-    "capabilities",
-    "head",
-    "is_retired",
-    "parse_all",
-    "parse_cluster_placements",
-    "parse_nodes",
-    "parse_placements",
-    "unsupported",
-    "why_backend",
-]
-
 _T = TypeVar("_T")
 Labels = Mapping[str, str]
 

@@ -20,8 +20,6 @@ from memplace.topology import BUILTIN_TIERS
 from memplace_cli.facts import capabilities, is_retired, unsupported, why_backend
 from memplace_cli.words import joined
 
-__all__ = ["Finding", "Site", "node_finding", "rule_nodes", "unknown_tiers"]
-
 
 @dataclass(frozen=True, slots=True)
 class Finding:

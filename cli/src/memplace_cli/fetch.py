@@ -34,8 +34,6 @@ from memplace_cli.facts import (
 from memplace_cli.pod_texts import waiting
 from memplace_cli.said import PodFacts
 
-__all__ = ["Reader"]
-
 _OURS = f"/apis/{API_VERSION}"
 _OF_CLUSTER = "clustermemoryplacements"
 _AGENTS = ",".join(f"{key}={value}" for key, value in LEASE_LABELS.items())

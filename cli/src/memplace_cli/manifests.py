@@ -15,8 +15,6 @@ from memplace.api.v1alpha1 import API_VERSION
 from memplace_cli.errors import CommandFailed, Exit
 from memplace_cli.naming import CLUSTER_KIND, OWN_KIND
 
-__all__ = ["STDIN", "Manifest", "read_manifests"]
-
 STDIN = "-"
 TIER = "MemoryTier"
 _KINDS = (OWN_KIND, CLUSTER_KIND, TIER)

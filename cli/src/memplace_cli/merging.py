@@ -11,8 +11,6 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["applied", "changes", "kept", "merge_patch"]
-
 # Where kubectl writes down what it applied.
 _LAST = "kubectl.kubernetes.io/last-applied-configuration"
 

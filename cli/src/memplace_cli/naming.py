@@ -7,8 +7,6 @@ from dataclasses import dataclass
 
 from memplace.api.v1alpha1 import API_VERSION, title_of
 
-__all__ = ["CLUSTER_KIND", "CLUSTER_WORDS", "OWN_KIND", "OWN_WORDS", "PlacementName", "read_name"]
-
 OWN_KIND, CLUSTER_KIND = "MemoryPlacement", "ClusterMemoryPlacement"
 _GROUP = API_VERSION.partition("/")[0]
 

@@ -12,8 +12,6 @@ from memplace_cli.beats import DOUBT_S
 from memplace_cli.naming import PlacementName, read_name
 from memplace_cli.shells import SCRIPTS
 
-__all__ = ["COMMANDS", "Options", "parse", "parser"]
-
 _EPILOG = """\
 exit status:
   0  The command has done its work. doctor found no fault. plan found nothing in the way.

@@ -17,8 +17,6 @@ from memplace_cli.errors import CommandFailed, Exit
 from memplace_cli.picture import Picture
 from memplace_cli.svg import svg
 
-__all__ = ["close_output", "drawn", "put"]
-
 STDOUT = "-"
 # Where nobody says how wide a line may be.
 _WIDTH = 120

@@ -15,8 +15,6 @@ from memplace.api.v1alpha1 import TierBytes
 from memplace_cli.said import ContainerSaid, PodSaid
 from memplace_cli.top import Top
 
-__all__ = ["Bar", "Picture", "of_pod", "of_top", "shares", "tier_names"]
-
 # More bars than a person compares.
 _MOST = 50
 

@@ -18,22 +18,6 @@ from memplace.reasons import FAILURES, Reason
 
 from memplace_cli.facts import ClusterFacts, Labels
 
-__all__ = [
-    "Change",
-    "ContainerPlan",
-    "NodePlan",
-    "PlacementPlan",
-    "Plan",
-    "PlanFacts",
-    "PodPlan",
-    "PodSeen",
-    "Refusal",
-    "TierNodePlan",
-    "TierPlan",
-    "TierRoom",
-    "Wanted",
-]
-
 # What is not placed, though nobody calls it a failure.
 _NOT_PLACED = FAILURES | {Reason.UNSUPPORTED, Reason.OBSERVED}
 

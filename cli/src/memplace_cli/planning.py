@@ -43,8 +43,6 @@ from memplace_cli.sizing import Reports, moves_of, room_for
 from memplace_cli.tiers import by_tier, node_sets
 from memplace_cli.words import joined
 
-__all__ = ["plan_placements"]
-
 _AGENT_ONLY = (
     "which regions its rules mean, and how many bytes, only the agents can tell: apply it with "
     "mode: DryRun first, and see kubectl memplace explain"

@@ -13,12 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from memplace.api.v1alpha1 import MemoryTier, NodeMemory, NumaNodeStatus
 from memplace.evidence import Verdict
 from memplace.nodes import NodeSet, format_nodes
-from memplace.topology import NumaNode, nodes_by_tier, resolve_verdicts
+from memplace.numa import NumaNode
+from memplace.topology import nodes_by_tier, resolve_verdicts
 from msgspec import UNSET
 
 from memplace_cli.planned import PlanFacts, TierNodePlan, TierPlan, Wanted
-
-__all__ = ["plan_tiers", "tiers_after"]
 
 
 def tiers_after(wanted: Sequence[Wanted], found: PlanFacts) -> dict[str, Mapping[str, NodeSet]]:

@@ -12,8 +12,6 @@ from memplace.quantity import parse_quantity
 
 from memplace_cli.planned import PodSeen
 
-__all__ = ["pod_seen", "waiting"]
-
 _Json = Mapping[str, Any]
 _STATUSES = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
 

@@ -30,8 +30,6 @@ from memplace_cli.planning import plan_placements
 from memplace_cli.planning_tiers import plan_tiers, tiers_after
 from memplace_cli.surveying import Asked, survey
 
-__all__ = ["preview"]
-
 _Json = Mapping[str, Any]
 _PLURALS = {
     OWN_KIND: "memoryplacements",

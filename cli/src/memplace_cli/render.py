@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from memplace.api.v1alpha1 import TierBytes
-from memplace.explain import human_bytes
+from memplace.explain_rules import human_bytes
 from memplace.nodes import format_nodes
 from memplace.reasons import FAILURES, Reason
 from rich.console import Console, Group, RenderableType
@@ -24,15 +24,6 @@ from memplace_cli.said import ContainerSaid, PodSaid
 from memplace_cli.status import Attention, NodeShown, RolloutShown, Status
 from memplace_cli.tiers import Tiers, TierShown
 from memplace_cli.words import count, printable, size_or_dash
-
-__all__ = [
-    "print_left_out",
-    "show_diagnosis",
-    "show_pod",
-    "show_status",
-    "show_tiers",
-    "table",
-]
 
 # Of a column of names before it is folded.
 _NAME = 36

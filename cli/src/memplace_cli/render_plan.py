@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
 from memplace.api.v1alpha1 import TierBytes
-from memplace.explain import human_bytes
+from memplace.explain_rules import human_bytes
 from memplace.nodes import format_nodes
 from memplace.reasons import FAILURES, Reason
 from rich.console import Console, Group, RenderableType
@@ -28,8 +28,6 @@ from memplace_cli.planned import (
 )
 from memplace_cli.render import print_left_out, table
 from memplace_cli.words import count, printable, size_or_dash
-
-__all__ = ["show_plan"]
 
 _GOOD = (Reason.PLACED, Reason.PLACED_BEST_EFFORT)
 # How many advices are worth a screen.

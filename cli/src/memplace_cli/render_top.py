@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from memplace.explain import human_bytes
+from memplace.explain_rules import human_bytes
 from rich.console import Console
 from rich.text import Text
 
@@ -11,8 +11,6 @@ from memplace_cli.bars import bar, key, letters_of
 from memplace_cli.render import print_left_out, table
 from memplace_cli.top import Top
 from memplace_cli.words import size_or_dash
-
-__all__ = ["show_top"]
 
 
 def show_top(found: Top, console: Console) -> None:

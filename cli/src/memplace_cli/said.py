@@ -16,8 +16,6 @@ from memplace.pods import PodState
 from memplace_cli.beats import Pulse
 from memplace_cli.facts import Unread
 
-__all__ = ["ContainerSaid", "Loser", "PodFacts", "PodSaid", "RuleSaid"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodFacts:

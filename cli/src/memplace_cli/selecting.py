@@ -16,8 +16,6 @@ from memplace.api.v1alpha1 import (
 from memplace.assignment import PodRef
 from msgspec import UNSET
 
-__all__ = ["why_not_selected"]
-
 
 def why_not_selected(
     placement: Placement,

@@ -7,8 +7,6 @@ these are for the name `memplace`, and for `kubectl-memplace`, typed as a comman
 
 from __future__ import annotations
 
-__all__ = ["SCRIPTS"]
-
 _BASH = r"""# bash completion of memplace: source <(memplace completion bash)
 _memplace() {
     local line found=() cur=${COMP_WORDS[COMP_CWORD]}

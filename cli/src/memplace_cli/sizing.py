@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState, NodeMemory, PlacementSpec
-from memplace.explain import human_bytes
+from memplace.explain_rules import human_bytes
 from memplace.kinds import ExistingPages
 from memplace.nodes import NodeSet
 from memplace.pods import bare_id
@@ -23,8 +23,6 @@ from memplace_cli.feasible import rule_nodes
 from memplace_cli.planned import ContainerPlan, TierRoom
 from memplace_cli.tiers import placed_by_node
 from memplace_cli.words import count
-
-__all__ = ["Reports", "moves_of", "room_for"]
 
 # A machine's word on a container, whatever the placement.
 _OF_THE_CONTAINER = (Reason.SANDBOXED_RUNTIME, Reason.UNSUPPORTED_CGROUP)

@@ -15,8 +15,6 @@ from memplace_cli.advice import advise, meaning
 from memplace_cli.facts import ClusterFacts, Unread, is_retired, why_backend
 from memplace_cli.tiers import TierShown, sums, tiers_of
 
-__all__ = ["Attention", "NodeShown", "PlacementShown", "RolloutShown", "Status", "status"]
-
 # What is wrong with a node itself, whatever its kernel; the kernel is told of in its row.
 _NODE_TROUBLE = (Reason.SECCOMP_FILTERED, Reason.MISSING_CAPABILITY, Reason.ANOTHER_AGENT)
 

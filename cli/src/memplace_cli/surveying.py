@@ -24,8 +24,6 @@ from memplace_cli.planned import PlanFacts, PodSeen
 from memplace_cli.pod_texts import pod_seen
 from memplace_cli.words import joined
 
-__all__ = ["Asked", "survey"]
-
 _NAMESPACES = "/api/v1/namespaces"
 _PLACEMENTS = (f"/apis/{API_VERSION}", "memoryplacements")
 _PODS = ("/api/v1", "pods")

@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from xml.sax.saxutils import escape
 
-from memplace.explain import human_bytes
+from memplace.explain_rules import human_bytes
 
 from memplace_cli.picture import Bar, Picture, shares, tier_names
 from memplace_cli.words import printable
-
-__all__ = ["svg"]
 
 _WIDTH, _MARGIN = 900, 20
 # The columns: labels, bars, numbers.

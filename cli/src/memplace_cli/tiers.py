@@ -13,18 +13,6 @@ from memplace.results import bytes_per_tier
 
 from memplace_cli.facts import ClusterFacts
 
-__all__ = [
-    "NO_TIER",
-    "TierShown",
-    "Tiers",
-    "by_tier",
-    "node_sets",
-    "placed_by_node",
-    "sums",
-    "tiers",
-    "tiers_of",
-]
-
 # NUMA nodes of which nothing shows what they are.
 NO_TIER = ""
 

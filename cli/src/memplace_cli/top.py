@@ -16,8 +16,6 @@ from memplace_cli.facts import ClusterFacts
 from memplace_cli.tiers import by_tier, node_sets, sums
 from memplace_cli.words import count
 
-__all__ = ["PodTop", "Top", "top"]
-
 
 class PodTop(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """What the rules of a placement hold in a pod, or in all of its pods.

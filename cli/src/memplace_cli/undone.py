@@ -13,8 +13,6 @@ from memplace.api.conditions import find_condition
 from memplace.api.v1alpha1 import ContainerState, NodeMemory, Placement
 from memplace.reasons import ConditionType, Reason
 
-__all__ = ["Left", "left_by_nodes", "left_by_operator"]
-
 # Of a container of which nothing that was done is left.
 _UNDONE = (
     ContainerState.DRY_RUN,

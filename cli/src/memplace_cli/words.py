@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from memplace.explain import human_bytes
-
-__all__ = ["count", "joined", "printable", "size_or_dash"]
+from memplace.explain_rules import human_bytes
 
 
 def printable(text: str) -> str:

@@ -20,22 +20,6 @@ from memplace import selectors
 from memplace.api.v1alpha1 import ClusterPlacementSpec, Level, Placement
 from memplace.nodes import NodeSet
 
-__all__ = [
-    "Assignment",
-    "PlacementIndex",
-    "PodRef",
-    "Target",
-    "View",
-    "assign",
-    "delta",
-    "gives_way",
-    "means_namespace",
-    "precedence",
-    "rank",
-    "selects_pod",
-    "why_first",
-]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodRef:

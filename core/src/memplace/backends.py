@@ -15,8 +15,6 @@ from memplace.api.v1alpha1 import PlacementSpec
 from memplace.kinds import Capability, OnUnsupported
 from memplace.policy import Plan
 
-__all__ = ["Act", "act_for", "act_of", "within"]
-
 
 class Act(Enum):
     """What the agent does for a placement on its node.

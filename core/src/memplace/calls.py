@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-__all__ = ["CUT_ALIGNMENT", "MAX_CALL_RANGES", "MAX_MOVE_BYTES"]
-
 # UIO_MAXIOV, the kernel's limit of one vector (linux include/uapi/linux/uio.h).
 MAX_CALL_RANGES = 1024
 

@@ -12,8 +12,6 @@ from memplace.claims import DEFAULT, Change, Claim, Footprint, Kept, Mapped, Our
 from memplace.kinds import Mode, Policy
 from memplace.rebind import STATIC, rebind, settable
 
-__all__ = ["View", "default_is_ours", "find_footprint", "footprint_of"]
-
 
 class View:
     """Tells memplace's policies in one process from its own.

@@ -15,19 +15,6 @@ from memplace.kinds import Mode, OnDelete, Policy
 from memplace.nodes import NodeSet
 from memplace.structs import prepared
 
-__all__ = [
-    "DEFAULT",
-    "Change",
-    "Claim",
-    "Footprint",
-    "HostProcess",
-    "Kept",
-    "Mapped",
-    "Ours",
-    "Process",
-    "Wanted",
-]
-
 DEFAULT = Policy(Mode.DEFAULT)
 
 

@@ -14,8 +14,6 @@ from memplace.api.v1alpha1 import RegionEntry
 from memplace.kinds import RegionKind
 from memplace.regions import Region
 
-__all__ = ["CompiledEntry", "Mismatch", "Miss", "ProcessName", "compile_entry"]
-
 _HEAP = frozenset({RegionKind.BRK, RegionKind.ANONYMOUS})
 # Private memory of these kinds only; it is executable only for entries that ask for it.
 _PRIVATE = _HEAP | {RegionKind.STACK}

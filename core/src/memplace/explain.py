@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from memplace.api.v1alpha1 import NodeBytes, TierNodes
 from memplace.claim_view import View
-from memplace.explain_rules import explain_rules, human_bytes
+from memplace.entries import ProcessName
+from memplace.explain_rules import explain_rules
 from memplace.explained import (
     Cut,
     ProcessExplained,
@@ -25,21 +26,11 @@ from memplace.explained import (
 )
 from memplace.extents import extents
 from memplace.kinds import Mode, Policy
-from memplace.matching import Match, Matcher, ProcessName
+from memplace.matching import Match, Matcher
 from memplace.nodes import NodeSet, format_nodes
 from memplace.policy import Plan
 from memplace.regions import Region
 from memplace.results import bytes_per_tier
-
-__all__ = [
-    "MOST_REGIONS",
-    "Facts",
-    "Wish",
-    "explain",
-    "format_policy",
-    "human_bytes",
-    "through_claim",
-]
 
 # A program can have a million mappings; who reads more of them than this reads JSON.
 MOST_REGIONS = 4096

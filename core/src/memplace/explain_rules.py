@@ -15,8 +15,6 @@ from memplace.policy import Plan, RuleResult
 from memplace.regions import Region
 from memplace.topology import tier_by_node
 
-__all__ = ["explain_rules", "human_bytes"]
-
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 

@@ -11,19 +11,6 @@ import msgspec
 
 from memplace.api.v1alpha1 import NodeBytes, TierBytes, TierNodes
 
-__all__ = [
-    "SCHEMA",
-    "ContainerExplained",
-    "ContainerListed",
-    "Cut",
-    "ProcessExplained",
-    "Reading",
-    "RegionExplained",
-    "RuleExplained",
-    "WhyNotCounted",
-    "WhyNotSaid",
-]
-
 # Changes when a reader that knows the names would be wrong.
 SCHEMA = 1
 

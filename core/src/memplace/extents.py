@@ -12,8 +12,6 @@ from dataclasses import dataclass
 
 from memplace.regions import Region
 
-__all__ = ["Extent", "extents", "joins"]
-
 
 @dataclass(frozen=True, slots=True)
 class Extent:

@@ -20,8 +20,6 @@ from memplace.nodes import NodeSet
 from memplace.reasons import Reason
 from memplace.rebind import RELATIVE, STATIC
 
-__all__ = ["MAX_KEPT", "MAX_OURS", "Elsewhere", "Forms", "NoForm", "form_class"]
-
 # Bounds of what one program can make the agent remember.
 MAX_KEPT = 4096
 MAX_OURS = 256

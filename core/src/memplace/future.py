@@ -30,17 +30,6 @@ from memplace.entries import CompiledEntry, compile_entry
 from memplace.kinds import Mode, Policy, RegionKind
 from memplace.quantity import format_quantity
 
-__all__ = [
-    "BORN",
-    "Cause",
-    "Future",
-    "FutureNotPossible",
-    "Implied",
-    "explain_future",
-    "future_policy",
-    "implied_future",
-]
-
 # The kinds of memory that can be born under a default, and what people call its birth.
 BORN: Mapping[RegionKind, str] = MappingProxyType(
     {RegionKind.BRK: "brk()", RegionKind.ANONYMOUS: "mmap()"}

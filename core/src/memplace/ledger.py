@@ -70,19 +70,6 @@ from memplace.kinds import Policy
 from memplace.nodes import NodeSet
 from memplace.rebind import roll
 
-__all__ = [
-    "Recorded",
-    "Refused",
-    "View",
-    "admit",
-    "claim_for",
-    "inherit",
-    "prune",
-    "record",
-    "record_default",
-    "record_newborn",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class Refused:

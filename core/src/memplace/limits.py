@@ -22,19 +22,6 @@ from memplace.nodes import NodeSet
 from memplace.objects import Common, surplus
 from memplace.quantity import format_quantity
 
-__all__ = [
-    "UNLIMITED",
-    "Cap",
-    "Caps",
-    "Holder",
-    "Limited",
-    "Word",
-    "caps_on",
-    "held",
-    "is_closed",
-    "share_out",
-]
-
 # Who was refused has to fit with this part of the limit to spare: where pages are is sampled, and
 # known to within two points. Without it, who is at the edge would come and go with each look.
 _SPARE_SHARE = 16

@@ -22,8 +22,6 @@ from memplace.extents import extents
 from memplace.quantity import format_quantity
 from memplace.regions import Region
 
-__all__ = ["Held", "Match", "Matcher", "Mismatch", "ProcessName", "WhyNot"]
-
 # Whether a region carries the policy that memplace set for that rule.
 Held = Callable[[Rule, Region], bool]
 

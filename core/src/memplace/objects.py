@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-__all__ = ["ALL_NODES", "Common", "ObjectId", "claim_name", "object_of", "surplus"]
-
 # What claims of objects have for Mems_allowed_list: a change of anybody's cpuset leaves the
 # policies of objects as they are. Source: linux ``mm/mempolicy.c:mpol_rebind_mm()``, which goes
 # through the mappings of a process only.

@@ -19,13 +19,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from memplace.claim_view import View
 from memplace.claims import DEFAULT, Change, Claim, Process
-from memplace.ledger import View, record
+from memplace.ledger import record
 from memplace.objects import ALL_NODES
 from memplace.policy import Step
 from memplace.regions import Region
-
-__all__ = ["PROCESS", "Way", "located", "prepare", "release", "view_of"]
 
 # In place of a process: there is one image, and no cpuset changes what is in an object.
 PROCESS = Process(1, ALL_NODES)

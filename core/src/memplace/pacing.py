@@ -28,21 +28,6 @@ from memplace.kinds import Mode
 from memplace.nodes import NodeSet, format_nodes
 from memplace.quantity import format_quantity
 
-__all__ = [
-    "PROBE_BYTES",
-    "Bucket",
-    "Grant",
-    "Limits",
-    "NodeState",
-    "Pacer",
-    "Request",
-    "Room",
-    "Wait",
-    "WaitReason",
-    "spare_bytes",
-    "speed_under",
-]
-
 # As little as can be moved without splitting a huge page: tells whether pages of a region
 # move at all before much is taken off its lists.
 PROBE_BYTES = CUT_ALIGNMENT

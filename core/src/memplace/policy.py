@@ -12,31 +12,16 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from memplace.api.v1alpha1 import Rule
+from memplace.entries import ProcessName
 from memplace.kinds import ExistingPages, Mode, Policy
 from memplace.limits import UNLIMITED, Limited, Word
-from memplace.matching import Matcher, ProcessName
+from memplace.matching import Matcher
 from memplace.nodes import NodeSet
 from memplace.objects import ObjectId
 from memplace.problems import Problem, Refusal, left_alone, policy_of
 from memplace.reasons import Reason
 from memplace.regions import Region
 from memplace.topology import BUILTIN_TIERS
-
-__all__ = [
-    "ExistingPages",
-    "Mode",
-    "Move",
-    "Plan",
-    "Policy",
-    "Problem",
-    "Refusal",
-    "RuleResult",
-    "Step",
-    "left_alone",
-    "measured",
-    "plan",
-    "policy_of",
-]
 
 _DEFAULT = Policy(Mode.DEFAULT)
 

@@ -22,8 +22,6 @@ from dataclasses import dataclass
 from memplace.kinds import Pressure
 from memplace.pacing import Limits
 
-__all__ = ["FALL_S", "RISE_S", "Felt"]
-
 # For how long the figure has to ask for a higher word, and for a lower one.
 RISE_S, FALL_S = 10.0, 60.0
 

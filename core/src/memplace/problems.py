@@ -12,8 +12,6 @@ from memplace.nodes import NodeSet, format_nodes
 from memplace.reasons import Reason
 from memplace.regions import Region
 
-__all__ = ["Problem", "Refusal", "left_alone", "policy_of"]
-
 # Why a rule may not act on a region: for machines, and for people.
 Refusal = tuple[Reason, str]
 

@@ -17,8 +17,6 @@ from dataclasses import replace
 from memplace.kinds import Mode, Policy
 from memplace.nodes import NodeSet, places, remap
 
-__all__ = ["RELATIVE", "STATIC", "rebind", "roll", "settable"]
-
 STATIC = "static"
 RELATIVE = "relative"
 

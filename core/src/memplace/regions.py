@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 from memplace.kinds import Mode, Policy, RegionKind
 from memplace.objects import ObjectId
 
-__all__ = ["Region", "RegionKind"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Region:

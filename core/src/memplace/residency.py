@@ -22,19 +22,6 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Protocol
 
-__all__ = [
-    "EXACT_PAGES",
-    "POINTS",
-    "Ranged",
-    "Residency",
-    "Sample",
-    "Span",
-    "choose",
-    "common_shares",
-    "estimate",
-    "more",
-]
-
 # 64 MiB in pages of 4 KiB.
 EXACT_PAGES = 16384
 

@@ -16,8 +16,6 @@ from msgspec import UNSET
 
 from memplace.api.v1alpha1 import Placement, PlacementSpec, RolloutState
 
-__all__ = ["change_of", "position", "waits"]
-
 
 def change_of(spec: PlacementSpec) -> str:
     """Return a word for what a spec has done to memory: the same for specs that ask for the same.

@@ -8,8 +8,6 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
-__all__ = ["FIRST_DELAY_S", "LAST_DELAY_S", "Setback", "Setbacks", "next_delay"]
-
 Key = TypeVar("Key", bound=Hashable)
 
 FIRST_DELAY_S = 30.0

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from typing import Generic, TypeVar
 
-__all__ = ["Shares"]
-
 Key = TypeVar("Key", bound=Hashable)
 
 

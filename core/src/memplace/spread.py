@@ -11,8 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from memplace.calls import CUT_ALIGNMENT
 from memplace.kinds import Mode, Policy
 
-__all__ = ["blocks", "target"]
-
 
 def blocks(ranges: Iterable[tuple[int, int]], page_size: int = 4096) -> Iterator[tuple[int, int]]:
     """Cut ranges at multiples of 2 MiB, or of a page that is larger than that.

@@ -12,8 +12,6 @@ from typing import TypeVar
 
 import msgspec
 
-__all__ = ["PREPARED", "prepared"]
-
 _T = TypeVar("_T")
 
 # All types that were handed in; what is in them is ready, too.

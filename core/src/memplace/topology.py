@@ -13,17 +13,6 @@ from memplace.evidence import CXL, DRAM, HBM, Verdict, has_cpus, judge
 from memplace.nodes import NodeSet
 from memplace.numa import NumaNode
 
-__all__ = [
-    "BUILTIN_TIERS",
-    "NumaNode",
-    "by_precedence",
-    "nodes_by_tier",
-    "resolve_tiers",
-    "resolve_verdicts",
-    "said_by",
-    "tier_by_node",
-]
-
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 # Tiers that need no MemoryTier object: a node without one of them is not a typing error.

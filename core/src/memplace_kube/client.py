@@ -23,17 +23,6 @@ from memplace.errors import MemplaceError
 from memplace.reasons import Reason
 from memplace.structs import prepared
 
-__all__ = [
-    "JSON",
-    "ApiClient",
-    "ApiError",
-    "BadAnswer",
-    "LoginFailed",
-    "Server",
-    "in_cluster",
-    "seconds_asked",
-]
-
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 # What the API server may take to say the next thing within one answer.

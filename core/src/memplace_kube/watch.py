@@ -18,11 +18,10 @@ from enum import Enum
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
+from memplace.api.server import ApiError
 from memplace.structs import prepared
 
-from memplace_kube.client import JSON, ApiClient, ApiError, BadAnswer, Server
-
-__all__ = ["WATCH_S", "Collection", "Gone", "Takes", "Watcher", "as_mapping", "retry_delay"]
+from memplace_kube.client import JSON, ApiClient, BadAnswer, Server
 
 KindT = TypeVar("KindT", bound=Enum)
 KindT_contra = TypeVar("KindT_contra", bound=Enum, contravariant=True)

@@ -17,9 +17,10 @@ from memplace_kube.watch import WATCH_S, Watcher
 
 from memplace_agent.backends.choice import choose
 from memplace_agent.cluster.following import Follower, followers
+from memplace_agent.cluster.kinds import Kind
 from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
-from memplace_agent.cluster.world import Cache, Kind
+from memplace_agent.cluster.world import Cache
 from memplace_agent.engine.barrier import Barrier
 from memplace_agent.engine.build import Engine, open_ledger, running_system
 from memplace_agent.engine.explainer import Explainer
@@ -31,8 +32,6 @@ from memplace_agent.settings import Settings
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.features import Features, probe
 from memplace_agent.threads import Pulse, Threads
-
-__all__ = ["run"]
 
 log = logging.getLogger(__name__)
 

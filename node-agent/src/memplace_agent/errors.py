@@ -10,18 +10,6 @@ from typing import NoReturn
 from memplace.errors import MemplaceError, MissingCapability, ProcessGone
 from memplace.reasons import Reason
 
-__all__ = [
-    "CallFailed",
-    "DeadlinePassed",
-    "HoleInRange",
-    "MissingCapability",
-    "NoAddressSpace",
-    "ProcessGone",
-    "TryAgain",
-    "errno_name",
-    "raise_errno",
-]
-
 
 class CallFailed(MemplaceError, OSError):  # noqa: N818  says what happened
     """A system call on a process failed; ``errno`` says how."""

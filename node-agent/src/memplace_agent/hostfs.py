@@ -7,9 +7,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplace_agent.errors import ProcessGone
-
-__all__ = ["HostFs", "read_proc"]
+from memplace.errors import ProcessGone
 
 # More than /proc/PID/status has. Of a file of many lines the kernel gives some 4 KiB at a time.
 _AT_ONCE = 1 << 14

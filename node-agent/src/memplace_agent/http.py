@@ -18,8 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
-__all__ = ["HttpServer", "LoopbackServer"]
-
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _JSON = "application/json"
 

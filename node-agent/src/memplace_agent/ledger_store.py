@@ -55,8 +55,6 @@ from memplace.ledger import inherit
 from memplace.objects import object_of
 from memplace.reasons import Reason
 
-__all__ = ["VERSION", "AnotherAgent", "LedgerStore", "Unread"]
-
 log = logging.getLogger(__name__)
 
 VERSION = 3

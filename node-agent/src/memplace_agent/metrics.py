@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-__all__ = ["Metrics"]
-
 
 class Metrics:
     """What the agent counts; NUMA and Kubernetes nodes are no labels."""

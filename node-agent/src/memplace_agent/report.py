@@ -33,8 +33,6 @@ from memplace_agent.backends.choice import choose
 from memplace_agent.syscalls.features import Features
 from memplace_agent.world import NotUnderstood
 
-__all__ = ["CPUS_MAX", "EVIDENCE_MAX", "Reports", "Retirement", "Subject", "node_status"]
-
 # Of characters; crds/nodememories.yaml has them as maxLength.
 CPUS_MAX = 4096
 EVIDENCE_MAX = 256

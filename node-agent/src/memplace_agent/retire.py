@@ -16,8 +16,6 @@ from pathlib import Path
 from memplace_agent import seccomp
 from memplace_agent.hostfs import HostFs
 
-__all__ = ["has_profile", "journal_directory", "remove_host_files", "restore_profile"]
-
 
 def has_profile(host: HostFs) -> bool:
     """Return whether the agent's seccomp profile lies on the host."""

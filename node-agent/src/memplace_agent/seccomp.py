@@ -17,8 +17,6 @@ from pathlib import Path
 
 from memplace_agent.hostfs import HostFs
 
-__all__ = ["PROFILE", "install", "profile"]
-
 PROFILE = "agent.json"
 
 

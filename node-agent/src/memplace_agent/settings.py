@@ -12,8 +12,6 @@ from memplace.quantity import exact_bytes
 
 from memplace_agent.hostfs import HostFs
 
-__all__ = ["Settings", "settings_from_env"]
-
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 

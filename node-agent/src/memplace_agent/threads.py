@@ -10,8 +10,6 @@ import threading
 import time
 from collections.abc import Callable
 
-__all__ = ["Pulse", "Run", "Threads", "hurry"]
-
 log = logging.getLogger(__name__)
 
 # What a thread runs: until the event is set, calling the function as it goes on.

@@ -10,8 +10,6 @@ from memplace.api.v1alpha1 import AgentMode, MemoryTier, Placement
 from memplace.kinds import OnDelete
 from memplace.pods import PodState
 
-__all__ = ["NotUnderstood", "World"]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotUnderstood:

@@ -9,10 +9,11 @@ from datetime import datetime
 
 from memplace.api.liveness import LEASE_LABELS, LEASES, renewals, with_renewal
 from memplace.api.objects import parse_node_memory
+from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import NodeMemory
 
 from memplace_operator.kinds import Kind
-from memplace_operator.kubeapi import ApiError, KubeApi
+from memplace_operator.kubeapi import KubeApi
 
 log = logging.getLogger(__name__)
 

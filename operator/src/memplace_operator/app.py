@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import cast
 
 import kopf
+from memplace.api.server import ApiError
 
 from memplace_operator.connect import connect
 from memplace_operator.crew import Crew
@@ -18,7 +19,7 @@ from memplace_operator.feeds import Feeds
 from memplace_operator.handlers import make_registry
 from memplace_operator.health import serving
 from memplace_operator.kinds import NEEDED_PLURALS, Kind, served_kinds
-from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
+from memplace_operator.kubeapi import UNREACHABLE, KubeApi
 from memplace_operator.metrics import Metrics
 from memplace_operator.settings import Settings, kopf_settings
 

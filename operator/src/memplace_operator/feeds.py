@@ -18,7 +18,6 @@ from memplace_operator.beats import Beats
 from memplace_operator.kinds import Kind
 from memplace_operator.objects import (
     Raw,
-    Unreadable,
     read_cluster_placement,
     read_labels,
     read_namespace,
@@ -226,6 +225,3 @@ class Feeds:
         if kind is Kind.LABELS:
             return self.world.selection.kinds.uids()
         return self.world.selection.pod_uids() if kind is Kind.POD else self.world.node_uids()
-
-
-__all__ = ["COLLECTIONS", "NODE_LABELS", "Feeds", "News", "Unreadable", "reader"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from enum import Enum
 
+from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import API_VERSION
 
-from memplace_operator.kubeapi import ApiError, KubeApi
+from memplace_operator.kubeapi import KubeApi
 
 
 class Kind(Enum):

@@ -17,8 +17,6 @@ from memplace.errors import MemplaceError
 from memplace.reasons import Reason
 from memplace_kube.client import BadAnswer, seconds_asked
 
-__all__ = ["UNREACHABLE", "ApiError", "Connection", "KubeApi", "LoginFailed", "login"]
-
 CHUNK = 500
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
 # What a request raises while the API server can't be reached.

@@ -13,8 +13,6 @@ from functools import lru_cache
 import msgspec
 from memplace.api.v1alpha1 import Placement
 
-__all__ = ["Kinds", "NodeKind", "SeenLabels", "labels_of"]
-
 # What is in it are numbers of selectors; no number is ever used again.
 NodeKind = frozenset[int]
 _Pair = tuple[str, str]

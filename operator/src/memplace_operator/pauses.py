@@ -15,8 +15,6 @@ from msgspec import UNSET
 
 from memplace_operator.rollout import is_quiet, pause_s
 
-__all__ = ["Pauses"]
-
 _Step = tuple[int, str, str]
 
 

@@ -15,8 +15,6 @@ from memplace.kinds import HoldOn, Pressure
 
 from memplace_operator.verdicts import Measured, Verdict
 
-__all__ = ["MOST", "Fare", "blindness", "pressed_before", "trouble"]
-
 # crds/memoryplacements.yaml has it as maxItems. Each agent is sent each status.
 MOST = 64
 

@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Iterable
 
 from memplace.api.conditions import find_condition, is_true
+from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import AgentMode, NodeMemory
 from memplace.reasons import ConditionType
 
 from memplace_operator.agents import reports
 from memplace_operator.kinds import Kind, served_kinds
-from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
+from memplace_operator.kubeapi import UNREACHABLE, KubeApi
 from memplace_operator.pulses import Pulses
 
 POLL_S = 1.0

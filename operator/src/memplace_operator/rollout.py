@@ -22,8 +22,6 @@ from msgspec import UNSET
 from memplace_operator.pressed import Fare, blindness, pressed_before, trouble
 from memplace_operator.verdicts import Verdict
 
-__all__ = ["Progress", "is_quiet", "pause_s", "progress_of"]
-
 # Pods of a workload that begins come one after the other.
 FIRST_PAUSE_S = 30
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 import aiohttp
 from memplace.api.conditions import find_condition
 from memplace.api.liveness import STALE_AFTER
+from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import NodeMemory
 from memplace.reasons import ConditionType
 
 from memplace_operator.agents import reports
 from memplace_operator.kinds import OUR_PLURALS, served_kinds
-from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
+from memplace_operator.kubeapi import UNREACHABLE, KubeApi
 from memplace_operator.pulses import Pulses
 
 POLL_S = 2.0

@@ -7,15 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import OTHER_TIER, PodStatus, RuleStatus, TierBytes
-from memplace.explain import human_bytes
+from memplace.explain_rules import human_bytes
 from memplace.reasons import Reason
 from memplace.results import bytes_per_tier
 from msgspec import UNSET
 
 from memplace_operator.objects import Pod
 from memplace_operator.verdicts import Measured, Verdict
-
-__all__ = ["WORST", "rule_status", "summary_of", "tiers_of", "worst_pods"]
 
 # Every agent of the cluster is sent each status that changes: enough to go on with, and no more.
 WORST = 20

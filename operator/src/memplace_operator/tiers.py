@@ -14,13 +14,11 @@ from datetime import datetime
 import msgspec
 from memplace.api.conditions import set_condition, shorten
 from memplace.api.v1alpha1 import MemoryTier, NumaNodeStatus, TierStatus
-from memplace.explain import human_bytes
+from memplace.explain_rules import human_bytes
 from memplace.nodes import format_nodes
 from memplace.reasons import ConditionType, Reason
 from memplace.topology import by_precedence, said_by
 from msgspec import UNSET
-
-__all__ = ["Machines", "tier_status"]
 
 # Kubernetes node to its NUMA nodes with memory, as its agent reported them.
 Machines = Mapping[str, Sequence[NumaNodeStatus]]

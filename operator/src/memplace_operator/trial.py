@@ -6,12 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from memplace.api.v1alpha1 import RuleStatus
-from memplace.explain import human_bytes
+from memplace.explain_rules import human_bytes
 from memplace.reasons import Reason
 
 from memplace_operator.verdicts import Verdict
-
-__all__ = ["trial_of"]
 
 _NOTHING = "mode DryRun: nothing is changed"
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import API_VERSION
 
 from memplace_operator.kinds import OUR_PLURALS, Kind, served_kinds
-from memplace_operator.kubeapi import UNREACHABLE, ApiError, KubeApi
+from memplace_operator.kubeapi import UNREACHABLE, KubeApi
 from memplace_operator.retire import POLL_S, Say, retire, unless_gone
 
 # An agent ends within 2 s; one on a node that is away, when the node is back.

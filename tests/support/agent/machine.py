@@ -12,9 +12,10 @@ import shutil
 from array import array
 from dataclasses import dataclass, field, replace
 
+from memplace.errors import ProcessGone
 from memplace.kinds import Mode, Policy
 from memplace.nodes import format_nodes
-from memplace_agent.errors import ProcessGone, TryAgain
+from memplace_agent.errors import TryAgain
 from memplace_agent.hostfs import HostFs
 from memplace_agent.procfs.numa_maps import format_policy
 from memplace_agent.procfs.query import ReadVmas, Way, read_vmas

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 from memplace_agent import seccomp
-from memplace_agent.cluster.world import Cache, Kind
+from memplace_agent.cluster.kinds import Kind
+from memplace_agent.cluster.world import Cache
 from memplace_agent.engine.build import Engine, open_ledger, running_system
 from memplace_agent.engine.worker import Worker, WorkerParts
 from memplace_agent.hostfs import HostFs

@@ -8,11 +8,12 @@ import time
 from typing import Any
 
 import pytest
+from memplace.errors import ProcessGone
 from memplace.kinds import RegionKind
 from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.engine.apply import PolicySetter, SetFuture
 from memplace_agent.engine.callers import Callers
-from memplace_agent.errors import CallFailed, ProcessGone, TryAgain
+from memplace_agent.errors import CallFailed, TryAgain
 from memplace_agent.syscalls import PidFd
 from memplace_agent.threads import hurry
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from memplace_agent.app import _Cluster
 from memplace_agent.cluster.collections import collections
-from memplace_agent.cluster.world import Cache, Kind
+from memplace_agent.cluster.kinds import Kind
+from memplace_agent.cluster.world import Cache
 from memplace_agent.hostfs import HostFs
 from memplace_agent.settings import Settings
 from memplace_agent.threads import Threads

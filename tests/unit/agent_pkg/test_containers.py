@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from memplace.errors import ProcessGone
 from memplace_agent.containers import members
 from memplace_agent.containers import walk as walk_module
 from memplace_agent.containers.index import CgroupIndex, Hierarchy, read_hierarchy
 from memplace_agent.containers.members import is_below, is_populated, member_test, read_members
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs
 
 ID = "c0ffee00" * 8

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from memplace.entries import ProcessName
 from memplace.explain import Facts, Wish, explain
 from memplace.explained import ContainerExplained, ContainerListed, ProcessExplained, Reading
 from memplace.kinds import Mode, Policy, RegionKind
-from memplace.matching import Matcher, ProcessName
+from memplace.matching import Matcher
 from memplace.policy import plan
 from memplace_agent.cli.columns import shorten_middle
 from memplace_agent.cli.manifest import read_manifest

@@ -12,7 +12,8 @@ from memplace.ledger import claim_for
 from memplace_agent.cluster import following
 from memplace_agent.cluster.collections import collections
 from memplace_agent.cluster.following import Following
-from memplace_agent.cluster.world import Cache, Kind
+from memplace_agent.cluster.kinds import Kind
+from memplace_agent.cluster.world import Cache
 from memplace_agent.engine.known import State, standing_of
 from memplace_agent.world import World
 from memplace_kube import watch

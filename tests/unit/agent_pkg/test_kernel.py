@@ -8,9 +8,10 @@ import os
 
 import pytest
 from memplace.calls import CUT_ALIGNMENT
+from memplace.errors import ProcessGone
 from memplace_agent import syscalls
 from memplace_agent._memplace_sys import ffi
-from memplace_agent.errors import CallFailed, ProcessGone, TryAgain
+from memplace_agent.errors import CallFailed, TryAgain
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, RunningKernel
 from memplace_agent.syscalls.features import probe
 

@@ -7,11 +7,10 @@ import threading
 from typing import Any
 
 import pytest
-from memplace.errors import MemplaceError
+from memplace.errors import MemplaceError, ProcessGone
 from memplace_agent._memplace_sys import ffi
 from memplace_agent.backends.move_pages import MovePages
 from memplace_agent.engine.answers import Answer, answer_of
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs
 from memplace_agent.syscalls.moves import NOT_TOLD, move_pages, why_no_moves
 from memplace_agent.syscalls.views import page_nodes

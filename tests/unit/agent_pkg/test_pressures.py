@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from memplace.kinds import Pressure
 from memplace.pressure import FALL_S, RISE_S
-from memplace_agent.cluster.world import Kind
+from memplace_agent.cluster.kinds import Kind
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.pressures import BEAT_S, Pressures
 from memplace_agent.metrics import Metrics

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from memplace_agent.containers.index import CgroupRef
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine import pulse
 from memplace_agent.engine.pulse import BEAT_S, Pulse
 from memplace_agent.hostfs import HostFs

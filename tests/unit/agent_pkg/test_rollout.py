@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from memplace.api.objects import parse_placement
 from memplace.rollout import change_of, position
-from memplace_agent.cluster.world import Cache, Kind
+from memplace_agent.cluster.kinds import Kind
+from memplace_agent.cluster.world import Cache
 
 from tests.support.agent.build import HEAP_RULE, new_pod
 from tests.unit.agent_pkg.shim_ward import SHIM, ShimWard

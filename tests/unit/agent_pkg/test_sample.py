@@ -11,8 +11,9 @@ import time
 from array import array
 
 import pytest
+from memplace.errors import ProcessGone
 from memplace.residency import EXACT_PAGES, POINTS, Span
-from memplace_agent.errors import DeadlinePassed, NoAddressSpace, ProcessGone
+from memplace_agent.errors import DeadlinePassed, NoAddressSpace
 from memplace_agent.procfs.sample import sample
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.views import page_nodes

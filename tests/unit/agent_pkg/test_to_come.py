@@ -4,7 +4,8 @@
 import errno
 
 import pytest
-from memplace_agent.errors import CallFailed, MissingCapability, TryAgain
+from memplace.errors import MissingCapability
+from memplace_agent.errors import CallFailed, TryAgain
 from memplace_agent.world import World
 
 from tests.support.agent.build import HEAP_RULE, rule

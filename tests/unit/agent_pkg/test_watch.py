@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from memplace_agent.cluster.world import Kind
+from memplace_agent.cluster.kinds import Kind
 from memplace_kube import client, watch
 from memplace_kube.watch import Collection, Watcher, as_mapping, retry_delay
 

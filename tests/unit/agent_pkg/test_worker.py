@@ -6,7 +6,8 @@ from __future__ import annotations
 import threading
 
 import pytest
-from memplace_agent.cluster.world import Cache, Kind
+from memplace_agent.cluster.kinds import Kind
+from memplace_agent.cluster.world import Cache
 from memplace_agent.engine.build import open_ledger
 from memplace_agent.engine.worker import Worker, WorkerParts
 from memplace_agent.syscalls.features import Features

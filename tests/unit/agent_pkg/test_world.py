@@ -7,7 +7,8 @@ import copy
 from typing import Any
 
 import pytest
-from memplace_agent.cluster.world import Cache, Kind
+from memplace_agent.cluster.kinds import Kind
+from memplace_agent.cluster.world import Cache
 
 A, B = "a" * 64, "b" * 64
 RUNNING = {"name": "c", "containerID": f"containerd://{A}", "state": {"running": {}}}

@@ -3,9 +3,10 @@
 
 from dataclasses import dataclass, replace
 
+from memplace.claim_view import View
 from memplace.claims import Process
 from memplace.kinds import Mode, Policy
-from memplace.ledger import View, claim_for, record
+from memplace.ledger import claim_for, record
 
 from tests.unit.core_pkg.memory import PAGE, Seen
 

@@ -13,9 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 from memplace.api.v1alpha1 import LabelSelector, PlacementSpec, PolicySpec, RegionEntry, Rule
+from memplace.entries import ProcessName
 from memplace.extents import joins
 from memplace.kinds import Mode, RegionKind
-from memplace.matching import Matcher, ProcessName
+from memplace.matching import Matcher
 from memplace.regions import Region
 from memplace.validation import problems
 

@@ -6,10 +6,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 from memplace.api.v1alpha1 import PolicySpec, RegionEntry, Rule
-from memplace.explain import Facts, Wish, explain, format_policy, human_bytes
+from memplace.entries import ProcessName
+from memplace.explain import Facts, Wish, explain, format_policy
+from memplace.explain_rules import human_bytes
 from memplace.explained import ProcessExplained, Reading
 from memplace.kinds import ExistingPages, Mode, Policy, RegionKind
-from memplace.matching import Matcher, ProcessName
+from memplace.matching import Matcher
 from memplace.policy import plan
 from memplace.regions import Region
 

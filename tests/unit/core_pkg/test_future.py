@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from memplace.api.v1alpha1 import PolicySpec, RegionEntry, Rule
+from memplace.entries import ProcessName
 from memplace.future import (
     BORN,
     Cause,
@@ -17,7 +18,7 @@ from memplace.future import (
     implied_future,
 )
 from memplace.kinds import Mode, Policy, RegionKind
-from memplace.matching import Matcher, ProcessName
+from memplace.matching import Matcher
 from memplace.regions import Region
 
 PAGE = 4096

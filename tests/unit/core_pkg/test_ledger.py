@@ -4,10 +4,11 @@
 from dataclasses import replace
 
 import pytest
+from memplace.claim_view import View
 from memplace.claims import Footprint, Process
 from memplace.forms import MAX_KEPT, MAX_OURS
 from memplace.kinds import Mode, Policy
-from memplace.ledger import View, admit, prune, record, record_default, record_newborn
+from memplace.ledger import admit, prune, record, record_default, record_newborn
 from memplace.nodes import parse_cut_nodes
 
 from tests.unit.core_pkg.ledgers import (

@@ -9,10 +9,11 @@ import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from memplace.claim_view import View
 from memplace.claims import Claim
 from memplace.forms import form_class
 from memplace.kinds import Mode, Policy
-from memplace.ledger import View, admit, claim_for, prune, record, record_default
+from memplace.ledger import admit, claim_for, prune, record, record_default
 
 from tests.unit.core_pkg.memory import PAGE, REBOUND, Memory, mbind
 

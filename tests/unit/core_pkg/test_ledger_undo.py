@@ -4,8 +4,9 @@
 from dataclasses import replace
 
 import pytest
+from memplace.claim_view import View
 from memplace.kinds import Mode, Policy
-from memplace.ledger import View, record, record_default
+from memplace.ledger import record, record_default
 
 from tests.unit.core_pkg.ledgers import (
     BIND0,

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memplace.api.v1alpha1 import PolicySpec, RegionEntry, Rule
+from memplace.entries import Mismatch, ProcessName
 from memplace.extents import extents, joins
 from memplace.kinds import Mode, Policy, RegionKind
-from memplace.matching import Matcher, Mismatch, ProcessName
+from memplace.matching import Matcher
 from memplace.regions import Region
 
 MIB = 1 << 20

@@ -8,7 +8,8 @@ from memplace.api.v1alpha1 import PolicySpec, RegionEntry, Rule
 from memplace.kinds import ExistingPages, Mode, Policy, RegionKind
 from memplace.matching import Matcher
 from memplace.objects import ObjectId
-from memplace.policy import Plan, Problem, plan
+from memplace.policy import Plan, plan
+from memplace.problems import Problem
 from memplace.reasons import Reason
 from memplace.regions import Region
 from msgspec import UNSET

@@ -22,9 +22,10 @@ from memplace.api.v1alpha1 import (
     TierSpec,
     TierStatus,
 )
+from memplace.entries import ProcessName
 from memplace.future import Implied, implied_future
 from memplace.kinds import Mode, RegionKind
-from memplace.matching import Matcher, ProcessName
+from memplace.matching import Matcher
 from memplace.regions import Region
 from memplace.validation import problems
 

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from memplace.api.v1alpha1 import MemoryTier, NamespaceLimit, TierSpec
-from memplace.topology import NumaNode, resolve_tiers, resolve_verdicts, tier_by_node
+from memplace.numa import NumaNode
+from memplace.topology import resolve_tiers, resolve_verdicts, tier_by_node
 from msgspec import UNSET
 
 GIB = 1 << 30

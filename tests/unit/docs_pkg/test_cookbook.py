@@ -14,9 +14,10 @@ import pytest
 import yaml
 from memplace.api.objects import parse_placement
 from memplace.api.v1alpha1 import PlacementSpec
+from memplace.entries import ProcessName
 from memplace.future import explain_future, implied_future
 from memplace.kinds import RegionKind
-from memplace.matching import Matcher, ProcessName
+from memplace.matching import Matcher
 
 from tests.unit.agent_pkg import recordings
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from memplace.api.server import ApiError
 from memplace.errors import ValidationError
-from memplace_kube.client import ApiError
 from memplace_operator.beats import Beats
 from memplace_operator.events import make_event
 from memplace_operator.feeds import Feeds, News, reader

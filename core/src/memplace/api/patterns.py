@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-__all__ = ["ADVICE", "DNS_LABEL", "LABEL_KEY", "LABEL_VALUE", "NOT_A_LABEL_KEY", "PERMISSIONS"]
-
 # \Z, since Python's $ also matches before a last newline, and the API server's does not.
 LABEL_KEY = r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z"
 LABEL_VALUE = r"^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?\Z"

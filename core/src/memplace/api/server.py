@@ -9,8 +9,6 @@ from typing import NamedTuple
 from memplace.errors import MemplaceError
 from memplace.reasons import Reason
 
-__all__ = ["ApiError", "ServerAddress", "server_address"]
-
 _PORT = "443"
 
 

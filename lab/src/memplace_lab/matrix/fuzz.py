@@ -14,8 +14,6 @@ from pathlib import Path
 
 from memplace_lab.base.steps import say
 
-__all__ = ["CALLS_A_RUN", "Progress", "fuzz"]
-
 CALLS_A_RUN = 50_000
 
 

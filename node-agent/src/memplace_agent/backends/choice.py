@@ -15,8 +15,6 @@ from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.backends.protocol import Backend
 from memplace_agent.syscalls.features import Features
 
-__all__ = ["Choice", "choose"]
-
 _BEST_FIRST: tuple[type[Backend], ...] = (ProcessMbind, MovePages, Observe, Nothing)
 
 _INSTEAD = {

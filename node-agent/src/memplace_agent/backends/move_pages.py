@@ -16,26 +16,18 @@ from typing import ClassVar, NoReturn
 
 from memplace.api.v1alpha1 import BackendName
 from memplace.calls import MAX_MOVE_BYTES
-from memplace.errors import FeatureUnavailable
+from memplace.errors import FeatureUnavailable, MissingCapability, ProcessGone
 from memplace.kinds import Capability
 from memplace.spread import blocks, target
 
 from memplace_agent.backends.protocol import Backend, Moving
-from memplace_agent.errors import (
-    CallFailed,
-    MissingCapability,
-    NoAddressSpace,
-    ProcessGone,
-    TryAgain,
-)
+from memplace_agent.errors import CallFailed, NoAddressSpace, TryAgain
 from memplace_agent.hostfs import HostFs
 from memplace_agent.procfs.present import Present
 from memplace_agent.procfs.sample import PageNodes
 from memplace_agent.syscalls import Kernel, PidFd, Ranges
 from memplace_agent.syscalls.features import Features
 from memplace_agent.syscalls.moves import NOT_TOLD, MovesPages
-
-__all__ = ["MovePages"]
 
 # As `procfs.sample`: calls are short and rest in between, for who waits for the mmap_lock.
 _CALL = 128

@@ -12,8 +12,6 @@ from memplace.kinds import Capability
 from memplace_agent.backends.protocol import Backend
 from memplace_agent.syscalls.features import Features
 
-__all__ = ["Nothing", "Observe"]
-
 
 class Observe(Backend):
     """See the module. Processes are read above the seam, so it has no verb of its own."""

@@ -25,8 +25,6 @@ from memplace_agent.syscalls import (
 )
 from memplace_agent.syscalls.features import Features
 
-__all__ = ["ProcessMbind"]
-
 _FUTURE = {RegionKind.BRK: MPOL_FUTURE_BRK, RegionKind.ANONYMOUS: MPOL_FUTURE_MMAP}
 
 # The first version of process_mbind() that walks a range in short steps.

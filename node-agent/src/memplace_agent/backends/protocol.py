@@ -19,8 +19,6 @@ from memplace.kinds import Capability, Policy, RegionKind
 from memplace_agent.syscalls import PidFd, Ranges
 from memplace_agent.syscalls.features import Features
 
-__all__ = ["Backend", "Moving"]
-
 
 class Moving(Protocol):
     """What of an order to move pages a backend has to know; see `engine.orders.MoveOrder`."""

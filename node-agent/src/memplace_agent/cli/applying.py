@@ -20,10 +20,11 @@ from pathlib import Path
 
 import msgspec
 from memplace.api.v1alpha1 import Placement
+from memplace.claim_view import View
 from memplace.errors import MemplaceError
 from memplace.explained import SCHEMA, ProcessExplained
 from memplace.kinds import Policy
-from memplace.ledger import View, admit
+from memplace.ledger import admit
 from memplace.matching import Matcher
 from memplace.pacing import Limits, Pacer, WaitReason
 from memplace.policy import Move
@@ -51,8 +52,6 @@ from memplace_agent.metrics import Metrics
 from memplace_agent.node.machine import Machine, merges_pages
 from memplace_agent.syscalls import PidFd
 from memplace_agent.syscalls.features import Features, probe
-
-__all__ = ["apply", "undo"]
 
 _MOVE_DEADLINE_S = 30.0
 _READ_DEADLINE_S = 30.0

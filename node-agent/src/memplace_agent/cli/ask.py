@@ -10,8 +10,6 @@ from typing import Any
 
 from memplace_agent.cli.errors import CommandFailed, Exit
 
-__all__ = ["ask"]
-
 # It answers when the thread that decides comes to it; a node may be busy.
 _PATIENCE_S = 30.0
 _TIMEOUT_S = 10.0

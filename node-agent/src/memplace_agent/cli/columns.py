@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 from memplace_agent.cli.screen import Screen
 
-__all__ = ["Column", "printable", "shorten_middle", "table"]
-
 _GAP = 2
 # Of a column that is shortened.
 _LEAST = 12

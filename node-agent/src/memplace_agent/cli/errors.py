@@ -11,8 +11,6 @@ from memplace.errors import MemplaceError
 
 from memplace_agent.cli.screen import close_output
 
-__all__ = ["CommandFailed", "Exit", "status_of"]
-
 
 class Exit(IntEnum):
     """Exit statuses; docs/inspect.md has them."""

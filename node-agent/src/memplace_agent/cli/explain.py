@@ -16,8 +16,6 @@ from memplace_agent.cli.options import ExplainOptions, explain_options
 from memplace_agent.cli.screen import print_lines, screen
 from memplace_agent.cli.table import container_lines, listed_lines
 
-__all__ = ["main"]
-
 _LIMITS = {"table": 30, "wide": 200, "json": 0}
 
 

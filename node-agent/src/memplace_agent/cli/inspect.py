@@ -19,8 +19,6 @@ from memplace_agent.cli.reading import Process, host_from_env
 from memplace_agent.cli.screen import print_lines, screen
 from memplace_agent.cli.table import process_lines
 
-__all__ = ["main"]
-
 
 def main(args: Sequence[str]) -> int:
     """Run the command; returns the exit status."""

@@ -8,8 +8,6 @@ import os
 from memplace_agent.cli.errors import CommandFailed, Exit
 from memplace_agent.hostfs import HostFs
 
-__all__ = ["largest"]
-
 
 def largest(host: HostFs) -> int:
     """Return the id of the process with most memory of its own, of those of this user.

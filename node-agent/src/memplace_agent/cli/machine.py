@@ -25,8 +25,6 @@ from memplace_agent.node.memory import read_rooms
 from memplace_agent.syscalls.features import probe
 from memplace_agent.syscalls.moves import why_no_moves
 
-__all__ = ["main"]
-
 _SCHEMA = 1
 
 # What an admin has of a backend, from the best on.

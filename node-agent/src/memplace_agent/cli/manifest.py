@@ -18,8 +18,6 @@ from memplace.validation import problems
 
 from memplace_agent.cli.errors import CommandFailed, Exit
 
-__all__ = ["Manifest", "read_manifest"]
-
 # Nobody writes longer ones, and a few lines with aliases can stand for gigabytes.
 _MOST_BYTES = 1 << 20
 _MOST_VALUES = 100_000

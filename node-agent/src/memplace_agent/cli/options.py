@@ -11,15 +11,6 @@ from dataclasses import dataclass
 from memplace.errors import ParseError
 from memplace.nodes import parse_nodes
 
-__all__ = [
-    "ExplainOptions",
-    "InspectOptions",
-    "MachineOptions",
-    "explain_options",
-    "inspect_options",
-    "machine_options",
-]
-
 _FORMATS = ("table", "wide", "json")
 DEFAULT_PORT = 8081
 LARGEST = "largest"

@@ -20,8 +20,6 @@ from memplace_agent.cli.reading import Look
 from memplace_agent.hostfs import HostFs
 from memplace_agent.node.machine import Machine, read_machine
 
-__all__ = ["explained", "machine_of", "wish_of"]
-
 # Regions to show.
 _LIMITS = {"table": 30, "wide": 200, "json": MOST_REGIONS}
 

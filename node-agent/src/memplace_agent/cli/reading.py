@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from memplace.claim_view import View
 from memplace.claims import Claim
-from memplace.errors import MemplaceError
+from memplace.entries import ProcessName
+from memplace.errors import MemplaceError, ProcessGone
 from memplace.explain import Facts, through_claim
 from memplace.explained import Reading
-from memplace.ledger import View, admit
-from memplace.matching import ProcessName
+from memplace.ledger import admit
 from memplace.nodes import NodeSet
 from memplace.regions import Region
 
@@ -28,7 +29,7 @@ from memplace_agent.engine.build import System, running_system
 from memplace_agent.engine.measure import Measured, Sampler
 from memplace_agent.engine.pool import Pool, Stuck, Turn
 from memplace_agent.engine.survey import Survey
-from memplace_agent.errors import DeadlinePassed, ProcessGone
+from memplace_agent.errors import DeadlinePassed
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.procfs.image import parse_image
 from memplace_agent.procfs.mapped import task_policy_of
@@ -37,8 +38,6 @@ from memplace_agent.procfs.process import Reason as Why
 from memplace_agent.procfs.query import Way
 from memplace_agent.syscalls import PidFd, RunningKernel
 from memplace_agent.syscalls.features import Features, procmap_query_size
-
-__all__ = ["Look", "Process", "host_from_env"]
 
 # A walk of half a TiB in small pages takes 4 s; whoever asked can press ^C before that.
 _DEADLINE_S = 30.0

@@ -9,8 +9,6 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["Screen", "close_output", "print_lines", "screen"]
-
 # What kubectl's tables are read at; a file or a pipe gets this as well.
 _WIDTH = 100
 

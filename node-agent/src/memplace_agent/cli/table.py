@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from memplace.api.v1alpha1 import OTHER_TIER, NodeBytes
-from memplace.explain import human_bytes
+from memplace.explain_rules import human_bytes
 from memplace.explained import (
     ContainerExplained,
     ContainerListed,
@@ -23,8 +23,6 @@ from memplace.explained import (
 
 from memplace_agent.cli.columns import Column, printable, table
 from memplace_agent.cli.screen import Screen
-
-__all__ = ["applied_lines", "container_lines", "listed_lines", "process_lines"]
 
 _BAR = 24
 # Reasons of a rule that are told.

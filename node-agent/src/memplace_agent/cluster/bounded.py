@@ -20,8 +20,6 @@ from memplace.api.v1alpha1 import (
     Truncated,
 )
 
-__all__ = ["BUDGET", "bounded", "fair_shares", "without_placements"]
-
 # Of JSON. etcd takes 1.5 MiB; 5,000 nodes' reports have to fit an operator.
 BUDGET = 200 << 10
 

@@ -6,9 +6,7 @@ from __future__ import annotations
 from memplace.api.v1alpha1 import API_VERSION
 from memplace_kube.watch import Collection
 
-from memplace_agent.cluster.world import Kind
-
-__all__ = ["collections"]
+from memplace_agent.cluster.kinds import Kind
 
 
 def collections(node_name: str) -> tuple[Collection[Kind], ...]:

@@ -24,8 +24,6 @@ from memplace_agent.cluster.kinds import Kind
 from memplace_agent.cluster.scope import Token
 from memplace_agent.cluster.world import Cache
 
-__all__ = ["LINGER_S", "MOST", "Follower", "Following", "followers"]
-
 log = logging.getLogger(__name__)
 
 # More namespaces than these on one node, and it follows the whole cluster until it restarts.

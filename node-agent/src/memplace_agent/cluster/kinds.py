@@ -16,8 +16,6 @@ from memplace.api.objects import (
 )
 from memplace.pods import parse_pod
 
-__all__ = ["PARSERS", "PLACEMENTS", "Kind", "LabelledNamespace", "controller_uid", "node_labels"]
-
 
 class Kind(StrEnum):
     """The kinds the agent watches."""

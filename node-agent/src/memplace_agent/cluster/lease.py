@@ -16,10 +16,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from memplace.api.liveness import HEARTBEAT_S, LEASE_LABELS, LEASES, STALE_AFTER
-from memplace_kube.client import ApiClient, ApiError, Server
+from memplace.api.server import ApiError
+from memplace_kube.client import ApiClient, Server
 from memplace_kube.watch import retry_delay
-
-__all__ = ["Heartbeat"]
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,6 @@ from memplace.kinds import Enforcement
 from memplace.pods import PodState
 from msgspec import UNSET
 
-__all__ = ["Odd", "held", "held_containers", "held_pods", "parse_odd", "unsure"]
-
 _OLDEST = datetime(1970, 1, 1, tzinfo=UTC)
 # What nobody can read may be the highest: what it may have is left as it is.
 _HIGHEST = 1000

@@ -8,8 +8,6 @@ from typing import Any
 
 from memplace.api.v1alpha1 import NodeMemoryStatus, PlacementReport, RuleReport
 
-__all__ = ["FIGURES_S", "STATES_S", "is_due"]
-
 # Changed states are written as soon as possible, but not more often than this.
 STATES_S = 2.0
 # Changed figures and messages at most this often: each write goes to etcd and all watchers.

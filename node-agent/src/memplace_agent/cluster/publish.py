@@ -14,15 +14,14 @@ import msgspec
 from memplace.api.conditions import Condition, find_condition, set_condition
 from memplace.api.convert import to_builtins
 from memplace.api.liveness import HEARTBEAT_S
+from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import API_VERSION, NodeMemoryStatus
 from memplace.reasons import ConditionType, Reason
-from memplace_kube.client import ApiClient, ApiError, Server
+from memplace_kube.client import ApiClient, Server
 from memplace_kube.watch import retry_delay
 
 from memplace_agent.cluster.bounded import bounded, without_placements
 from memplace_agent.cluster.pace import is_due
-
-__all__ = ["Publisher"]
 
 log = logging.getLogger(__name__)
 

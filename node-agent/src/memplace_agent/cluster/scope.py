@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-__all__ = ["Scope", "Token"]
-
 
 class Token:
     """The right to tell of one namespace."""

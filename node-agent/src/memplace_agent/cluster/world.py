@@ -33,13 +33,10 @@ from memplace_agent.cluster.kinds import (
     Kind,
     LabelledNamespace,
     controller_uid,
-    node_labels,
 )
 from memplace_agent.cluster.odd import Odd, held, held_pods, parse_odd, unsure
 from memplace_agent.cluster.scope import Scope, Token
 from memplace_agent.world import NotUnderstood, World
-
-__all__ = ["Cache", "Kind", "controller_uid", "node_labels"]
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,6 @@ from memplace.reasons import Reason
 
 from memplace_agent.containers.index import Hierarchy
 
-__all__ = ["Absence", "Absences", "Sighting"]
-
 # A runtime makes the cgroup within a second; kubelet writes the status after that.
 GRACE_S = 30.0
 

@@ -24,8 +24,6 @@ from memplace_agent.containers.names import (
     pod_of,
 )
 
-__all__ = ["has_elder"]
-
 
 def has_elder(born: Born) -> bool:
     """Return whether the pod has a container that was made before, and runs."""

@@ -31,8 +31,6 @@ from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.containers.walk import is_roots, walk
 from memplace_agent.syscalls.inotify import Inotify
 
-__all__ = ["Born", "CgroupEvents"]
-
 log = logging.getLogger(__name__)
 
 # A node has 110 to 500 pods. The kernel keeps about 1 KiB for each watch.

@@ -12,15 +12,14 @@ from memplace.claims import Claim
 from memplace.pods import PodState
 
 from memplace_agent.containers.absence import Absence, Absences, Sighting
-from memplace_agent.containers.index import CgroupIndex, CgroupRef, has_memory
+from memplace_agent.containers.index import CgroupIndex, has_memory
 from memplace_agent.containers.members import is_populated
 from memplace_agent.containers.names import normal_uid
 from memplace_agent.containers.place import find_place
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.containers.sandbox import program_names, sandbox_pids, sandbox_program
 from memplace_agent.containers.walk import PodGroup
 from memplace_agent.hostfs import HostFs
-
-__all__ = ["Finder"]
 
 log = logging.getLogger(__name__)
 

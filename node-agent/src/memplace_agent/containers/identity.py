@@ -12,12 +12,11 @@ import contextlib
 import os
 from dataclasses import dataclass
 
-from memplace_agent.errors import ProcessGone
+from memplace.errors import ProcessGone
+
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.procfs.stat import parse_stat
 from memplace_agent.syscalls import Kernel, PidFd
-
-__all__ = ["Identities", "probe_identities"]
 
 # linux include/linux/threads.h: PID_MAX_LIMIT is 1 << 22.
 _PID_BITS = 22

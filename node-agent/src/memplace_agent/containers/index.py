@@ -19,8 +19,6 @@ from memplace_agent.containers.place import Place
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.containers.walk import PodGroup, Walk, walk
 
-__all__ = ["CgroupIndex", "CgroupRef", "Hierarchy", "has_memory", "read_hierarchy"]
-
 # Of cgroup v1, each is a mount of its own below /sys/fs/cgroup.
 _V1_CONTROLLERS = ("cpuset", "memory", "cpu", "cpu,cpuacct", "cpuacct", "devices", "freezer")
 

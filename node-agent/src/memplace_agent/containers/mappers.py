@@ -14,17 +14,15 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from memplace.errors import ProcessGone
 from memplace.objects import ObjectId
 
 from memplace_agent.containers.names import pod_of
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.procfs.mapped import object_of
 from memplace_agent.procfs.query import ReadVmas, Way
 from memplace_agent.procfs.vmas import MAX_VMAS
 from memplace_agent.syscalls.views import Ended
-
-__all__ = ["Mapper", "Scan", "pod_in", "scan"]
 
 Ask = Callable[[Path, Way, float, int], ReadVmas]
 

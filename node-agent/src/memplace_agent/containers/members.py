@@ -16,8 +16,6 @@ from pathlib import Path
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.hostfs import HostFs, read_proc
 
-__all__ = ["is_below", "is_populated", "member_test", "read_members", "read_pids"]
-
 
 def read_members(ref: CgroupRef) -> frozenset[int]:
     """Return the processes in a container's cgroup and all below it; empty when it is gone.

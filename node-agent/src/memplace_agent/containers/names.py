@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["container_with_pod_of", "id_of", "is_qos", "names_container", "normal_uid", "pod_of"]
-
 # A UUID of the API server, the MD5 of a static pod's file: hex digits in up to five groups. A
 # name that only looks like it does no harm: nobody asks for its UID.
 _HEX = r"[0-9A-Fa-f]{4,32}(?:[-_][0-9A-Fa-f]{4,12}){0,4}"

@@ -13,12 +13,11 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from memplace.errors import ProcessGone
+
 from memplace_agent.containers.identity import Identities
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs
 from memplace_agent.syscalls import Kernel, PidFd
-
-__all__ = ["IsMember", "Pinned", "Pinner"]
 
 # Whether a pid is in a container now: `containers.members.member_test`.
 IsMember = Callable[[int], bool]

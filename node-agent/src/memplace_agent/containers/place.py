@@ -15,8 +15,6 @@ from pathlib import Path
 from memplace_agent.containers.names import is_qos, pod_of
 from memplace_agent.hostfs import HostFs
 
-__all__ = ["Place", "find_place", "place_of"]
-
 # Once in the agent's life; at 15 us each.
 _MAX_DIRECTORIES = 20_000
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from memplace.errors import ProcessGone
+
 from memplace_agent.containers.members import read_pids
 from memplace_agent.containers.names import id_of, names_container
 from memplace_agent.containers.walk import PodGroup
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
-
-__all__ = ["program_names", "sandbox_pids", "sandbox_program"]
 
 # Bounds the look for a sandbox: its own processes come first in a cgroup.
 _MAX_PIDS = 64

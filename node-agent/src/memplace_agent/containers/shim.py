@@ -23,6 +23,8 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from memplace.errors import ProcessGone
+
 from memplace_agent.containers.members import is_below, is_populated, read_pids
 from memplace_agent.containers.names import (
     container_with_pod_of,
@@ -32,11 +34,8 @@ from memplace_agent.containers.names import (
 )
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.containers.sandbox import sandbox_program
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.procfs.stat import Stat, parse_stat
-
-__all__ = ["NoShim", "Shim", "find_shim", "helpers", "is_started", "siblings"]
 
 # comm, of which the kernel keeps 15 bytes: containerd-shim-runc-v2 and all others of its kind.
 _NAME = "containerd-shim"

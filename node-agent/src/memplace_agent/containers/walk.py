@@ -27,8 +27,6 @@ from pathlib import Path
 from memplace_agent.containers.names import container_with_pod_of, id_of, pod_of
 from memplace_agent.containers.place import Place
 
-__all__ = ["PodGroup", "Walk", "is_roots", "walk"]
-
 # A node has some hundred units and up to a few hundred pods; at 15 us each.
 MAX_DIRECTORIES = 20_000
 

@@ -14,8 +14,6 @@ from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.placer import Outcome, Wanted
 from memplace_agent.engine.survey import Survey
 
-__all__ = ["is_same", "look_again"]
-
 
 def is_same(before: Outcome, survey: Survey) -> bool:
     """Return whether a process that had nothing left to do is as it was, but for its pages."""

@@ -39,8 +39,6 @@ from memplace_agent.node.machine import Machine
 from memplace_agent.node.numa_stat import read_numa_stat
 from memplace_agent.world import World
 
-__all__ = ["Allotments", "Allotted"]
-
 # Nobody waits for what was left behind: it goes when its program frees it.
 _LEFT_AGAIN_S = 5.0
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 import errno
 from enum import Enum
 
-from memplace_agent.errors import CallFailed, HoleInRange, MissingCapability, ProcessGone
+from memplace.errors import MissingCapability, ProcessGone
 
-__all__ = ["Answer", "answer_of"]
+from memplace_agent.errors import CallFailed, HoleInRange
 
 
 class Answer(Enum):

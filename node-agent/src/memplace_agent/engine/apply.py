@@ -16,16 +16,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from memplace.calls import MAX_CALL_RANGES
+from memplace.errors import MissingCapability
 from memplace.kinds import Policy, RegionKind
 from memplace.reasons import Reason
 from memplace.setbacks import Setbacks
 
 from memplace_agent.backends.protocol import Backend
 from memplace_agent.engine.answers import Answer, answer_of
-from memplace_agent.errors import CallFailed, MissingCapability
+from memplace_agent.errors import CallFailed
 from memplace_agent.syscalls import PidFd
-
-__all__ = ["FutureReport", "PolicyReport", "PolicySetter", "SetFuture", "SetPolicy"]
 
 # Errors that are told; all are counted, and the ranges behind them are done.
 _MOST_TOLD = 8

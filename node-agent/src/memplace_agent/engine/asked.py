@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 
 from memplace_agent.engine.expected import Newborn
 
-__all__ = ["Asked"]
-
 
 @dataclass(slots=True, eq=False)
 class Asked:

@@ -7,8 +7,6 @@ from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-__all__ = ["Backoffs"]
-
 K = TypeVar("K", bound=Hashable)
 
 # 2 to this power is more than any limit; keeps the float finite for what fails for a year.

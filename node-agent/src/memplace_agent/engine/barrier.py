@@ -18,8 +18,6 @@ from memplace_agent.engine.birth import Births
 from memplace_agent.nri.messages import Starting
 from memplace_agent.nri.plugin import Met
 
-__all__ = ["Barrier"]
-
 log = logging.getLogger(__name__)
 
 _IN_VAIN = 2

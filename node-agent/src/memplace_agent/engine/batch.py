@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from memplace.errors import MissingCapability, ProcessGone
+
 from memplace_agent.backends.protocol import Backend
 from memplace_agent.engine.orders import Job, Look, Part
-from memplace_agent.errors import CallFailed, MissingCapability, ProcessGone
+from memplace_agent.errors import CallFailed
 from memplace_agent.syscalls import PidFd, Ranges
-
-__all__ = ["Batch", "carry_out"]
 
 
 @dataclass(slots=True)

@@ -40,8 +40,6 @@ from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
 from memplace_agent.threads import hurry
 
-__all__ = ["Births"]
-
 log = logging.getLogger(__name__)
 
 # Births at once; those that come while there are as many are left to the worker.

@@ -59,8 +59,6 @@ from memplace_agent.syscalls.features import Features
 from memplace_agent.syscalls.moves import MovesPages, move_pages
 from memplace_agent.syscalls.views import page_nodes
 
-__all__ = ["Engine", "System", "open_ledger", "running_system"]
-
 # A call that moves 64 MiB takes a tenth of a second; of a process that is throttled, longer.
 _MOVE_DEADLINE_S = 30.0
 

@@ -16,12 +16,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
+from memplace.errors import ProcessGone
+
 from memplace_agent.engine.apply import PolicySetter, SetFuture
-from memplace_agent.errors import ProcessGone
 from memplace_agent.syscalls import PidFd
 from memplace_agent.threads import hurry
-
-__all__ = ["Call", "Callers"]
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,6 @@ from memplace.policy import Move, Plan, Step
 
 from memplace_agent.engine.flapping import Flapping, Verdict
 
-__all__ = ["Contention"]
-
 # Regions of one process that are remembered: a program that moves more is not looked at
 # region by region.
 _MOST = 1024

@@ -17,8 +17,6 @@ from memplace.policy import Move
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.hands import Hands
 
-__all__ = ["Covering"]
-
 
 @dataclass(slots=True)
 class Covering:

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from memplace.claims import Claim
+from memplace.errors import ProcessGone
 from memplace.ledger import claim_for, inherit
 
 from memplace_agent.containers.elders import has_elder
@@ -26,12 +27,9 @@ from memplace_agent.engine.apply import SetFuture
 from memplace_agent.engine.callers import Call, Callers
 from memplace_agent.engine.expected import Newborn
 from memplace_agent.engine.shim_claims import inherited
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import read_proc
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.procfs.status import parse_status
-
-__all__ = ["Cradle", "Reached", "Source", "Tools"]
 
 # runc 1.1 had a process in the cgroup for 11 ms at least before it executed the program.
 _EARLY_S = 0.010

@@ -28,8 +28,6 @@ from enum import Enum, auto
 
 from memplace_agent.engine.backoff import Backoffs
 
-__all__ = ["DueList", "Look", "Outcome", "Pace"]
-
 # Who was felt less often than that, of late, changes seldom.
 _SELDOM = 8.0
 

@@ -14,7 +14,7 @@ from memplace.kinds import OnDelete
 from memplace.objects import object_of
 
 from memplace_agent.containers.finder import Finder
-from memplace_agent.containers.index import CgroupRef
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.duelist import Outcome
 from memplace_agent.engine.going_back import GoingBack
 from memplace_agent.engine.known import State, standing_of
@@ -22,8 +22,6 @@ from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Outcome as Seen
 from memplace_agent.engine.undoing import Decision, Undoing
 from memplace_agent.engine.words import keep_words, owned, write
-
-__all__ = ["Ending"]
 
 
 @dataclass(frozen=True, slots=True)

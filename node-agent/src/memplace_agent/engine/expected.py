@@ -20,7 +20,7 @@ from memplace.kinds import Policy
 from memplace.ledger import record_newborn
 from memplace.nodes import NodeSet
 from memplace.pods import PodState
-from memplace.policy import Problem, policy_of
+from memplace.problems import Problem, policy_of
 
 from memplace_agent.containers.names import normal_uid
 from memplace_agent.engine.apply import SetFuture
@@ -28,8 +28,6 @@ from memplace_agent.engine.to_come import ToCome, todo
 from memplace_agent.node.machine import Machine
 from memplace_agent.procfs.status import Status
 from memplace_agent.world import World
-
-__all__ = ["NOTHING", "Expected", "Newborn", "Table", "expected", "paused_pods", "process_of"]
 
 
 @dataclass(frozen=True, slots=True)

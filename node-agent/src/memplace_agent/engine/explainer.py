@@ -17,8 +17,6 @@ from typing import Protocol
 import msgspec
 from memplace.explained import SCHEMA, ContainerExplained, ContainerListed
 
-__all__ = ["Explainer", "Explains"]
-
 log = logging.getLogger(__name__)
 
 # What was asked for just now is not looked at again.

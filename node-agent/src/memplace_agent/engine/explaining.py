@@ -13,7 +13,9 @@ from typing import Protocol
 
 from memplace.api.v1alpha1 import ContainerReport
 from memplace.assignment import Assignment
+from memplace.claim_view import View
 from memplace.claims import Claim
+from memplace.errors import ProcessGone
 from memplace.explain import Facts, Wish, explain
 from memplace.explained import (
     ContainerExplained,
@@ -21,15 +23,15 @@ from memplace.explained import (
     ProcessExplained,
     Reading,
 )
-from memplace.ledger import View, admit
-from memplace.policy import left_alone, plan
+from memplace.ledger import admit
+from memplace.policy import plan
+from memplace.problems import left_alone
 from memplace.regions import Region
 
 from memplace_agent.containers.finder import Finder
 from memplace_agent.containers.members import member_test, read_members
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine import said
-from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.judge import problem_of
 from memplace_agent.engine.known import State, subject_of
 from memplace_agent.engine.look import Looker
@@ -37,14 +39,11 @@ from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.placer import Wanted
 from memplace_agent.engine.seen import Seen
 from memplace_agent.engine.survey import Survey
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.procfs.mapped import task_policy_of
 from memplace_agent.procfs.query import Way
 from memplace_agent.report import Subject
-
-__all__ = ["Explainer", "Explaining"]
 
 # What one answer may cost, and say: others wait for their turn.
 _BUDGET_S = 1.0

@@ -21,8 +21,6 @@ from typing import Generic, TypeVar
 from memplace.kinds import Mode, Policy
 from memplace.setbacks import next_delay
 
-__all__ = ["CONTENDED_AFTER", "Cause", "Flapping", "Verdict"]
-
 Key = TypeVar("Key", bound=Hashable)
 
 CONTENDED_AFTER = 3

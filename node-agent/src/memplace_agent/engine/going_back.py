@@ -19,26 +19,24 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Event
 
+from memplace.claim_view import View
 from memplace.claims import DEFAULT, Change, Claim
-from memplace.errors import MemplaceError
+from memplace.errors import MemplaceError, ProcessGone
 from memplace.kinds import Mode, Policy
-from memplace.ledger import View, admit, record
+from memplace.ledger import admit, record
 from memplace.nodes import NodeSet
 from memplace.rebind import STATIC
 from memplace.regions import Region
 from memplace.residency import Span
 
-from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import member_test, read_members
 from memplace_agent.containers.pinning import IsMember, Pinned
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.orders import MoveOrder, MoveRange, label
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import taken_away
-from memplace_agent.errors import ProcessGone
 from memplace_agent.ledger_store import LedgerStore
-
-__all__ = ["GoingBack"]
 
 log = logging.getLogger(__name__)
 

@@ -30,8 +30,6 @@ from memplace_agent.errors import errno_name
 from memplace_agent.metrics import Metrics
 from memplace_agent.syscalls import PidFd
 
-__all__ = ["Hands"]
-
 # A call that sets policies of 1,024 mappings takes milliseconds; the rest is for a busy node.
 _DEADLINE_S = 10.0
 

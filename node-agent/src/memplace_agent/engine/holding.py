@@ -20,8 +20,6 @@ from memplace.policy import RuleResult, measured
 from memplace.regions import Region
 from memplace.residency import Span
 
-__all__ = ["Holding", "objects_in"]
-
 # They are kept for each of thousands of processes; smaller ones count as if nobody shared them.
 _MOST_COMMONS = 256
 

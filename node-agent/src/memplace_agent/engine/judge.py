@@ -33,8 +33,6 @@ from memplace_agent.engine.to_come import sentence
 from memplace_agent.procfs.process import Incomplete
 from memplace_agent.procfs.process import Reason as Why
 
-__all__ = ["Verdict", "judge", "problem_of"]
-
 # A running program allocates between two looks at it. So little of a rule that was placed
 # is put right by the next look; until then the placement is not called unplaced again.
 _NEWLY_ALLOCATED_BYTES = 1 << 20

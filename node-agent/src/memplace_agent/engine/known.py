@@ -12,14 +12,12 @@ from memplace.claims import Claim
 from memplace.objects import object_of
 from memplace.pods import PodState
 
-from memplace_agent.containers.index import CgroupRef
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.look import Container
 from memplace_agent.engine.undoing import Standing
 from memplace_agent.node.machine import Machine
 from memplace_agent.report import Subject
 from memplace_agent.world import World
-
-__all__ = ["Followed", "Listed", "News", "State", "news_of", "standing_of", "subject_of"]
 
 
 @dataclass(slots=True)

@@ -6,8 +6,6 @@ from __future__ import annotations
 from memplace.api.v1alpha1 import ContainerState
 from memplace.backends import Act
 
-__all__ = ["LEFT", "NOTES", "SETTLED", "sample_again_s"]
-
 # What was seen to be in its place; and what stays where it is, in its place or not.
 SETTLED = frozenset({ContainerState.PLACED, ContainerState.PLACED_BEST_EFFORT})
 LEFT = frozenset(

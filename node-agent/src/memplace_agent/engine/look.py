@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from memplace.backends import Act
-from memplace.errors import MemplaceError
+from memplace.errors import MemplaceError, ProcessGone
 from memplace.objects import Common, ObjectId
 from memplace.policy import Move
 from memplace.reasons import Reason
 
-from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import member_test, read_members
 from memplace_agent.containers.pinning import IsMember, Pinned, Pinner
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.again import is_same, look_again
 from memplace_agent.engine.backoff import Backoffs
 from memplace_agent.engine.contention import Contention
@@ -37,11 +37,8 @@ from memplace_agent.engine.pool import PoolBusy, Stuck
 from memplace_agent.engine.put_off import PutOff
 from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
-from memplace_agent.errors import ProcessGone
 from memplace_agent.metrics import Metrics
 from memplace_agent.procfs.process import Reason as Why
-
-__all__ = ["Container", "Looker", "Seen"]
 
 log = logging.getLogger(__name__)
 

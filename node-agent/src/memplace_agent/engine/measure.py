@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from memplace.errors import ProcessGone
 from memplace.residency import Ranged, Residency, Span
 
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.orders import MoveOrder
 from memplace_agent.engine.pool import Pool, Turn
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import read_proc
 from memplace_agent.procfs.exclusive import Exclusive, exclusive
 from memplace_agent.procfs.numa_maps import parse_numa_maps
@@ -26,8 +26,6 @@ from memplace_agent.procfs.smaps import SMALL, Shares, shares
 from memplace_agent.procfs.vmas import Vmas
 from memplace_agent.syscalls import PidFd, Ranges
 from memplace_agent.syscalls.views import Ended, page_nodes
-
-__all__ = ["Measured", "Sampler"]
 
 _DEADLINE_S = 5.0
 

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+from memplace.errors import ProcessGone
 from memplace.pacing import Grant, Pacer, Request, Wait, WaitReason
 from memplace.reasons import Reason
 from memplace.setbacks import Setbacks, next_delay
@@ -40,11 +41,8 @@ from memplace_agent.engine.orders import (
     progress_of,
     unguarded,
 )
-from memplace_agent.errors import ProcessGone
 from memplace_agent.node.senses import SensesLike
 from memplace_agent.syscalls import PidFd
-
-__all__ = ["Mover"]
 
 log = logging.getLogger(__name__)
 

@@ -13,14 +13,16 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import Placement, Rule, title_of
+from memplace.claim_view import View
 from memplace.claims import Change, Claim
-from memplace.errors import MemplaceError
+from memplace.errors import MemplaceError, ProcessGone
 from memplace.kinds import RegionKind
-from memplace.ledger import View, claim_for
+from memplace.ledger import claim_for
 from memplace.matching import Matcher
 from memplace.objects import ObjectId, claim_name, object_of
 from memplace.objects_claim import Way, prepare, release, view_of
-from memplace.policy import Refusal, Step
+from memplace.policy import Step
+from memplace.problems import Refusal
 from memplace.reasons import Reason
 from memplace.regions import Region
 
@@ -31,11 +33,8 @@ from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.words import owned
-from memplace_agent.errors import ProcessGone
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.procfs.mounts import tmpfs_devices
-
-__all__ = ["Objects", "Shared"]
 
 # How old the index of mappings may be for a plan; before a call it is made anew.
 _AGE_S = 30.0

@@ -19,8 +19,6 @@ from memplace.policy import Move
 from memplace_agent.engine.orders import MoveOrder, MoveRange
 from memplace_agent.syscalls import PidFd
 
-__all__ = ["orders_of"]
-
 
 class _Key(NamedTuple):
     rule: str

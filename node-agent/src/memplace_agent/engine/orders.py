@@ -19,21 +19,6 @@ from memplace.setbacks import Setbacks
 
 from memplace_agent.syscalls import PidFd, Ranges
 
-__all__ = [
-    "Guard",
-    "Job",
-    "JobKey",
-    "Look",
-    "MoveOrder",
-    "MoveRange",
-    "Part",
-    "Progress",
-    "Work",
-    "label",
-    "progress_of",
-    "unguarded",
-]
-
 # A process, a rule, and what else has to be the same for pages to go into one call.
 JobKey = tuple[int, str, Policy, int, bool, bool]
 

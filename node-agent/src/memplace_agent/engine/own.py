@@ -14,8 +14,6 @@ from typing import NamedTuple
 from memplace.claims import Mapped
 from memplace.kinds import Policy
 
-__all__ = ["OwnPolicies", "OwnPolicy"]
-
 
 class OwnPolicy(NamedTuple):
     """A mapping with a policy of its own; see `memplace.claims.Mapped`."""

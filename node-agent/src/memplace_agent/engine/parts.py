@@ -18,7 +18,7 @@ from memplace.objects import object_of
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.duelist import DueList
 from memplace_agent.engine.expected import Table, expected
-from memplace_agent.engine.explaining import Explainer
+from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.pressures import Pressures
@@ -30,8 +30,6 @@ from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.machine import Machine
 from memplace_agent.world import World
-
-__all__ = ["Parts"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

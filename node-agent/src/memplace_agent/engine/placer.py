@@ -15,16 +15,18 @@ from itertools import chain
 
 from memplace.api.v1alpha1 import Placement, Rule
 from memplace.backends import Act, within
+from memplace.claim_view import View
 from memplace.claims import DEFAULT, Claim, Process
 from memplace.future import Future
 from memplace.kinds import Policy
-from memplace.ledger import View, admit, claim_for, record
+from memplace.ledger import admit, claim_for, record
 from memplace.limits import UNLIMITED, Limited
 from memplace.matching import Matcher
 from memplace.nodes import NodeSet
 from memplace.objects import Common, ObjectId
-from memplace.policy import Move, Plan, RuleResult, Step, left_alone, plan, policy_of
-from memplace.policy import Problem as RuleProblem
+from memplace.policy import Move, Plan, RuleResult, Step, plan
+from memplace.problems import Problem as RuleProblem
+from memplace.problems import left_alone, policy_of
 from memplace.reasons import Reason
 from memplace.regions import Region
 
@@ -39,8 +41,6 @@ from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import recorded, todo
 from memplace_agent.engine.words import owned
 from memplace_agent.ledger_store import LedgerStore
-
-__all__ = ["Outcome", "Placer", "Problem", "Wanted", "is_near_limit"]
 
 # Policies keep mappings from merging, and a process that has as many as it may have dies of
 # its own next mmap().

@@ -23,8 +23,6 @@ from memplace.reasons import Reason
 
 from memplace_agent.engine.quarantine import Quarantine
 
-__all__ = ["Pool", "PoolBusy", "Stuck", "Turn"]
-
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")

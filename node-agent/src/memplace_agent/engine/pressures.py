@@ -19,8 +19,6 @@ from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.psi import cgroup_pressure
 
-__all__ = ["BEAT_S", "Pressures"]
-
 # How often at most.
 BEAT_S = 2.0
 # And not before this many times what the last one took: half a percent of a core at most.

@@ -20,11 +20,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import read_pids
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.hostfs import HostFs
-
-__all__ = ["BEAT_S", "Pulse"]
 
 # How often at most.
 BEAT_S = 1.0

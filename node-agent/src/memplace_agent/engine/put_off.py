@@ -18,8 +18,6 @@ from memplace_agent.engine.backoff import Backoffs
 from memplace_agent.engine.placer import Outcome, Wanted, is_near_limit
 from memplace_agent.engine.survey import Survey
 
-__all__ = ["PutOff"]
-
 
 @dataclass(frozen=True, slots=True)
 class PutOff:

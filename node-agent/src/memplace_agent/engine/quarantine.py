@@ -13,8 +13,6 @@ from collections.abc import Collection, Hashable
 
 from memplace_agent.engine.backoff import Backoffs
 
-__all__ = ["Quarantine"]
-
 
 class Quarantine:
     """Targets that missed a deadline, and the groups they belong to.

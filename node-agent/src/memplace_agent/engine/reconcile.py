@@ -22,8 +22,8 @@ from memplace.pods import PodState
 from memplace.reasons import Reason
 
 from memplace_agent.containers.finder import Finder
-from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import is_populated
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine import said
 from memplace_agent.engine.allotments import Allotments, Allotted
 from memplace_agent.engine.duelist import Look, Outcome
@@ -43,8 +43,6 @@ from memplace_agent.node.machine import read_machine
 from memplace_agent.node.memory import read_rooms
 from memplace_agent.report import Reports, Subject
 from memplace_agent.world import World
-
-__all__ = ["Reconciler"]
 
 log = logging.getLogger(__name__)
 

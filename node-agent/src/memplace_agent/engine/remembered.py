@@ -16,8 +16,6 @@ from memplace.claims import DEFAULT, Change
 from memplace.kinds import Policy
 from memplace.regions import Region
 
-__all__ = ["Remembered"]
-
 _Range = tuple[int, int, Policy]
 
 

@@ -13,8 +13,6 @@ from memplace_agent.engine.known import State, subject_of
 from memplace_agent.engine.parts import Parts
 from memplace_agent.report import Reports, Subject
 
-__all__ = ["reports_of"]
-
 
 def reports_of(
     state: State, parts: Parts, report_of: Callable[[str, Subject], ContainerReport]

@@ -14,8 +14,6 @@ from msgspec import structs
 from memplace_agent.containers.absence import Absence
 from memplace_agent.report import Subject
 
-__all__ = ["absent", "conflict", "failed", "listed", "not_yet", "pressed", "unsupported"]
-
 
 def absent(subject: Subject, absence: Absence) -> ContainerReport:
     """Report a container without a process here."""

@@ -9,17 +9,16 @@ from typing import Protocol
 
 from memplace.api.v1alpha1 import Rule
 from memplace.backends import Act
+from memplace.claim_view import View
 from memplace.kinds import Policy
-from memplace.ledger import View
 from memplace.matching import Matcher
 from memplace.objects_claim import located
-from memplace.policy import Move, Refusal
+from memplace.policy import Move
+from memplace.problems import Refusal
 from memplace.regions import Region
 
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.survey import Survey
-
-__all__ = ["Seen"]
 
 
 class Sharing(Protocol):

@@ -23,8 +23,6 @@ from memplace_agent.containers.names import normal_uid
 from memplace_agent.engine.pool import Pool, PoolBusy, Stuck
 from memplace_agent.procfs.process import Reader
 
-__all__ = ["SharedElsewhere", "Sharing"]
-
 _DEADLINE_S = 10.0
 _REST = 20
 # What nobody asked for in that time is left out of the next index.

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from memplace.errors import ProcessGone
+
 from memplace_agent.containers.events import Born
 from memplace_agent.containers.shim import NoShim, find_shim, is_started, siblings
 from memplace_agent.engine.callers import Call
 from memplace_agent.engine.cradle import Reached, Source, Tools
 from memplace_agent.engine.expected import Newborn
 from memplace_agent.engine.shim_claims import claim_of_shim
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import read_proc
 from memplace_agent.procfs.status import parse_status
-
-__all__ = ["ShimCradle"]
 
 # runc makes a sandbox in 30 to 100 ms, and kubelet asks for a container some 50 ms later. All
 # pods that are made take turns: it is the thread that containers wait for.

@@ -17,8 +17,6 @@ from memplace.ledger import claim_for
 from memplace_agent.containers.shim import Shim
 from memplace_agent.ledger_store import LedgerStore
 
-__all__ = ["claim_of_shim", "first_shims", "inherited", "is_shim_id", "pod_of_id", "shim_id"]
-
 # No id of a container: those of runtimes are hex digits.
 _BEGIN = "shim-"
 

@@ -20,15 +20,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import Placement
+from memplace.claim_view import View
 from memplace.claims import Claim
-from memplace.errors import MemplaceError
-from memplace.ledger import View, claim_for, inherit
+from memplace.errors import MemplaceError, ProcessGone
+from memplace.ledger import claim_for, inherit
 
 from memplace_agent.containers.finder import Finder
-from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import read_members
 from memplace_agent.containers.names import id_of
 from memplace_agent.containers.pinning import Pinned, Pinner
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.containers.shim import (
     NoShim,
     Shim,
@@ -43,13 +44,10 @@ from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.shim_claims import claim_of_shim, inherited, shim_id
 from memplace_agent.engine.to_come import taken_away
 from memplace_agent.engine.undo import Undone
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import read_proc
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
 from memplace_agent.procfs.status import Status, parse_status
-
-__all__ = ["Shims"]
 
 log = logging.getLogger(__name__)
 

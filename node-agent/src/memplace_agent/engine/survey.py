@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from memplace.claims import Change, Process
-from memplace.matching import ProcessName
+from memplace.entries import ProcessName
+from memplace.errors import ProcessGone
 from memplace.regions import Region
 
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.pool import Pool, Turn
 from memplace_agent.engine.remembered import Remembered
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.procfs.audit import next_audit
 from memplace_agent.procfs.image import parse_image
@@ -29,8 +29,6 @@ from memplace_agent.procfs.process import Incomplete, ProcessView, Reader, Reque
 from memplace_agent.procfs.query import Way
 from memplace_agent.procfs.vmas import EMPTY
 from memplace_agent.syscalls import PidFd
-
-__all__ = ["DEADLINE_S", "Survey", "Surveyor"]
 
 # A process of 65,530 mappings is read in 30 ms; most of this is for a busy node.
 DEADLINE_S = 2.0

@@ -19,14 +19,12 @@ from memplace.future import BORN, Future, Implied, explain_future, future_policy
 from memplace.kinds import Policy, RegionKind
 from memplace.ledger import record_default
 from memplace.limits import UNLIMITED, Limited, Word
-from memplace.policy import Problem
+from memplace.problems import Problem
 from memplace.reasons import Reason
 from memplace.rebind import STATIC
 
 from memplace_agent.engine.apply import SetFuture
 from memplace_agent.procfs.status import FutureDefault, Status
-
-__all__ = ["ToCome", "recorded", "sentence", "taken_away", "todo"]
 
 # Why a process does not have the default that its rules imply, for people.
 _LEFT_ALONE = "has a default of its own, which is left alone (OwnPolicy)"

@@ -16,22 +16,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from memplace.claim_view import View
 from memplace.claims import Claim
-from memplace.errors import MemplaceError
-from memplace.ledger import View, admit
+from memplace.errors import MemplaceError, ProcessGone
+from memplace.ledger import admit
 from memplace.regions import Region
 
-from memplace_agent.containers.index import CgroupRef
 from memplace_agent.containers.members import member_test, read_members
 from memplace_agent.containers.pinning import Pinned, Pinner
+from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.judge import problem_of
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import taken_away
-from memplace_agent.errors import ProcessGone
 from memplace_agent.ledger_store import LedgerStore
-
-__all__ = ["Undoer", "Undone"]
 
 log = logging.getLogger(__name__)
 

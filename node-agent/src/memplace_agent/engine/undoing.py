@@ -14,8 +14,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 
-__all__ = ["Decision", "Standing", "Undoing"]
-
 # A label that is taken off and put on again, by a controller or by hand.
 UNSELECTED_S = 10.0
 

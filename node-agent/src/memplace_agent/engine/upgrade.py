@@ -16,21 +16,18 @@ from dataclasses import replace
 
 import msgspec
 from memplace.claims import DEFAULT, Claim, Footprint, Kept, Ours
-from memplace.errors import ParseError
+from memplace.errors import ParseError, ProcessGone
 from memplace.forms import form_class
 from memplace.kinds import Policy
 from memplace.ledger import claim_for
 from memplace.nodes import NodeSet, parse_nodes
 from memplace.structs import prepared
 
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.procfs.image import parse_image
 from memplace_agent.procfs.numa_maps import parse_policy
 from memplace_agent.procfs.stat import parse_stat
-
-__all__ = ["import_journal"]
 
 log = logging.getLogger(__name__)
 

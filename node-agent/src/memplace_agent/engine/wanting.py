@@ -16,8 +16,6 @@ from memplace.matching import Matcher
 from memplace_agent.engine.placer import Wanted
 from memplace_agent.node.machine import Machine
 
-__all__ = ["Wants"]
-
 
 @dataclass(slots=True)
 class Wants:

@@ -15,8 +15,6 @@ from memplace.claims import Claim
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.world import World
 
-__all__ = ["keep_words", "owned", "write"]
-
 log = logging.getLogger(__name__)
 
 

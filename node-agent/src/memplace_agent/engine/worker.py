@@ -27,8 +27,6 @@ from memplace_agent.retire import has_profile, remove_host_files, restore_profil
 from memplace_agent.syscalls.features import Features, blocked
 from memplace_agent.world import World
 
-__all__ = ["Sink", "Worker", "WorkerParts"]
-
 log = logging.getLogger(__name__)
 
 # A look is short, and a thread that reports for others has to come by.

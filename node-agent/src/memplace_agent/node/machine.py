@@ -18,8 +18,6 @@ from memplace_agent.hostfs import HostFs
 from memplace_agent.sysfs import read_numa_nodes
 from memplace_agent.sysfs.files import NotClear, entries, integer, numbered
 
-__all__ = ["Machine", "merges_pages", "read_machine"]
-
 log = logging.getLogger(__name__)
 
 

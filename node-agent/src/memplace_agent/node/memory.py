@@ -19,8 +19,6 @@ from memplace_agent.hostfs import HostFs
 from memplace_agent.node.psi import node_pressure
 from memplace_agent.sysfs.files import numbered
 
-__all__ = ["KernelMoves", "own_nodes", "read_kernel_moves", "read_node_state", "read_rooms"]
-
 log = logging.getLogger(__name__)
 
 _MEMINFO = re.compile(r"Node \d+ ([\w()]+):\s+(\d+) kB", re.ASCII)

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-__all__ = ["parse_numa_stat", "read_numa_stat"]
-
 # Shared memory is a part of file.
 _COUNTED = frozenset({"anon", "file"})
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from memplace_agent.hostfs import HostFs
 
-__all__ = ["cgroup_pressure", "node_pressure"]
-
 _SOME = re.compile(r"some avg10=(\d+(?:\.\d+)?) ", re.ASCII)
 
 

@@ -12,8 +12,6 @@ from memplace_agent.hostfs import HostFs
 from memplace_agent.node.memory import read_node_state
 from memplace_agent.node.psi import cgroup_pressure
 
-__all__ = ["Senses", "SensesLike"]
-
 _TICK_S = 1.0
 
 

@@ -24,8 +24,6 @@ from memplace_agent.nri.wire import (
     put,
 )
 
-__all__ = ["Asked", "Starting", "answer", "asked", "registration", "registration_error"]
-
 _START_CONTAINER = 6
 
 # Plugins are asked by ascending index: those that change containers come before.

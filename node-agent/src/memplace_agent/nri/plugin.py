@@ -30,8 +30,6 @@ from memplace_agent.nri.messages import (
 from memplace_agent.nri.wire import OF_RUNTIME, Message, Stream, Type, WireError, framed
 from memplace_agent.threads import hurry
 
-__all__ = ["Met", "NriPlugin", "Start"]
-
 log = logging.getLogger(__name__)
 
 # The runtime gives a plugin 5 s.

@@ -21,23 +21,6 @@ from dataclasses import dataclass
 from memplace.errors import MemplaceError
 from memplace.reasons import Reason
 
-__all__ = [
-    "LONGEST",
-    "OF_PLUGIN",
-    "OF_RUNTIME",
-    "Message",
-    "Stream",
-    "Type",
-    "Value",
-    "WireError",
-    "as_bytes",
-    "as_number",
-    "as_text",
-    "fields",
-    "framed",
-    "put",
-]
-
 # The connections in one: requests of the runtime to the plugin, and of the plugin to it.
 OF_PLUGIN, OF_RUNTIME = 1, 2
 

@@ -8,8 +8,6 @@ first sight, before an undo, and now and then to see that what is remembered is 
 
 from __future__ import annotations
 
-__all__ = ["MOST_DUTY", "next_audit"]
-
 # Of the time, for one process.
 MOST_DUTY = 0.01
 

@@ -15,8 +15,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["Exclusive", "exclusive"]
-
 # (directory of the process, addresses) to whether each page is mapped once only, None if it
 # can't be told.
 Exclusive = Callable[[Path, Sequence[int]], "list[bool] | None"]

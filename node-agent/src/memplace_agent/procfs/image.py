@@ -7,8 +7,6 @@ import hashlib
 
 from memplace.errors import ParseError
 
-__all__ = ["parse_image"]
-
 # Where the kernel put code, stack and brk heap at exec(), at random: fields 26, 28 and 47 of
 # proc_pid_stat(5), counted from the state, which is field 3. fork() copies them.
 _FIELDS = (26 - 3, 28 - 3, 47 - 3)

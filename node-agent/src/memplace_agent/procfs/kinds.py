@@ -16,8 +16,6 @@ from typing import Protocol
 
 from memplace.kinds import RegionKind
 
-__all__ = ["Mapped", "is_special", "kind_of", "thread_stacks"]
-
 # Guards are a page (glibc), 8 KiB (musl), or some pages (Java); what programs reserve of their
 # address space for a heap or leave between two (Go: 4 MiB, ASAN: terabytes) is larger.
 _LARGEST_GUARD = 1 << 20

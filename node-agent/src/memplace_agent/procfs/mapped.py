@@ -16,8 +16,6 @@ from memplace_agent.procfs.numa_maps import NumaMapping
 from memplace_agent.procfs.process import ProcessView
 from memplace_agent.procfs.vmas import PolicySource, Vma, VmaClass
 
-__all__ = ["object_of", "own_policies", "regions_of", "task_policy_of"]
-
 _DELETED = " (deleted)"
 _DEFAULT = Policy(Mode.DEFAULT)
 

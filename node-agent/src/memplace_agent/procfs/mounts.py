@@ -13,8 +13,6 @@ from pathlib import Path
 
 from memplace_agent.procfs.query import Way, read_vmas
 
-__all__ = ["internal_device", "tmpfs_devices"]
-
 _FAR = float("inf")
 # devtmpfs is tmpfs by another name.
 _SHMEM = frozenset({"tmpfs", "devtmpfs"})

@@ -20,8 +20,6 @@ from array import array
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-__all__ = ["MOST_PAGES", "Present", "present"]
-
 # (directory of the process, ranges) to the parts that are in memory, None if it can't be told.
 Present = Callable[[Path, Sequence[tuple[int, int]]], "list[tuple[int, int]] | None"]
 

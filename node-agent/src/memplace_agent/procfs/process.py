@@ -12,9 +12,8 @@ from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
-from memplace.errors import ParseError
+from memplace.errors import ParseError, ProcessGone
 
-from memplace_agent.errors import ProcessGone
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.procfs.kinds import thread_stacks
 from memplace_agent.procfs.numa_maps import NumaMapping, parse_numa_maps
@@ -24,8 +23,6 @@ from memplace_agent.procfs.status import Status, parse_status
 from memplace_agent.procfs.vmas import EMPTY, MAX_VMAS, Vmas
 from memplace_agent.syscalls import Kernel, PidFd
 from memplace_agent.syscalls.views import Ended
-
-__all__ = ["Incomplete", "ProcessView", "Reader", "Reason", "Request"]
 
 
 class Reason(StrEnum):

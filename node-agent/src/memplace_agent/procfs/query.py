@@ -12,8 +12,6 @@ from pathlib import Path
 from memplace_agent.procfs.vmas import EMPTY, MAX_VMAS, Vmas, vmas_of
 from memplace_agent.syscalls.views import Ended, query_maps, read_maps
 
-__all__ = ["ReadVmas", "Way", "best_way", "read_vmas"]
-
 # sizeof(struct procmap_query) with the members for policy and flags.
 _SIZE_WITH_POLICY = 136
 _FAR = float("inf")

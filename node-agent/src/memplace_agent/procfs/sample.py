@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import NoReturn
 
+from memplace.errors import MissingCapability, ProcessGone
 from memplace.residency import (
     POINTS,
     Ranged,
@@ -29,16 +30,8 @@ from memplace.residency import (
     more,
 )
 
-from memplace_agent.errors import (
-    CallFailed,
-    DeadlinePassed,
-    MissingCapability,
-    NoAddressSpace,
-    ProcessGone,
-)
+from memplace_agent.errors import CallFailed, DeadlinePassed, NoAddressSpace
 from memplace_agent.syscalls.views import page_nodes
-
-__all__ = ["MOST_POINTS", "Narrow", "PageNodes", "sample"]
 
 # The look at so many takes some 0.1 s; an error of two points where a 16th is resident.
 MOST_POINTS = 65536

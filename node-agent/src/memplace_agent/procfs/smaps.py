@@ -20,8 +20,6 @@ from pathlib import Path
 
 from memplace.residency import Ranged
 
-__all__ = ["SMALL", "Shares", "shares"]
-
 # (directory of the process, ranges) to the share of each that others map, by its index, and of
 # all of them under -1; None if it can't be told.
 Shares = Callable[[Path, Sequence[Ranged]], "dict[int, float] | None"]

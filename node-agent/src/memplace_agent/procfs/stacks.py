@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from memplace_agent.hostfs import HostFs
 
-__all__ = ["MAX_THREADS", "StackPointers", "parse_stack_pointer", "read_stack_pointers"]
-
 # About 20 us each; more threads than that say nothing new about where stacks are.
 MAX_THREADS = 4096
 

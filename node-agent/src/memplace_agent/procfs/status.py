@@ -11,8 +11,6 @@ from memplace.nodes import NodeSet, parse_nodes
 
 from memplace_agent.procfs.numa_maps import parse_policy_and_home
 
-__all__ = ["FutureDefault", "Status", "parse_status"]
-
 _ENDED = frozenset("ZXx")
 
 

@@ -19,8 +19,6 @@ from memplace.kinds import Policy
 from memplace_agent.procfs.numa_maps import parse_policy_and_home
 from memplace_agent.syscalls.views import RawClass, RawView
 
-__all__ = ["EMPTY", "MAX_VMAS", "PolicySource", "Vma", "VmaClass", "Vmas", "vmas_of"]
-
 # A view of as many takes 112 MiB. vm.max_map_count is 65,530, or 1,048,576 where games run.
 MAX_VMAS = 4 << 20
 

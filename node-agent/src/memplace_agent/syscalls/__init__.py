@@ -15,28 +15,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NewType, Protocol
 
+from memplace.errors import ProcessGone
 from memplace.kinds import Mode, Policy
 from memplace.nodes import WORD_BITS, to_words
 
 from memplace_agent._memplace_sys import ffi, lib
-from memplace_agent.errors import ProcessGone, TryAgain, raise_errno
-
-__all__ = [
-    "MPOL_ARGS_SIZE",
-    "MPOL_ARGS_SIZE_FUTURE",
-    "MPOL_FUTURE_BRK",
-    "MPOL_FUTURE_MMAP",
-    "MPOL_MF_FUTURE",
-    "MPOL_MF_FUTURE_EXEC",
-    "MPOL_MF_MOVE",
-    "MPOL_MF_MOVE_ALL",
-    "MPOL_MF_PRIVATE_ANON",
-    "Kernel",
-    "PidFd",
-    "Ranges",
-    "RunningKernel",
-    "raw_call",
-]
+from memplace_agent.errors import TryAgain, raise_errno
 
 PidFd = NewType("PidFd", int)
 Ranges = Sequence[tuple[int, int]]

@@ -37,15 +37,6 @@ from memplace_agent.syscalls import (
 )
 from memplace_agent.syscalls.moves import why_no_moves
 
-__all__ = [
-    "Features",
-    "RawCall",
-    "blocked",
-    "missing_capabilities",
-    "probe",
-    "procmap_query_size",
-]
-
 # linux include/uapi/linux/capability.h
 _CAPABILITIES = {"SYS_PTRACE": 19, "SYS_NICE": 23}
 

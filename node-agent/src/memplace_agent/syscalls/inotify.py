@@ -11,8 +11,6 @@ from dataclasses import dataclass
 
 from memplace_agent._memplace_sys import ffi, lib
 
-__all__ = ["Inotify", "Made"]
-
 # linux include/uapi/linux/inotify.h
 _IN_CREATE = 0x100
 _IN_Q_OVERFLOW = 0x4000

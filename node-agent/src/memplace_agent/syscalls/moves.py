@@ -20,8 +20,6 @@ from memplace_agent._memplace_sys import ffi, lib
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
 from memplace_agent.syscalls.views import page_nodes
 
-__all__ = ["NOT_TOLD", "MovesPages", "move_pages", "why_no_moves"]
-
 # The status of a page that the kernel says nothing of; none that it ever writes.
 NOT_TOLD = -errno.EINPROGRESS
 

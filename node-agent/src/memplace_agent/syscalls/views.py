@@ -16,8 +16,6 @@ from typing import Any, overload
 
 from memplace_agent._memplace_sys import ffi, lib
 
-__all__ = ["Ended", "RawClass", "RawView", "page_nodes", "parse_maps", "query_maps", "read_maps"]
-
 _SIZE = ffi.sizeof("struct memplace_class")
 _USED = ffi.offsetof("struct memplace_class", "flags_size") + 4
 

@@ -13,8 +13,6 @@ from memplace.numa import AddressRange, DaxDevice, DaxKind
 from memplace_agent.hostfs import HostFs
 from memplace_agent.sysfs.files import NotClear, entries, hint, integer, link_parts, node_list
 
-__all__ = ["Origins", "read_cxl_ranges", "read_origins"]
-
 _DAX = re.compile(r"dax\d{1,6}\.\d{1,6}", re.ASCII)
 _REGION = re.compile(r"region\d{1,9}", re.ASCII)
 _DECODER = re.compile(r"decoder\d{1,6}\.\d{1,6}", re.ASCII)

@@ -18,18 +18,6 @@ from pathlib import Path
 from memplace.errors import ParseError
 from memplace.nodes import MAX_NODES, NodeSet, parse_nodes
 
-__all__ = [
-    "NotClear",
-    "entries",
-    "hint",
-    "integer",
-    "link_parts",
-    "names",
-    "node_list",
-    "numbered",
-    "text",
-]
-
 # A file that went between the listing of its directory and its opening, or its reading.
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
 # The agent's own trouble: it says nothing about the file, and the next time may go well.

@@ -24,8 +24,6 @@ from memplace_agent.sysfs.files import (
     text,
 )
 
-__all__ = ["read_numa_nodes"]
-
 _MEM_TOTAL = re.compile(r"Node \d{1,4} MemTotal:\s{1,32}(\d{1,15}) kB", re.ASCII)
 _CPU_RANGE = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?", re.ASCII)
 _BLOCK_BYTES = re.compile(r"[0-9a-fA-F]{1,12}", re.ASCII)

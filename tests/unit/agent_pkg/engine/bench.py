@@ -9,12 +9,12 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from memplace.errors import ProcessGone
 from memplace.kinds import Mode, Policy
 from memplace.pacing import Limits, NodeState, Pacer, Room
 from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, MoveRange
-from memplace_agent.errors import ProcessGone
 
 MIB = 1 << 20
 CXL = Policy(Mode.PREFERRED_MANY, frozenset({1}))

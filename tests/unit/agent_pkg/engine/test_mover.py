@@ -5,9 +5,10 @@ import errno
 from dataclasses import replace
 
 import pytest
+from memplace.errors import MissingCapability
 from memplace.kinds import Mode, Policy
 from memplace.pacing import PROBE_BYTES, Room, WaitReason
-from memplace_agent.errors import CallFailed, HoleInRange, MissingCapability, TryAgain
+from memplace_agent.errors import CallFailed, HoleInRange, TryAgain
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_PRIVATE_ANON
 
 MIB, GIB = 1 << 20, 1 << 30

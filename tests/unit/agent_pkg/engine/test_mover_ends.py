@@ -3,8 +3,8 @@
 
 from dataclasses import replace
 
+from memplace.errors import ProcessGone
 from memplace.pacing import Room, WaitReason
-from memplace_agent.errors import ProcessGone
 
 MIB, GIB = 1 << 20, 1 << 30
 BASE = 0x100000000

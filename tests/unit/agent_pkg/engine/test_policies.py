@@ -4,9 +4,10 @@
 import errno
 
 import pytest
+from memplace.errors import MissingCapability, ProcessGone
 from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.engine.apply import PolicySetter, SetPolicy
-from memplace_agent.errors import CallFailed, HoleInRange, MissingCapability, ProcessGone, TryAgain
+from memplace_agent.errors import CallFailed, HoleInRange, TryAgain
 from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON
 
 MIB, GIB = 1 << 20, 1 << 30
