@@ -55,3 +55,20 @@ def test_a_failure_ends_it_and_is_the_first_to_be_tried_again(state: Path) -> No
 def test_what_is_complete_is_not_run_again(state: Path) -> None:
     fuzz(CALLS_A_RUN, state, Runs())
     assert fuzz(CALLS_A_RUN, state, Runs(ends=1)).passed == 3
+
+
+def test_another_computer_goes_on_where_one_stopped(state: Path, tmp_path: Path) -> None:
+    told = tmp_path / "told.runs"
+    with pytest.raises(KeyboardInterrupt):
+        fuzz(4 * CALLS_A_RUN, told, Runs(ends=3))
+    rest = Runs()
+    progress = fuzz(4 * CALLS_A_RUN, state, rest, told=told)
+    assert progress == Progress(runs=4, passed=12, failed=0, seconds=40)
+    assert [seed for seed, _ in rest.made] == [3, 4]
+
+
+def test_what_was_told_is_no_step_back(state: Path, tmp_path: Path) -> None:
+    told = tmp_path / "told.runs"
+    fuzz(CALLS_A_RUN, told, Runs())
+    fuzz(3 * CALLS_A_RUN, state, Runs())
+    assert fuzz(3 * CALLS_A_RUN, state, Runs(ends=1), told=told).runs == 3

@@ -6,7 +6,7 @@
 
 A part is a kernel to build and tests to run on it. An outcome without a failure is kept
 by what it was made of, so an interrupted run goes on where it was; so is each run of the
-fuzzer (see `fuzz`).
+fuzzer, on another computer too if its file is in ``kernel/fuzzed`` (see `fuzz`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from memplace_lab.matrix import fuzz, neighbours, programs
 # The tests that it runs are all that the lab knows of tests/, as lab/test does.
 _SUITE = store.REPO / "tests" / "kernel"
 _PROGRAMS = store.REPO / "lab" / "programs"
+_FUZZED = store.REPO / "kernel" / "fuzzed"
 _FUZZER = ("fuzz.c", "fuzz.h", "fuzz_request.c", "fuzz_target.c", "test_fuzz.py", "tap.py")
 _CLEAN = "no_case_failed or did_not_complain"
 _LOCKING = "locking, checks of mm"
@@ -142,7 +143,8 @@ def _run(part: Part, bzimage: Path, runs: Path) -> Outcome:
     if part.neighbours:
         passed, failed = _compared(part.base)
     elif part.calls:
-        fuzzed = fuzz.fuzz(part.calls, runs, partial(_fuzzed, bzimage, part))
+        made = partial(_fuzzed, bzimage, part)
+        fuzzed = fuzz.fuzz(part.calls, runs, made, told=_FUZZED / runs.name)
         passed, failed, seconds = fuzzed.passed, fuzzed.failed, fuzzed.seconds
     else:
         passed, failed = (0, 0) if part.select is None else _tested(bzimage, part, {})

@@ -2,7 +2,7 @@
 """Millions of calls of the fuzzer, run by run: an interrupted one goes on where it was.
 
 Each run is a machine of its own that starts from the next seed. After each run a file says
-what all of them came to.
+what all of them came to. Such a file in ``kernel/fuzzed`` is where another computer goes on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,13 @@ class Progress:
     seconds: int = 0
 
 
-def fuzz(calls: int, state: Path, run: Callable[[int, int], tuple[int, int, int]]) -> Progress:
+def fuzz(
+    calls: int,
+    state: Path,
+    run: Callable[[int, int], tuple[int, int, int]],
+    *,
+    told: Path | None = None,
+) -> Progress:
     """Make this many calls; stops at the first run with a failure, which can be repeated.
 
     Args:
@@ -42,11 +48,12 @@ def fuzz(calls: int, state: Path, run: Callable[[int, int], tuple[int, int, int]
         state: Where the progress is kept. It is of one kernel and one fuzzer.
         run: Makes one run, from a seed and a number of calls: how many tests passed, how many
             failed, and the seconds it took.
+        told: The progress that another computer made with the same kernel and fuzzer, if any.
     """
-    progress = Progress(**json.loads(state.read_text())) if state.exists() else Progress()
+    progress = max(_read(state), _read(told), key=lambda each: each.runs)
     wanted = -(-calls // CALLS_A_RUN)
     if progress.runs:
-        say(f"fuzzer: {progress.runs} of {wanted} runs are known already ({state})")
+        say(f"fuzzer: {progress.runs} of {wanted} runs are known already")
     while progress.runs < wanted and not progress.failed:
         seed = progress.runs + 1
         passed, failed, seconds = run(seed, min(CALLS_A_RUN, calls - progress.runs * CALLS_A_RUN))
@@ -66,3 +73,9 @@ def fuzz(calls: int, state: Path, run: Callable[[int, int], tuple[int, int, int]
         kept.replace(state)
         say(f"fuzzer: {seed} of {wanted} runs, {progress.seconds / 60:.0f} min")
     return progress
+
+
+def _read(state: Path | None) -> Progress:
+    if state is None or not state.exists():
+        return Progress()
+    return Progress(**json.loads(state.read_text()))
