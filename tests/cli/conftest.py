@@ -7,7 +7,6 @@ The command runs in this process: a process of its own takes seconds to import i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from memplace_lab.product.apiserver import ApiServer
 
 from tests.cli.planner import Planner
 from tests.cli.site import SYSTEM, Memplace, Ran, Site
+from tests.support import names
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +48,8 @@ def memplace(api: ApiServer, capfd: pytest.CaptureFixture[str]) -> Memplace:
 @pytest.fixture
 def site(api: ApiServer, request: pytest.FixtureRequest) -> Iterator[Site]:
     """Yield a namespace and a node of the test's own."""
-    name = re.sub("[^a-z0-9]+", "-", request.node.name.removeprefix("test_").lower())
-    found = Site(api, name[:40].strip("-"))
+    # Short: it stands in tables, beside bars that take the rest of the line.
+    found = Site(api, names.of_test(request.node.path, request.node.name, longest=24))
     yield found
     found.clean()
 

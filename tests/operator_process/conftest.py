@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from memplace_lab.product.apiserver import ADMIN, ApiServer
 from memplace_lab.product.operating import RBAC, Operator
 from memplace_lab.product.rights import ELECTION_RULES, LEASE_RULES, USERS
 
+from tests.support import names
 from tests.support.cluster import Cluster, operating
 
 
@@ -61,10 +61,7 @@ def operator(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture
 def cluster(api: ApiServer, request: pytest.FixtureRequest) -> Iterator[Cluster]:
     """Yield a namespace and a node of the test's own."""
-    # Tests of two files may have one name, and a namespace takes its time to go.
-    whole = f"{request.node.path.stem}-{request.node.name}".replace("test_", "")
-    name = re.sub("[^a-z0-9]+", "-", whole.lower())
-    found = Cluster(api, f"{name[:40]}{name[40:][-10:]}".strip("-"))
+    found = Cluster(api, names.of_test(request.node.path, request.node.name))
     yield found
     found.clean()
 

@@ -11,6 +11,7 @@ import pytest
 from memplace_lab.product.apiserver import CRDS, ApiServer
 from memplace_lab.product.operating import DEFAULTS, Operator
 
+from tests.support import names
 from tests.support.cluster import Cluster, chore, eventually, operating, result
 from tests.support.crds import load_crds
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """Return a name that no other test uses: the kind has no namespace."""
-    return f"default-{request.node.name.removeprefix('test_').replace('_', '-')[:40].strip('-')}"
+    return names.of_test(request.node.path, request.node.name)
 
 
 def label(cluster: Cluster, **labels: Any) -> None:

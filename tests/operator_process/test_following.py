@@ -43,7 +43,7 @@ def edit(cluster: Cluster, name: str, **spec: Any) -> None:
 @pytest.fixture
 def other(api: ApiServer, cluster: Cluster) -> Iterator[Cluster]:
     """Another namespace, whose pods are on the same node."""
-    found = Cluster(api, f"{cluster.namespace[:50]}-other")
+    found = Cluster(api, f"{cluster.namespace}-other")
     found.node = cluster.node
     yield found
     found.clean()
