@@ -107,8 +107,9 @@ def test_a_workflow_runs_a_target(workflow: Path) -> None:
 def test_actions_are_pinned_and_may_only_read(workflow: Path) -> None:
     text = workflow.read_text()
     assert "permissions:\n  contents: read\n" in text
+    # A tag can be moved to another commit, a hash can't; the tag is for people.
     for used in re.findall(r"uses: (.*)", text):
-        assert re.fullmatch(r"[\w/-]+@(v\d+\.\d+\.\d+|[0-9a-f]{40})", used)
+        assert re.fullmatch(r"[\w/-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", used)
     # What runs later has no need of the token.
     steps = [step for job in yaml.safe_load(text)["jobs"].values() for step in job["steps"]]
     checkouts = [step for step in steps if step.get("uses", "").startswith("actions/checkout@")]
@@ -143,6 +144,17 @@ def test_hooks_are_our_own_tools() -> None:
     (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     assert repo["repo"] == "local" and repo["hooks"]
     assert all(hook["entry"].startswith("uv run --quiet --locked") for hook in repo["hooks"])
+
+
+def test_a_hook_and_the_docs_have_each_static_check() -> None:
+    named = re.findall(r'^ *run (?:"([a-z -]+)"|([a-z]+)) ', (ROOT / "lab/test").read_text(), re.M)
+    run = [quoted or bare for quoted, bare in named]
+    assert {"ruff check", "mypy", "reuse", "zizmor", "actionlint"} <= set(run)
+    (repo,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert {hook["name"] for hook in repo["hooks"]} == set(run) - {"shellcheck"}
+    _, _, page = (ROOT / "docs/tests.md").read_text().partition("\n## Static checks\n")
+    rows = re.findall(r"^\| ([a-z-]+) \|", page.partition("\n## ")[0], re.M)
+    assert rows[1:] == list(dict.fromkeys(name.split()[0] for name in run))
 
 
 def test_the_citation_says_nothing_new() -> None:

@@ -70,7 +70,11 @@ class HostFs:
 
     @property
     def interleave_weights(self) -> Path:
-        """The directory with a nodeN for the weight of each NUMA node; absent before 6.9."""
+        """The directory with a nodeN for the weight of each NUMA node; absent before 6.9.
+
+        Source: Linux kernel commit dce41f5ae253 ("mm/mempolicy: implement the sysfs-based
+        weighted_interleave interface") (in v6.9).
+        """
         return self.sysfs / "kernel/mm/mempolicy/weighted_interleave"
 
     @property

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What everything else stands on: steps, the cache, background programs, Debian's packages."""
+"""The base of all other wings: steps, the cache, background programs, Debian's packages."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a command of the lab's program is; each wing tells its own in ``commands.py``."""
+"""The type of a command of the lab's program. Each wing lists its commands in ``commands.py``."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Roots of Debian packages, whole for a machine, or the few files an image needs."""
+"""Root file systems of Debian packages: whole ones for machines, a few files for images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Long work, told as it happens: numbered steps, times, and the tail of a log on failure."""
+"""The progress of long work: numbered steps, times, and the end of the log on failure."""
 
 from __future__ import annotations
 

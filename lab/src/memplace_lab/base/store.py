@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cache folder: things that take long to make, keyed by what they are made of."""
+"""The cache folder: results that take long to make, each with a key made of its inputs."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/ makes of what its machines print, and the API server that it talks to."""
+"""Reports on what the machines of bench/ print, and the API server that bench/agent talks to."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/agent makes of the lines of its machines: medians, ratios, goals; and a config."""
+"""The report of bench/agent: medians, ratios and goals; and memtierd's configuration."""
 
 from __future__ import annotations
 

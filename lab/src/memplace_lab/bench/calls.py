@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/kernel says about the cost of calls: ratios of medians, against goals."""
+"""The report of bench/kernel on the cost of calls: ratios of medians, compared with goals."""
 
 from __future__ import annotations
 

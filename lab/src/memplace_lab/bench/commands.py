@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command that runs what bench/ has: programs of their own, each with its options."""
+"""The command that runs the programs of bench/, each with its own options."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What bench/kernel says about the process whose memory is moved: delays, against goals."""
+"""The report of bench/kernel on the process whose memory is moved: delays, compared with goals."""
 
 from __future__ import annotations
 

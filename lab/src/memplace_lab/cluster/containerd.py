@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The containerd of a worker: with NRI, which it has switched off by default, and without."""
+"""The containerd of a worker, with and without NRI, which is off by default."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Virtual machines: what they are made of, and how QEMU is told."""
+"""Virtual machines: their parts, and the command lines of QEMU."""

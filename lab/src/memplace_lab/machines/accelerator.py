@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether virtual machines can run under KVM here, found out by booting one."""
+"""Find out whether virtual machines can run under KVM here, by booting one."""
 
 from __future__ import annotations
 

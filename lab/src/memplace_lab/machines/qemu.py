@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a machine has, as data, and QEMU's arguments for it: nothing else here knows them.
+"""A machine as data, and QEMU's arguments for it; no other module knows these arguments.
 
 A machine is its NUMA nodes, what HMAT and SLIT say of them, its processors, and a CXL device.
 How it boots, and who talks to it meanwhile, is told by others: `vm`, `microvm`, the tests.

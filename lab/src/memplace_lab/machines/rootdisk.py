@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A small Debian on a disk, for a throw-away machine whose programs need more than /init."""
+"""A small Debian on a disk, for throw-away machines whose programs need more than /init."""
 
 from __future__ import annotations
 

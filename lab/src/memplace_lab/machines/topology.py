@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The clusters a lab can have: their workers, and what memory these have.
+"""The topologies of the lab: the workers of each cluster, and their memory.
 
 Which latency and bandwidth make which tier is told by docs/tiers.md.
 """

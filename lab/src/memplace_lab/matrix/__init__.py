@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's tests and those of its neighbours, on every base and flavour."""
+"""Our kernel tests and those of other projects, on every base and flavour."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kernel's tests on every base and in every debug flavour, part by part, to one table.
+"""The kernel's tests on every base and in every debug flavour, in parts, with one table.
 
     make test-kernel-full                  # all parts; what passed is not run again
     lab/enter python3 -m memplace_lab matrix 7.3 6.12-lockdep

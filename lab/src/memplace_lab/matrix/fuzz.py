@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Millions of calls of the fuzzer, run by run: an interrupted one goes on where it was.
+"""Millions of calls by the fuzzer, in many runs. What was interrupted continues where it stopped.
 
 Each run is a machine of its own that starts from the next seed. After each run a file says
 what all of them came to. Such a file in ``kernel/fuzzed`` is where another computer goes on.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tests of others, on a kernel without the series and on the one with it.
+"""The tests of other projects, on a kernel without the series and on one with it.
 
     lab/enter python3 -m memplace_lab neighbours 6.12
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs of mm's neighbours: the kernel's own selftests, numactl's tests and LTP's.
+"""Programs of others that test mm: the kernel's own selftests, numactl's tests and LTP's.
 
 Nothing of them is kept here: the selftests come with the kernel's source, numactl from
 Debian's archive, LTP (which Debian does not have) from the folder that MEMPLACE_LTP names.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What mm's neighbours came to on two kernels, and whether one that passed stopped passing."""
+"""Compare what other projects' tests gave on two kernels: does one fail that passed before?"""
 
 from __future__ import annotations
 

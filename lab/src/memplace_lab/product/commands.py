@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands that build: all that a cluster is made of, or images alone."""
+"""Commands that build everything that a cluster is made of, or the images alone."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The container images: the product's, what it stands on, and what the lab's pods run.
+"""The container images: the product's, their bases, and those of the lab's pods.
 
 The product's come from the project's one Dockerfile. Anybody can build that on a public image;
 the lab cuts a smaller base from Debian's packages, which has no shell. Everything is keyed by

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The operator as a process at an API server, with exactly the rights it has."""
+"""The operator as a process at an API server, with exactly the rights that the chart gives it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the users of these tests may do: what the chart allows its accounts, and no more."""
+"""The rights of users in tests: exactly what the chart grants its accounts."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a release is made of, and the version that all of it has. Needs no root."""
+"""The files of a release, and the version that they share. Needs no root."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Archives with the same bytes each time: nothing of who made them, where and when."""
+"""Reproducible archives: they contain nothing about who made them, where or when."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands about releases; they need no root, and none of the lab's machines."""
+"""Commands about releases. They need neither root nor the lab's machines."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commit that is released, laid out in a folder of its own: nothing else gets in."""
+"""The commit to be released, unpacked into a folder of its own, so that nothing else gets in."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a release but for its bill of materials: sources, chart, kernel, distributions."""
+"""The files of a release, except its bill of materials: sources, chart, kernel, distributions."""
 
 from __future__ import annotations
 

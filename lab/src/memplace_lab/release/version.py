@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The version: where it is told, and how it is raised.
+"""The version: which files contain it, and how to raise it.
 
 The source is ``memplace.__version__``. Programs read it from there; files that no program of ours
 reads repeat it, and are written here.

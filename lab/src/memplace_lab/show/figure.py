@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The picture: bytes per NUMA node, of regions before and after, and of one pod over time."""
+"""The picture: bytes per NUMA node, for regions before and after, and for one pod over time."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one pod lives through that is created after its placement, and where its bytes are born.
+"""The life of a pod that is created after its placement, and where its bytes are allocated.
 
 It starts, its heap grows, it forks, somebody runs a program in it by ``kubectl exec``, and its
 container is restarted. Nothing of it is moved at any time (see ``newborn``).

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods that are created after their placement, and which tier their first pages are on.
+"""Pods that are created after their placement, and on which tier their first pages are.
 
 Their placement moves nothing (``existingPages: Leave``): a page that is on the wrong tier was
 faulted there and stays, however late somebody looks.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A client of the Redis pod: fills it, checks its data, and asks all the time."""
+"""A client of the Redis pod: fills it, checks its data, and sends requests all the time."""
 
 from __future__ import annotations
 

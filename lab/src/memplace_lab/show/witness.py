@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the bytes of a container are, seen by a reader that is not the product.
+"""Where the bytes of a container are, seen by a reader that is independent of the product.
 
 The reading itself is done on the worker by ``observer.py``, which is sent there as text.
 """

@@ -4,6 +4,8 @@
 From Linux 6.9 on, a pidfd is a file of pidfs, whose inode number is given once per boot. Before
 that, all pidfds share one inode; then pid and start time together name a process, as well as
 they can: the clock ticks every 10 ms, and a pid would have to come back within that.
+
+Source: Linux kernel commit cb12fd8e0dab ("pidfd: add pidfs") (in v6.9).
 """
 
 from __future__ import annotations

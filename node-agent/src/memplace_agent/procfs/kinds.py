@@ -6,6 +6,9 @@ mmap(MAP_STACK) leaves VM_NOHUGEPAGE behind (Linux 6.7; libcs that follow glibc 
 thread's stack pointer lies in it. Neither is enough alone: heaps are kept from huge pages with
 madvise(), and the runtime of Go runs threads on stacks that are objects of its heap. What
 heaps do not have is a small guard right below, so a stack is what has one, too.
+
+Source: Linux kernel commit c4608d1bf7c6 ("mm: mmap: map MAP_STACK to VM_NOHUGEPAGE"), which
+stable kernels took over into 6.7.y.
 """
 
 from __future__ import annotations
@@ -118,7 +121,8 @@ def _guard_of(mapping: Mapped, below: Mapped) -> Mapped | None:
 def _is_stack(mapping: Mapped, guard: Mapped | None, held: bool) -> bool:
     if not _mapped_as_stack(mapping):
         return held and guard is not None and mapping.end - mapping.start <= _LARGEST_STACK
-    # MADV_GUARD_INSTALL (glibc 2.42, Linux 6.13) makes guards without a mapping of their own.
+    # MADV_GUARD_INSTALL (glibc 2.42) makes guards without a mapping of their own. Linux kernel
+    # commit 662df3e5c376 ("mm: madvise: implement lightweight guard page mechanism") (in v6.13)
     if "gu" in mapping.flags:
         return True
     # A guard that is cut from what mmap(MAP_STACK) returned has its flag; Java maps its own.

@@ -6,8 +6,9 @@ what has no page tables, so such a walk costs what is in use: 8 ms for each GiB 
 4 KiB. Each call holds the target's mmap_lock for 1,024 pages at most, some 10 us, and the next
 one lets whoever waits for it be first.
 
-Source: linux ``Documentation/admin-guide/mm/pagemap.rst``, ``include/uapi/linux/fs.h``; since
-Linux 6.7.
+Source: linux ``Documentation/admin-guide/mm/pagemap.rst``, ``include/uapi/linux/fs.h``; Linux
+kernel commit 52526ca7fdb9 ("fs/proc/task_mmu: implement IOCTL to get and optionally clear info
+about PTEs") (in v6.7).
 """
 
 from __future__ import annotations

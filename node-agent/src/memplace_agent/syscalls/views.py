@@ -144,6 +144,9 @@ def query_maps(fd: int, limit: int, deadline: float, *, policy: bool) -> RawView
 
     Returns:
         FAILED with ENOTTY on kernels before 6.11, ESRCH if there is no address space.
+
+    Source: Linux kernel commit ed5d583a88a9 ("fs/procfs: implement efficient VMA querying API for
+    /proc/<pid>/maps") (in v6.11).
     """
     until = _nanoseconds(deadline)
     return _view(limit, lambda view: lib.memplace_query_maps(fd, view, policy, until))
