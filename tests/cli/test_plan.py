@@ -60,20 +60,37 @@ def test_a_roll_out_is_said(plan: Planner, site: Site) -> None:
     assert any("spec.rollout: nodes take it one step" in note for note in found["notes"])
 
 
-def test_a_limit_of_the_namespace_is_said_and_not_foreseen(plan: Planner, site: Site) -> None:
-    site.run_pod("redis-0")
-    site.node_report()
-    limits = [{"namespace": site.namespace, "perNode": "25%"}]
+def test_a_limit_of_the_namespace_is_foreseen_as_far_as_reports_tell(
+    plan: Planner, site: Site
+) -> None:
+    pod = site.run_pod("redis-0")
+    placed = site.place("values")
+    report = result(placed, pod)  # 1 MiB is not on cxl, 64 MiB are
+    site.node_report(report)
+    limits = [{"namespace": site.namespace, "perNode": "1%"}]
     tier = memory_tier("cxl", 1, namespaceLimits=limits)
     (found,) = plan(tier, options=("-o", "json")).json()["tiers"]
     assert any("whom its namespaceLimits would refuse" in note for note in found["notes"])
     _, found = plan.placement(manifest())
     assert not any("may have" in note for note in found["notes"])
-    assert site.api.call("POST", f"{API}/memorytiers", tier).ok
-    site.made(f"{API}/memorytiers/cxl")
-    _, found = plan.placement(manifest())
-    said = f"namespace {site.namespace} may have 25% of tier cxl on each node"
-    assert any(said in note for note in found["notes"])
+    has = "of tier cxl, and has 64.0 MiB of it by what its agent reports"
+    for size, code, reason, says in (
+        ("1%", 0, "Placed", "this placement fits"),
+        ("65Mi", 0, "Placed", "this placement fits"),
+        ("64Mi", 1, "NamespaceLimit", "1 container of this placement would be refused"),
+    ):
+        limits[0]["perNode"] = size
+        (found,) = plan(tier, manifest(), options=("-o", "json")).json()["placements"]
+        (note,) = (each for each in found["notes"] if "may have" in each)
+        assert has in note and says in note and only(found)["reason"] == reason
+        assert plan(tier, manifest()).code == code
+    assert "nothing new is placed there" in only(found)["message"]
+    # Of another one nobody measured anything.
+    site.run_pod("web-0", app="web")
+    web = manifest("web", selector={"matchLabels": {"app": "web"}})
+    (found,) = plan(tier, web, options=("-o", "json")).json()["placements"]
+    (note,) = (each for each in found["notes"] if "may have" in each)
+    assert "whether 1 container of this placement would be refused can't be told" in note
 
 
 def test_one_that_loses_and_one_that_takes(plan: Planner, site: Site) -> None:
@@ -95,7 +112,14 @@ def test_a_dry_run_takes_nothing_from_who_acts(plan: Planner, site: Site) -> Non
     site.run_pod("redis-0")
     site.node_report()
     code, found = plan.placement(manifest("second", mode="DryRun", priority=9))
-    assert (code, only(found)["change"]) == (1, "Loses")
+    assert (code, only(found)["change"], only(found)["reason"]) == (0, "Loses", "DryRun")
+    assert only(found)["message"] == (
+        f"placement {site.namespace}/first has it, and with mode Enforce this one would: it has "
+        "priority 9, that one 0"
+    )
+    code, found = plan.placement(manifest("second", mode="DryRun"))
+    assert (code, only(found)["change"], only(found)["reason"]) == (1, "Loses", "Conflict")
+    assert "would have it with mode Enforce, too: it is" in only(found)["message"]
     code, found = plan.placement(manifest("first", mode="DryRun"))
     assert (code, only(found)["change"], only(found)["reason"]) == (0, "Stays", "DryRun")
     assert found["changes"] == ["spec.mode: (not set) -> DryRun"]

@@ -190,6 +190,30 @@ def test_a_placement_that_is_made_anew_makes_no_room(tenants: Cluster) -> None:
     assert on_cxl(tenants, A, "fourth") == 0
 
 
+def test_a_dry_run_foresees_who_would_be_refused(tenants: Cluster) -> None:
+    def mode(name: str) -> None:
+        change = json.dumps({"spec": {"mode": name}})
+        tenants.kubectl("patch", "mp", "-n", A, PLACEMENT, "--type=merge", "-p", change)
+
+    def says() -> str:
+        ready = conditions(tenants, A).get("Ready", {})
+        return str(ready.get("message")) if ready.get("reason") == "DryRun" else ""
+
+    def until_said(text: str) -> None:
+        wait_for(f"a dry run that says: {text}", lambda: text in says(), timeout_s=120, hint=says)
+
+    mode("DryRun")
+    until_said("1 pod would stay where it is, refused for a limit of the namespace")
+    assert conditions(tenants, A)["Degraded"]["status"] == "False"
+    tenants.kubectl("apply", "-f", "-", stdin=tier(TWO | {A: "128Mi"}))
+    until_said("in 1 pod would move (rule data ")
+    assert "refused" not in says() and on_cxl(tenants, A, "fourth") == 0
+    tenants.kubectl("apply", "-f", "-", stdin=tier(TWO | {A: "48Mi"}))
+    until_said("refused for a limit of the namespace")
+    mode("Enforce")
+    until(tenants, A, "NamespaceLimit", placed=0, of=1)
+
+
 def test_without_limits_all_is_placed(tenants: Cluster) -> None:
     tenants.kubectl("delete", "memorytier", "cxl")
     until(tenants, A, "Placed", placed=1, of=1)

@@ -8,6 +8,7 @@ agent says counts where it is silent, retired or never was, or is about another 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -22,7 +23,8 @@ from memplace.api.v1alpha1 import (
     RuleReport,
     Truncated,
 )
-from memplace.assignment import Assignment, assign, gives_way, why_first
+from memplace.assignment import Assignment, assign, forecast, gives_way, why_first, would_win
+from memplace.explain_rules import human_bytes
 from memplace.kinds import OnUnsupported, Pressure
 from memplace.pods import bare_id
 from memplace.reasons import FAILURES, ConditionType, Reason
@@ -142,7 +144,10 @@ def _losers(name: str, assigned: Assignment | None, facts: PodFacts) -> tuple[Lo
     known = {each.uid for each in lost} | ({assigned.winner.uid} if assigned else set())
     others = [each for each in facts.placements if each.uid not in known]
     return (
-        *(Loser(placement=each.handle, why=_outranked(each, assigned)) for each in lost),
+        *(
+            Loser(placement=each.handle, why=_outranked(name, each, assigned, facts))
+            for each in lost
+        ),
         *(
             Loser(
                 placement=each.handle,
@@ -161,12 +166,35 @@ def _handle(unread: Unread) -> str:
     return f"cluster/{unread.name}" if unread.is_cluster else unread.name.partition("/")[2]
 
 
-def _outranked(loser: Placement, assigned: Assignment | None) -> str:
+def _outranked(name: str, loser: Placement, assigned: Assignment | None, facts: PodFacts) -> str:
     if assigned is None:
         return ""
-    why = f"{assigned.winner.handle} {why_first(assigned.winner, loser)}"
-    conflict = "" if gives_way(loser, assigned.winner) else f" ({Reason.CONFLICT})"
-    return f"selects it, too, but {why} and has precedence{conflict}"
+    winner = assigned.winner
+    if loser.spec.is_dry_run and not loser.spec.paused:
+        report = _current(name, loser, facts) if would_win(loser, winner) else None
+        return "; ".join(filter(None, (forecast(loser, winner), *_tried(report))))
+    conflict = "" if gives_way(loser, winner) else f" ({Reason.CONFLICT})"
+    return (
+        f"selects it, too, but {winner.handle} {why_first(winner, loser)} and has precedence"
+        f"{conflict}"
+    )
+
+
+def _tried(report: ContainerReport | None) -> Iterator[str]:
+    # What a dry run would do to a container that it would take.
+    if report is None:
+        return
+    if report.state is not ContainerState.DRY_RUN:
+        yield f"{report.state}: {report.message}"
+        return
+    whole = human_bytes(sum(rule.bytes for rule in report.rules))
+    withheld = sum(rule.withheld_bytes for rule in report.rules)
+    moving = max(0, sum(rule.misplaced_bytes for rule in report.rules) - withheld)
+    yield f"{human_bytes(moving) if moving else 'none'} of {whole} would move"
+    if report.reason == Reason.NAMESPACE_LIMIT:
+        yield f"{human_bytes(withheld)} would stay for a limit of the namespace ({report.reason})"
+    if report.reason == Reason.TIER_FULL:
+        yield f"not all of it would fit ({report.reason})"
 
 
 def _report(winner: Placement, facts: PodFacts) -> PlacementReport | None:

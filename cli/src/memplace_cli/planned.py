@@ -6,7 +6,7 @@ An interface, as the CRDs are: names stay, new ones may come.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -17,6 +17,9 @@ from memplace.pods import PodState
 from memplace.reasons import FAILURES, Reason
 
 from memplace_cli.facts import ClusterFacts, Labels
+
+# What a container has whose placement can do all it asks for.
+DOABLE = (Reason.PLACED, Reason.PLACED_BEST_EFFORT, Reason.DRY_RUN, Reason.PAUSED)
 
 # What is not placed, though nobody calls it a failure.
 _NOT_PLACED = FAILURES | {Reason.UNSUPPORTED, Reason.OBSERVED}
@@ -101,6 +104,11 @@ class PlanFacts:
     tiers: tuple[MemoryTier, ...] | None = ()
     node_labels: Mapping[str, Labels] | None = field(default_factory=dict)
     is_partial: bool = False
+
+    def tiers_after(self, wanted: Sequence[Wanted]) -> tuple[MemoryTier, ...]:
+        """Return the MemoryTiers as they would be."""
+        new = {each.tier.name: each.tier for each in wanted if each.tier is not None}
+        return (*(tier for tier in self.tiers or () if tier.name not in new), *new.values())
 
     def labels_of(self, node: str) -> Labels | None:
         """Return the labels of a node; None if they are not known, or there is no node yet."""

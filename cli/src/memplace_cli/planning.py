@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from memplace.api.v1alpha1 import MemoryTier, Placement
+from memplace.api.v1alpha1 import Placement
 from memplace.assignment import (
     Assignment,
     PlacementIndex,
     PodRef,
+    forecast,
     gives_way,
     selects_pod,
     why_first,
+    would_win,
 )
 from memplace.backends import Act, act_of
 from memplace.nodes import NodeSet
@@ -28,6 +30,7 @@ from msgspec.structs import replace
 from memplace_cli.facts import Labels, Unread, capabilities
 from memplace_cli.feasible import Finding, Site, node_finding, unknown_tiers
 from memplace_cli.planned import (
+    DOABLE,
     Change,
     ContainerPlan,
     NodePlan,
@@ -38,6 +41,7 @@ from memplace_cli.planned import (
     TierRoom,
     Wanted,
 )
+from memplace_cli.planning_limits import Scene, look_at_limits
 from memplace_cli.selecting import why_not_selected
 from memplace_cli.sizing import Reports, moves_of, room_for
 from memplace_cli.tiers import by_tier, node_sets
@@ -47,8 +51,6 @@ _AGENT_ONLY = (
     "which regions its rules mean, and how many bytes, only the agents can tell: apply it with "
     "mode: DryRun first, and see kubectl memplace explain"
 )
-# What a container has whose placement can do all it asks for.
-_GOOD = (Reason.PLACED, Reason.PLACED_BEST_EFFORT, Reason.DRY_RUN, Reason.PAUSED)
 
 
 def plan_placements(
@@ -95,7 +97,11 @@ class _Planner:
     before: _Index
     after: _Index
     site: Site
-    reports: Reports
+    scene: Scene
+
+    @property
+    def reports(self) -> Reports:
+        return self.scene.reports
 
 
 def _planner(
@@ -107,23 +113,31 @@ def _planner(
     stay = [each for each in live if (each.namespace, each.name) not in replaced]
     nodes = found.facts.nodes
     names = {each.name for each in found.tiers or ()} | {w.tier.name for w in wanted if w.tier}
+    after = _Index([*stay, *new])
     return _Planner(
         found=found,
         before=_Index(live),
-        after=_Index([*stay, *new]),
+        after=after,
         site=Site(
             nodes=None if nodes is None else {each.name: each for each in nodes},
             tiers=tiers,
             memory_tiers=None if found.tiers is None else names,
         ),
-        reports=Reports(nodes or ()),
+        scene=Scene(
+            found=found,
+            tiers=tiers,
+            memory_tiers=found.tiers_after(wanted),
+            reports=Reports(nodes or ()),
+            assign=after.assign,
+        ),
     )
 
 
 def _placement(wanted: Wanted, placement: Placement, planner: _Planner) -> PlacementPlan:
     pods = tuple(_pods(placement, planner))
     nodes = tuple(_nodes(placement, pods, planner))
-    pods = tuple(_with_room(pod, nodes) for pod in pods)
+    limits = look_at_limits(placement, planner.scene)
+    pods = tuple(limits.applied(_with_room(pod, nodes)) for pod in pods)
     trouble = unknown_tiers(placement.spec, planner.site)
     if not trouble.reason and planner.found.pods is not None:
         trouble = _nobody(placement, pods, planner.found)
@@ -137,7 +151,7 @@ def _placement(wanted: Wanted, placement: Placement, planner: _Planner) -> Place
         kept=wanted.kept,
         pods=pods,
         nodes=nodes,
-        notes=tuple(_notes(placement, pods, planner)),
+        notes=(*_notes(placement, pods, planner), *limits.notes),
     )
 
 
@@ -232,13 +246,18 @@ def _seen(of: _Of, before: Assignment | None, planner: _Planner) -> ContainerPla
     # Where its memory is, by the report about the placement that it follows now.
     placement, pod, name = of.placement, of.pod, of.name
     state, live = pod.state, before.winner if before else None
-    report = (
-        planner.reports.of(state.ref.uid, name, state.container_ids.get(name, ""), live.uid)
-        if live
-        else None
-    )
+    # Of a dry run there may be one, too, of a container that another placement has.
+    own = planner.scene.live.get(placement.uid)
+    reports = {
+        each.uid: planner.reports.of(
+            state.ref.uid, name, state.container_ids.get(name, ""), each.uid
+        )
+        for each in (own, live)
+        if each
+    }
+    mine = reports.get(placement.uid)
+    report = mine or (reports.get(live.uid) if live else None)
     node = (planner.site.nodes or {}).get(state.node)
-    mine = live.spec if live and live.uid == placement.uid else None
     return ContainerPlan(
         name=name,
         change=Change.STAYS,
@@ -246,7 +265,7 @@ def _seen(of: _Of, before: Assignment | None, planner: _Planner) -> ContainerPla
         tiers=by_tier(report.rules, node_sets(node)) if report and node else (),
         measured=report is not None and bool(report.rules),
         would_move_bytes=moves_of(
-            report, mine, placement.spec, planner.site.tiers.get(state.node, {})
+            mine, own.spec if own else None, placement.spec, planner.site.tiers.get(state.node, {})
         ),
         limit_bytes=pod.limits.get(name, 0),
     )
@@ -254,6 +273,8 @@ def _seen(of: _Of, before: Assignment | None, planner: _Planner) -> ContainerPla
 
 def _not_had(of: _Of, after: Assignment | None) -> Finding:
     placement, why = of.placement, of.why_not
+    if after is not None and not why and placement.spec.is_dry_run and not placement.spec.paused:
+        return _would_have(placement, after.winner)
     then = "no placement has it then, and what was done is given back"
     if after is not None:
         first = why_first(after.winner, placement)
@@ -263,6 +284,13 @@ def _not_had(of: _Of, after: Assignment | None) -> Finding:
             return Finding(reason, f"placement {after.winner.handle} {first} and has it")
         then = f"placement {after.winner.handle} has it then"
     return Finding(message=f"{why}; {then}" if why else then)
+
+
+def _would_have(trial: Placement, winner: Placement) -> Finding:
+    reason = Reason.DRY_RUN if would_win(trial, winner) else Reason.CONFLICT
+    if gives_way(trial, winner) and reason is Reason.CONFLICT:
+        return Finding(message=forecast(trial, winner))
+    return Finding(reason, forecast(trial, winner))
 
 
 def _would_be(of: _Of, planner: _Planner) -> Finding:
@@ -301,12 +329,12 @@ def _nodes(placement: Placement, pods: Sequence[PodPlan], planner: _Planner) -> 
             for pod in pods
             if pod.node == name
             for each in pod.containers
-            if each.change in (Change.COMES, Change.STAYS)
+            if each.change in (Change.COMES, Change.STAYS) or each.reason == Reason.DRY_RUN
         ]
         if not mine or known is None:
             continue
         found, node = node_finding(placement.spec, name, planner.site), known.get(name)
-        good = [each for each in mine if each.reason in _GOOD]
+        good = [each for each in mine if each.reason in DOABLE]
         tiers = planner.site.tiers.get(name, {})
         room = room_for(placement.spec, node, tiers, good) if node and good else None
         backend = node.status.backend if node else None
@@ -326,7 +354,7 @@ def _with_room(pod: PodPlan, nodes: Sequence[NodePlan]) -> PodPlan:
         return pod
     containers = tuple(
         replace(each, reason=Reason.TIER_FULL, message=room.message)
-        if each.reason in _GOOD and each.would_move_bytes
+        if each.reason in DOABLE and each.would_move_bytes
         else each
         for each in pod.containers
     )
@@ -342,13 +370,12 @@ def _notes(placement: Placement, pods: Sequence[PodPlan], planner: _Planner) -> 
     containers = [each for pod in pods for each in pod.containers if each.after == placement.handle]
     if placement.spec.is_dry_run:
         yield "mode DryRun: nothing would be changed; what would be is measured"
-    elif any(each.reason in _GOOD and each.would_move_bytes is None for each in containers):
+    elif any(each.reason in DOABLE and each.would_move_bytes is None for each in containers):
         yield _AGENT_ONLY
     if placement.spec.paused:
         yield "spec.paused: nothing new would be done, and nothing given back"
     if placement.spec.rollout is not UNSET:
         yield "spec.rollout: nodes take it one step after the other, so not all of this is at once"
-    yield from _limits(placement, planner.found.tiers or ())
     taken = sorted({each.before for each in containers if each.before != placement.handle} - {""})
     if taken:
         yield f"it takes containers from {joined(taken)}, whose work on them is given back"
@@ -362,14 +389,3 @@ def _may_matter(unread: Unread, placement: Placement) -> bool:
     if unread.is_cluster or placement.is_cluster:
         return unread.is_cluster or "/" in unread.name
     return unread.name.startswith(f"{placement.namespace}/")
-
-
-def _limits(placement: Placement, tiers: Sequence[MemoryTier]) -> Iterator[str]:
-    names = {name for rule in placement.spec.rules for name in rule.policy.tiers}
-    for tier in tiers:
-        limit = tier.spec.limit_of(placement.namespace) if tier.name in names else None
-        if limit is not None and placement.namespace:
-            yield (
-                f"namespace {placement.namespace} may have {limit.per_node} of tier {tier.name} on "
-                "each node; what it has there by now is not counted here"
-            )

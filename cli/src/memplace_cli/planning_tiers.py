@@ -22,7 +22,7 @@ from memplace_cli.planned import PlanFacts, TierNodePlan, TierPlan, Wanted
 
 def tiers_after(wanted: Sequence[Wanted], found: PlanFacts) -> dict[str, Mapping[str, NodeSet]]:
     """Return per node its tiers, as they would be."""
-    after = _after(wanted, found)
+    after = found.tiers_after(wanted)
     return {
         node.name: nodes_by_tier(_verdicts(node, found, after)) for node in found.facts.nodes or ()
     }
@@ -30,7 +30,7 @@ def tiers_after(wanted: Sequence[Wanted], found: PlanFacts) -> dict[str, Mapping
 
 def plan_tiers(wanted: Sequence[Wanted], found: PlanFacts) -> tuple[TierPlan, ...]:
     """Return what would become of each MemoryTier, in their order."""
-    after = _after(wanted, found)
+    after = found.tiers_after(wanted)
     return tuple(
         TierPlan(
             name=each.tier.name,
@@ -43,11 +43,6 @@ def plan_tiers(wanted: Sequence[Wanted], found: PlanFacts) -> tuple[TierPlan, ..
         for each in wanted
         if each.tier is not None
     )
-
-
-def _after(wanted: Sequence[Wanted], found: PlanFacts) -> tuple[MemoryTier, ...]:
-    new = {each.tier.name: each.tier for each in wanted if each.tier is not None}
-    return (*(tier for tier in found.tiers or () if tier.name not in new), *new.values())
 
 
 def _verdicts(
@@ -132,7 +127,10 @@ def _why_not(tier: MemoryTier, number: int, node: NodeMemory, verdict: Verdict) 
 
 def _notes(tier: MemoryTier, found: PlanFacts) -> Iterator[str]:
     if tier.spec.namespace_limits:
-        yield "whom its namespaceLimits would refuse is not known: agents decide by what is there"
+        yield (
+            "whom its namespaceLimits would refuse is told of placements that are planned with it; "
+            "of the others it is not known: agents decide by what is there"
+        )
     if found.facts.nodes is None:
         yield "what it does to nodes is not known, for want of the right to read them"
     elif tier.spec.node_selector is not UNSET:

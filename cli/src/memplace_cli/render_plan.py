@@ -162,7 +162,7 @@ def _why(found: ContainerPlan) -> str:
     parts = [found.message]
     if found.change is Change.COMES and found.before:
         parts.append(f"placement {found.before} has it now")
-    if found.would_move_bytes and found.reason in _GOOD:
+    if found.would_move_bytes and found.reason in (*_GOOD, Reason.DRY_RUN):
         parts.append(f"{human_bytes(found.would_move_bytes)} would move")
     return "; ".join(filter(None, parts)) or "-"
 

@@ -77,6 +77,7 @@ def moves_of(
     before: PlacementSpec | None,
     after: PlacementSpec,
     tiers: Mapping[str, NodeSet],
+    tier: str = "",
 ) -> int | None:
     """Return how many measured bytes would move; None where that can't be told.
 
@@ -87,11 +88,13 @@ def moves_of(
         before: None for a container that followed another placement, or none.
         after: The spec that would be.
         tiers: Of the node, by name.
+        tier: Only those of rules that name it; empty for all.
     """
     if report is None or before is None or not _same_regions(before, after):
         return None
     leave = {rule.name for rule in after.rules if rule.existing is ExistingPages.LEAVE}
-    wants = rule_nodes(after, tiers)
+    named = {rule.name for rule in after.rules if tier in ("", *rule.policy.tiers)}
+    wants = {name: nodes for name, nodes in rule_nodes(after, tiers).items() if name in named}
     return sum(
         at.bytes
         for rule in report.rules

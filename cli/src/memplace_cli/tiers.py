@@ -7,7 +7,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import msgspec
-from memplace.api.v1alpha1 import NodeMemory, RuleReport, TierBytes
+from memplace.api.v1alpha1 import (
+    ContainerReport,
+    ContainerState,
+    NodeMemory,
+    RuleReport,
+    TierBytes,
+)
 from memplace.nodes import NodeSet
 from memplace.results import bytes_per_tier
 
@@ -81,12 +87,22 @@ def tiers_of(node: NodeMemory) -> tuple[TierShown, ...]:
 def placed_by_node(node: NodeMemory) -> Counter[int]:
     """Return what rules of placements hold on each NUMA node of a node, measured."""
     found: Counter[int] = Counter()
+    for container in _each_once(node):
+        for rule in container.rules:
+            found.update({at.id: at.bytes for at in rule.numa_nodes})
+    return found
+
+
+def _each_once(node: NodeMemory) -> Iterable[ContainerReport]:
+    # A dry run may tell of a container that another placement has.
+    found: dict[tuple[str, str], ContainerReport] = {}
     for report in node.status.placements:
         for pod in report.pods:
-            for container in pod.containers:
-                for rule in container.rules:
-                    found.update({at.id: at.bytes for at in rule.numa_nodes})
-    return found
+            for each in pod.containers:
+                key = (pod.uid, each.name)
+                if key not in found or found[key].state is ContainerState.DRY_RUN:
+                    found[key] = each
+    return found.values()
 
 
 def node_sets(node: NodeMemory) -> dict[str, NodeSet]:

@@ -18,6 +18,7 @@ import msgspec
 
 from memplace import selectors
 from memplace.api.v1alpha1 import ClusterPlacementSpec, Level, Placement
+from memplace.kinds import Enforcement
 from memplace.nodes import NodeSet
 
 
@@ -48,6 +49,11 @@ class Assignment:
 
     winner: Placement
     losers: tuple[Placement, ...] = ()
+
+    @property
+    def trial(self) -> Placement | None:
+        """The dry run that would have the container if it were meant; of several the first."""
+        return next((each for each in self.losers if would_win(each, self.winner)), None)
 
 
 Rank = tuple[bool, int, int, datetime, str, str]
@@ -87,20 +93,56 @@ def precedence(placement: Placement) -> Rank:
     )
 
 
-def why_first(winner: Placement, loser: Placement) -> str:
-    """Say why a placement comes before another, for people: ``is older``."""
+def why_first(winner: Placement, loser: Placement, it: str = "this one") -> str:
+    """Say why a placement comes before another, for people: ``is older``.
+
+    Args:
+        winner: The first of the two.
+        loser: The other one.
+        it: What the loser is called.
+    """
     if winner.spec.is_dry_run is not loser.spec.is_dry_run:
-        return "acts, this one only tells (mode DryRun),"
+        return f"acts, {it} only tells (mode DryRun),"
     if winner.spec.level is not loser.spec.level:
         if winner.spec.level is Level.ENFORCED:
-            return "is enforced, this one is not,"
-        return "is of the pod's namespace, this one a default of the cluster,"
+            return f"is enforced, {it} is not,"
+        return f"is of the pod's namespace, {it} a default of the cluster,"
     mine, its = winner.spec.priority, loser.spec.priority
     if mine != its:
-        return f"has priority {mine}, this one {its},"
+        return f"has priority {mine}, {it} {its},"
     if winner.creation_timestamp != loser.creation_timestamp:
         return "is older"
     return "is as old, comes first by name"
+
+
+def meant(trial: Placement) -> Placement:
+    """Return a dry run as it would be with mode Enforce."""
+    spec = msgspec.structs.replace(trial.spec, mode=Enforcement.ENFORCE)
+    return msgspec.structs.replace(trial, spec=spec)
+
+
+def would_win(trial: Placement, winner: Placement) -> bool:
+    """Return whether a dry run that lost to a placement would come first if it were meant.
+
+    One that is paused tells nothing of what would be.
+    """
+    spec = trial.spec
+    mine = (False, *precedence(trial)[1:])
+    return spec.is_dry_run and not spec.paused and mine < precedence(winner)
+
+
+def forecast(trial: Placement, winner: Placement) -> str:
+    """Say who has a container that a dry run selects, and who would if it were meant.
+
+    Example:
+        ``placement ns/a has it, and with mode Enforce this one would: it is older``
+    """
+    has = f"{winner.title} has it, and"
+    if would_win(trial, winner):
+        why = why_first(meant(trial), winner, "that one").rstrip(",")
+        return f"{has} with mode Enforce this one would: it {why}"
+    why = why_first(winner, meant(trial)).rstrip(",")
+    return f"{has} would have it with mode Enforce, too: it {why}"
 
 
 def gives_way(loser: Placement, winner: Placement) -> bool:

@@ -65,6 +65,10 @@ class Limited:
         found = (self.withheld.get(name) for name in rule.policy.tiers)
         return next((text for text in found if text), "")
 
+    def refused(self, rules: Iterable[Rule]) -> dict[str, str]:
+        """Return the names of the rules that are withheld, and why, for people."""
+        return {rule.name: why for rule in rules if (why := self.why(rule))}
+
 
 UNLIMITED = Limited()
 
@@ -74,7 +78,35 @@ class Cap:
     """What a namespace may have of a tier on this node, in bytes, and how that is said."""
 
     bytes: int
-    text: str
+    said: str
+    tier: str
+
+    @property
+    def text(self) -> str:
+        """Why nothing new goes there, for people."""
+        return (
+            f"{self._would_have_more}: nothing new is placed there, what is there stays. "
+            f"{self._todo}"
+        )
+
+    @property
+    def forecast(self) -> str:
+        """Why nothing would go there if a dry run was meant, for people."""
+        return (
+            f"{self._would_have_more}: with mode Enforce nothing would be placed there. "
+            f"{self._todo}"
+        )
+
+    @property
+    def _would_have_more(self) -> str:
+        return f"{self.said}, and with this container would have more"
+
+    @property
+    def _todo(self) -> str:
+        return (
+            "Have less memory selected, or ask an admin for more: namespaceLimits of MemoryTier "
+            f"{self.tier}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +123,8 @@ class Caps:
             if limit is not None:
                 cap, said = limit.bytes_of(size), str(limit.per_node)
                 of = f" ({_roughly(cap)} on this node)" if said.endswith("%") else ""
-                text = (
-                    f"namespace {namespace} may have {said}{of} of tier {tier.name}, and with this "
-                    "container would have more: nothing new is placed there, what is there stays. "
-                    "Have less memory selected, or ask an admin for more: namespaceLimits of "
-                    f"MemoryTier {tier.name}"
-                )
-                found[tier.name] = Cap(cap, text)
+                text = f"namespace {namespace} may have {said}{of} of tier {tier.name}"
+                found[tier.name] = Cap(cap, text, tier.name)
         return found
 
 
@@ -222,6 +249,83 @@ def share_out(
         is_awaited = each.needs is None or (said is Word.AWAITED and not is_known)
         words[each.container] = Word.AWAITED if is_awaited else Word.GRANTED
         served.append(each)
+    return words
+
+
+def foresee(
+    limit: int,
+    holders: Iterable[Holder],
+    trials: Iterable[Holder],
+    nodes: NodeSet,
+    before: Mapping[str, Word],
+) -> dict[str, Word]:
+    """Say who of a dry run would be placed if that were meant; as `share_out` for the others.
+
+    Args:
+        limit: Bytes that all may have together.
+        holders: The containers of the namespace, as they are.
+        trials: Those of the dry run, as they would be then.
+        nodes: The NUMA nodes of the tier.
+        before: What was said last, by id: of a dry run's what was foreseen.
+
+    Example:
+        >>> real, tried = (Holder(container=id_, order=(id_,), needs=5) for id_ in "ab")
+        >>> foresee(8, [real], [tried], frozenset({1}), {})
+        {'b': <Word.WITHHELD: 3>}
+    """
+    tried = {each.container: each for each in trials}
+    others = [each for each in holders if each.container not in tried]
+    words = share_out(limit, [*others, *tried.values()], nodes, before)
+    return {container: words[container] for container in tried if container in words}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """A container that would ask for some of a tier, as far as reports tell.
+
+    Attributes:
+        container: Its id.
+        order: Who sorts first is served first.
+        least: Bytes that it needs at least on top of what it has.
+        most: Bytes that it needs at most; None if nobody knows.
+    """
+
+    container: str
+    order: tuple[object, ...]
+    least: int = 0
+    most: int | None = None
+
+
+def outlook(limit: int, has: int, claimants: Iterable[Claimant]) -> dict[str, Word]:
+    """Say who would be placed, where it is only known within bounds who needs how much.
+
+    Args:
+        limit: Bytes that all may have together.
+        has: What all of them have.
+        claimants: Who would ask.
+
+    Returns:
+        GRANTED or WITHHELD where that is so whatever the others need within their bounds, and
+        AWAITED where it can't be told.
+
+    Example:
+        >>> outlook(8, 3, [Claimant(container="a", order=(1,), least=5, most=5)])
+        {'a': <Word.GRANTED: 1>}
+    """
+    words: dict[str, Word] = {}
+    # What those that come first have got on top, at least and at most.
+    least, most = 0, 0
+    for each in sorted(claimants, key=lambda each: each.order):
+        bound = limit if each.most is None else each.most
+        if not limit or has + least + each.least > limit:
+            words[each.container] = Word.WITHHELD
+            continue
+        if each.most is not None and has + most + each.most <= limit:
+            words[each.container] = Word.GRANTED
+            least += each.least
+        else:
+            words[each.container] = Word.AWAITED
+        most += bound
     return words
 
 

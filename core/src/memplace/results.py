@@ -80,8 +80,13 @@ def _sum_bytes(a: Mapping[int, int], b: Mapping[int, int]) -> dict[int, int]:
     return {node: a.get(node, 0) + b.get(node, 0) for node in sorted({*a, *b})}
 
 
-def rule_report(result: RuleResult) -> RuleReport:
-    """Turn a result into the form that NodeMemory reports."""
+def rule_report(result: RuleResult, *, withheld: bool = False) -> RuleReport:
+    """Turn a result into the form that NodeMemory reports.
+
+    Args:
+        result: What was measured.
+        withheld: Whether a limit of the namespace keeps the rule from anything new.
+    """
     return RuleReport(
         name=result.rule,
         regions=result.regions,
@@ -89,6 +94,7 @@ def rule_report(result: RuleResult) -> RuleReport:
         numa_nodes=tuple(NodeBytes(id=n, bytes=b) for n, b in sorted(result.numa_bytes.items())),
         misplaced_bytes=result.misplaced_bytes,
         own_regions=result.own_regions,
+        withheld_bytes=result.misplaced_bytes if withheld else 0,
     )
 
 

@@ -14,7 +14,7 @@ from memplace.api.v1alpha1 import (
     PlacementReport,
     PodReport,
 )
-from memplace.assignment import gives_way, why_first
+from memplace.assignment import forecast, gives_way, why_first, would_win
 from memplace.kinds import OnUnsupported
 from memplace.nodes import NodeSet
 from memplace.reasons import ABOUT_TIERS, FAILURES, ConditionType, Reason
@@ -49,12 +49,14 @@ class Verdict:
         cause: Of pods that can't be placed where they are, why; mostly the reason of the node's
             condition Supported. Also of those that are moved on best effort, or observed.
         measured: The reports that count.
+        takes_from: The placements that have containers of the pod now which a dry run would take.
     """
 
     reason: Reason
     message: str = ""
     cause: str = ""
     measured: tuple[Measured, ...] = ()
+    takes_from: tuple[str, ...] = ()
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
@@ -97,10 +99,14 @@ class Judge:
         """
         mine, uid = self.placement.spec, self.placement.uid
         won, conflict, gave_way = [], None, False
+        taken: dict[str, Placement] = {}
         for name in filter(mine.selects_container, pod.containers):
             winner = self.world.selection.winner(group, name, pod.node)
             if winner is None or winner.uid == uid:
                 won.append(name)
+            elif would_win(self.placement, winner):
+                won.append(name)
+                taken[name] = winner
             elif gives_way(self.placement, winner):
                 gave_way = True
             elif conflict is None:
@@ -108,15 +114,15 @@ class Judge:
         self.yielded += gave_way
         if not won:
             return conflict
-        own = self._on_node(pod, won)
+        own = self._on_node(pod, won, taken)
         found = own if conflict is None else worst([own, conflict])
         message = found.message
         if found.reason in ABOUT_TIERS:
             tiers = dict.fromkeys(t for rule in mine.rules for t in rule.policy.tiers)
             message += f" (tiers the rules name: {', '.join(tiers)})"
-        return Verdict(found.reason, message, found.cause or own.cause, own.measured)
+        return replace(own, reason=found.reason, message=message, cause=found.cause or own.cause)
 
-    def _on_node(self, pod: Pod, won: list[str]) -> Verdict:
+    def _on_node(self, pod: Pod, won: list[str], taken: Mapping[str, Placement]) -> Verdict:
         node = self.world.nodes.get(pod.node)
         silent = self._is_silent(pod.node)
         if node is None or not node.head.has_reported:
@@ -124,15 +130,17 @@ class Judge:
         if silent or node.head.is_retired:
             return Verdict(Reason.AGENT_NOT_REPORTING, _silence(node))
         if node.head.unsupported is None:
-            return self._on_reporting_node(pod, won, node)
+            return self._on_reporting_node(pod, won, taken, node)
         cause, why = node.head.unsupported
         if self.placement.spec.unsupported is OnUnsupported.FAIL:
             message = f"node {pod.node} can't place memory, its pods are left alone"
             return Verdict(Reason.UNSUPPORTED, f"{message}: {why}" if why else message, cause)
-        found = self._on_reporting_node(pod, won, node)
+        found = self._on_reporting_node(pod, won, taken, node)
         return replace(found, cause=found.cause or cause)
 
-    def _on_reporting_node(self, pod: Pod, won: list[str], node: Node) -> Verdict:
+    def _on_reporting_node(
+        self, pod: Pod, won: list[str], taken: Mapping[str, Placement], node: Node
+    ) -> Verdict:
         told = self._told_by(node)
         report = told.report
         if report is not None and report.reason == Reason.NOT_UNDERSTOOD:
@@ -142,7 +150,18 @@ class Judge:
             return Verdict(Reason.PENDING, _no_room(pod.node, "it"))
         if report is None or report.observed_generation != self.placement.generation:
             return Verdict(Reason.PENDING, f"the agent of node {pod.node} has not looked at it yet")
-        return _from_report(report, told.pods.get(pod.uid), pod, won, node)
+        found = told.pods.get(pod.uid)
+        judged = _from_report(report, found, pod, won, node)
+        lost = [name for name in taken if all(name != c.name for c in _containers(found))]
+        if lost and report.conflicts and not (found is None and node.head.truncated.pods):
+            # The agent tells of one dry run of a container, and an older one of none.
+            why = forecast(self.placement, taken[lost[0]])
+            message = (
+                f"container {lost[0]} of pod {pod.name}: {why}; what would move is not measured, "
+                f"for the agent of node {pod.node} measures another dry run there, or none"
+            )
+            return replace(judged, reason=Reason.CONFLICT, message=message)
+        return replace(judged, takes_from=tuple(dict.fromkeys(w.title for w in taken.values())))
 
     def _told_by(self, node: Node) -> _Told:
         told = self._told.get(node.name)
@@ -163,23 +182,28 @@ class Judge:
 
 
 def _conflict(pod: Pod, container: str, winner: Placement, loser: Placement) -> Verdict:
-    todo = "narrow spec.selector or spec.containers of one of the two, "
-    name = winner.title if winner.is_cluster else f"placement {winner.name}"
-    if winner.spec.level is not loser.spec.level:
+    if loser.spec.is_dry_run and not loser.spec.paused:
         return Verdict(
             Reason.CONFLICT,
-            f"{name if loser.namespace else winner.title} {why_first(winner, loser)} and has "
-            f"container {container} of pod {pod.name}: {_of_another_level(loser)}",
+            f"container {container} of pod {pod.name}: {forecast(loser, winner)}; "
+            f"{_todo(winner, loser)}",
         )
-    if loser.spec.is_dry_run and not winner.spec.is_dry_run:
-        todo += "or delete one: a dry run tells of containers that no placement acts on"
-    else:
-        todo += "change spec.priority, or delete one"
+    is_near = loser.namespace and not winner.is_cluster
+    name = f"placement {winner.name}" if is_near else winner.title
     return Verdict(
         Reason.CONFLICT,
         f"{name} {why_first(winner, loser)} and has container {container} of "
-        f"pod {pod.name}: {todo}",
+        f"pod {pod.name}: {_todo(winner, loser)}",
     )
+
+
+def _todo(winner: Placement, loser: Placement) -> str:
+    if winner.spec.level is not loser.spec.level:
+        return _of_another_level(loser)
+    narrow = "narrow spec.selector or spec.containers of one of the two, "
+    if loser.spec.is_dry_run and loser.spec.paused and not winner.spec.is_dry_run:
+        return f"{narrow}or delete one: a dry run tells of containers that no placement acts on"
+    return f"{narrow}change spec.priority, or delete one"
 
 
 def _of_another_level(loser: Placement) -> str:
@@ -215,7 +239,7 @@ def _from_report(
     ids = dict(zip(pod.containers, pod.ids, strict=True))
     current = {
         c.name: c
-        for c in (found.containers if found else ())
+        for c in _containers(found)
         if c.container_id and id_number(c.container_id) == ids.get(c.name)
     }
     if found is None and node.head.truncated.pods:
@@ -224,6 +248,10 @@ def _from_report(
     measured = tuple(Measured(current[name], node.tiers) for name in won if name in current)
     result = worst([*_whole(report, node), *verdicts])
     return Verdict(result.reason, result.message, result.cause, measured)
+
+
+def _containers(found: PodReport | None) -> tuple[ContainerReport, ...]:
+    return found.containers if found else ()
 
 
 def _whole(report: PlacementReport, node: Node) -> Iterator[Verdict]:

@@ -3,20 +3,21 @@
 
 Kept for each container that runs, whatever it follows: what was placed for a placement that is
 gone by now, or that asks for something else, counts for as long as the container's cgroup shows
-that much on the tier. `memplace.limits` decides; for the reconciler's thread only.
+that much on the tier. Of dry runs it is foreseen what the limits would mean for each, were it
+meant. `memplace.limits` decides; for the reconciler's thread only.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from memplace.api.v1alpha1 import ContainerReport, ContainerState, Placement
-from memplace.assignment import precedence
+from memplace.api.v1alpha1 import ContainerState, Placement
+from memplace.assignment import meant, precedence
 from memplace.backends import Act
 from memplace.limits import (
     UNLIMITED,
@@ -26,6 +27,7 @@ from memplace.limits import (
     Limited,
     Word,
     caps_on,
+    foresee,
     held,
     is_closed,
     share_out,
@@ -47,6 +49,9 @@ _COUNTED = frozenset({Act.PLACE, Act.MOVE, Act.PAUSE, Act.WAIT})
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
+# What was said of containers, by namespace, tier and uid of a dry run; without one as it is.
+_Words = Mapping[tuple[str, str, str], Mapping[str, Word]]
+
 
 class Allotted(NamedTuple):
     """What has changed: for which containers, and whether for those that are still to come."""
@@ -55,38 +60,74 @@ class Allotted(NamedTuple):
     is_about_births: bool = False
 
 
+def _names(placement: Placement, tier: str) -> bool:
+    return any(tier in rule.policy.tiers for rule in placement.spec.rules)
+
+
+@dataclass(slots=True)
+class _Bytes:
+    # What was found of a container under a placement. `has` and `needs` are bytes by tier;
+    # `needs` is None where it was not looked at.
+    has: dict[str, int] = field(default_factory=dict)
+    needs: dict[str, int] | None = None
+    commons: tuple[Common, ...] = ()
+
+    def needed(self, tier: str) -> int | None:
+        return None if self.needs is None else self.needs.get(tier, 0)
+
+
+@dataclass(slots=True)
+class _Tried:
+    # A dry run that tells what it would do to a container; `order` is as if it was meant.
+    placement: Placement
+    order: tuple[object, ...] = ()
+    bytes: _Bytes = field(default_factory=_Bytes)
+
+
 @dataclass(slots=True)
 class _Known:
-    # What is known of one container. `has`, `needs` and `left` are bytes by tier: what it has
-    # under its present placement (`needs` None: not looked at under it), and what it had under
-    # earlier ones that may still be there.
+    # What is known of one container. `bytes` is what it has under its present placement, `left`
+    # what it had under earlier ones that may still be there, by tier; `tried` are dry runs, by
+    # uid.
     namespace: str
     order: tuple[object, ...] = ()
     placement: Placement | None = None
     act: Act = Act.LEAVE
-    has: dict[str, int] = field(default_factory=dict)
-    needs: dict[str, int] | None = None
+    bytes: _Bytes = field(default_factory=_Bytes)
     left: dict[str, int] = field(default_factory=dict)
-    commons: tuple[Common, ...] = ()
+    tried: dict[str, _Tried] = field(default_factory=dict)
     cgroup: Path | None = None
 
     def asks(self, tier: str) -> bool:
-        rules = self.placement.spec.rules if self.placement and self.act.changes else ()
-        return any(tier in rule.policy.tiers for rule in rules)
+        return self.placement is not None and self.act.changes and _names(self.placement, tier)
 
     def begin_anew(self) -> None:
-        for tier, size in self.has.items():
+        for tier, size in self.bytes.has.items():
             self.left[tier] = max(size, self.left.get(tier, 0))
-        self.has, self.needs, self.commons = {}, None, ()
+        self.bytes = _Bytes()
+
+    def had(self, tier: str) -> int:
+        return max(self.bytes.has.get(tier, 0), self.left.get(tier, 0))
 
     def holder(self, container_id: str, tier: str, *, is_held: bool) -> Holder:
         return Holder(
             container=container_id,
             order=self.order,
-            has=max(self.has.get(tier, 0), self.left.get(tier, 0)),
-            needs=None if self.needs is None else self.needs.get(tier, 0),
+            has=self.had(tier),
+            needs=self.bytes.needed(tier),
             asks=self.asks(tier) and not is_held,
-            commons=self.commons,
+            commons=self.bytes.commons,
+        )
+
+    def would_be(self, container_id: str, tier: str, uid: str) -> Holder:
+        # What it has under another placement would be left behind, and counts.
+        tried = self.tried[uid]
+        return Holder(
+            container=container_id,
+            order=tried.order,
+            has=max(self.had(tier), tried.bytes.has.get(tier, 0)),
+            needs=tried.bytes.needed(tier),
+            commons=tried.bytes.commons,
         )
 
 
@@ -107,14 +148,23 @@ class Allotments:
     _tiers: Mapping[str, NodeSet] = field(default_factory=dict)
     _known: dict[str, _Known] = field(default_factory=dict)
     _held: frozenset[str] = frozenset()
-    _words: dict[tuple[str, str], dict[str, Word]] = field(default_factory=dict)
-    _limited: dict[str, Limited] = field(default_factory=dict)
+    _words: dict[tuple[str, str, str], dict[str, Word]] = field(default_factory=dict)
+    # By container, and uid of a dry run; without one as it is.
+    _limited: dict[tuple[str, str], Limited] = field(default_factory=dict)
     _told: set[str] = field(default_factory=set)
     _left_at: float = float("-inf")
 
     def limited(self, container_id: str) -> Limited:
         """Return what limits say about a container."""
-        return self._limited.get(container_id, UNLIMITED)
+        return self._limited.get((container_id, ""), UNLIMITED)
+
+    def refused(self, container_id: str, of: Placement) -> dict[str, str]:
+        """Return which rules of a placement get nothing new in a container, and why.
+
+        Of a dry run: which would get nothing if it was meant.
+        """
+        key = container_id, of.uid if of.spec.is_dry_run else ""
+        return self._limited.get(key, UNLIMITED).refused(of.spec.rules)
 
     def take(
         self, world: World, machine: Machine, node_name: str, listed: Mapping[str, Listed]
@@ -129,13 +179,28 @@ class Allotments:
             self._follow(one, each)
         return self._settle({each.namespace for each in self._known.values()}, is_whole=True)
 
-    def looked(self, container_id: str, followed: Followed | None) -> Allotted:
-        """Take what a look has found."""
+    def looked(
+        self, container_id: str, followed: Followed | None, trial: Followed | None = None
+    ) -> Allotted:
+        """Take what a look has found.
+
+        Args:
+            container_id: The container.
+            followed: What was found under the placement that it follows.
+            trial: The same under a dry run that it does not follow.
+        """
         known = self._known.get(container_id)
         if known is None or followed is None or known.placement is None:
             return Allotted()
         known.cgroup = followed.ref.path if followed.ref else known.cgroup
-        self._measure(known, followed.report, followed.container.commons)
+        if known.act in _COUNTED:
+            known.bytes = self._found(known.bytes, followed)
+        else:
+            known.bytes = _Bytes(needs={})
+        for each in (followed, trial):
+            tried = known.tried.get(each.container.wanted.placement.uid) if each else None
+            if tried is not None and each is not None:
+                tried.bytes = self._found(tried.bytes, each)
         return self._settle({known.namespace})
 
     def audit(self, now: float) -> Allotted:
@@ -161,29 +226,36 @@ class Allotments:
             known.begin_anew()
         known.placement = winner
         known.act = self.act_for(winner) if winner else Act.LEAVE
+        before_it, known.tried = known.tried, {}
+        pod = (listed.pod.started or _NEVER, listed.pod.ref.name, listed.name)
         if winner:
-            started = listed.pod.started or _NEVER
-            known.order = (precedence(winner), started, listed.pod.ref.name, listed.name)
+            known.order = (precedence(winner), *pod)
+        for placement in listed.tried(self.act_for):
+            tried = before_it.get(placement.uid)
+            if tried is None or not tried.placement.asks_as(placement):
+                tried = _Tried(placement)
+            tried.order = (precedence(meant(placement)), *pod)
+            known.tried[placement.uid] = tried
 
-    def _measure(self, known: _Known, report: ContainerReport, commons: Iterable[Common]) -> None:
+    def _found(self, before: _Bytes, followed: Followed) -> _Bytes:
+        report, placement = followed.report, followed.container.wanted.placement
         if report.state is ContainerState.FAILED and not report.rules:
-            known.needs = known.needs or {}  # it could not be looked at: as it was
-            return
-        assert known.placement is not None
-        tiers_of = {rule.name: rule.policy.tiers for rule in known.placement.spec.rules}
+            # It could not be looked at: as it was.
+            return replace(before, needs=before.needs or {})
+        tiers_of = {rule.name: rule.policy.tiers for rule in placement.spec.rules}
         has, needs = Counter[str](), Counter[str]()
-        for rule in report.rules if known.act in _COUNTED else ():
+        for rule in report.rules:
             for tier in tiers_of.get(rule.name, ()):
                 nodes = self._tiers.get(tier, frozenset())
                 has[tier] += sum(each.bytes for each in rule.numa_nodes if each.id in nodes)
                 needs[tier] += rule.misplaced_bytes
-        known.has, known.needs = dict(has), dict(needs)
-        limited = self._caps.of(known.namespace).keys()
-        known.commons = tuple(
+        limited = self._caps.of(placement.tenant).keys()
+        commons = tuple(
             common
-            for common in commons
+            for common in followed.container.commons
             if isinstance(common.of, ObjectId) and limited & set(tiers_of.get(common.rule, ()))
         )
+        return _Bytes(dict(has), dict(needs), commons)
 
     def _look_at_left(self, known: _Known) -> None:
         there = read_numa_stat(known.cgroup) if known.cgroup else None
@@ -210,40 +282,60 @@ class Allotments:
         for namespace in namespaces:
             self._share_out(namespace, words)
         self._tell()
-        ids = before.keys() | self._limited.keys()
-        changed = (id_ for id_ in ids if before.get(id_, UNLIMITED) != self.limited(id_))
-        return Allotted(frozenset(changed), self.closed != was_closed)
+        keys = before.keys() | self._limited.keys()
+        changed = (key for key in keys if before.get(key) != self._limited.get(key))
+        return Allotted(frozenset(id_ for id_, _ in changed), self.closed != was_closed)
 
     def _tell(self) -> None:
-        found = Counter(tier for each in self._limited.values() for tier in each.withheld)
+        real = (each for (_, uid), each in self._limited.items() if not uid)
+        found = Counter(tier for each in real for tier in each.withheld)
         self._told |= {tier.name for tier, _ in self._caps.tiers}
         for tier in self._told:
             self.gauge.labels(tier).set(found[tier])
 
-    def _share_out(
-        self, namespace: str, before: Mapping[tuple[str, str], Mapping[str, Word]]
-    ) -> None:
+    def _share_out(self, namespace: str, before: _Words) -> None:
         caps = self._caps.of(namespace)
         mine = {id_: each for id_, each in self._known.items() if each.namespace == namespace}
         for tier, cap in caps.items():
-            key = namespace, tier
             holders = [
                 each.holder(id_, tier, is_held=id_ in self._held) for id_, each in mine.items()
             ]
             nodes = self._tiers.get(tier, frozenset())
-            words = self._words[key] = share_out(cap.bytes, holders, nodes, before.get(key, {}))
+            last = before.get((namespace, tier, ""), {})
+            words = self._words[namespace, tier, ""] = share_out(cap.bytes, holders, nodes, last)
+            key = namespace, tier
             is_now = is_closed(cap.bytes, held(holders, nodes), words)
             self.closed = self.closed | {key} if is_now else self.closed - {key}
-        for container_id in mine:
-            limited = self._said(container_id, namespace, caps)
-            if limited == UNLIMITED:
-                self._limited.pop(container_id, None)
-            else:
-                self._limited[container_id] = limited
+            for uid, trials in _trials(mine, tier, self._held).items():
+                last = {**words, **before.get((namespace, tier, uid), {})}
+                found = foresee(cap.bytes, holders, trials, nodes, last)
+                self._words[namespace, tier, uid] = found
+        for container_id, each in mine.items():
+            for uid in ("", *each.tried):
+                self._put((container_id, uid), namespace, caps)
 
-    def _said(self, container_id: str, namespace: str, caps: Mapping[str, Cap]) -> Limited:
-        words = {tier: self._words[namespace, tier].get(container_id) for tier in caps}
-        return Limited(
-            {tier: caps[tier].text for tier, word in words.items() if word is Word.WITHHELD},
-            frozenset(tier for tier, word in words.items() if word is Word.AWAITED),
+    def _put(self, key: tuple[str, str], namespace: str, caps: Mapping[str, Cap]) -> None:
+        container_id, uid = key
+        words = {t: self._words.get((namespace, t, uid), {}).get(container_id) for t in caps}
+        why = {tier: cap.forecast if uid else cap.text for tier, cap in caps.items()}
+        limited = Limited(
+            {tier: why[tier] for tier, word in words.items() if word is Word.WITHHELD},
+            # What is foreseen nobody waits for.
+            frozenset(t for t, word in words.items() if word is Word.AWAITED and not uid),
         )
+        if limited == UNLIMITED:
+            self._limited.pop(key, None)
+        else:
+            self._limited[key] = limited
+
+
+def _trials(
+    known: Mapping[str, _Known], tier: str, held_ids: frozenset[str]
+) -> dict[str, list[Holder]]:
+    # By uid of a dry run that names the tier, what its containers would be.
+    found: dict[str, list[Holder]] = {}
+    for container_id, each in known.items():
+        for uid, tried in each.tried.items():
+            if _names(tried.placement, tier) and container_id not in held_ids:
+                found.setdefault(uid, []).append(each.would_be(container_id, tier, uid))
+    return found

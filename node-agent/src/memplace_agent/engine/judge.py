@@ -101,6 +101,7 @@ def judge(
     future: Future | None = None,
     act: Act = Act.PLACE,
     room: Mapping[int, int] | None = None,
+    refused: Mapping[str, str] | None = None,
 ) -> ContainerReport:
     """Sum up the processes of a container.
 
@@ -117,12 +118,14 @@ def judge(
         future: What its rules imply for mappings to come; None where the kernel can't keep it.
         act: What is done to it.
         room: Of a dry run, how many bytes would fit on each NUMA node.
+        refused: Its rules that a limit of the namespace keeps from anything new, or would in a
+            dry run, and why.
     """
     results = merge_results(
         (outcome.results for outcome in outcomes),
         (common for outcome in outcomes for common in outcome.commons),
     )
-    moves = {each.rule: each for each in progress}
+    moves, refused = {each.rule: each for each in progress}, refused or {}
     verdict = _of_processes(outcomes, unseen)
     if act.changes:
         verdict = (
@@ -131,7 +134,7 @@ def judge(
             or _of_changes(outcomes, unseen, is_fresh=was_placed and is_fresh)
         )
     if act is Act.TRY:
-        verdict = verdict or _would_not_fit(results, room or {})
+        verdict = verdict or _would_be_refused(refused) or _would_not_fit(results, room or {})
     verdict = verdict or _in_place(act, results, outcomes)
     if contended and act.changes and verdict.state is not ContainerState.FAILED:
         # What is left to do is left on purpose, and what is in place will not stay there.
@@ -145,8 +148,15 @@ def judge(
         message=shorten(message),
         sticky=False if act is Act.MOVE else UNSET,
         new_memory=shorten(sentence(future, (outcome.no_default for outcome in outcomes))),
-        rules=tuple(rule_report(result) for result in results),
+        rules=tuple(rule_report(each, withheld=each.rule in refused) for each in results),
     )
+
+
+def _would_be_refused(refused: Mapping[str, str]) -> Verdict | None:
+    for rule, why in refused.items():
+        message = f"{NOTES[Act.TRY]}; rule {rule}: {why}"
+        return Verdict(ContainerState.DRY_RUN, Reason.NAMESPACE_LIMIT, message)
+    return None
 
 
 def _would_not_fit(results: Sequence[RuleResult], room: Mapping[int, int]) -> Verdict | None:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from memplace.api.v1alpha1 import ContainerReport
+from memplace.api.v1alpha1 import ContainerReport, Placement
 from memplace.assignment import Assignment, PlacementIndex, Target, View
+from memplace.backends import Act
 from memplace.claims import Claim
 from memplace.objects import object_of
 from memplace.pods import PodState
@@ -27,6 +29,29 @@ class Listed:
     pod: PodState
     name: str
     assignment: Assignment | None = None
+
+    def tried(self, act_for: Callable[[Placement], Act]) -> tuple[Placement, ...]:
+        """Return the dry runs that tell what they would do to it, were each of them meant.
+
+        That is the placement that it follows, and the first of those that would take it from
+        that one: whoever makes many dry runs for the same containers has one of them measured.
+
+        Args:
+            act_for: What is done for a placement on this node.
+        """
+        if self.assignment is None or act_for(self.assignment.winner) is Act.LEAVE:
+            return ()
+        found = (self.assignment.winner, self.assignment.trial)
+        return tuple(each for each in found if each and act_for(each) is Act.TRY)
+
+    def trial(self, act_for: Callable[[Placement], Act]) -> Placement | None:
+        """Return the dry run among them that it does not follow now."""
+        found = self.tried(act_for)
+        return next((each for each in found if each is not self._winner), None)
+
+    @property
+    def _winner(self) -> Placement | None:
+        return self.assignment.winner if self.assignment else None
 
 
 @dataclass(slots=True)

@@ -37,6 +37,7 @@ from memplace_agent.engine.holding import Holding, objects_in
 from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.seen import Seen
+from memplace_agent.engine.sharing import in_place_of
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import recorded, todo
 from memplace_agent.engine.words import owned
@@ -61,6 +62,7 @@ class Wanted:
         future: What its rules imply for mappings to come; None where the kernel can't keep it.
         act: How much of it is done here; `can_set`: whether policies can be set, done or not.
         limited: Which of its rules get nothing new, for its namespace has what it may have.
+        instead_of: Of a dry run, the uid of the placement that it would take the container from.
     """
 
     placement: Placement
@@ -74,6 +76,7 @@ class Wanted:
     act: Act = Act.PLACE
     can_set: bool = True
     limited: Limited = UNLIMITED
+    instead_of: str = ""
 
     @property
     def group(self) -> str:
@@ -249,8 +252,7 @@ class Placer:
 
     def _set_default(self, work: _Work, seen: Seen) -> bool:
         # Returns whether a call was made: what was mapped before it is to be read again.
-        survey, wanted = seen.survey, work.wanted
-        status = survey.view.status
+        survey, wanted, status = seen.survey, work.wanted, seen.survey.view.status
         if wanted.future is None or status is None:
             return False
 
@@ -277,16 +279,14 @@ class Placer:
         return True
 
     def _claim(self, wanted: Wanted) -> Claim:
-        known = self._store.get(wanted.container_id) or self._new(wanted)
-        return owned(known, wanted.placement)
+        return owned(self._store.get(wanted.container_id) or self._new(wanted), wanted.placement)
 
     def _seen(self, survey: Survey, wanted: Wanted) -> Seen:
-        claim = self._store.get(wanted.container_id)
-        claim = admit(claim or self._new(wanted), survey.process)
+        claim = admit(self._store.get(wanted.container_id) or self._new(wanted), survey.process)
         shared = None
         if self._objects is not None:
-            of = self._objects.of
-            shared = of(survey, wanted.matcher, wanted.placement, can_set=wanted.can_set)
+            of = in_place_of(wanted.placement, wanted.instead_of)
+            shared = self._objects.of(survey, wanted.matcher, of, can_set=wanted.can_set)
         return Seen(survey, View(claim, survey.process), shared)
 
     def _new(self, wanted: Wanted) -> Claim:

@@ -17,7 +17,6 @@ from memplace.backends import Act
 from memplace.errors import MemplaceError
 from memplace.nodes import NodeSet
 from memplace.objects import object_of
-from memplace.pacing import room_bytes
 from memplace.pods import PodState
 from memplace.reasons import Reason
 
@@ -38,9 +37,9 @@ from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
 from memplace_agent.engine.reporting import reports_of
 from memplace_agent.engine.shim_claims import first_shims, is_shim_id, pod_of_id
+from memplace_agent.engine.trials import Trials, room_for
 from memplace_agent.engine.wanting import Wants
 from memplace_agent.node.machine import read_machine
-from memplace_agent.node.memory import read_rooms
 from memplace_agent.report import Reports, Subject
 from memplace_agent.world import World
 
@@ -64,6 +63,7 @@ class Reconciler:
         self._ending = Ending(parts, self._state, self._finder, self._set_due)
         self._wants = Wants(parts.can)
         self._allotments = Allotments(parts.act_for, parts.metrics.namespace_limited)
+        self._trials = Trials(parts, self._state, self._allotments)
         # Filled by other threads.
         self._moved, self._born = deque[str](), deque[str]()
         self._news = News.NONE
@@ -90,6 +90,7 @@ class Reconciler:
         state.list_containers()
         state.paused_pods = paused_pods(world, state.placements)
         allotted = self._allotments.take(world, state.machine, parts.node_name, state.listed)
+        tried = self._trials.take()
         shims = self._expect()
         acts = parts.acts(state.view)
         for container_id in state.followed.keys() - acts.keys():
@@ -101,7 +102,7 @@ class Reconciler:
         objects = (c.container for c in parts.store if is_over or object_of(c.container))
         changed = delta(before, state.view) | allotted.containers
         self._follow_anew(changed & state.followed.keys())
-        parts.due.changed(changed.union(shims, objects), parts.clock())
+        parts.due.changed(changed.union(shims, objects, tried), parts.clock())
         parts.metrics.managed_containers.set(sum(act.changes for act in acts.values()))
 
     def _expect(self) -> list[str]:
@@ -159,13 +160,15 @@ class Reconciler:
             took = parts.cost() - begin
             parts.due.done(look, outcome, took_s=took, now=parts.clock())
         followed = self._state.followed.get(look.container_id)
-        self._allot(self._allotments.looked(look.container_id, followed))
+        trial = self._trials.of(look.container_id)
+        self._allot(self._allotments.looked(look.container_id, followed, trial))
         if parts.objects.take_new():
             self._set_due()
         if look.container_id in self._unfinished:
             parts.due.changed((look.container_id,), parts.clock())
         self._unfinished.clear()
-        self._news = max(self._news, news_of(before, self._said(look.container_id)))
+        news = news_of(before, self._said(look.container_id))
+        self._news = max(self._news, news, self._trials.take_news())
         return True
 
     def take_news(self) -> News:
@@ -216,7 +219,9 @@ class Reconciler:
         if state.is_synced and (now.tiers, now.sizes) != (before.tiers, before.sizes):
             self.take(state.world)
         kept = (each.container.identities for each in state.followed.values())
-        parts.looker.keep(frozenset[int]().union(*kept))
+        identities = frozenset[int]().union(*kept)
+        parts.looker.keep(identities)
+        self._trials.keep(identities)
 
     def _look(self, look: Look) -> Outcome:
         container_id = look.container_id
@@ -313,14 +318,15 @@ class Reconciler:
             is_fresh=now - (followed.unsettled_at or now) <= _FRESH_S,
             future=followed.container.wanted.future,
             act=followed.container.wanted.act,
-            room=self._room(followed.container.wanted.act),
+            room=room_for(followed.container.wanted.act, self._parts.host),
+            refused=self._allotments.refused(container_id, assignment.winner),
         )
         misplaced = any(rule.misplaced_bytes for rule in followed.report.rules)
         if seen.is_whole and not seen.unseen and not misplaced:
             followed.unsettled_at = None
         else:
             followed.unsettled_at = followed.unsettled_at or now
-        if not seen.is_whole:
+        if not self._trials.look(container_id, ref) or not seen.is_whole:
             self._unfinished.add(container_id)
         state = followed.report.state
         followed.placed = spec if state in SETTLED else None
@@ -330,11 +336,6 @@ class Reconciler:
             return Outcome.CHANGED
         return Outcome.FAILED if seen.failed else Outcome.QUIET
 
-    def _room(self, act: Act) -> dict[int, int] | None:
-        if act is not Act.TRY:
-            return None
-        return {node: room_bytes(room) for node, room in read_rooms(self._parts.host).items()}
-
     def _absent(
         self, followed: Followed, subject: Subject, pod: PodState, *, has_unseen: bool = False
     ) -> Outcome:
@@ -342,6 +343,7 @@ class Reconciler:
             subject.container_id, pod, followed.ref, has_unseen=has_unseen
         )
         followed.report, followed.placed = said.absent(subject, absence), None
+        self._trials.absent(subject, absence)
         return Outcome.CHANGED if absence.reason is Reason.PENDING else Outcome.QUIET
 
     def _drop(self, container_id: str) -> None:
@@ -381,7 +383,7 @@ class Reconciler:
     def reports(self) -> Reports:
         """How everything fares now."""
         self._parts.pressures.beat(self._state.refs)
-        return reports_of(self._state, self._parts, self._report_of)
+        return reports_of(self._state, self._parts, self._report_of, self._trials.report_of)
 
     def _report_of(self, container_id: str, subject: Subject) -> ContainerReport:
         why = self._parts.unsupported

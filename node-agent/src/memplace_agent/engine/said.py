@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from memplace.api.v1alpha1 import ContainerReport, ContainerState, RuleReport
-from memplace.assignment import Assignment, why_first
+from memplace.assignment import Assignment, forecast, why_first, would_win
 from memplace.errors import FeatureUnavailable
 from memplace.explained import ContainerListed
 from memplace.kinds import Pressure
@@ -28,9 +28,14 @@ def absent(subject: Subject, absence: Absence) -> ContainerReport:
 
 def conflict(lost: Subject, assignment: Assignment) -> ContainerReport:
     """Report a container to a placement that it does not follow."""
-    winner = assignment.winner
-    why = why_first(winner, lost.placement)
-    message = f"follows {winner.title}, which {why}".rstrip(",")
+    winner, trial = assignment.winner, lost.placement
+    if trial.spec.is_dry_run and not trial.spec.paused:
+        message = forecast(trial, winner)
+        measured = assignment.trial
+        if measured is not None and measured.uid != trial.uid and would_win(trial, winner):
+            message += f"; of several dry runs only the first tells more: {measured.title}"
+    else:
+        message = f"follows {winner.title}, which {why_first(winner, trial)}".rstrip(",")
     return _report(lost, ContainerState.CONFLICT, Reason.CONFLICT, message)
 
 

@@ -13,10 +13,12 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 
+from memplace.api.v1alpha1 import Placement
 from memplace.errors import MemplaceError
 from memplace.objects import ObjectId
 from memplace.pods import PodState
 from memplace.reasons import Reason
+from msgspec import structs
 
 from memplace_agent.containers.mappers import Mapper, Scan, pod_in, scan
 from memplace_agent.containers.names import normal_uid
@@ -133,6 +135,11 @@ class Sharing:
             if self._namespaces[uid] != namespace:
                 return f"process {mapper.pid} of a pod of another namespace maps it, too"
         return ""
+
+
+def in_place_of(placement: Placement, uid: str) -> Placement:
+    """Return a placement as if it had what another one has, by its uid; the same for none."""
+    return structs.replace(placement, uid=uid) if uid else placement
 
 
 def _doubt(found: Scan) -> str:

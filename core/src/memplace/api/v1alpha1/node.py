@@ -119,7 +119,11 @@ class NodeBytes(StatusPart, frozen=True):
 
 
 class RuleReport(StatusPart, frozen=True):
-    """What one rule holds in one container."""
+    """What one rule holds in one container.
+
+    ``withheld_bytes`` are those of ``misplaced_bytes`` that stay elsewhere for a limit of the
+    namespace, or would if a dry run was meant.
+    """
 
     name: str
     regions: int = 0
@@ -127,6 +131,7 @@ class RuleReport(StatusPart, frozen=True):
     numa_nodes: tuple[NodeBytes, ...] = ()
     misplaced_bytes: int = 0
     own_regions: int = 0
+    withheld_bytes: int = 0
 
 
 class ContainerReport(StatusPart, frozen=True):
