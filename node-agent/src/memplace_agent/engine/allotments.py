@@ -3,13 +3,14 @@
 
 Kept for each container that runs, whatever it follows: what was placed for a placement that is
 gone by now, or that asks for something else, counts for as long as the container's cgroup shows
-that much on the tier. `memplace.limits` decides; for the reconciler's thread only.
+that much on the tier. An agent that begins goes on from what the one before has written of it.
+`memplace.limits` decides; for the reconciler's thread only.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ from prometheus_client import Gauge
 from memplace_agent.engine.known import Followed, Listed
 from memplace_agent.node.machine import Machine
 from memplace_agent.node.numa_stat import read_numa_stat
+from memplace_agent.usage_store import PlacedBy, Usage, UsageStore
 from memplace_agent.world import World
 
 # Nobody waits for what was left behind: it goes when its program frees it.
@@ -59,7 +61,8 @@ class Allotted(NamedTuple):
 class _Known:
     # What is known of one container. `has`, `needs` and `left` are bytes by tier: what it has
     # under its present placement (`needs` None: not looked at under it), and what it had under
-    # earlier ones that may still be there.
+    # earlier ones that may still be there. `had`: as `has`, found by the agent before this one;
+    # it counts only once the placement ends before this one has looked.
     namespace: str
     order: tuple[object, ...] = ()
     placement: Placement | None = None
@@ -67,6 +70,7 @@ class _Known:
     has: dict[str, int] = field(default_factory=dict)
     needs: dict[str, int] | None = None
     left: dict[str, int] = field(default_factory=dict)
+    had: Mapping[str, int] = field(default_factory=dict)
     commons: tuple[Common, ...] = ()
     cgroup: Path | None = None
 
@@ -75,9 +79,26 @@ class _Known:
         return any(tier in rule.policy.tiers for rule in rules)
 
     def begin_anew(self) -> None:
-        for tier, size in self.has.items():
+        for tier, size in (self.has or self.had).items():
             self.left[tier] = max(size, self.left.get(tier, 0))
-        self.has, self.needs, self.commons = {}, None, ()
+        self.has, self.had, self.needs, self.commons = {}, {}, None, ()
+
+    def go_on_from(self, usage: Usage, winner: Placement | None, root: Path) -> None:
+        self.cgroup = root / usage.cgroup if usage.cgroup else None
+        self.had, self.left = usage.has, dict(usage.left)
+        if winner is not None and usage.placement == _spec_of(winner):
+            self.placement = winner
+        else:
+            self.begin_anew()
+
+    def usage(self, tiers: Collection[str], root: Path) -> Usage:
+        has = self.has or self.had
+        return Usage(
+            cgroup=str(self.cgroup.relative_to(root)) if self.cgroup else "",
+            placement=_spec_of(self.placement) if self.placement else None,
+            has={tier: size for tier, size in has.items() if tier in tiers and size},
+            left={tier: size for tier, size in self.left.items() if tier in tiers and size},
+        )
 
     def holder(self, container_id: str, tier: str, *, is_held: bool) -> Holder:
         return Holder(
@@ -97,11 +118,15 @@ class Allotments:
     Attributes:
         act_for: What is done for a placement on this node.
         gauge: How many containers get nothing new of a tier, by tier.
+        usage: What outlives this agent.
+        root: The root of the tree of cgroups.
         closed: Namespaces and tiers: what is still to come of the one gets nothing of the other.
     """
 
     act_for: Callable[[Placement], Act]
     gauge: Gauge
+    usage: UsageStore
+    root: Path
     closed: frozenset[tuple[str, str]] = frozenset()
     _caps: Caps = field(default_factory=Caps)
     _tiers: Mapping[str, NodeSet] = field(default_factory=dict)
@@ -124,9 +149,10 @@ class Allotments:
         self._caps = caps_on(world.tiers, machine.tiers, machine.sizes, node_name, world.labels)
         known, self._known = self._known, {}
         for container_id, each in listed.items():
-            one = known.get(container_id) or _Known(each.pod.ref.namespace)
+            one = known.get(container_id) or self._begun(container_id, each)
             self._known[container_id] = one
             self._follow(one, each)
+        self._keep(listed)
         return self._settle({each.namespace for each in self._known.values()}, is_whole=True)
 
     def looked(self, container_id: str, followed: Followed | None) -> Allotted:
@@ -136,21 +162,40 @@ class Allotments:
             return Allotted()
         known.cgroup = followed.ref.path if followed.ref else known.cgroup
         self._measure(known, followed.report, followed.container.commons)
+        self._keep((container_id,))
         return self._settle({known.namespace})
 
     def audit(self, now: float) -> Allotted:
-        """Look whether what earlier placements have left on tiers is there still."""
+        """Look whether what earlier placements have left on tiers is there still.
+
+        What changed since the last time survives the end of this agent then.
+        """
+        self.usage.write()
         if now - self._left_at < _LEFT_AGAIN_S or not self._caps.tiers:
             return Allotted()
         self._left_at = now
-        about = [each for each in self._known.values() if each.left]
-        for known in about:
+        about = {id_: each for id_, each in self._known.items() if each.left}
+        for known in about.values():
             self._look_at_left(known)
-        return self._settle({each.namespace for each in about})
+        self._keep(about)
+        return self._settle({each.namespace for each in about.values()})
+
+    def _begun(self, container_id: str, listed: Listed) -> _Known:
+        known, usage = _Known(listed.pod.ref.namespace), self.usage.get(container_id)
+        if usage is not None:
+            known.go_on_from(usage, _winner(listed), self.root)
+        return known
+
+    def _keep(self, container_ids: Iterable[str]) -> None:
+        tiers = {tier.name for tier, _ in self._caps.tiers}
+        if not tiers:
+            return  # what an earlier agent wrote may be asked for yet
+        for container_id in container_ids:
+            self.usage.put(container_id, self._known[container_id].usage(tiers, self.root))
+        self.usage.keep(self._known)
 
     def _follow(self, known: _Known, listed: Listed) -> None:
-        winner = listed.assignment.winner if listed.assignment else None
-        before = known.placement
+        winner, before = _winner(listed), known.placement
         is_same = before is winner or (
             before is not None
             and winner is not None
@@ -177,7 +222,7 @@ class Allotments:
                 nodes = self._tiers.get(tier, frozenset())
                 has[tier] += sum(each.bytes for each in rule.numa_nodes if each.id in nodes)
                 needs[tier] += rule.misplaced_bytes
-        known.has, known.needs = dict(has), dict(needs)
+        known.has, known.needs, known.had = dict(has), dict(needs), {}
         limited = self._caps.of(known.namespace).keys()
         known.commons = tuple(
             common
@@ -247,3 +292,11 @@ class Allotments:
             {tier: caps[tier].text for tier, word in words.items() if word is Word.WITHHELD},
             frozenset(tier for tier, word in words.items() if word is Word.AWAITED),
         )
+
+
+def _winner(listed: Listed) -> Placement | None:
+    return listed.assignment.winner if listed.assignment else None
+
+
+def _spec_of(placement: Placement) -> PlacedBy:
+    return PlacedBy(placement.uid, placement.generation)
