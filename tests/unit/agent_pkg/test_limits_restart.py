@@ -8,6 +8,7 @@ import shutil
 import msgspec
 import pytest
 from memplace.pods import PodState
+from memplace_agent.engine.look import Looker
 from memplace_agent.locked_directory import LockedDirectory
 from memplace_agent.retire import remove_host_files
 from memplace_agent.usage_store import PlacedBy, Usage, UsageStore
@@ -88,6 +89,29 @@ def test_nor_do_two_before_anything_was_looked_at(node, kit):
     node.reconciler.audit()
     node.restart()
     assert node.full(second(kit), **given(kit))[SECOND].reason == "NamespaceLimit"
+
+
+@pytest.mark.parametrize("why", ["held", "failed"])
+def test_who_cannot_be_looked_at_has_what_it_had(node, kit, why, monkeypatch):
+    placed(node, kit)
+    node.restart()
+    world = given(kit)
+    if why == "held":
+        world["held"] = frozenset({A})
+    else:
+        monkeypatch.setattr(Looker, "look", failing(Looker.look))
+    found = node.full(first(kit), second(kit), **world, seconds=60)
+    assert found[SECOND].reason == "NamespaceLimit"
+    assert on_cxl(node, 200) == 0
+
+
+def failing(look):
+    def fails(self, container, ref):
+        if container.wanted.container_id == A:
+            raise OSError(errno.EIO, "its processes can't be listed")
+        return look(self, container, ref)
+
+    return fails
 
 
 def test_the_record_goes_with_what_was_left(node, kit):

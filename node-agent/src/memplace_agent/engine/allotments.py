@@ -61,8 +61,8 @@ class Allotted(NamedTuple):
 class _Known:
     # What is known of one container. `has`, `needs` and `left` are bytes by tier: what it has
     # under its present placement (`needs` None: not looked at under it), and what it had under
-    # earlier ones that may still be there. `had`: as `has`, found by the agent before this one;
-    # it counts only once the placement ends before this one has looked.
+    # earlier ones that may still be there. `had`: as `has`, found by the agent before this one,
+    # until this one has looked. It counts where that can't be waited for.
     namespace: str
     order: tuple[object, ...] = ()
     placement: Placement | None = None
@@ -101,10 +101,11 @@ class _Known:
         )
 
     def holder(self, container_id: str, tier: str, *, is_held: bool) -> Holder:
+        has = self.has or (self.had if is_held else {})
         return Holder(
             container=container_id,
             order=self.order,
-            has=max(self.has.get(tier, 0), self.left.get(tier, 0)),
+            has=max(has.get(tier, 0), self.left.get(tier, 0)),
             needs=None if self.needs is None else self.needs.get(tier, 0),
             asks=self.asks(tier) and not is_held,
             commons=self.commons,
@@ -212,7 +213,9 @@ class Allotments:
 
     def _measure(self, known: _Known, report: ContainerReport, commons: Iterable[Common]) -> None:
         if report.state is ContainerState.FAILED and not report.rules:
-            known.needs = known.needs or {}  # it could not be looked at: as it was
+            # It could not be looked at: as it was.
+            known.has, known.had = known.has or dict(known.had), {}
+            known.needs = known.needs or {}
             return
         assert known.placement is not None
         tiers_of = {rule.name: rule.policy.tiers for rule in known.placement.spec.rules}
