@@ -4,6 +4,7 @@
     make bench-operator                                     # the four sizes
     lab/enter python3 bench/operator_process 500/1000 --seconds 60
     lab/enter python3 bench/operator_process 200/400 --watching     # see watching.py
+    lab/enter python3 bench/operator_process 50/100 --fraction 1 --spread --quiet 0
 
 For each size NODES/PLACEMENTS (ten pods each) it fills an etcd with objects of real size and
 measures, of the operator of this checkout with exactly the rights it has:
@@ -22,9 +23,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import faulthandler
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -72,11 +75,17 @@ class Result:
 class Run:
     """One size."""
 
-    def __init__(self, api: ApiServer, work: Path, layout: Layout, limit_s: float) -> None:
+    def __init__(
+        self, api: ApiServer, work: Path, layout: Layout, options: argparse.Namespace
+    ) -> None:
         self.api = api
         self.layout = layout
-        self.limit_s = limit_s
+        self.limit_s = options.limit
+        self.is_spread = options.spread
         self.operator = Operator(api, work / "operator.log")
+        if options.quiet is not None:
+            script = Path(__file__).with_name("quiet.py")
+            self.operator.program = (str(script), str(options.quiet))
         self.result = Result(layout.nodes, layout.placements, layout.pods)
 
     def metric(self, name: str) -> float:
@@ -138,7 +147,7 @@ class Run:
     def churn(self, fraction: float) -> Churn:
         """Return agents to play."""
         server = Server(self.api.url, str(self.api.ca), ADMIN, self.api._client)
-        return Churn(server, self.layout, fraction)
+        return Churn(server, self.layout, fraction, is_spread=self.is_spread)
 
     def note(self, name: str, begin: float, cpu: float, writes: int) -> None:
         """Keep what a phase took."""
@@ -176,17 +185,29 @@ class Run:
 def main() -> int:
     """Measure; 1 if something is wrong."""
     options = _parser().parse_args()
+    # A run takes minutes: whatever ends it, it says so, and what there is by then.
+    faulthandler.enable()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))
     os.environ.setdefault("MEMPLACE_BIN", str(max(Path("/cache").glob("bin-*"))))
     # 100,000 pods and their revisions.
     os.environ["ETCD_QUOTA_BACKEND_BYTES"] = str(8 << 30)
     if options.watching:
         for size in options.sizes:
-            print(watching.table(watching.measure(size, options.seconds, _grant)), flush=True)
+            _watch(size, options.seconds)
         return 0
     results = [_measure(size, options) for size in options.sizes]
     print(json.dumps([asdict(each) for each in results], indent=1))
     print(table(results))
     return int(any(each.problems for each in results))
+
+
+def _watch(size: str, seconds: float) -> None:
+    found: list[watching.Measured] = []
+    try:
+        found.extend(watching.measure(size, seconds, _grant))
+    finally:
+        if found:
+            print(watching.table(found), flush=True)
 
 
 def _measure(size: str, options: argparse.Namespace) -> Result:
@@ -200,7 +221,7 @@ def _measure(size: str, options: argparse.Namespace) -> Result:
             _grant(api)
             print(f"{size}: filling etcd", file=sys.stderr, flush=True)
             asyncio.run(fill(api._client, layout))
-            run = Run(api, work, layout, options.limit)
+            run = Run(api, work, layout, options)
             run.result.load = os.getloadavg()
             try:
                 with beating(api._client, nodes):
@@ -281,6 +302,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, default=90, help="of the steady state")
     parser.add_argument("--idle", type=float, default=30, help="seconds of nothing")
     parser.add_argument("--fraction", type=float, default=0.01, help="of the nodes per 10 s")
+    parser.add_argument("--spread", action="store_true", help="changes come one after the other")
+    parser.add_argument("--quiet", type=float, help="seconds that figures wait, see quiet.py")
     parser.add_argument("--limit", type=float, default=900, help="seconds for a start")
     parser.add_argument("--watching", action="store_true", help="what agents are sent, instead")
     parser.add_argument("--log", default="", help="where to keep the operator's log")

@@ -60,10 +60,22 @@ class Seen:
 class Churn:
     """The agents of a cluster, and somebody who watches its placements."""
 
-    def __init__(self, server: Server, layout: Layout, fraction: float) -> None:
+    def __init__(
+        self, server: Server, layout: Layout, fraction: float, *, is_spread: bool = False
+    ) -> None:
+        """Take whom to tell, who is where, and how much changes.
+
+        Args:
+            server: The API server.
+            layout: Nodes and pods.
+            fraction: Of the nodes, that report something new each PERIOD_S.
+            is_spread: They do so one after the other all of that time, as agents that started
+                at any time; else all at once.
+        """
         self._server = server
         self._layout = layout
         self._fraction = fraction
+        self._is_spread = is_spread
         self._pods = layout.on_nodes()
         self._moving: dict[int, Owned] = {}
         self._seeds: dict[int, int] = {}
@@ -84,7 +96,7 @@ class Churn:
             watch = asyncio.create_task(self._watch(session))
             await asyncio.sleep(1)
             while (begin := time.monotonic()) < end:
-                await self._change(etcd)
+                await self._change(etcd, begin)
                 await asyncio.sleep(max(0.0, begin + PERIOD_S - time.monotonic()))
             late = time.monotonic() + GRACE_S
             while self._expected and time.monotonic() < late:
@@ -94,12 +106,15 @@ class Churn:
         self._seen.missed = len(self._expected)
         return self._seen
 
-    async def _change(self, etcd: Etcd) -> None:
+    async def _change(self, etcd: Etcd, begin: float) -> None:
         share = round(self._layout.nodes * self._fraction)
         if self._fraction:
             share = max(1, share)
         touched: set[Key] = set()
-        for number in random.sample(range(self._layout.nodes), share):
+        for at, number in enumerate(random.sample(range(self._layout.nodes), share)):
+            if self._is_spread:
+                due = begin + PERIOD_S * at / share
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
             pods = self._pods[number]
             was = self._moving.pop(number, None)
             pod = was or random.choice(pods)

@@ -15,6 +15,7 @@ one. What a whole cluster is sent is reckoned from that: see `projected`.
 from __future__ import annotations
 
 import asyncio
+import sys
 import tempfile
 import threading
 import time
@@ -96,10 +97,11 @@ class Measured:
         return self.sent.per_agent(phase, way) * scale * NODES
 
 
-def measure(size: str, seconds: float, grant: Any) -> list[Measured]:
+def measure(size: str, seconds: float, grant: Any) -> Iterator[Measured]:
     """Measure both forms of ownership, at NODES/PLACEMENTS, with so many seconds of change."""
     nodes, placements = map(int, size.split("/"))
-    return [_measure(Layout(nodes, placements), seconds, grant, is_granular=g) for g in (1, 0)]
+    for is_granular in (1, 0):
+        yield _measure(Layout(nodes, placements), seconds, grant, is_granular=is_granular)
 
 
 def _measure(layout: Layout, seconds: float, grant: Any, *, is_granular: int) -> Measured:
@@ -111,6 +113,7 @@ def _measure(layout: Layout, seconds: float, grant: Any, *, is_granular: int) ->
             if is_granular:
                 _own_each_field(api)
             grant(api)
+            _say(f"{layout.nodes}/{layout.placements}: filling etcd")
             asyncio.run(fill(api._client, layout))
             # A kind that was just defined is served anew for some seconds (429).
             time.sleep(15)
@@ -165,6 +168,7 @@ class _phase:  # noqa: N801  reads as a statement
             found.sent.events[f"{name} whole"] / max(found.sent.agents["whole"], 1)
         )
         found.sent.phase = "after"
+        _say(f"{name}: {found.writes[name]} writes in {found.seconds[name]:.0f} s")
 
 
 def _agents(server: Server, found: Measured, stop: threading.Event) -> Iterator[Cache]:
@@ -223,6 +227,10 @@ class _counting:  # noqa: N801  reads as a statement
 
     def __exit__(self, *_: object) -> None:
         ApiClient.get, ApiClient.lines = self._get, self._lines  # type: ignore[method-assign]
+
+
+def _say(text: str) -> None:
+    print(f"  {text}", file=sys.stderr, flush=True)
 
 
 def _written(api: ApiServer) -> int:

@@ -172,7 +172,7 @@ def test_an_error_never_becomes_an_error_answer(place, runtime, monkeypatch):
     place.live.expect()
     with place.plugged():
         runtime.wait_synchronized()
-        monkeypatch.setattr(place.live.node.store, "_replace", fail)
+        monkeypatch.setattr(place.live.node.store.directory, "replace", fail)
         assert runtime.start(place.start(500), 500) < DEADLINE_S
         monkeypatch.setattr(place.live.births, "ask", fail)
         assert runtime.start(place.start(501), 501) < DEADLINE_S

@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,35 @@ def known(cache: Cache, namespace: str) -> dict[str, Placement]:
 def edit(cluster: Cluster, name: str, **spec: Any) -> None:
     answer = cluster.api.call("PATCH", cluster.placement_path(name), {"spec": spec})
     assert answer.ok, answer.message
+
+
+@contextlib.contextmanager
+def editing(cluster: Cluster, name: str) -> Iterator[list[int]]:
+    """Count up a placement's priority while the block runs; yields how far that has come."""
+    stop, edits = threading.Event(), [-1000]
+
+    def keep_editing() -> None:
+        while not stop.is_set() and edits[0] < 1000:
+            edit(cluster, name, priority=edits[0] + 1)
+            edits[0] += 1
+            stop.wait(0.01)
+
+    edit(cluster, name, priority=edits[0])
+    editor = threading.Thread(target=keep_editing)
+    editor.start()
+    try:
+        yield edits
+    finally:
+        stop.set()
+        editor.join()
+
+
+def until(holds: Callable[[], Any], timeout_s: float) -> None:
+    """As `eventually`, with hardly a pause: what is wrong may be so for a moment only."""
+    deadline = time.monotonic() + timeout_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 @pytest.fixture
@@ -170,24 +200,59 @@ def test_from_some_number_of_namespaces_on_all_are_followed(
     cluster.run_pod("redis-0")
     with agent(server, cluster) as (cache, _, _beat):
         assert cache.namespaces == frozenset({cluster.namespace})
-        stop, edits = threading.Event(), [0]
-
-        def keep_editing() -> None:
-            while not stop.is_set():
-                edits[0] += 1
-                edit(cluster, "ours", priority=edits[0] % 1000)
-
-        editor = threading.Thread(target=keep_editing)
-        editor.start()
-        other.run_pod("redis-0")
-        try:
+        with editing(cluster, "ours") as edits:
+            other.run_pod("redis-0")
             eventually(lambda: cache.namespaces is None)
-        finally:
-            stop.set()
-            editor.join()
-        last = edits[0] % 1000
-        eventually(lambda: known(cache, cluster.namespace)["ours"].spec.priority == last)
+        eventually(lambda: known(cache, cluster.namespace)["ours"].spec.priority == edits[0])
         edit(other, "theirs", paused=True)
+        eventually(lambda: known(cache, other.namespace)["theirs"].spec.paused, timeout_s=SOON_S)
+
+
+def test_when_there_are_few_again_each_is_followed_by_itself(
+    cluster: Cluster,
+    other: Cluster,
+    server: Server,
+    sent: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Meanwhile somebody edits: nothing is lost, goes back, or is held."""
+    monkeypatch.setattr(following, "MOST", 1)
+    monkeypatch.setattr(following, "FEW", 1)
+    monkeypatch.setattr(following, "FEW_FOR_S", 1.0)
+    cluster.apply("ours")
+    other.apply("theirs")
+    cluster.run_pod("redis-0")
+    pod = f"/api/v1/namespaces/{other.namespace}/pods/redis-0"
+    with agent(server, cluster) as (cache, _, _beat):
+        other.run_pod("redis-0")
+        eventually(lambda: cache.namespaces is None)
+        seen: list[int] = []
+        with editing(cluster, "ours") as edits:
+            assert cluster.api.call("DELETE", pod, gracePeriodSeconds="0").ok
+
+            def split() -> bool:
+                world = cache.snapshot()
+                (ours,) = (p for p in world.placements if p.namespace == cluster.namespace)
+                seen.append(ours.spec.priority)
+                assert not world.held_pods and not world.last_words
+                return cache.namespaces is not None
+
+            until(split, 20.0)
+            at = len(seen)
+            until(lambda: (split(), len(seen) > at + 300)[1], 60.0)
+        assert cache.namespaces == frozenset({cluster.namespace}) and not known(
+            cache, other.namespace
+        )
+        assert seen == sorted(seen) and seen[at] < seen[-1]
+        eventually(lambda: known(cache, cluster.namespace)["ours"].spec.priority == edits[0])
+        sent.clear()
+        write(other, "theirs", 7)
+        write(cluster, "ours", 7)
+        eventually(lambda: any(o.get("status", {}).get("matchedPods") == 7 for o in sent))
+        assert {o["metadata"].get("namespace") for o in sent} <= {cluster.namespace, None}
+        edit(other, "theirs", paused=True)
+        other.run_pod("redis-0")
+        eventually(lambda: cache.namespaces is None)
         eventually(lambda: known(cache, other.namespace)["theirs"].spec.paused, timeout_s=SOON_S)
 
 

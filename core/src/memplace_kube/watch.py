@@ -145,6 +145,7 @@ class Watcher(Generic[KindT, ObjectT]):
         decode: Callable[[msgspec.Raw], ObjectT],
         *,
         patience_s: float | None = None,
+        not_before: str = "",
     ) -> None:
         """Take whom to ask, whom to tell, and of what.
 
@@ -155,13 +156,14 @@ class Watcher(Generic[KindT, ObjectT]):
             decode: Makes of an object's JSON what `cache` takes; as_mapping for plain data.
             patience_s: The longest pause after failures; by default SPREAD_S, since there are
                 as many agents as nodes.
+            not_before: The version that who listens has seen already; empty for none.
         """
         self._patience_s = patience_s
         self._client = ApiClient(server)
         self._decode = decode
         self._cache = cache
         self._what = collection
-        self._version = ""
+        self._version = self._seen = not_before
         self._listed = False
         self._failures = 0
         self._heard = time.monotonic()
@@ -170,6 +172,11 @@ class Watcher(Generic[KindT, ObjectT]):
     def kind(self) -> KindT:
         """What it follows."""
         return self._what.kind
+
+    @property
+    def version(self) -> str:
+        """The version up to which it has told, or is telling; empty before anything was listed."""
+        return self._seen
 
     @property
     def age_s(self) -> float:
@@ -241,6 +248,7 @@ class Watcher(Generic[KindT, ObjectT]):
                 if stop.is_set():
                     raise InterruptedError
                 last = page.metadata
+                self._seen = last.resource_version
                 yield from map(self._decode, page.items or ())
 
         self._cache.replace(self.kind, objects())
@@ -299,6 +307,7 @@ class Watcher(Generic[KindT, ObjectT]):
         if _is_before(version, self._version):
             # etcd came back from a backup: what is known is of a history that never was.
             raise Gone(f"resourceVersion went back from {self._version} to {version}")
+        self._seen = version or self._seen
         if event.type != "BOOKMARK":
             self._cache.event(self.kind, event.type, self._decode(event.object))
         self._version = version or self._version

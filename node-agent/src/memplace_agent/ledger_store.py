@@ -34,13 +34,9 @@ and a container is not dropped while it is at it.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
 import logging
-import os
 import re
-import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -54,6 +50,8 @@ from memplace.kinds import OnDelete
 from memplace.ledger import inherit
 from memplace.objects import object_of
 from memplace.reasons import Reason
+
+from memplace_agent.locked_directory import LockedDirectory
 
 log = logging.getLogger(__name__)
 
@@ -93,11 +91,14 @@ class Unread(NamedTuple):
 
 
 class LedgerStore:
-    """The claims of all containers of a node, in memory and on disk; see `open`."""
+    """The claims of all containers of a node, in memory and on disk; see `open`.
 
-    def __init__(self, directory: int, boot_id: str) -> None:
-        self._directory = directory
-        self._boot_id = boot_id
+    Attributes:
+        directory: Where they are; others may keep files of other names there.
+    """
+
+    def __init__(self, directory: LockedDirectory) -> None:
+        self.directory = directory
         self._claims: dict[str, Claim] = {}
         # Of the files they are in; it never gets less.
         self._versions: dict[str, int] = {}
@@ -122,26 +123,22 @@ class LedgerStore:
             AnotherAgent: It is locked. Nothing was read or changed.
             OSError: It can't be made, opened or listed.
         """
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as err:
-                raise AnotherAgent(err.errno, f"another agent holds {directory}") from err
-            os.fchmod(handle, 0o700)
-            store = cls(handle, boot_id)
+            here = LockedDirectory.open(directory, boot_id)
+        except BlockingIOError as err:
+            raise AnotherAgent(err.errno, f"another agent holds {directory}") from err
+        try:
+            store = cls(here)
             store._load()
         except BaseException:
-            os.close(handle)
+            here.close()
             raise
         return store
 
     def close(self) -> None:
         """Let another agent have it; the store is of no use afterwards."""
         with self._lock:
-            os.close(self._directory)
-            self._directory = -1
+            self.directory.close()
 
     @property
     def unread(self) -> tuple[Unread, ...]:
@@ -181,7 +178,7 @@ class LedgerStore:
         if not self._lock.acquire(timeout=timeout_s):
             return False
         try:
-            if self._directory < 0:
+            if not self.directory.is_open:
                 return False
             name = claim.container
             known = replace(claim, defaults=self._newborn.get(name, ()))
@@ -203,10 +200,12 @@ class LedgerStore:
         name = _file(claim.container, version)
         if self._claims.get(claim.container) == claim and claim.container not in self._unwritten:
             return
-        record = _merged(_record(claim, version, self._boot_id), self._raw.get(claim.container))
-        self._replace(name, msgspec.json.encode(record))
+        record = _merged(
+            _record(claim, version, self.directory.boot_id), self._raw.get(claim.container)
+        )
+        self.directory.replace(name, msgspec.json.encode(record))
         if version > before:
-            self._remove(_file(claim.container, before))
+            self.directory.remove(_file(claim.container, before))
         self._versions[claim.container] = version
         self._unwritten.discard(claim.container)
         self._claims[claim.container] = claim
@@ -241,7 +240,9 @@ class LedgerStore:
             self._newborn.pop(container, None)
             self._raw.pop(container, None)
             self._unwritten.discard(container)
-            self._remove(_file(container, self._versions.pop(container, _WITHOUT_DEFAULTS)))
+            self.directory.remove(
+                _file(container, self._versions.pop(container, _WITHOUT_DEFAULTS))
+            )
 
     def read_unread(self, file: str) -> bytes:
         """Return what is in a file that was left alone, for an importer.
@@ -249,18 +250,18 @@ class LedgerStore:
         Raises:
             OSError: It can't be read.
         """
-        return self._read(file)
+        return self.directory.read(file, _LARGEST)
 
     def drop_unread(self, file: str) -> None:
         """Remove a file that was left alone: what it says is in claims now, or void."""
         self._unread = [unread for unread in self._unread if unread.file != file]
-        self._remove(file)
+        self.directory.remove(file)
 
     def _load(self) -> None:
-        for name in _names(self._directory):
+        for name in self.directory.names():
             match = _NAME.fullmatch(name)
             if _LEFTOVER.fullmatch(name):
-                self._remove(name)
+                self.directory.remove(name)
             elif match and int(match["version"]) > VERSION:
                 self._leave(name, "Newer")
             elif name.endswith(".json"):
@@ -269,9 +270,9 @@ class LedgerStore:
 
     def _load_file(self, name: str, container: str, version: int) -> None:
         try:
-            raw = msgspec.json.decode(self._read(name))
-            if container and raw["version"] == version and raw["boot"] != self._boot_id:
-                self._remove(name)
+            raw = msgspec.json.decode(self.directory.read(name, _LARGEST))
+            if container and raw["version"] == version and raw["boot"] != self.directory.boot_id:
+                self.directory.remove(name)
                 return
             claim = msgspec.convert(raw["claim"], Claim)
         except OSError as err:
@@ -289,7 +290,7 @@ class LedgerStore:
         older = self._claims.get(claim.container)
         self._claims[claim.container] = claim
         self._versions[claim.container] = version
-        if raw != _record(claim, version, self._boot_id):
+        if raw != _record(claim, version, self.directory.boot_id):
             rest = {k: v for k, v in raw["claim"].items() if k not in _OPTIONAL}
             self._raw[claim.container] = {**raw, "claim": rest}
         if older is not None:
@@ -299,7 +300,7 @@ class LedgerStore:
             left = (replace(f, images=f.images - known) for f in older.footprints)
             footprints = (*claim.footprints, *(f for f in left if f.images))
             if self.put_for_undo(replace(claim, footprints=footprints)):
-                self._remove(_file(claim.container, _WITHOUT_DEFAULTS))
+                self.directory.remove(_file(claim.container, _WITHOUT_DEFAULTS))
 
     def _leave(self, name: str, reason: str) -> None:
         log.error(
@@ -307,54 +308,11 @@ class LedgerStore:
         )
         self._unread.append(Unread(name, reason))
 
-    def _read(self, name: str) -> bytes:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        with os.fdopen(os.open(name, flags, dir_fd=self._directory), "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise IsADirectoryError(errno.EISDIR, "not a regular file", name)
-            if status.st_size > _LARGEST:
-                raise OSError(errno.EFBIG, "too large", name)
-            os.fchmod(file.fileno(), 0o600)
-            return file.read()
-
-    def _replace(self, name: str, data: bytes) -> None:
-        temporary = f".{name}.tmp"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=self._directory), "wb") as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            here = self._directory
-            os.rename(temporary, name, src_dir_fd=here, dst_dir_fd=here)
-            os.fsync(here)
-        except OSError:
-            # Room for others: what is half written is of no use.
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=self._directory)
-            raise
-
-    def _remove(self, name: str) -> None:
-        try:
-            os.unlink(name, dir_fd=self._directory)
-        except FileNotFoundError:
-            pass
-        except OSError as err:
-            extra = {"file": name[:255], "error": err.strerror}
-            log.warning("a file of the ledger can't be removed", extra=extra)
-
 
 def _version(claim: Claim) -> int:
     if claim.process is not None or object_of(claim.container):
         return VERSION
     return _WITH_DEFAULTS if claim.defaults else _WITHOUT_DEFAULTS
-
-
-def _names(directory: int) -> list[str]:
-    with os.scandir(directory) as entries:
-        return sorted(entry.name for entry in entries)
 
 
 def _file(container: str, version: int) -> str:

@@ -126,7 +126,7 @@ def test_no_call_is_made_if_the_claim_can_not_be_written(ward, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "no space")
 
-    monkeypatch.setattr(ward.node.store, "_replace", full)
+    monkeypatch.setattr(ward.node.store.directory, "replace", full)
     ward.expect()
     ward.machine.start(100, A)
     ward.end()

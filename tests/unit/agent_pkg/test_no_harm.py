@@ -225,7 +225,7 @@ def test_undo_works_on_a_full_run(started, kit, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(type(started.store), "_replace", full)
+    monkeypatch.setattr(type(started.store.directory), "replace", full)
     started.full()
     assert set(started.machine.policies(100).values()) == {None}
 
@@ -234,7 +234,7 @@ def test_nothing_is_set_that_could_not_be_written_down(started, kit, monkeypatch
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(type(started.store), "_replace", full)
+    monkeypatch.setattr(type(started.store.directory), "replace", full)
     report = started.full(kit.placement())[ONE]
     assert report.state == "Failed" and "No space left" in report.message
     assert not started.machine.calls

@@ -22,7 +22,13 @@ RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
 class Operator:
-    """The operator as a process of its own; it says what it does in the file `log`."""
+    """The operator as a process of its own; it says what it does in the file `log`.
+
+    Attributes:
+        program: What Python is to run.
+    """
+
+    program: tuple[str, ...] = ("-m", "memplace_operator")
 
     def __init__(self, api: ApiServer, log: Path, **env: str) -> None:
         with socket.socket() as free:
@@ -40,7 +46,7 @@ class Operator:
     def start(self) -> None:
         """Start it; it is ready some time later."""
         with self._log.open("ab") as output:
-            command = [sys.executable, "-m", "memplace_operator"]
+            command = [sys.executable, *self.program]
             self.process = subprocess.Popen(command, env=self._env, stderr=output)
 
     def stop(self) -> int:

@@ -4,7 +4,8 @@
 Each status that the operator writes goes to all who watch. Ten thousand placements on five
 thousand nodes make that the dearest thing memplace does (docs/adr/0037), and of most
 placements a node has no pod. So each namespace that the node needs has a watch of its own. Many
-namespaces on one node are not worth as many connections: then it is one watch of all.
+namespaces on one node are not worth as many connections: then it is one watch of all, until
+there have been few again for a while.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -26,8 +27,11 @@ from memplace_agent.cluster.world import Cache
 
 log = logging.getLogger(__name__)
 
-# More namespaces than these on one node, and it follows the whole cluster until it restarts.
+# More namespaces than these on one node, and it follows the whole cluster.
 MOST = 32
+# No more than these for so long, and each is followed by itself again.
+FEW = 16
+FEW_FOR_S = 300.0
 # A namespace whose last pod went is followed for this long: the next pod may come.
 LINGER_S = 60.0
 _LOOK_S = 1.0
@@ -67,7 +71,7 @@ class _Told:
     """Where a watch of one namespace, or of all, says what it saw."""
 
     cache: Cache
-    token: Token | None
+    token: Token
 
     def replace(self, kind: Kind, objects: Iterable[Object]) -> None:
         self.cache.replace(kind, objects, self.token)
@@ -81,13 +85,13 @@ class _Watch:
     """A watch and its thread.
 
     Attributes:
-        token: Of the namespace; None for all.
+        token: Of the namespace, or of all.
         watcher: Who watches.
         needed_at: When it was last needed.
         ticked_at: When its thread last showed that it goes on.
     """
 
-    token: Token | None
+    token: Token
     watcher: Watcher[Kind, Object]
     needed_at: float
     ticked_at: float
@@ -95,7 +99,7 @@ class _Watch:
     thread: threading.Thread | None = None
 
     def start(self) -> None:
-        name = self.token.namespace if self.token else "all"
+        name = self.token.namespace or "all"
         self.thread = threading.Thread(target=self._run, name=f"watch {name}", daemon=True)
         self.thread.start()
 
@@ -120,6 +124,8 @@ class Following:
         self._collection = collection
         self._watches: dict[str, _Watch] = {}
         self._whole: _Watch | None = None
+        # When there were more than a few namespaces last.
+        self._many_at = float("-inf")
 
     @property
     def kind(self) -> Kind:
@@ -149,12 +155,10 @@ class Following:
 
     def _look(self, now: float) -> None:
         needed = self._cache.needed
-        if self._whole is None and len(needed) > MOST:
-            log.info("placements of all namespaces are followed", extra={"needed": len(needed)})
-            self._whole = self._begin(None, now)
+        self._choose(needed, now)
         if self._whole is None:
             for namespace in needed - self._watches.keys():
-                self._watches[namespace] = self._begin(namespace, now)
+                self._watches[namespace] = self._begin(self._cache.begin(namespace), now)
         for namespace, each in tuple(self._watches.items()):
             if namespace in needed:
                 each.needed_at = now
@@ -164,22 +168,49 @@ class Following:
             if each.thread is None or not each.thread.is_alive():
                 each.start()
 
-    def _begin(self, namespace: str | None, now: float) -> _Watch:
-        what, token = self._collection, None
-        if namespace is not None:
+    def _choose(self, needed: Set[str], now: float) -> None:
+        # Whether all are followed from now on, or each by itself.
+        if len(needed) > FEW:
+            self._many_at = now
+        if self._whole is None and len(needed) > MOST:
+            log.info("placements of all namespaces are followed", extra={"needed": len(needed)})
+            self._many_at = now
+            seen = _latest(each.watcher.version for each in self._watches.values())
+            self._whole = self._begin(self._cache.begin(None), now, seen)
+        elif self._whole is not None and now - self._many_at > FEW_FOR_S:
+            self._split(self._whole, now)
+
+    def _split(self, whole: _Watch, now: float) -> None:
+        # If the watch of all has listed nothing yet, those of namespaces have gone on until now.
+        tokens = self._cache.split()
+        log.info("placements of each namespace are followed again")
+        self._whole = None
+        whole.stop.set()
+        for namespace, token in (tokens or {}).items():
+            self._watches[namespace] = self._begin(token, now, whole.watcher.version)
+
+    def _begin(self, token: Token, now: float, seen: str = "") -> _Watch:
+        # Who takes over from others must not tell what was before what those have seen.
+        what = self._collection
+        if token.namespace is not None:
             group, _, plural = what.path.rpartition("/")
-            what = replace(what, path=f"{group}/namespaces/{namespace}/{plural}")
-            token = self._cache.begin(namespace)
+            what = replace(what, path=f"{group}/namespaces/{token.namespace}/{plural}")
         told = _Told(self._cache, token)
-        return _Watch(token, Watcher(self._server, told, what, as_mapping), now, now)
+        watcher = Watcher(self._server, told, what, as_mapping, not_before=seen)
+        return _Watch(token, watcher, now, now)
 
     def _end(self, namespace: str) -> None:
         # What is needed ends only when all are listed.
         each = self._watches[namespace]
-        if each.token is None or self._cache.end(each.token):
+        if self._cache.end(each.token):
             del self._watches[namespace]
             each.stop.set()
 
     def _all(self) -> list[_Watch]:
         whole = () if self._whole is None else (self._whole,)
         return [*self._watches.copy().values(), *whole]
+
+
+def _latest(versions: Iterable[str]) -> str:
+    # Of one kind they can be compared.
+    return max((each for each in versions if each.isdecimal()), key=int, default="")

@@ -11,29 +11,20 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import msgspec
 from memplace.api.v1alpha1 import (
-    MemoryTier,
     NodeMemory,
     NodeMemoryStatus,
     Placement,
     PlacementStatus,
 )
-from memplace.assignment import assign, selects_pod
 from memplace.kinds import OnDelete
-from memplace.pods import PodState
 from memplace.rollout import waits
 
-from memplace_agent.cluster.kinds import (
-    PARSERS,
-    PLACEMENTS,
-    Kind,
-    LabelledNamespace,
-    controller_uid,
-)
+from memplace_agent.cluster.concerns import concerns, labels_of, with_namespaces
+from memplace_agent.cluster.kinds import PARSERS, PLACEMENTS, Kind, controller_uid
 from memplace_agent.cluster.odd import Odd, held, held_pods, parse_odd, unsure
 from memplace_agent.cluster.scope import Scope, Token
 from memplace_agent.world import NotUnderstood, World
@@ -45,9 +36,6 @@ _LABELS_S = 10.0
 
 # Of placements that were deleted; the ledger has them when the next world is taken.
 _MOST_WORDS = 1024
-
-
-_Objects = Mapping[Kind, Mapping[str, Any]]
 
 
 class Cache:
@@ -134,10 +122,22 @@ class Cache:
         if not is_known:
             self.asked.set()
 
-    def begin(self, namespace: str) -> Token:
-        """Return what who tells of the placements of a namespace from now on has to show."""
+    def begin(self, namespace: str | None) -> Token:
+        """Return what who tells of placements of a namespace, or of all, has to show from now."""
         with self._lock:
             return self._scope.begin(namespace)
+
+    def split(self) -> dict[str, Token] | None:
+        """End the telling of all; returns what who tells of each needed namespace has to show.
+
+        Placements of other namespaces are forgotten, as by `end`. None if all were not known.
+        """
+        with self._lock:
+            found = self._scope.split(self._needed())
+            if found is not None:
+                kept = (self._uids(Kind.PLACEMENT, namespace) for namespace in found)
+                self._forget(self._uids(Kind.PLACEMENT).difference(*kept))
+            return found
 
     def end(self, token: Token) -> bool:
         """Forget the placements of a namespace, which says nothing of whether they exist.
@@ -148,9 +148,7 @@ class Cache:
             if self._scope.is_good(token) and token.namespace in self._needed():
                 return False
             if self._scope.end(token):
-                for uid in self._uids(Kind.PLACEMENT, token.namespace):
-                    self._odd.pop(uid, None)
-                    self._objects[Kind.PLACEMENT].pop(uid, None)
+                self._forget(self._uids(Kind.PLACEMENT, token.namespace))
             return True
 
     def replace(
@@ -197,12 +195,12 @@ class Cache:
             objects = {kind: tuple(found.values()) for kind, found in self._objects.items()}
             odd = tuple(self._odd.values())
             kept = frozenset(uid for kind in PLACEMENTS for uid in self._objects[kind])
-            pods = tuple(_with_namespaces(objects[Kind.POD], self._objects))
+            pods = tuple(with_namespaces(objects[Kind.POD], self._objects))
             last_words = dict(self._last_words)
             namespaces = self._scope.namespaces
             unlisted = [pod for pod in pods if not self._scope.knows(pod.ref.namespace)]
             knows_labels = Kind.NODE in self._listed
-            labels = _labels(self._objects)
+            labels = labels_of(self._objects)
         own = objects[Kind.NODE_MEMORY]
         odd = tuple(each for each in odd if not knows_labels or each.may_be_on(labels))
         placements = objects[Kind.PLACEMENT] + objects[Kind.CLUSTER_PLACEMENT]
@@ -241,6 +239,11 @@ class Cache:
         there = {pod.ref.namespace for pod in pods if pod.life != "Ended"}
         return self._claimed - {""} | there
 
+    def _forget(self, uids: Iterable[str]) -> None:
+        for uid in uids:
+            self._odd.pop(uid, None)
+            self._objects[Kind.PLACEMENT].pop(uid, None)
+
     def _uids(self, kind: Kind, namespace: str | None = None) -> set[str]:
         found = dict(self._objects[kind])
         if kind in PLACEMENTS:
@@ -263,7 +266,7 @@ class Cache:
         was_odd = kind in PLACEMENTS and self._odd.pop(uid, None) is not None
         if kind is Kind.NODE:
             # There is one; its object may be made anew.
-            is_new: bool = _labels(self._objects) != parsed
+            is_new: bool = labels_of(self._objects) != parsed
             self._objects[kind] = {uid: parsed}
             return is_new
         if kind is Kind.POD and not self._scope.knows(parsed.ref.namespace):
@@ -274,7 +277,7 @@ class Cache:
             return False
         if kind is Kind.NAMESPACE and not self._uids(Kind.CLUSTER_PLACEMENT):
             return False  # nobody asks for labels
-        return _concerns(before, parsed, self._objects, self._node_name)
+        return concerns(before, parsed, self._objects, self._node_name)
 
     def _put_odd(self, kind: Kind, uid: str, obj: Mapping[str, Any], err: Exception) -> bool:
         # What was understood last stays. The API server refuses what its CRD forbids, so this
@@ -288,7 +291,7 @@ class Cache:
             return False
         odd = parse_odd(obj, str(err), is_cluster=kind is Kind.CLUSTER_PLACEMENT)
         before, self._odd[uid] = self._odd.get(uid), odd
-        pods = _with_namespaces(self._objects[Kind.POD].values(), self._objects)
+        pods = with_namespaces(self._objects[Kind.POD].values(), self._objects)
         return before != self._odd[uid] and any(self._odd[uid].may_select(p.ref) for p in pods)
 
     def _drop(self, kind: Kind, uid: str) -> bool:
@@ -305,7 +308,7 @@ class Cache:
                 del self._last_words[next(iter(self._last_words))]
             if before.namespace in self._claimed:
                 return True  # what was done for it may have outlived its pods
-        return _concerns(before, None, self._objects, self._node_name)
+        return concerns(before, None, self._objects, self._node_name)
 
 
 def _uid(kind: Kind, obj: Mapping[str, Any]) -> str:
@@ -325,17 +328,6 @@ def _not_understood(odd: Odd, *, kept: bool) -> NotUnderstood:
     )
 
 
-def _with_namespaces(pods: Iterable[PodState], objects: _Objects) -> list[PodState]:
-    return [_with_namespace(pod, objects) for pod in pods]
-
-
-def _with_namespace(pod: PodState, objects: _Objects) -> PodState:
-    found: LabelledNamespace | None = objects[Kind.NAMESPACE].get(pod.ref.namespace)
-    if found is None:
-        return pod
-    return replace(pod, ref=replace(pod.ref, namespace_labels=found.labels))
-
-
 def _for_node(parsed: Any, node_name: str) -> Any:
     # Status is what others, or we, report: a change of it is no reason to act, but for what it
     # says of when this node may.
@@ -345,51 +337,3 @@ def _for_node(parsed: Any, node_name: str) -> Any:
     if isinstance(parsed, NodeMemory):
         return msgspec.structs.replace(parsed, status=NodeMemoryStatus())
     return parsed
-
-
-# --- what concerns this node -------------------------------------------------------------
-
-
-def _concerns(before: Any, after: Any, objects: _Objects, node_name: str) -> bool:
-    """Return whether a change of one object may change what a container of this node follows."""
-    match after if after is not None else before:
-        case Placement():
-            pods = objects[Kind.POD].values()
-            both = [each for each in (before, after) if each is not None]
-            return any(_may_select(each, pod, objects) for each in both for pod in pods)
-        case PodState():
-            labels = _labels(objects)
-            known = [each for kind in PLACEMENTS for each in objects[kind].values()]
-            placements = [each for each in known if each.spec.selects_node(labels)]
-            then, now = (pod and _with_namespace(pod, objects) for pod in (before, after))
-            return _follows(then, placements) != _follows(now, placements)
-        case LabelledNamespace(name):
-            return any(pod.ref.namespace == name for pod in objects[Kind.POD].values())
-        case MemoryTier():
-            tiers: list[MemoryTier] = [tier for tier in (before, after) if tier]
-            return not node_name or any(
-                tier.spec.covers(node_name, _labels(objects)) for tier in tiers
-            )
-    return True
-
-
-def _labels(objects: _Objects) -> Mapping[str, str]:
-    return next(iter(objects[Kind.NODE].values()), {})
-
-
-def _may_select(placement: Placement, pod: PodState, objects: _Objects) -> bool:
-    if not placement.is_cluster:
-        return selects_pod(placement, pod.ref)
-    ref = _with_namespace(pod, objects).ref
-    if ref.namespace_labels is None:
-        return unsure(placement).may_select(ref)
-    return selects_pod(placement, ref)
-
-
-def _follows(pod: PodState | None, placements: Iterable[Placement]) -> Mapping[str, Any]:
-    # Per container that follows a placement, or will, its id and that placement: one that is
-    # about to be made has to be known before it is.
-    if pod is None:
-        return {}
-    found = assign(placements, pod.whole)
-    return {name: (pod.container_ids.get(name), each.winner) for name, each in found.items()}

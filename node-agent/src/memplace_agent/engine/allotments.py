@@ -3,8 +3,9 @@
 
 Kept for each container that runs, whatever it follows: what was placed for a placement that is
 gone by now, or that asks for something else, counts for as long as the container's cgroup shows
-that much on the tier. Of dry runs it is foreseen what the limits would mean for each, were it
-meant. `memplace.limits` decides; for the reconciler's thread only.
+that much on the tier. An agent that begins goes on from what the one before has written of it. Of
+dry runs it is foreseen what the limits would mean for each, were it meant. `memplace.limits`
+decides; for the reconciler's thread only.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from memplace.limits import (
     UNLIMITED,
     Cap,
     Caps,
-    Holder,
     Limited,
     Word,
     caps_on,
@@ -33,12 +33,14 @@ from memplace.limits import (
     share_out,
 )
 from memplace.nodes import NodeSet
-from memplace.objects import Common, ObjectId
+from memplace.objects import ObjectId
 from prometheus_client import Gauge
 
 from memplace_agent.engine.known import Followed, Listed
+from memplace_agent.engine.tier_use import Bytes, TierUse, Tried, would_be_holders
 from memplace_agent.node.machine import Machine
 from memplace_agent.node.numa_stat import read_numa_stat
+from memplace_agent.usage_store import UsageStore
 from memplace_agent.world import World
 
 # Nobody waits for what was left behind: it goes when its program frees it.
@@ -60,77 +62,6 @@ class Allotted(NamedTuple):
     is_about_births: bool = False
 
 
-def _names(placement: Placement, tier: str) -> bool:
-    return any(tier in rule.policy.tiers for rule in placement.spec.rules)
-
-
-@dataclass(slots=True)
-class _Bytes:
-    # What was found of a container under a placement. `has` and `needs` are bytes by tier;
-    # `needs` is None where it was not looked at.
-    has: dict[str, int] = field(default_factory=dict)
-    needs: dict[str, int] | None = None
-    commons: tuple[Common, ...] = ()
-
-    def needed(self, tier: str) -> int | None:
-        return None if self.needs is None else self.needs.get(tier, 0)
-
-
-@dataclass(slots=True)
-class _Tried:
-    # A dry run that tells what it would do to a container; `order` is as if it was meant.
-    placement: Placement
-    order: tuple[object, ...] = ()
-    bytes: _Bytes = field(default_factory=_Bytes)
-
-
-@dataclass(slots=True)
-class _Known:
-    # What is known of one container. `bytes` is what it has under its present placement, `left`
-    # what it had under earlier ones that may still be there, by tier; `tried` are dry runs, by
-    # uid.
-    namespace: str
-    order: tuple[object, ...] = ()
-    placement: Placement | None = None
-    act: Act = Act.LEAVE
-    bytes: _Bytes = field(default_factory=_Bytes)
-    left: dict[str, int] = field(default_factory=dict)
-    tried: dict[str, _Tried] = field(default_factory=dict)
-    cgroup: Path | None = None
-
-    def asks(self, tier: str) -> bool:
-        return self.placement is not None and self.act.changes and _names(self.placement, tier)
-
-    def begin_anew(self) -> None:
-        for tier, size in self.bytes.has.items():
-            self.left[tier] = max(size, self.left.get(tier, 0))
-        self.bytes = _Bytes()
-
-    def had(self, tier: str) -> int:
-        return max(self.bytes.has.get(tier, 0), self.left.get(tier, 0))
-
-    def holder(self, container_id: str, tier: str, *, is_held: bool) -> Holder:
-        return Holder(
-            container=container_id,
-            order=self.order,
-            has=self.had(tier),
-            needs=self.bytes.needed(tier),
-            asks=self.asks(tier) and not is_held,
-            commons=self.bytes.commons,
-        )
-
-    def would_be(self, container_id: str, tier: str, uid: str) -> Holder:
-        # What it has under another placement would be left behind, and counts.
-        tried = self.tried[uid]
-        return Holder(
-            container=container_id,
-            order=tried.order,
-            has=max(self.had(tier), tried.bytes.has.get(tier, 0)),
-            needs=tried.bytes.needed(tier),
-            commons=tried.bytes.commons,
-        )
-
-
 @dataclass(slots=True)
 class Allotments:
     """See the module.
@@ -138,15 +69,19 @@ class Allotments:
     Attributes:
         act_for: What is done for a placement on this node.
         gauge: How many containers get nothing new of a tier, by tier.
+        usage: What outlives this agent.
+        root: The root of the tree of cgroups.
         closed: Namespaces and tiers: what is still to come of the one gets nothing of the other.
     """
 
     act_for: Callable[[Placement], Act]
     gauge: Gauge
+    usage: UsageStore
+    root: Path
     closed: frozenset[tuple[str, str]] = frozenset()
     _caps: Caps = field(default_factory=Caps)
     _tiers: Mapping[str, NodeSet] = field(default_factory=dict)
-    _known: dict[str, _Known] = field(default_factory=dict)
+    _known: dict[str, TierUse] = field(default_factory=dict)
     _held: frozenset[str] = frozenset()
     _words: dict[tuple[str, str, str], dict[str, Word]] = field(default_factory=dict)
     # By container, and uid of a dry run; without one as it is.
@@ -174,9 +109,10 @@ class Allotments:
         self._caps = caps_on(world.tiers, machine.tiers, machine.sizes, node_name, world.labels)
         known, self._known = self._known, {}
         for container_id, each in listed.items():
-            one = known.get(container_id) or _Known(each.pod.ref.namespace)
+            one = known.get(container_id) or self._begun(container_id, each)
             self._known[container_id] = one
             self._follow(one, each)
+        self._keep(listed)
         return self._settle({each.namespace for each in self._known.values()}, is_whole=True)
 
     def looked(
@@ -193,29 +129,47 @@ class Allotments:
         if known is None or followed is None or known.placement is None:
             return Allotted()
         known.cgroup = followed.ref.path if followed.ref else known.cgroup
-        if known.act in _COUNTED:
-            known.bytes = self._found(known.bytes, followed)
-        else:
-            known.bytes = _Bytes(needs={})
+        before = replace(known.bytes, has=known.bytes.has or dict(known.had))
+        known.bytes = self._found(before, followed) if known.act in _COUNTED else Bytes(needs={})
+        known.had = {}
         for each in (followed, trial):
             tried = known.tried.get(each.container.wanted.placement.uid) if each else None
             if tried is not None and each is not None:
                 tried.bytes = self._found(tried.bytes, each)
+        self._keep((container_id,))
         return self._settle({known.namespace})
 
     def audit(self, now: float) -> Allotted:
-        """Look whether what earlier placements have left on tiers is there still."""
+        """Look whether what earlier placements have left on tiers is there still.
+
+        What changed since the last time survives the end of this agent then.
+        """
+        self.usage.write()
         if now - self._left_at < _LEFT_AGAIN_S or not self._caps.tiers:
             return Allotted()
         self._left_at = now
-        about = [each for each in self._known.values() if each.left]
-        for known in about:
+        about = {id_: each for id_, each in self._known.items() if each.left}
+        for known in about.values():
             self._look_at_left(known)
-        return self._settle({each.namespace for each in about})
+        self._keep(about)
+        return self._settle({each.namespace for each in about.values()})
 
-    def _follow(self, known: _Known, listed: Listed) -> None:
-        winner = listed.assignment.winner if listed.assignment else None
-        before = known.placement
+    def _begun(self, container_id: str, listed: Listed) -> TierUse:
+        known, usage = TierUse(listed.pod.ref.namespace), self.usage.get(container_id)
+        if usage is not None:
+            known.go_on_from(usage, _winner(listed), self.root)
+        return known
+
+    def _keep(self, container_ids: Iterable[str]) -> None:
+        tiers = {tier.name for tier, _ in self._caps.tiers}
+        if not tiers:
+            return  # what an earlier agent wrote may be asked for yet
+        for container_id in container_ids:
+            self.usage.put(container_id, self._known[container_id].usage(tiers, self.root))
+        self.usage.keep(self._known)
+
+    def _follow(self, known: TierUse, listed: Listed) -> None:
+        winner, before = _winner(listed), known.placement
         is_same = before is winner or (
             before is not None
             and winner is not None
@@ -233,11 +187,11 @@ class Allotments:
         for placement in listed.tried(self.act_for):
             tried = before_it.get(placement.uid)
             if tried is None or not tried.placement.asks_as(placement):
-                tried = _Tried(placement)
+                tried = Tried(placement)
             tried.order = (precedence(meant(placement)), *pod)
             known.tried[placement.uid] = tried
 
-    def _found(self, before: _Bytes, followed: Followed) -> _Bytes:
+    def _found(self, before: Bytes, followed: Followed) -> Bytes:
         report, placement = followed.report, followed.container.wanted.placement
         if report.state is ContainerState.FAILED and not report.rules:
             # It could not be looked at: as it was.
@@ -255,9 +209,9 @@ class Allotments:
             for common in followed.container.commons
             if isinstance(common.of, ObjectId) and limited & set(tiers_of.get(common.rule, ()))
         )
-        return _Bytes(dict(has), dict(needs), commons)
+        return Bytes(dict(has), dict(needs), commons)
 
-    def _look_at_left(self, known: _Known) -> None:
+    def _look_at_left(self, known: TierUse) -> None:
         there = read_numa_stat(known.cgroup) if known.cgroup else None
         if there is None:
             if known.cgroup is not None and not known.cgroup.exists():
@@ -306,9 +260,9 @@ class Allotments:
             key = namespace, tier
             is_now = is_closed(cap.bytes, held(holders, nodes), words)
             self.closed = self.closed | {key} if is_now else self.closed - {key}
-            for uid, trials in _trials(mine, tier, self._held).items():
+            for uid, tried in would_be_holders(mine, tier, self._held).items():
                 last = {**words, **before.get((namespace, tier, uid), {})}
-                found = foresee(cap.bytes, holders, trials, nodes, last)
+                found = foresee(cap.bytes, holders, tried, nodes, last)
                 self._words[namespace, tier, uid] = found
         for container_id, each in mine.items():
             for uid in ("", *each.tried):
@@ -329,13 +283,5 @@ class Allotments:
             self._limited[key] = limited
 
 
-def _trials(
-    known: Mapping[str, _Known], tier: str, held_ids: frozenset[str]
-) -> dict[str, list[Holder]]:
-    # By uid of a dry run that names the tier, what its containers would be.
-    found: dict[str, list[Holder]] = {}
-    for container_id, each in known.items():
-        for uid, tried in each.tried.items():
-            if _names(tried.placement, tier) and container_id not in held_ids:
-                found.setdefault(uid, []).append(each.would_be(container_id, tier, uid))
-    return found
+def _winner(listed: Listed) -> Placement | None:
+    return listed.assignment.winner if listed.assignment else None

@@ -41,6 +41,7 @@ from memplace_agent.engine.trials import Trials, room_for
 from memplace_agent.engine.wanting import Wants
 from memplace_agent.node.machine import read_machine
 from memplace_agent.report import Reports, Subject
+from memplace_agent.usage_store import UsageStore
 from memplace_agent.world import World
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,8 @@ class Reconciler:
         parts.shims.found = self._finder.told
         self._ending = Ending(parts, self._state, self._finder, self._set_due)
         self._wants = Wants(parts.can)
-        self._allotments = Allotments(parts.act_for, parts.metrics.namespace_limited)
+        usage, gauge = UsageStore(parts.store.directory), parts.metrics.namespace_limited
+        self._allotments = Allotments(parts.act_for, gauge, usage, parts.host.cgroup)
         self._trials = Trials(parts, self._state, self._allotments)
         # Filled by other threads.
         self._moved, self._born = deque[str](), deque[str]()
