@@ -83,6 +83,7 @@ TOGGLES = {
     "tests.timeoutSeconds": (77, 'selftest, --timeout, "77"'),
     "networkPolicy.enabled": (True, "kind: NetworkPolicy"),
     "podMonitor.enabled": (True, "kind: PodMonitor"),
+    "metrics.tls.secretName": ("odd", 'MEMPLACE_METRICS_PORT, value: "8443"'),
     "prometheusRule.enabled": (True, "kind: PrometheusRule"),
     "dashboard.enabled": (True, "kind: ConfigMap"),
     "operator.topologySpreadConstraints": ([{"maxSkew": 77}], "maxSkew: 77"),
@@ -162,6 +163,12 @@ TOGETHER = {
     "agent.nri.socketDirectory": ("agent.nri.enabled=true", "/data/nri", "path: /data/nri,"),
     "agent.nri.timeoutMilliseconds": ("agent.nri.enabled=true", 77, 'TIMEOUT_MS, value: "77"'),
     "podMonitor.labels": ("podMonitor.enabled=true", {"see": "me"}, "see: me"),
+    "metrics.tls.clientCASecretName": ('metrics.tls.secretName="a"', "odd", "name: odd"),
+    "podMonitor.tlsConfig": (
+        'podMonitor.enabled=true,metrics.tls.secretName="a"',
+        {"serverName": "odd"},
+        "serverName: odd",
+    ),
     "podMonitor.interval": ("podMonitor.enabled=true", "77s", "interval: 77s"),
 }
 
