@@ -73,6 +73,7 @@ TOGGLES = {
     "rbac.create": (False, None),
     "rbac.aggregate": (False, None),
     "admissionPolicy.enabled": (False, None),
+    "openshift.securityContextConstraints": (True, "kind: SecurityContextConstraints"),
     "tenancy.bind": ("Anybody", None),
     "tenancy.tiers": ("Granted", "name: tiers.memplace.dev"),
     "uninstall.retire": (False, None),
