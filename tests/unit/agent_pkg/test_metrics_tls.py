@@ -231,7 +231,8 @@ def test_who_shakes_no_hands_is_cut_off_and_keeps_nobody_out(
         each.settimeout(10)
         with contextlib.suppress(ConnectionResetError):
             assert each.recv(100) == b""
-    assert time.monotonic() - began < 8
+    # Before one read alone is given up, which a client that trickles never lets happen.
+    assert time.monotonic() - began < 4
     for each in held:
         each.close()
 
