@@ -74,6 +74,8 @@ def test_the_container_that_serves_them_has_the_certificate(secured: list[Json],
         ("memplace-metrics", "tls.key"): "tls.key",
         ("memplace-metrics", "ca.crt"): "clients.crt",
     }
+    # Memory is placed while metrics wait for their certificate.
+    assert all(source["secret"]["optional"] for source in volume["projected"]["sources"])
     # The kubelet asks for health without a certificate.
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
         assert container[probe]["httpGet"]["port"] == "http"

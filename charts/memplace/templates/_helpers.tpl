@@ -134,7 +134,10 @@ capabilities:
 {{- end }}
 {{- end -}}
 
-{{/* The volume of metrics by TLS: never by subPath, which would not be renewed. */}}
+{{/*
+The volume of metrics by TLS. Never by subPath, which would not be renewed; and optional: an agent
+places memory also while its metrics wait for their certificate.
+*/}}
 {{- define "memplace.metricsVolume" -}}
 {{- with .Values.metrics.tls -}}
 name: metrics-tls
@@ -142,12 +145,14 @@ projected:
   sources:
   - secret:
       name: {{ .secretName }}
+      optional: true
       items:
       - {key: tls.crt, path: tls.crt}
       - {key: tls.key, path: tls.key}
   {{- with .clientCASecretName }}
   - secret:
       name: {{ . }}
+      optional: true
       items:
       - {key: ca.crt, path: clients.crt}
   {{- end }}

@@ -219,6 +219,21 @@ def test_without_a_certificate_all_else_goes_on_until_there_is_one(
         server.stop()
 
 
+def test_an_authority_of_clients_that_is_not_there_lets_nobody_in(
+    tmp_path: Path, ours: Authority, first: Issued, prometheus: Issued
+) -> None:
+    mount(tmp_path / "tls", first, None)
+    server = serving(tmp_path / "tls")
+    try:
+        for client in (None, prometheus):
+            with pytest.raises(OSError, match=refused("internal error")):
+                scrape(server.port, ours, client)
+        mount(tmp_path / "tls", first, ours)
+        assert scrape(server.port, ours, prometheus)[0] == 200
+    finally:
+        server.stop()
+
+
 def test_who_shakes_no_hands_is_cut_off_and_keeps_nobody_out(
     server: SecureServer, ours: Authority, prometheus: Issued, monkeypatch: pytest.MonkeyPatch
 ) -> None:
