@@ -68,6 +68,7 @@ def _agents() -> Iterator[tuple[str, AgentMetrics, Any]]:
             m: AgentMetrics = metrics,
             dice: random.Random = dice,
             kernel: bool = kernel,
+            is_first: bool = number == 0,
         ) -> None:
             change = _CHANGE <= step < _DONE
             m.managed_containers.set(0 if not kernel else 12 if step >= _CHANGE else 5)
@@ -79,6 +80,19 @@ def _agents() -> Iterator[tuple[str, AgentMetrics, Any]]:
             m.lost_threads.set(0)
             if not kernel:
                 return
+            # Four containers of a node stall for a while; one node is at the limit of a tenant.
+            high = 4 if _CHANGE + 8 <= step < _CHANGE + 14 else 0
+            raised = 3 if change else 1
+            low = (12 if step >= _CHANGE else 5) - high - raised
+            for word, many in (("High", high), ("Raised", raised), ("Low", low), ("Unknown", 0)):
+                m.memory_pressure.labels(word).set(many)
+            m.namespace_limited.labels("cxl").set(3 if step >= _FULL and is_first else 0)
+            m.pages_left.inc((48 << 20) if step == _DONE else 0)
+            m.birth_duration.observe(dice.uniform(0.0005, 0.004))
+            m.nri_starts.labels("ready").inc(dice.randint(0, 2))
+            m.nri_starts.labels("nothing").inc(dice.randint(0, 3))
+            m.nri_starts.labels("late").inc(step % 13 == 0)
+            m.nri_answer_duration.observe(dice.uniform(0.001, 0.02))
             m.apply.labels("success", "").inc(dice.randint(3, 6) if change else 1)
             m.apply.labels("gone", "").inc(dice.randint(0, 1))
             m.apply.labels("failed", "TooManyMappings").inc(step >= _FULL and step % 4 == 0)
@@ -111,12 +125,16 @@ def _operators() -> Iterator[tuple[str, OperatorMetrics, Any]]:
             full = 2 if step >= _FULL else 0
             moving = max(0, 12 - (step - _CHANGE) // 2) if step >= _CHANGE else 0
             placed = 9 + (12 if step >= _CHANGE else 0) - moving - full
+            m.due.set((dice.randint(0, 12) if change else dice.randint(0, 1)) if leads else 0)
+            for kind in ("pods", "memoryplacements", "nodememories"):
+                m.watch_age.labels(kind).set(dice.uniform(0, 50))
             for reason, number in (("Placed", placed), ("Moving", moving), ("TierFull", full)):
                 m.placements.labels(reason).set(number)
             held = step >= _FULL
             for state, number in (("Rolling", change - held), ("Holding", held), ("Done", 1)):
                 m.rollouts.labels(state).set(max(0, number))
             m.reconciles.labels("success").inc(dice.randint(4, 9) if change else 1)
+            m.reconciles.labels("error").inc(0)
             m.seconds.observe(dice.uniform(0.0001, 0.01))
             m.writes.labels("success").inc(dice.randint(4, 9) if change else 1)
             m.writes.labels("error").inc(step == _CHANGE + 5)

@@ -35,8 +35,15 @@ def promtool(*arguments: object) -> str:
 def prometheus(folder: Path) -> Iterator[str]:
     """Yield the URL of a Prometheus that has the recorded metrics; it ends with the block."""
     (folder / "recorded").write_text(openmetrics(UNTIL))
-    (folder / "config.yaml").write_text("{}")
     promtool("tsdb", "create-blocks-from", "openmetrics", folder / "recorded", folder / "data")
+    with running(folder, {}) as url:
+        yield url
+
+
+@contextlib.contextmanager
+def running(folder: Path, config: dict[str, Any]) -> Iterator[str]:
+    """Yield the URL of a Prometheus with a configuration; it ends with the block."""
+    (folder / "config.yaml").write_text(json.dumps(config))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

@@ -16,6 +16,14 @@ from memplace.reasons import FAILURES, PATIENT, Reason
 ROOT = Path(__file__).parents[2]
 FILES = ROOT / "charts/memplace/files"
 REFERENCE = (ROOT / "docs/reference/metrics.md").read_text()
+# What nobody looks at from day to day.
+NOT_SHOWN = {
+    "memplace_agent_nri_connected": "starts that are announced say the same",
+    "memplace_agent_processes_gone_total": "it is normal",
+    "memplace_agent_region_policies": "one process with too many is a reason of its placement",
+    "memplace_operator_last_success_timestamp_seconds": "MemplaceOperatorStuck asks for it",
+    "memplace_agent_shim_defaults": "what it is for shows in births that are inherited",
+}
 # What Prometheus and a PodMonitor add to every series, and what a histogram has.
 TARGET_LABELS = {"namespace", "pod", "le"}
 PARTS = ("_bucket", "_sum", "_count")
@@ -64,6 +72,13 @@ def test_a_query_asks_for_metrics_and_labels_that_exist(expression: str) -> None
     assert set(asked) <= labels
     for opening, closing in ("()", "{}", "[]"):
         assert expression.count(opening) == expression.count(closing)
+
+
+def test_each_metric_is_shown_or_there_is_a_reason() -> None:
+    panels = json.dumps([panel["targets"] for panel in dashboard()["panels"]])
+    named = {name for name, *_ in ROW.findall(REFERENCE)}
+    shown = {name for name in named if re.search(rf"{name}(?:{'|'.join(PARTS)})?\b", panels)}
+    assert named - shown == NOT_SHOWN.keys()
 
 
 def test_a_counter_is_never_read_as_it_is() -> None:

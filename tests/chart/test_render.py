@@ -36,7 +36,7 @@ RULES = {
             ["patch"],
         ),
         ("", ["pods", "namespaces"], ["list", "watch"]),
-        ("events.k8s.io", ["events"], ["create"]),
+        ("events.k8s.io", ["events"], ["create", "patch"]),
         ("coordination.k8s.io", ["leases"], ["list"]),
         ("coordination.k8s.io", ["leases"], ["create"]),
         ("coordination.k8s.io", ["leases"], ["get", "update"]),

@@ -93,7 +93,7 @@ def tenant(prepared: ApiServer, chart: Chart, tiers: str) -> Iterator[Tenant]:
     try:
         yield Tenant(prepared)
     finally:
-        objects = ["memoryplacement,role,rolebinding,serviceaccount", "--all"]
+        objects = ["memoryplacement,role,rolebinding,serviceaccount,resourcequota", "--all"]
         prepared.kubectl("delete", *objects, "--namespace", TENANT)
         # Nobody ends a namespace here, but who takes it over.
         prepared.kubectl("delete", "namespace", TENANT, "--wait=false")
@@ -178,3 +178,30 @@ def test_who_edits_a_namespace_makes_no_placement_of_the_cluster(tenant: Tenant)
     bind = of_all | {"spec": placement("Bind", "dram")["spec"] | {"namespaceSelector": {}}}
     assert create(tenant.cluster, bind).returncode == 0
     assert tenant.cluster.kubectl("delete", "cmp", "mp").returncode == 0
+
+
+def test_a_quota_limits_how_many_placements_a_namespace_has(tenant: Tenant) -> None:
+    """As docs/security.md says to make one."""
+    what, where = "count/memoryplacements.memplace.dev", ["--namespace", TENANT]
+    made = tenant.cluster.kubectl("create", "quota", "placements", f"--hard={what}=1", *where)
+    assert made.returncode == 0, made.stderr
+    # The controllers of a cluster count what is there already; here are none.
+    status = json.dumps({"status": {"hard": {what: "1"}, "used": {what: "0"}}})
+    how = ["--subresource=status", "--type=merge", f"--patch={status}"]
+    done = tenant.cluster.kubectl("patch", "quota", "placements", *how, *where)
+    assert done.returncode == 0, done.stderr
+    deadline = time.monotonic() + SETTLE_S
+    while _used(tenant, what) != "1":
+        assert time.monotonic() < deadline
+        tenant.cluster.kubectl("delete", "mp", "first", "--ignore-not-found", *where)
+        assert (
+            create(tenant.cluster, placement("PreferredMany", "dram", name="first")).returncode == 0
+        )
+        time.sleep(0.2)
+    tenant.is_refused(placement("PreferredMany", "dram"), "exceeded quota: placements")
+
+
+def _used(tenant: Tenant, what: str) -> str:
+    asked = tenant.cluster.kubectl("get", "quota", "placements", "-o", "json", "-n", TENANT)
+    used: str = json.loads(asked.stdout)["status"]["used"][what]
+    return used

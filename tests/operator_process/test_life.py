@@ -68,6 +68,34 @@ def test_kubectl_shows_events_as_those_of_any_controller(cluster: Cluster) -> No
     assert event["reportingInstance"]
 
 
+def test_what_happens_again_is_told_in_the_same_event(cluster: Cluster) -> None:
+    placement = cluster.apply("mp")
+    pod = cluster.run_pod("redis-0")
+    for _ in range(3):
+        cluster.report(result(placement, pod))
+        cluster.wait("mp", "Ready", "True", "Placed")
+        cluster.report(result(placement, pod, state="Failed", reason="TierFull", message="full"))
+        cluster.wait("mp", "Degraded", "True", "TierFull")
+    path = f"/apis/events.k8s.io/v1/namespaces/{cluster.namespace}/events"
+
+    def told() -> dict[str, tuple[int, str, str]]:
+        found = [e for e in cluster.api.call("GET", path).body["items"] if e.get("series")]
+        return {
+            e["reason"]: (e["series"]["count"], e["eventTime"], e["series"]["lastObservedTime"])
+            for e in found
+        }
+
+    eventually(lambda: told().get("TierFull", (0,))[0] == 3)
+    assert {reason: count for reason, (count, *_) in told().items()}["Placed"] == 3
+    assert all(first < last for _, first, last in told().values())
+    assert cluster.events("mp").count(("Warning", "TierFull")) == 1
+    for command in (["events"], ["describe", "mp", "mp"]):
+        shown = cluster.api.kubectl(*command, "-n", cluster.namespace).stdout
+        lines = shown.rpartition("LAST SEEN")[2].rpartition("Events:")[2].splitlines()
+        (line,) = [each for each in lines if "TierFull" in each]
+        assert "(x3 over " in line
+
+
 def test_nothing_is_put_on_anybodys_objects(cluster: Cluster) -> None:
     placement = cluster.apply("mp")
     pod = cluster.run_pod("redis-0")

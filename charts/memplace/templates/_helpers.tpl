@@ -119,6 +119,46 @@ capabilities:
   drop: [ALL]
 {{- end -}}
 
+{{/* Environment of metrics by TLS. */}}
+{{- define "memplace.metricsEnv" -}}
+{{- with .Values.metrics.tls }}
+{{- if .secretName }}
+- {name: MEMPLACE_METRICS_PORT, value: "8443"}
+- {name: MEMPLACE_METRICS_TLS, value: /etc/memplace/metrics}
+{{- if .clientCASecretName }}
+- {name: MEMPLACE_METRICS_CLIENT_CA, value: /etc/memplace/metrics/clients.crt}
+{{- end }}
+{{- else if .clientCASecretName }}
+{{- fail "metrics.tls.clientCASecretName asks clients for a certificate, which takes TLS: set metrics.tls.secretName, too" }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/*
+The volume of metrics by TLS. Never by subPath, which would not be renewed; and optional: an agent
+places memory also while its metrics wait for their certificate.
+*/}}
+{{- define "memplace.metricsVolume" -}}
+{{- with .Values.metrics.tls -}}
+name: metrics-tls
+projected:
+  sources:
+  - secret:
+      name: {{ .secretName }}
+      optional: true
+      items:
+      - {key: tls.crt, path: tls.crt}
+      - {key: tls.key, path: tls.key}
+  {{- with .clientCASecretName }}
+  - secret:
+      name: {{ . }}
+      optional: true
+      items:
+      - {key: ca.crt, path: clients.crt}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* The three probes of a container. Call with .Values.COMPONENT.probes. */}}
 {{- define "memplace.probes" -}}
 startupProbe:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How both shells talk to the API server: requests, lists and watches of bytes."""
+"""How both shells talk to the API server, in bytes, and the TLS of what they serve themselves."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from memplace import __version__
 from memplace_kube.client import Server, in_cluster
+from memplace_kube.serving import ServerTls
 from memplace_kube.watch import WATCH_S, Watcher
 
 from memplace_agent.backends.choice import choose
@@ -25,7 +26,7 @@ from memplace_agent.engine.barrier import Barrier
 from memplace_agent.engine.build import Engine, open_ledger, running_system
 from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.worker import Worker, WorkerParts
-from memplace_agent.http import HttpServer, LoopbackServer
+from memplace_agent.http import HttpServer, LoopbackServer, SecureServer
 from memplace_agent.metrics import Metrics
 from memplace_agent.nri.plugin import NriPlugin
 from memplace_agent.settings import Settings
@@ -108,12 +109,15 @@ def run(settings: Settings) -> None:
     features = _probe(settings, metrics)
     for watcher in cluster.watchers:
         metrics.watch_age.labels(watcher.kind.value).set_function(partial(_age, watcher))
+    secure = settings.metrics_tls
     HttpServer(
         settings.http_port,
         health=threads.problems,
         readiness=cluster.not_ready,
-        metrics=metrics.text,
+        metrics=None if secure else metrics.text,
     ).start()
+    if secure:
+        SecureServer(secure.port, metrics.text, ServerTls(secure)).start()
     worker_pulse, mover_pulse = Pulse("worker", _HANGS_AFTER_S), Pulse("mover", _HANGS_AFTER_S)
     kernel = RunningKernel(features.nr, features.version)
     engine = Engine(

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two small HTTP servers: /healthz, /readyz and /metrics for all, and another on loopback.
+"""Small HTTP servers: /healthz, /readyz and /metrics for all, and another on loopback.
 
 The first is on the pod's address, since the kubelet's probes and Prometheus come from outside
 of the pod; nothing else may be served there. Others in the cluster can reach it as well, so
-each connection has a deadline, and nobody can take all the threads.
+each connection has a deadline, and nobody can take all the threads. If metrics have TLS, they
+have a port of their own: the kubelet has no certificate to show.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
+
+from memplace_kube.serving import ServerTls
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 _JSON = "application/json"
@@ -34,6 +37,7 @@ _DEADLINE_S = 5.0
 Problems = Callable[[], Sequence[str]]
 # From a path to a status and a body.
 Route = Callable[[str], tuple[int, bytes]]
+_Pages = dict[str, Callable[[], tuple[int, bytes]]]
 
 
 class _Serving:
@@ -60,7 +64,12 @@ class HttpServer(_Serving):
     """Answers in threads of its own until the process ends."""
 
     def __init__(
-        self, port: int, *, health: Problems, readiness: Problems, metrics: Callable[[], bytes]
+        self,
+        port: int,
+        *,
+        health: Problems,
+        readiness: Problems,
+        metrics: Callable[[], bytes] | None,
     ) -> None:
         """Open the port.
 
@@ -68,19 +77,24 @@ class HttpServer(_Serving):
             port: 0 takes a free one.
             health: What is wrong so that only a restart helps, as sentences; nothing is well.
             readiness: What keeps the agent from being ready.
-            metrics: All metrics as text.
+            metrics: All metrics as text; None: they are served elsewhere.
         """
-        pages: dict[str, Callable[[], tuple[int, bytes]]] = {
+        pages: _Pages = {
             "/healthz": lambda: _answer(health()),
             "/readyz": lambda: _answer(readiness()),
-            "/metrics": lambda: (200, metrics()),
         }
+        if metrics is not None:
+            pages["/metrics"] = lambda: (200, metrics())
+        self._server: _Server = _Server(("", port), _handler(_route(pages), _TEXT))
 
-        def route(path: str) -> tuple[int, bytes]:
-            page = pages.get(path)
-            return page() if page else (404, b"not found\n")
 
-        self._server: _Server = _Server(("", port), _handler(route, _TEXT))
+class SecureServer(_Serving):
+    """Serves metrics by TLS, and nothing else."""
+
+    def __init__(self, port: int, metrics: Callable[[], bytes], tls: ServerTls) -> None:
+        """Open the port; 0 takes a free one."""
+        pages: _Pages = {"/metrics": lambda: (200, metrics())}
+        self._server: _Server = _Server(("", port), _handler(_route(pages), _TEXT), tls)
 
 
 class LoopbackServer(_Serving):
@@ -94,6 +108,14 @@ class LoopbackServer(_Serving):
     def __init__(self, port: int, route: Route) -> None:
         handler = _handler(route, _JSON, only_loopback_names=True)
         self._server = _LoopbackSockets(("127.0.0.1", port), handler)
+
+
+def _route(pages: _Pages) -> Route:
+    def route(path: str) -> tuple[int, bytes]:
+        page = pages.get(path)
+        return page() if page else (404, b"not found\n")
+
+    return route
 
 
 def _handler(
@@ -126,7 +148,13 @@ class _Server(HTTPServer):
     # Pods of IPv6 clusters have no IPv4 address; a dual-stack socket serves both.
     address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(
+        self,
+        address: tuple[str, int],
+        handler: type[BaseHTTPRequestHandler],
+        tls: ServerTls | None = None,
+    ) -> None:
+        self._tls = tls
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="http")
         self._lock = threading.Lock()
         self._open: dict[socket.socket, tuple[str, float]] = {}
@@ -136,6 +164,11 @@ class _Server(HTTPServer):
         if self.address_family == socket.AF_INET6:
             self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        request, client_address = super().get_request()
+        # The handshake comes with the first read, in a thread and within the deadline.
+        return (self._tls.wrap(request) if self._tls else request), client_address
 
     def process_request(self, request: Any, client_address: Any) -> None:
         peer = str(client_address[0])
@@ -165,7 +198,8 @@ class _Server(HTTPServer):
             ]
         for request in overdue:
             with contextlib.suppress(OSError):
-                request.shutdown(socket.SHUT_RDWR)
+                # Of the socket below TLS, which its thread may be reading from.
+                socket.socket.shutdown(request, socket.SHUT_RDWR)
 
     def server_close(self) -> None:
         super().server_close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from memplace.errors import ValidationError
 from memplace.quantity import exact_bytes
+from memplace_kube.serving import SecurePort, secure_port
 
 from memplace_agent.hostfs import HostFs
 
@@ -25,7 +26,8 @@ class Settings:
         host: Where the host's file systems are.
         audit_s: Seconds between looks at a container where nothing changes.
         move_bandwidth: Bytes per second that all moves on the node together may take.
-        http_port: Of /healthz, /readyz and /metrics; 0 takes a free one.
+        http_port: Of /healthz, /readyz and, without metrics_tls, /metrics; 0 takes a free one.
+        metrics_tls: Of /metrics by TLS; None: they are on http_port.
         explain_port: Of the explain API on 127.0.0.1; None turns it off.
         shim_default: Whether containerd's shims get the default of their pod's containers.
         nri_socket: Of the container runtime; None: it is not asked to tell of containers.
@@ -39,6 +41,7 @@ class Settings:
     audit_s: float = 60
     move_bandwidth: int = 256 << 20
     http_port: int = 8080
+    metrics_tls: SecurePort | None = None
     explain_port: int | None = None
     shim_default: bool = False
     nri_socket: Path | None = None
@@ -70,6 +73,7 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
         audit_s=_number(env, "MEMPLACE_AUDIT_S", "60", minimum=1),
         move_bandwidth=_bandwidth(env),
         http_port=int(_number(env, "MEMPLACE_HTTP_PORT", "8080", minimum=0)),
+        metrics_tls=secure_port(env),
         explain_port=_explain_port(env),
         shim_default=_switch(env, "MEMPLACE_SHIM_DEFAULT"),
         nri_socket=_path(env, "MEMPLACE_NRI_SOCKET"),

@@ -47,7 +47,7 @@ async def run(settings: Settings) -> None:
     metrics = Metrics()
     async with KubeApi(watching) as api:
         crew = Crew(connect(watching), metrics, stale_s=settings.stale_s)
-        async with serving(settings.http_port, crew, metrics):
+        async with serving(settings, crew, metrics):
             await _until(_are_kinds_served, api)
             crew.start()
             audit = asyncio.create_task(_audit(api, crew.feeds))

@@ -12,6 +12,7 @@ from typing import Any, cast
 import kopf
 from memplace.api.liveness import STALE_AFTER
 from memplace.errors import ValidationError
+from memplace_kube.serving import SecurePort, secure_port
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
@@ -22,13 +23,15 @@ class Settings:
 
     Attributes:
         log_level: One of LOG_LEVELS; MEMPLACE_LOG_LEVEL.
-        http_port: Of /healthz, /readyz and /metrics; MEMPLACE_HTTP_PORT.
+        http_port: Of /healthz, /readyz and, without metrics_tls, /metrics; MEMPLACE_HTTP_PORT.
+        metrics_tls: Of /metrics by TLS; None: they are on http_port. MEMPLACE_METRICS_TLS.
         stale_s: Seconds after which a silent agent counts as gone; MEMPLACE_STALE_SECONDS.
     """
 
     log_level: str = "INFO"
     http_port: int = 8080
     stale_s: float = STALE_AFTER.total_seconds()
+    metrics_tls: SecurePort | None = None
 
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
@@ -47,7 +50,12 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     if stale and not (stale.isdecimal() and int(stale) > 0):
         raise ValidationError("MEMPLACE_STALE_SECONDS", "write whole seconds, 1 or more")
     stale_s = float(stale) if stale else STALE_AFTER.total_seconds()
-    return Settings(log_level=level, http_port=int(port), stale_s=stale_s)
+    return Settings(
+        log_level=level,
+        http_port=int(port),
+        stale_s=stale_s,
+        metrics_tls=secure_port(environment),
+    )
 
 
 class Backoffs:

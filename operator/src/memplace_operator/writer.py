@@ -24,7 +24,7 @@ from memplace.structs import prepared
 from memplace_kube.client import ApiClient, Server
 from memplace_kube.watch import retry_delay
 
-from memplace_operator.events import COMPONENT, EVENTS, namespace_of_events
+from memplace_operator.events import COMPONENT, EVENTS, Series, first_told, namespace_of_events
 from memplace_operator.world import Subject
 
 log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _NOT_LED = "another operator may have written: the placement is judged again"
 
 _UNREACHABLE = (OSError, http.client.HTTPException, MemplaceError)
 _GONE = (404, 409)
-_TOO_MANY = 429
+_NOT_FOUND, _TOO_MANY = 404, 429
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class Outcome:
 
 class _Meta(msgspec.Struct, rename="camel"):
     resource_version: str = "0"
+    name: str = ""
 
 
 @prepared
@@ -106,6 +107,7 @@ class Writer:
         self._lock = threading.Lock()
         self._failures = 0
         self._pause_until = 0.0
+        self._series = Series()
 
     @property
     def has_room(self) -> bool:
@@ -159,9 +161,28 @@ class Writer:
         path = f"{EVENTS}/namespaces/{namespace_of_events(write.subject)}/events"
         for event in write.events:
             try:
-                client.post(path, event)
-            except _UNREACHABLE as err:
+                self._tell_one(client, path, event)
+            except (*_UNREACHABLE, msgspec.MsgspecError) as err:
                 log.warning("can't post an event of %s: %s", write.subject.name, err)
+
+    def _tell_one(self, client: ApiClient, path: str, event: dict[str, Any]) -> None:
+        # Of one placement there is one write at a time: nobody else adds to its series now.
+        with self._lock:
+            told = self._series.repeated(event)
+        if told is None or not self._add(client, f"{path}/{told.name}", told.patch()):
+            answer = msgspec.json.decode(client.post(path, event), type=_Answer)
+            told = first_told(event, answer.metadata.name)
+        with self._lock:
+            self._series.was_told(event, told)
+
+    def _add(self, client: ApiClient, path: str, patch: dict[str, Any]) -> bool:
+        try:
+            client.patch(path, patch)
+        except ApiError as err:
+            if err.status != _NOT_FOUND:
+                raise
+            return False
+        return True
 
     def _refused(self, err: ApiError) -> Outcome:
         if err.status in _GONE:  # deleted, or deleted and made anew: the watch tells

@@ -7,7 +7,8 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -19,15 +20,18 @@ from memplace_operator import controller as controller_module
 from memplace_operator.beats import Beats
 from memplace_operator.controller import REST, Controller, Turns
 from memplace_operator.election import HOLD_S, LEASE_S, Election
+from memplace_operator.events import EVENTS, Series, first_told, make_event
 from memplace_operator.feeds import Feeds
 from memplace_operator.metrics import Metrics
+from memplace_operator.reconcile import Transition
 from memplace_operator.world import World
 from memplace_operator.writer import Outcome, Write, Writer
 
 from tests.unit.agent_pkg.answers import Api, Request, reply, serving
 from tests.unit.operator_pkg.worlds import cluster_placement, placement
 
-WRITTEN = {"metadata": {"resourceVersion": "77"}}
+WRITTEN = {"metadata": {"resourceVersion": "77", "name": "mp-x7"}}
+NOW = datetime(2026, 11, 27, 12, tzinfo=UTC)
 
 
 def test_each_namespace_has_its_turn() -> None:
@@ -187,9 +191,14 @@ def a_write(name: str = "mp", *events: dict[str, Any]) -> Write:
     return Write(placement(name), PlacementStatus(matched_pods=3), events)
 
 
+def an_event(reason: str = "Placed", *, after_s: float = 0, of: Any = None) -> dict[str, Any]:
+    what = Transition(is_warning=False, reason=reason, message=f"said after {after_s} s")
+    return make_event(of or placement("mp"), what, NOW + timedelta(seconds=after_s))
+
+
 def test_a_status_is_written_and_then_told() -> None:
     with serving(lambda _, file: reply(file, WRITTEN)) as api, writing(api) as (writer, ended):
-        writer.put(a_write("mp", {"reason": "Placed"}))
+        writer.put(a_write("mp", an_event()))
         wait(lambda: ended and len(api.seen) == 2)
     assert ended == [("mp", Outcome(version=77))]
     patch, event = api.seen
@@ -201,7 +210,8 @@ def test_a_status_is_written_and_then_told() -> None:
 
 def test_one_of_the_cluster_is_written_where_it_is_and_told_in_default() -> None:
     with serving(lambda _, file: reply(file, WRITTEN)) as api, writing(api) as (writer, ended):
-        writer.put(Write(cluster_placement(), PlacementStatus(), [{"reason": "Placed"}]))
+        told = [an_event(of=cluster_placement())]
+        writer.put(Write(cluster_placement(), PlacementStatus(), told))
         wait(lambda: ended and len(api.seen) == 2)
     patch, event = api.seen
     assert patch.path.partition("?")[0] == (
@@ -210,13 +220,89 @@ def test_one_of_the_cluster_is_written_where_it_is_and_told_in_default() -> None
     assert event.path == "/apis/events.k8s.io/v1/namespaces/default/events"
 
 
+def _have_ended(ended: list[Any], number: int) -> bool:
+    return len(ended) == number
+
+
+def told(api: Api) -> list[tuple[str, str, Any]]:
+    """Return of each request about an event: method, name, and the series that it says."""
+    found = [r for r in api.seen if r.path.startswith(EVENTS)]
+    return [(r.method, r.path.rpartition("/events")[2], r.body.get("series")) for r in found]
+
+
+def test_what_is_told_again_is_added_to_the_first() -> None:
+    with serving(lambda _, file: reply(file, WRITTEN)) as api, writing(api) as (writer, ended):
+        events = [an_event(), an_event(after_s=60), an_event("Moving", after_s=70)]
+        # Six minutes after the last one, and not after the first.
+        events += [an_event(after_s=400), an_event(after_s=761)]
+        for number, event in enumerate(events, start=1):
+            writer.put(a_write("mp", event))
+            wait(partial(_have_ended, ended, number))
+        wait(lambda: len(told(api)) == len(events))
+    assert told(api) == [
+        ("POST", "", None),
+        ("PATCH", "/mp-x7", {"count": 2, "lastObservedTime": "2026-11-27T12:01:00.000000Z"}),
+        ("POST", "", None),
+        ("PATCH", "/mp-x7", {"count": 3, "lastObservedTime": "2026-11-27T12:06:40.000000Z"}),
+        ("POST", "", None),
+    ]
+
+
+def test_of_another_placement_it_is_another() -> None:
+    with serving(lambda _, file: reply(file, WRITTEN)) as api, writing(api) as (writer, ended):
+        for name in ("mp", "other"):
+            writer.put(a_write(name, an_event(of=placement(name))))
+        wait(lambda: len(ended) == 2)
+    assert [method for method, *_ in told(api)] == ["POST", "POST"]
+
+
+def test_an_event_that_somebody_deleted_begins_anew() -> None:
+    def answer(request: Request, file: Any) -> None:
+        is_gone = request.method == "PATCH" and "/events/" in request.path
+        reply(file, WRITTEN, "404 Not Found" if is_gone else "200 OK")
+
+    with serving(answer) as api, writing(api) as (writer, ended):
+        for number in range(1, 4):
+            writer.put(a_write("mp", an_event(after_s=number)))
+            wait(partial(_have_ended, ended, number))
+    assert [(method, says and says["count"]) for method, _, says in told(api)] == [
+        ("POST", None),
+        ("PATCH", 2),
+        ("POST", None),
+        ("PATCH", 2),
+        ("POST", None),
+    ]
+
+
+def test_an_event_that_is_refused_is_told_as_new_the_next_time() -> None:
+    def answer(request: Request, file: Any) -> None:
+        is_first = request.method == "POST" and len(told(api)) == 1
+        reply(file, WRITTEN, "403 Forbidden" if is_first else "200 OK")
+
+    with serving(answer) as api, writing(api) as (writer, ended):
+        for number in range(1, 4):
+            writer.put(a_write("mp", an_event(after_s=number)))
+            wait(partial(_have_ended, ended, number))
+    assert [method for method, *_ in told(api)] == ["POST", "POST", "PATCH"]
+
+
+def test_what_is_remembered_of_events_ends() -> None:
+    series = Series()
+    for number in range(2000):
+        for name in (f"mp{number}", "again"):  # one that goes on keeps no other
+            event = an_event(after_s=number, of=placement(name))
+            series.was_told(event, series.repeated(event) or first_told(event, f"{name}-x"))
+            assert series.repeated(event)
+    assert len(series._told) == 361 + 1
+
+
 @pytest.mark.parametrize("status", ["404 Not Found", "409 Conflict"])
 def test_what_is_gone_is_no_error(status: str) -> None:
     def answer(_: Request, file: Any) -> None:
         reply(file, {"message": "gone"}, status)
 
     with serving(answer) as api, writing(api) as (writer, ended):
-        writer.put(a_write("mp", {"reason": "Placed"}))
+        writer.put(a_write("mp", an_event()))
         wait(lambda: ended)
     assert ended == [("mp", Outcome())]
     assert len(api.seen) == 1, "nothing is told of what was not written"
