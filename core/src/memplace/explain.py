@@ -123,12 +123,12 @@ def through_claim(
     """
     carried = frozenset(region.start for region in regions if view.carries(region))
     return tuple(
-        _seen(region, view, region.start in carried, pages.get(region.start, {}))
+        _seen(region, view, pages.get(region.start, {}), carries=region.start in carried)
         for region in regions
     ), carried
 
 
-def _seen(region: Region, view: View, carries: bool, pages: Mapping[int, int]) -> Region:
+def _seen(region: Region, view: View, pages: Mapping[int, int], *, carries: bool) -> Region:
     # Most need no other object, and there may be a million.
     if not carries:
         return region if region.pages == pages else replace(region, pages=pages)

@@ -53,9 +53,10 @@ class Pulses:
             if before is None:
                 seems = self._seems_alive(heartbeat)
                 patience = STALE_AFTER.total_seconds() if seems else DOUBT_S
-                self._heard[node.name] = _Heard(heartbeat, now, patience, seems)
+                self._heard[node.name] = _Heard(heartbeat, now, patience, is_proven=seems)
             elif before.heartbeat != heartbeat:
-                self._heard[node.name] = _Heard(heartbeat, now, STALE_AFTER.total_seconds(), True)
+                patience = STALE_AFTER.total_seconds()
+                self._heard[node.name] = _Heard(heartbeat, now, patience, is_proven=True)
 
     def is_alive(self, name: str) -> bool:
         """Return whether an agent was heard of, or seemed alive at first, and not long ago."""

@@ -174,7 +174,7 @@ def test_a_pod_that_is_held_is_neither_undone_nor_placed(restarted, node, kit) -
 
 @pytest.mark.parametrize(("namespaces", "is_known"), [(None, True), ({"other"}, False)])
 def test_of_an_object_nothing_follows_from_what_is_missing(
-    namespaces: set[str] | None, is_known: bool
+    namespaces: set[str] | None, *, is_known: bool
 ) -> None:
     """Shared memory outlives its pods, and has no container that could be held."""
     known = None if namespaces is None else frozenset(namespaces)

@@ -27,7 +27,7 @@ def node(age_s: float | None) -> NodeMemory:
     ("age_s", "alive", "silent"),
     [(None, False, False), (-5, True, False), (90, True, False), (90.1, False, True)],
 )
-def test_by_age(age_s: float | None, alive: bool, silent: bool) -> None:
+def test_by_age(age_s: float | None, *, alive: bool, silent: bool) -> None:
     assert (is_alive(node(age_s), NOW), is_silent(node(age_s), NOW)) == (alive, silent)
 
 
@@ -51,7 +51,7 @@ def lease(name: str, age_s: float) -> dict[str, object]:
     ],
 )
 def test_the_later_of_report_and_lease_counts(
-    report_s: float | None, lease_s: float, alive: bool
+    report_s: float | None, lease_s: float, *, alive: bool
 ) -> None:
     heard = with_renewal(node(report_s), renewals([lease("n", lease_s), lease("other", 0)]))
     assert is_alive(heard, NOW) is alive

@@ -175,7 +175,7 @@ def test_tiers_are_taken_whole_and_one_by_one(feeds: Feeds) -> None:
 
 
 def test_an_event() -> None:
-    event = make_event(placement(), Transition(True, "TierFull", "x" + "…" * 2000), NOW)
+    event = make_event(placement(), Transition("TierFull", "x" + "…" * 2000, is_warning=True), NOW)
     assert event["regarding"]["uid"] == "uid-mp"
     assert event["metadata"]["namespace"] == "cache"
     assert (event["type"], event["reason"]) == ("Warning", "TierFull")

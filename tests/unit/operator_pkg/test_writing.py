@@ -133,7 +133,7 @@ def with_pod(**changes: Any) -> PlacementStatus:
     ],
 )
 def test_figures_are_written_seldom_and_states_at_once(
-    monkeypatch: pytest.MonkeyPatch, after: PlacementStatus, is_at_once: bool
+    monkeypatch: pytest.MonkeyPatch, after: PlacementStatus, *, is_at_once: bool
 ) -> None:
     """Who watches is sent each status: one per measurement would be one per node and 10 s."""
     desired, put = [BASE], list[Write]()

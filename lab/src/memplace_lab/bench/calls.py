@@ -87,7 +87,7 @@ def medians(console: str) -> dict[str, float]:
     return {name: median(values) for name, values in found.items()}
 
 
-def verdict(met: bool) -> str:
+def verdict(*, met: bool) -> str:
     """The word for it."""
     return "met" if met else "missed"
 
@@ -100,7 +100,7 @@ def table(measured: Mapping[str, float], ratios: Sequence[Ratio] = COMPARISON) -
         goal, outcome = "none", ""
         if line.goal is not None:
             goal = f"{'≥' if line.at_least else '≤'} {line.goal}"
-            outcome = verdict((ratio >= line.goal) if line.at_least else (ratio <= line.goal))
+            outcome = verdict(met=(ratio >= line.goal) if line.at_least else (ratio <= line.goal))
         lines.append(f"| {line.what} | {ratio:.2f} | {goal} | {outcome} |")
     return "\n".join(lines)
 
@@ -116,7 +116,7 @@ def cost_table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
         lines.append(f"| {what} | {numbers} | none | |")
     if "move.1G" in before and "move.1G" in after:
         old, new = before["move.1G"] / _PAGES, after["move.1G"] / _PAGES
-        outcome = verdict(new / old <= MOST_MORE_A_PAGE)
+        outcome = verdict(met=new / old <= MOST_MORE_A_PAGE)
         lines.append(
             f"| a page that process_mbind() moves, one range of 1 GiB | {old:,.0f} | {new:,.0f} "
             f"| {new / old:.3f} | ≤ {MOST_MORE_A_PAGE} | {outcome} |"

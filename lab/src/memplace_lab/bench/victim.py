@@ -116,7 +116,7 @@ def goals(found: Samples) -> str:
     """The goals, and whether they are met, as a Markdown table."""
     lines = ["| goal of process_mbind() | seen | at most | |", "|---|---:|---:|---|"]
     for what, seen, most in _goals(found):
-        lines.append(f"| {what} | {seen:.2f} | {most:.2f} | {verdict(seen <= most)} |")
+        lines.append(f"| {what} | {seen:.2f} | {most:.2f} | {verdict(met=seen <= most)} |")
     return "\n".join(lines)
 
 

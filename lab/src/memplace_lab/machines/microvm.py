@@ -99,7 +99,7 @@ def boot(
     image.write_bytes(initramfs(init, programs))
     log = workdir / f"{init.name}.console"
     root = ("-initrd", str(image))
-    return _console(kernel, machine, root, log, multithreaded, second_port(channel))
+    return _console(kernel, machine, root, log, second_port(channel), multithreaded=multithreaded)
 
 
 def boot_disk(kernel: Path, disk: Path, machine: Machine, log: Path) -> str:
@@ -117,7 +117,7 @@ def boot_disk(kernel: Path, disk: Path, machine: Machine, log: Path) -> str:
     """
     drive = ("-drive", f"file={disk},format=raw,if=virtio,snapshot=on")
     append = f"{machine.append} root=/dev/vda rw init=/init"
-    return _console(kernel, replace(machine, append=append), drive, log, True)
+    return _console(kernel, replace(machine, append=append), drive, log)
 
 
 def boot_shared(kernel: Path, init: str, machine: Machine, log: Path, channel: Path) -> str:
@@ -137,7 +137,7 @@ def boot_shared(kernel: Path, init: str, machine: Machine, log: Path, channel: P
     """
     append = f"{machine.append} {qemu.ON_SHARED_ROOT} init={init}"
     changed = replace(machine, append=append)
-    return _console(kernel, changed, qemu.SHARED_ROOT, log, True, second_port(channel))
+    return _console(kernel, changed, qemu.SHARED_ROOT, log, second_port(channel))
 
 
 def second_port(file: Path | None) -> tuple[str, ...]:
@@ -150,8 +150,9 @@ def _console(
     machine: Machine,
     root: Sequence[str],
     log: Path,
-    multithreaded: bool,
     channel: Sequence[str] = (),
+    *,
+    multithreaded: bool = True,
 ) -> str:
     accel = f"tcg,thread={'multi' if multithreaded else 'single'}"
     command = [

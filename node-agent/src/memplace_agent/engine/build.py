@@ -155,9 +155,9 @@ class Engine:
             self._pinner,
             PolicySetter(self.backend),
             self.metrics,
-            self._begun,
-            self._born,
-            system.clock,
+            begun=self._begun,
+            born=self._born,
+            clock=system.clock,
             shims=self.settings.shim_default,
         )
 

@@ -88,6 +88,6 @@ def _scan(file: int, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
     address, _ = found.buffer_info()
     words = (start, end, 0, address, _CALL_PAGES, _CALL_PAGES, 0, _PRESENT, 0, _PRESENT)
     argument = bytearray(_ARGUMENT.pack(_ARGUMENT.size, 0, *words))
-    count = fcntl.ioctl(file, _SCAN, argument, True)
+    count = fcntl.ioctl(file, _SCAN, argument)
     walked = _ARGUMENT.unpack(argument)[4]
     return [(found[i * _WORDS], found[i * _WORDS + 1]) for i in range(count)], walked
