@@ -130,7 +130,7 @@ def _compile(program: Path, *sources: str) -> Path:
 
 
 def _run(bzimage: Path, init: Path, how: _How, append: str) -> str:
-    """The console of the machine.
+    """Return the console of the machine.
 
     Raises:
         SystemExit: A call did not do what it was measured for.

@@ -80,7 +80,7 @@ MOST_MORE_A_PAGE = 1.005
 
 
 def medians(console: str) -> dict[str, float]:
-    """The median of each measurement on the console."""
+    """Return the median of each measurement on the console."""
     found: dict[str, list[int]] = {}
     for name, value in _TIME.findall(console):
         found.setdefault(name, []).append(int(value))
@@ -88,12 +88,12 @@ def medians(console: str) -> dict[str, float]:
 
 
 def verdict(*, met: bool) -> str:
-    """The word for it."""
+    """Return the word for it."""
     return "met" if met else "missed"
 
 
 def table(measured: Mapping[str, float], ratios: Sequence[Ratio] = COMPARISON) -> str:
-    """The comparison as a Markdown table."""
+    """Return the comparison as a Markdown table."""
     lines = ["| what | ratio | goal | |", "|---|---:|---:|---|"]
     for line in ratios:
         ratio = measured[line.over] / measured[line.under]
@@ -106,7 +106,7 @@ def table(measured: Mapping[str, float], ratios: Sequence[Ratio] = COMPARISON) -
 
 
 def cost_table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """What two kernels make of the same: what all have, and a move where both have the call."""
+    """Compare two kernels by what all have, and by a move where both have the call."""
     lines = [
         "| instructions of | before | after | ratio | goal | |",
         "|---|---:|---:|---:|---:|---|",

@@ -48,7 +48,7 @@ class Machine:
 
 
 def _entry(name: str, mode: int, data: bytes) -> bytes:
-    """One member of a cpio archive of format newc (kernel: early-userspace/buffer-format.rst)."""
+    """Make a member of a cpio archive, format newc (kernel: early-userspace/buffer-format.rst)."""
     fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
     head = b"070701" + b"".join(b"%08X" % value for value in fields) + name.encode() + b"\0"
     return _padded(head) + _padded(data)
@@ -59,7 +59,7 @@ def _padded(data: bytes) -> bytes:
 
 
 def initramfs(init: Path, programs: Sequence[Path] = ()) -> bytes:
-    """A file system with this program as /init, the console it writes to, and /programs."""
+    """Make a file system of this program as /init, the console it writes to, and /programs."""
     directory, regular, device = 0o040755, 0o100755, 0o020600
     console = _entry("dev/console", device, b"")
     # rdevmajor 5, rdevminor 1 are fields 9 and 10 after the magic
@@ -185,5 +185,5 @@ def _console(
 
 
 def console_of(log: Path) -> str:
-    """What a machine printed, as far as it came."""
+    """Return what a machine printed, as far as it came."""
     return log.read_text(errors="replace").replace("\r", "")

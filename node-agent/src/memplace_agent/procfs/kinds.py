@@ -89,7 +89,7 @@ def thread_stacks(
 
 
 def _holders(mappings: Sequence[Mapped], pointers: Iterable[int]) -> set[int]:
-    """Indices of the mappings that have a pointer in them."""
+    """Return the indices of the mappings that have a pointer in them."""
     starts = [mapping.start for mapping in mappings]
     found = set()
     for pointer in pointers:

@@ -83,7 +83,7 @@ def present(
 
 
 def _scan(file: int, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
-    """One call: the parts it found, and where the next one begins."""
+    """Make one call; return the parts it found, and where the next one begins."""
     found = array("Q", bytes(8 * _WORDS * _CALL_PAGES))
     address, _ = found.buffer_info()
     words = (start, end, 0, address, _CALL_PAGES, _CALL_PAGES, 0, _PRESENT, 0, _PRESENT)
