@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+from memplace.api.paths import Plural
 from memplace.api.v1alpha1 import (
     VERSION,
     ClusterPlacementSpec,
@@ -24,14 +25,14 @@ from memplace.api.v1alpha1 import (
 )
 
 _PARTS: dict[str, dict[str, type[msgspec.Struct]]] = {
-    "clustermemoryplacements": {"spec": ClusterPlacementSpec, "status": PlacementStatus},
-    "memoryplacements": {"spec": PlacementSpec, "status": PlacementStatus},
-    "memorytiers": {"spec": TierSpec, "status": TierStatus},
-    "nodememories": {"spec": NodeMemorySpec, "status": NodeMemoryStatus},
+    Plural.CLUSTER_PLACEMENTS: {"spec": ClusterPlacementSpec, "status": PlacementStatus},
+    Plural.PLACEMENTS: {"spec": PlacementSpec, "status": PlacementStatus},
+    Plural.TIERS: {"spec": TierSpec, "status": TierStatus},
+    Plural.NODES: {"spec": NodeMemorySpec, "status": NodeMemoryStatus},
 }
 PLURALS = frozenset(_PARTS)
 # Of a struct that two kinds have in common, what one of them has no use for.
-_NOT_HERE = {"memoryplacements": {"status.pods[].namespace"}}
+_NOT_HERE = {Plural.PLACEMENTS: {"status.pods[].namespace"}}
 
 _Json = Mapping[str, Any]
 

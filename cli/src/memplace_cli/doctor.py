@@ -10,11 +10,12 @@ from typing import Any
 
 import msgspec
 from memplace.api.conditions import find_condition
+from memplace.api.liveness import DOUBT_S
 from memplace.api.v1alpha1 import API_VERSION, NodeMemory
 from memplace.reasons import FAILURES, ConditionType, Reason
 
 from memplace_cli.advice import advise
-from memplace_cli.beats import DOUBT_S, Pulse
+from memplace_cli.beats import Pulse
 from memplace_cli.crds import PLURALS, missing_fields
 from memplace_cli.facts import ClusterFacts, is_retired, unsupported
 from memplace_cli.status import status

@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from memplace.api.liveness import HEARTBEAT_S, STALE_AFTER
+from memplace.api.liveness import DOUBT_S, STALE_AFTER
 from memplace.api.v1alpha1 import NodeMemory
 
 # Who seems dead at first has this long to show that only its clock is wrong.
-DOUBT_S = 1.2 * HEARTBEAT_S
 
 
 @dataclass(slots=True)
