@@ -313,12 +313,12 @@ def test_a_watch_that_hangs_or_ends_is_noticed(run: Any, monkeypatch: pytest.Mon
     run.pods("ns")
     eventually(lambda: run.placements)
     (each,) = run.following._watches.values()
-    monkeypatch.setattr(following, "_WAITS_S", -1.0)
+    monkeypatch.setattr(following, "WAITS_S", -1.0)
     time.sleep(0.2)
     before = run.ticks
     time.sleep(0.3)
     assert run.ticks == before, "no tick while one of them hangs"
-    monkeypatch.setattr(following, "_WAITS_S", 240.0)
+    monkeypatch.setattr(following, "WAITS_S", 240.0)
     eventually(lambda: run.ticks > before)
     thread = each.thread
     each.stop.set()

@@ -41,6 +41,7 @@ from memplace_agent.cli.table import applied_lines
 from memplace_agent.containers.names import pod_of
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import PolicySetter
+from memplace_agent.engine.build import MOVE_DEADLINE_S
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, MoveRange, Work
@@ -53,7 +54,6 @@ from memplace_agent.node.machine import Machine, merges_pages
 from memplace_agent.syscalls import PidFd
 from memplace_agent.syscalls.features import Features, probe
 
-_MOVE_DEADLINE_S = 30.0
 _READ_DEADLINE_S = 30.0
 # Whoever types it waits for it: as much as the machine gives.
 _BANDWIDTH = 1 << 40
@@ -102,7 +102,7 @@ class _Bench:
             lambda turn: work(PidFd(turn.pidfd), turn.check),
             target=order.identity,
             group="",
-            deadline_s=_MOVE_DEADLINE_S,
+            deadline_s=MOVE_DEADLINE_S,
             pidfd=pidfd,
         )
 
