@@ -7,7 +7,6 @@ namespaces that come and go, an API server that is killed or answers wrongly.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 from collections.abc import Iterator
@@ -207,15 +206,6 @@ def test_what_changes_while_the_api_server_is_killed_is_known_afterwards(
         eventually(lambda: not known(cache, other.namespace), timeout_s=60)
 
 
-@contextlib.contextmanager
-def wrong(proxy: Proxy, fault: Fault) -> Iterator[None]:
-    proxy.fault = fault
-    try:
-        yield
-    finally:
-        proxy.fault = None
-
-
 OF_AN_API_SERVER = [each for each in FAULTS if each.name != f"429-{'9' * 30}"]
 
 
@@ -232,7 +222,7 @@ def test_lost_by_no(
         port = int(proxy.url.rpartition(":")[2])
         server = Server(host="127.0.0.1", port=port, token=tmp_path / "token", namespace="default")
         with agent(server, cluster) as (cache, _, _beat):
-            with wrong(proxy, fault):
+            with proxy.failing(fault):
                 other.run_pod("redis-0")
                 assert cluster.api.call("DELETE", cluster.placement_path("mp")).ok
                 made = cluster.apply("mp")["metadata"]["uid"]
