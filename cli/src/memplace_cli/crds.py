@@ -24,7 +24,7 @@ from memplace.api.v1alpha1 import (
     TierStatus,
 )
 
-_PARTS: dict[str, dict[str, type[msgspec.Struct]]] = {
+_PARTS: dict[Plural, dict[str, type[msgspec.Struct]]] = {
     Plural.CLUSTER_PLACEMENTS: {"spec": ClusterPlacementSpec, "status": PlacementStatus},
     Plural.PLACEMENTS: {"spec": PlacementSpec, "status": PlacementStatus},
     Plural.TIERS: {"spec": TierSpec, "status": TierStatus},
@@ -37,7 +37,7 @@ _NOT_HERE = {Plural.PLACEMENTS: {"status.pods[].namespace"}}
 _Json = Mapping[str, Any]
 
 
-def missing_fields(plural: str, crd: _Json) -> tuple[str, ...]:
+def missing_fields(plural: Plural, crd: _Json) -> tuple[str, ...]:
     """Return the fields that this version knows and a CRD has not, such as ``spec.rules``.
 
     Args:

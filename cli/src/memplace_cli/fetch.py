@@ -12,7 +12,14 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from memplace.api.liveness import DOUBT_S, LEASE_SELECTOR, LEASES, renewals
+from memplace.api.liveness import (
+    DOUBT_S,
+    LEASE_SELECTOR,
+    LEASES,
+    OPERATOR_LEASE,
+    OPERATOR_LEASE_S,
+    renewals,
+)
 from memplace.api.paths import OURS, Plural, path_of
 from memplace.api.v1alpha1 import API_VERSION, NodeMemory, Placement
 from memplace.errors import ValidationError
@@ -29,15 +36,12 @@ from memplace_cli.facts import (
     Labels,
     Unread,
     parse_cluster_placements,
-    parse_nodes,
+    parse_node_memories,
     parse_placements,
 )
 from memplace_cli.pod_texts import waiting
 from memplace_cli.said import PodFacts
 
-# Of the operator: the name of its Lease, and how long one counts that is not renewed.
-_OPERATOR = "memplace-operator"
-_OPERATOR_FRESH = timedelta(seconds=40)
 _POLL_S = 2.0
 # Of a pod, which Kubernetes spells as we do ours.
 _READY = ConditionType.READY.value
@@ -86,7 +90,7 @@ class Reader:
             Refused: They may not be read.
         """
         self.check_installed()
-        nodes, unread = parse_nodes(self.cluster.objects(path_of(Plural.NODES)))
+        nodes, unread = parse_node_memories(self.cluster.objects(path_of(Plural.NODES)))
         left_out = tuple(f"node {each.name}, not understood: {each.problem}" for each in unread)
         return ClusterFacts(nodes=nodes, left_out=left_out)
 
@@ -231,11 +235,11 @@ class Reader:
         """Return the NodeMemories, None if they may not be read, and those not understood."""
 
         def read() -> tuple[tuple[NodeMemory, ...], list[Unread]]:
-            return parse_nodes(self.cluster.objects(path_of(Plural.NODES)))
+            return parse_node_memories(self.cluster.objects(path_of(Plural.NODES)))
 
         return self.attempt(left_out, "nodes and tiers", read) or (None, [])
 
-    def _crds(self) -> dict[str, _Json]:
+    def _crds(self) -> dict[Plural, _Json]:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
         return {plural: self.cluster.get(f"{path}/{plural.crd}") for plural in PLURALS}
 
@@ -253,7 +257,7 @@ class Reader:
                 raise
             left_out.append(f"what the agent of node {pod.node} reports: {err.said}")
             return replace(facts, node_readable=False)
-        nodes, unread = parse_nodes([obj])
+        nodes, unread = parse_node_memories([obj])
         if unread:
             left_out.append(f"what the agent reports is not understood: {unread[0].problem}")
             return replace(facts, node_readable=False)
@@ -281,25 +285,26 @@ class Reader:
         holder, renewed = lease
         nodes = found.facts.nodes or ()
         agents = Listening(signs_of(nodes, leases), _now())
-        operator = Listening({_OPERATOR: renewed} if holder else {}, _now(), _OPERATOR_FRESH)
+        fresh = timedelta(seconds=OPERATOR_LEASE_S)
+        operator = Listening({OPERATOR_LEASE: renewed} if holder else {}, _now(), fresh)
 
         def again() -> None:
             agents.hear(signs_of(nodes, self._leases()))
-            operator.hear({_OPERATOR: self._operator()[1]})
+            operator.hear({OPERATOR_LEASE: self._operator()[1]})
 
         waited = self._listen_all((agents, operator), again, "agents and operator")
-        said = operator.pulses(waited_s=waited).get(_OPERATOR, Pulse.SILENT)
+        said = operator.pulses(waited_s=waited).get(OPERATOR_LEASE, Pulse.SILENT)
         return replace(found, operator=(holder, said), pulses=agents.pulses(waited_s=waited))
 
     def _operator(self) -> tuple[str, datetime | None]:
-        path = f"{LEASES}/namespaces/{self.system}/leases/{_OPERATOR}"
+        path = f"{LEASES}/namespaces/{self.system}/leases/{OPERATOR_LEASE}"
         try:
             lease = self.cluster.get(path)
         except Refused as err:
             if err.code == 404:
                 return "", None
             raise
-        renewed = renewals([lease]).get(_OPERATOR)
+        renewed = renewals([lease]).get(OPERATOR_LEASE)
         return str(lease.get("spec", {}).get("holderIdentity") or ""), renewed
 
     def _listen(

@@ -13,12 +13,13 @@ from typing import Any
 import msgspec
 import pytest
 from memplace.api.conditions import Condition
+from memplace.api.liveness import OPERATOR_LEASE_S
 from memplace.api.v1alpha1 import Placement, PlacementStatus, PodStatus, RuleStatus, TierBytes
 from memplace_kube.client import seconds_asked
 from memplace_operator import controller as controller_module
 from memplace_operator.beats import Beats
 from memplace_operator.controller import REST, Controller, Turns
-from memplace_operator.election import HOLD_S, LEASE_S, Election
+from memplace_operator.election import HOLD_S, Election
 from memplace_operator.feeds import Feeds
 from memplace_operator.metrics import Metrics
 from memplace_operator.world import World
@@ -319,7 +320,7 @@ def test_one_leads_and_the_next_has_to_wait_until_it_can_be_nobody_else() -> Non
         one.attempt()
         two.attempt()
         assert (one.is_leader, two.is_leader) == (True, False)
-        while clock.now < 2 * LEASE_S:
+        while clock.now < 2 * OPERATOR_LEASE_S:
             clock.now += 2
             one.attempt()
             two.attempt()
@@ -330,7 +331,7 @@ def test_one_leads_and_the_next_has_to_wait_until_it_can_be_nobody_else() -> Non
             clock.now += 2
             two.attempt()
             assert not (one.is_leader and two.is_leader)
-            assert clock.now < begin + LEASE_S + 5
+            assert clock.now < begin + OPERATOR_LEASE_S + 5
         assert clock.now - begin > HOLD_S + 20, "time for what one had begun"
         one.attempt()
         assert (one.is_leader, two.is_leader) == (False, True)

@@ -24,6 +24,10 @@ LEASE_LABELS = {
 }
 LEASE_SELECTOR = ",".join(f"{key}={value}" for key, value in LEASE_LABELS.items())
 
+# Of the operator that writes: its name, and for how long one counts that is not renewed.
+OPERATOR_LEASE = "memplace-operator"
+OPERATOR_LEASE_S = 40.0
+
 # Three heartbeats missed in a row are silence.
 STALE_AFTER = 3 * timedelta(seconds=HEARTBEAT_S)
 # Who seems dead at first has this long to show that only a clock is wrong.
