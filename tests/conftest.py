@@ -10,12 +10,7 @@ from pathlib import Path
 
 import pytest
 
-# Suites that need more than Python, and what they are told.
-_NEEDS = {
-    "MEMPLACE_BIN": ("crd", "operator_process", "chart", "release", "cli", "e2e", "cxl"),
-    "MEMPLACE_KERNEL": ("kernel", "host"),
-    "MEMPLACE_STOCK_KERNEL": ("host",),
-}
+from tests.support.needs import NEEDS
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,6 +24,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "MEMPLACE_STOCK_KERNEL": partial(kernel.build_kernel, flavour=kernel.UNPATCHED),
     }
     suites = {item.path.relative_to(item.config.rootpath).parts[1] for item in items}
-    for name, needed_by in _NEEDS.items():
+    for name, needed_by in NEEDS.items():
         if suites.intersection(needed_by) and name not in os.environ:
             os.environ[name] = str(makers[name]())

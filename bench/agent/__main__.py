@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _prepare(work: Path, options: argparse.Namespace) -> None:
-    """Programs, a certificate, and memtierd with its configuration."""
+    """Make the programs, a certificate, and memtierd with its configuration."""
     for name in PROGRAMS:
         source = HERE / "programs" / f"{name}.c"
         _run("gcc", "-static", "-O2", "-Wall", "-Wextra", "-Werror", source, "-o", work / name)
@@ -119,7 +119,7 @@ def _run(*command: str | Path) -> None:
 
 
 def _boot(bzimage: Path, part: str, work: Path, options: argparse.Namespace) -> str:
-    """The console of a machine that sees this file system, read-only, and measures a part."""
+    """Return the console of a machine that sees this file system read-only and measures a part."""
     plan = {
         name: getattr(options, name)
         for name in (
@@ -203,7 +203,7 @@ def _report(found: dict[str, list[Row]], real_s: float, options: argparse.Namesp
 
 
 def kernel_release(options: argparse.Namespace) -> str:
-    """The release of the kernel that was booted, or its path."""
+    """Return the release of the kernel that was booted, or its path."""
     bzimage = options.kernel or kernel.build_kernel()
     release = bzimage.parent / "release"
     return release.read_text().strip() if release.exists() else str(bzimage)

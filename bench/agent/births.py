@@ -154,7 +154,7 @@ class Stub:
             self.first.setdefault(container_id, self.calls[pid])
 
     def process_mbind(self, *_args: Any, **_kwargs: Any) -> int:
-        """Nobody asks for it here."""
+        """Do nothing: nobody asks for it here."""
         raise NotImplementedError
 
 
@@ -254,9 +254,9 @@ def agent(work: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def load(is_wanted: bool) -> Iterator[None]:
-    """Four processes for each core that compute."""
-    count = 4 * (os.cpu_count() or 1) if is_wanted else 0
+def load() -> Iterator[None]:
+    """Have four processes for each core compute."""
+    count = 4 * (os.cpu_count() or 1)
     command = [sys.executable, "-S", "-c", "while True: sum(range(10000))"]
     busy = [subprocess.Popen(command) for _ in range(count)]
     try:
@@ -301,7 +301,7 @@ def measure(box: Box, count: int, rounds: int) -> dict[str, Any]:
 
 
 def table(found: dict[str, dict[str, Any]]) -> str:
-    """The table of bench/README.md."""
+    """Return the table of bench/README.md."""
     lines = [
         "| | in time | event to first instruction: ms, median (least) | event to default in force "
         "in a first process: ms, median, p99 | the agent's processor time per container: ms "
@@ -325,12 +325,12 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 
 
 def p99(values: Sequence[float]) -> float:
-    """The value that one in a hundred is above."""
+    """Return the value that one in a hundred is above."""
     return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
 
 
 def prepare(work: Path) -> None:
-    """Runc and the container's program."""
+    """Unpack runc, and compile the container's program."""
     from memplace_lab.base import debian
     from memplace_lab.cluster import guest
 
@@ -349,7 +349,7 @@ def prepare(work: Path) -> None:
 
 
 def alone(work: Path, rounds: int, *, as_it_is: bool) -> None:
-    """As process 1 of a pid namespace: with a tree of cgroups of its own."""
+    """Measure as process 1 of a pid namespace, with a tree of cgroups of its own."""
     subprocess.run(["mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"], check=True)
     tree = Path("/sys/fs/cgroup") / f"memplace-bench-{Path('/proc/self/ns/pid').stat().st_ino}"
     tree.mkdir()
@@ -365,7 +365,7 @@ def alone(work: Path, rounds: int, *, as_it_is: bool) -> None:
         for busy in (False, True)[: 2 - as_it_is]:
             for count in (1, 20):
                 name = f"{count} at a time" + (", under load" if busy else "")
-                with load(busy):
+                with load() if busy else contextlib.nullcontext():
                     found[name] = measure(box, count, rounds)
     finally:
         (tree / "cgroup.kill").write_text("1")

@@ -115,30 +115,30 @@ class Looks:
         self.reader = Reader(HostFs(), self.kernel, self.way)
 
     def psutil(self) -> int:
-        """One object per mapping, with what smaps says."""
+        """Read one object per mapping, with what smaps says."""
         return len(psutil.Process(self.pid).memory_maps(grouped=False))
 
     def mappings(self, way: Way) -> int:
-        """Arrays and classes."""
+        """Read arrays and classes."""
         return len(read_vmas(Path(f"/proc/{self.pid}"), way, _soon()).vmas)
 
     def view(self) -> int:
-        """What the agent reads each time: mappings, status, stacks."""
+        """Read what the agent reads each time: mappings, status, stacks."""
         view = self.reader.read(self.pid, self.pidfd, _soon(), Request())
         assert view.incomplete is None, view.incomplete
         return len(view.vmas)
 
     def regions(self) -> int:
-        """The same, and a region for each mapping, wanted or not."""
+        """Read the same, and make a region of each mapping, wanted or not."""
         view = self.reader.read(self.pid, self.pidfd, _soon(), Request())
         return len(regions_of(view))
 
     def numa_maps(self) -> int:
-        """What the kernel writes, unparsed."""
+        """Read what the kernel writes, and parse nothing."""
         return len(Path(f"/proc/{self.pid}/numa_maps").read_bytes().splitlines())
 
     def sample(self, span: Span) -> int:
-        """Where the pages are, to two points."""
+        """Tell where the pages are, to two points."""
         alive = self.kernel.is_alive
         return sample(self.pid, [span], _soon(), is_alive=lambda: alive(self.pidfd)).points
 

@@ -70,7 +70,7 @@ class Row:
 
 @contextlib.contextmanager
 def nothing(_cluster: Cluster, _options: argparse.Namespace) -> Iterator[None]:
-    """Nobody places anything."""
+    """Let nobody place anything."""
     yield
 
 
@@ -100,7 +100,7 @@ def memtierd(cluster: Cluster, options: argparse.Namespace) -> Iterator[None]:
 
 @contextlib.contextmanager
 def loop(cluster: Cluster, _options: argparse.Namespace) -> Iterator[None]:
-    """A loop of move_pages(2)."""
+    """Run a loop of move_pages(2)."""
     cluster.ssh(WORKER, "cat > /run/loop.py", stdin=LOOP.read_text())
     with _program(cluster, f"python3 /run/loop.py {CXL} {PAUSE_S} workload"):
         yield
@@ -121,14 +121,14 @@ def _placed(cluster: Cluster, *values: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def events(cluster: Cluster, _options: argparse.Namespace) -> Iterator[None]:
-    """The agent hears of a container's cgroup."""
+    """Let the agent hear of a container's cgroup."""
     with _placed(cluster, *NO_SHIM):
         yield
 
 
 @contextlib.contextmanager
 def shim(cluster: Cluster, _options: argparse.Namespace) -> Iterator[None]:
-    """The pod's shim has the default."""
+    """Give the pod's shim the default."""
     with _placed(cluster):
         yield
 
@@ -188,7 +188,7 @@ def _sum(of: Iterable[Born]) -> Born:
 
 
 def table(found: Mapping[str, Row], options: argparse.Namespace) -> str:
-    """The table of bench/README.md."""
+    """Return the table of bench/README.md."""
     lines = [
         f"{options.pods} pods at once, {options.mib} MiB each.",
         "",

@@ -25,7 +25,7 @@ CONTAINERS = Path("/sys/fs/cgroup/kubepods.slice")
 
 
 def processes(program: str) -> Iterator[int]:
-    """The processes of containers that execute a program of this name."""
+    """Return the processes of containers that execute a program of this name."""
     for procs in CONTAINERS.rglob("cri-containerd-*.scope/cgroup.procs"):
         for pid in procs.read_text().split():
             if Path(f"/proc/{pid}/comm").read_text().strip() == program:
@@ -33,7 +33,7 @@ def processes(program: str) -> Iterator[int]:
 
 
 def ranges(pid: int) -> Iterator[range]:
-    """The pages of private anonymous memory that can be written to, without stacks."""
+    """Return the pages of private anonymous memory that can be written to, without stacks."""
     for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
         where, permissions, _, _, inode, *name = line.split(maxsplit=5)
         if permissions == "rw-p" and inode == "0" and name[:1] != ["[stack]"]:

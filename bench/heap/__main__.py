@@ -95,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _disk(folder: Path) -> Path:
-    """Debian with the programs; the C and Go ones are compiled here, Java's in the machine."""
+    """Make a Debian with the programs; C and Go are compiled here, Java in the machine."""
     programs = HERE / "programs"
     _run("gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-pthread", programs / "grow.c",
          "-o", folder / "grow-glibc")  # fmt: skip
@@ -132,7 +132,7 @@ def _results(console: str) -> tuple[Rows, list[dict[str, Any]]]:
 
 
 def table(rows: Rows) -> str:
-    """The programs as a Markdown table; a way that failed is a dash."""
+    """Return the programs as a Markdown table; a way that failed is a dash."""
     lines = [f"| {' | '.join(_HEAD)} |", "|---|---|---:|---:|---:|---:|---|"]
     for program, ways in rows.items():
         some = next(iter(ways.values()))
@@ -149,7 +149,7 @@ def table(rows: Rows) -> str:
 
 
 def _share(way: Mapping[str, Any] | None) -> str:
-    """What is on node 1, of all that it grew by."""
+    """Return how much of all that it grew by is on node 1."""
     if way is None:
         return "-"
     there = way["grown"][1]
@@ -157,7 +157,7 @@ def _share(way: Mapping[str, Any] | None) -> str:
 
 
 def _rest(stayed: Mapping[str, int]) -> str:
-    """Why memory is on node 0, without what is less than 0.1 MiB."""
+    """Tell why memory is on node 0, without what is less than 0.1 MiB."""
     large = {reason: size / _MIB for reason, size in stayed.items() if abs(size) >= 0.1 * _MIB}
     return ", ".join(f"{size:.1f} {reason}" for reason, size in large.items())
 

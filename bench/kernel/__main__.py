@@ -54,8 +54,8 @@ _UNITS = {
 @dataclass(frozen=True)
 class _How:
     title: str
-    counted: bool
     hardware: Hardware
+    counted: bool
 
 
 def main() -> int:
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 def _calls(bzimage: Path, folder: Path, options: argparse.Namespace) -> None:
     counted = options.clock == "instructions"
     init = _compile(folder / "bench", "bench.c", "target.c")
-    how = _How("what the calls cost", counted, _ONE if counted else _TWO)
+    how = _How("what the calls cost", _ONE if counted else _TWO, counted=counted)
     console = _run(bzimage, init, how, f"rounds={options.rounds}")
     print(f"\n## What the calls cost ({_UNITS[options.clock]}; medians of {options.rounds})\n")
     print(bench_calls.table(bench_calls.medians(console)))
@@ -99,7 +99,7 @@ def _before(before: Path, after: Path, folder: Path, rounds: int) -> None:
     init = _compile(folder / "bench", "bench.c", "target.c")
     both = [
         bench_calls.medians(
-            _run(image, init, _How(f"{image}", True, _ONE), f"rounds={rounds} cost=1")
+            _run(image, init, _How(f"{image}", _ONE, counted=True), f"rounds={rounds} cost=1")
         )
         for image in (before, after)
     ]
@@ -110,7 +110,7 @@ def _victim(bzimage: Path, folder: Path, options: argparse.Namespace) -> None:
     counted, rounds = options.clock == "instructions", options.rounds
     append = f"rounds={rounds} {'counted=1' if counted else ''}"
     init = _compile(folder / "stalls", "stalls.c", "victim.c")
-    console = _run(bzimage, init, _How("what a victim sees", counted, _TWO), append)
+    console = _run(bzimage, init, _How("what a victim sees", _TWO, counted=counted), append)
     found = bench_victim.samples(console)
     if missing := bench_victim.missing(found, rounds):
         raise SystemExit(f"not measured: {missing}; the console ends with\n{console[-3000:]}")
@@ -130,7 +130,7 @@ def _compile(program: Path, *sources: str) -> Path:
 
 
 def _run(bzimage: Path, init: Path, how: _How, append: str) -> str:
-    """The console of the machine.
+    """Return the console of the machine.
 
     Raises:
         SystemExit: A call did not do what it was measured for.

@@ -48,7 +48,7 @@ svg { background: #0d1117 } .page { fill: #0d1117 } .panel { stroke: #3d444d }
 _UNITS: Mapping[str, Sequence[tuple[float, str]]] = {
     "binBps": ((1 << 30, " GiB/s"), (1 << 20, " MiB/s"), (1 << 10, " KiB/s"), (1, " B/s")),
     "bytes": ((1 << 30, " GiB"), (1 << 20, " MiB"), (1 << 10, " KiB"), (1, " B")),
-    "s": ((120, " min"), (1, " s"), (1e-3, " ms"), (1e-6, " µs")),
+    "s": ((120, " min"), (1, " s"), (1e-3, " ms"), (1e-6, " µs")),  # noqa: RUF001  the SI prefix
     "short": ((1e6, " Mil"), (1e3, " K"), (1, "")),
 }
 

@@ -67,6 +67,7 @@ def _agents() -> Iterator[tuple[str, AgentMetrics, Any]]:
             step: int,
             m: AgentMetrics = metrics,
             dice: random.Random = dice,
+            *,
             kernel: bool = kernel,
             is_first: bool = number == 0,
         ) -> None:
@@ -117,6 +118,7 @@ def _operators() -> Iterator[tuple[str, OperatorMetrics, Any]]:
             step: int,
             m: OperatorMetrics = metrics,
             dice: random.Random = dice,
+            *,
             leads: bool = leads,
         ) -> None:
             change = _CHANGE <= step < _DONE

@@ -150,7 +150,7 @@ def config_of(monitor: Json, folder: Path, port: int, *, certificate: bool = Tru
 
 @pytest.mark.parametrize("certificate", [True, False], ids=["with", "without"])
 def test_a_real_prometheus_reads_them_with_its_certificate_only(
-    secured: list[Json], tmp_path: Path, certificate: bool
+    secured: list[Json], tmp_path: Path, *, certificate: bool
 ) -> None:
     authority = Authority(tmp_path, "authority")
     server, client = authority.server("server"), authority.client("client")

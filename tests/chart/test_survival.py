@@ -194,14 +194,19 @@ def test_rendered_manifests_retire_nobody(
     assert node["spec"] == {"agent": "Active"}
 
 
+def bring_hooks(release: ApiServer, chart: Chart) -> list[Json]:
+    """Create what the hook needs, the way Helm does: no other object is touched."""
+    rendered = chart.render("uninstall.deletePlacements=true", "crds.keep=false")
+    hooks = [o for o in rendered if "pre-delete" in str(o["metadata"].get("annotations"))]
+    made = create(release, *[_in_namespace(o) for o in hooks if o["kind"] != "Job"])
+    assert made.returncode == 0, made.stderr
+    return hooks
+
+
 def test_the_hook_of_a_release_has_the_rights_it_needs(
     release: ApiServer, chart: Chart, tmp_path: Path
 ) -> None:
-    rendered = chart.render("uninstall.deletePlacements=true", "crds.keep=false")
-    hooks = [o for o in rendered if "pre-delete" in str(o["metadata"].get("annotations"))]
-    # The way Helm brings hooks: no other object is touched.
-    made = create(release, *[_in_namespace(o) for o in hooks if o["kind"] != "Job"])
-    assert made.returncode == 0, made.stderr
+    hooks = bring_hooks(release, chart)
     # Nobody collects garbage here, so it would stay for the wait's whole time.
     release.call("PATCH", AGENTS, {"metadata": {"finalizers": None}})
     before = release.call("GET", AGENTS).body["metadata"]["uid"]
@@ -217,10 +222,7 @@ def test_the_hook_of_a_release_has_the_rights_it_needs(
 def test_the_hook_names_a_crd_that_a_finalizer_keeps(
     release: ApiServer, chart: Chart, tmp_path: Path
 ) -> None:
-    rendered = chart.render("uninstall.deletePlacements=true", "crds.keep=false")
-    hooks = [o for o in rendered if "pre-delete" in str(o["metadata"].get("annotations"))]
-    made = create(release, *[_in_namespace(o) for o in hooks if o["kind"] != "Job"])
-    assert made.returncode == 0, made.stderr
+    hooks = bring_hooks(release, chart)
     (job,) = [o for o in hooks if o["kind"] == "Job"]
     # Nobody collects garbage here: the agents would stay for the wait's whole time.
     job["spec"]["template"]["spec"]["containers"][0]["args"].remove("--delete=agents")

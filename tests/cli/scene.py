@@ -131,7 +131,7 @@ class Scene:
             self.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
         pods = {}
         for number, (namespace, name, node, labels, limit) in enumerate(PODS, 1):
-            pods[name] = self._pod(namespace, name, node, labels, limit, number)
+            pods[name] = self._pod(namespace, name, node, labels, limit=limit, number=number)
         redis = self.place(
             "cache",
             placement(
@@ -173,7 +173,14 @@ class Scene:
             self._api.call("DELETE", path, gracePeriodSeconds="0")
 
     def _pod(
-        self, namespace: str, name: str, node: str, labels: dict[str, str], limit: str, number: int
+        self,
+        namespace: str,
+        name: str,
+        node: str,
+        labels: dict[str, str],
+        *,
+        limit: str,
+        number: int,
     ) -> dict[str, Any]:
         path = f"/api/v1/namespaces/{namespace}/pods"
         resources = {"limits": {"memory": limit}}

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +11,7 @@ from memplace_cli import beats
 
 from tests.cli.site import SYSTEM, Memplace, Ran, Site
 from tests.support.cluster import result
+from tests.support.repeating import repeating
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -36,24 +34,6 @@ def check(ran: Ran, what: str) -> dict[str, Any]:
     order = ["FAIL", "warn", "skip", "ok"]
     found = [each for each in ran.json()["checks"] if each["what"] == what]
     return min(found, key=lambda each: order.index(each["mark"]))
-
-
-@contextmanager
-def repeating(act: Callable[[], None]) -> Iterator[None]:
-    """Do something each half second."""
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.wait(0.5):
-            act()
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_a_cluster_that_is_well(site: Site, memplace: Memplace) -> None:
@@ -103,8 +83,7 @@ def test_clocks_that_are_wrong_are_heard_to_go_on(site: Site, memplace: Memplace
         site.renew(age_s=HOUR)
         site.lead(age_s=HOUR)
 
-    beat()
-    with repeating(beat):
+    with repeating(beat, every_s=0.5):
         ran = memplace("doctor")
     assert ran.code == 0, ran.out
     assert "all 1 agent live" in ran.out

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """kubectl apply moves a running pod's memory to the CXL tier.
 
-The tests of this folder share one cluster and build on each other, in the
-order of the files and of the tests in them.
+Needs the pods as they were started: `before` is what they were without any placement.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A container that is started anew, and `kubectl exec`, have the default from their shim."""
+"""A container that is started anew, and `kubectl exec`, have the default from their shim.
+
+The last test deletes the placement that the others look at.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,9 @@ import json
 from collections.abc import Iterator
 
 import pytest
-import yaml
 from memplace_lab.base.steps import wait_for
 from memplace_lab.cluster.cluster import Cluster
-from memplace_lab.product import product
-from memplace_lab.show import scenario, witness
+from memplace_lab.show import both_kernels, scenario, witness
 from memplace_lab.show.scenario import CXL, DRAM, NAMESPACE
 
 pytestmark = pytest.mark.timeout(600)
@@ -34,17 +35,12 @@ PLACEMENT = {
 }
 
 
-def manifest() -> str:
-    documents = yaml.safe_load_all(product.workload_manifest())
-    pod = next(each for each in documents if each["metadata"]["name"] == "workload")
-    pod["metadata"] |= {"name": NAME, "labels": {"app": NAME}}
-    return json.dumps(pod)
-
-
 @pytest.fixture(scope="module")
-def born(cluster: Cluster, pods: object) -> Iterator[scenario.Pod]:
+def born(cluster: Cluster) -> Iterator[scenario.Pod]:
+    scenario.create_namespace(cluster)
     cluster.kubectl("apply", "-f", "-", stdin=json.dumps(PLACEMENT))
-    cluster.kubectl("apply", "-f", "-", stdin=manifest())
+    pod = both_kernels.workload(NAME, worker="worker-1", app=NAME)
+    cluster.kubectl("apply", "-f", "-", stdin=pod)
     wait = ("wait", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=240s", "pod", NAME)
     cluster.kubectl(*wait)
     yield scenario.find_pod(cluster, NAME)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """A default of the cluster for a running pod, a placement of the namespace that wins, and
-`enforced`, which turns it round."""
+`enforced`, which turns it round. Each test goes on where the one before it ended."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import pytest
 import yaml
 from memplace_lab.base.steps import wait_for
 from memplace_lab.cluster.cluster import Cluster
-from memplace_lab.product import product
-from memplace_lab.show import scenario
+from memplace_lab.show import both_kernels, scenario
 from memplace_lab.show.scenario import CXL, DRAM, NAMESPACE
 
 from tests.support import ROOT
@@ -48,16 +47,11 @@ def own() -> str:
     )
 
 
-def manifest() -> str:
-    documents = yaml.safe_load_all(product.workload_manifest())
-    pod = next(each for each in documents if each["metadata"]["name"] == "workload")
-    pod["metadata"] |= {"name": NAME, "labels": {"app": NAME}}
-    return json.dumps(pod)
-
-
 @pytest.fixture(scope="module")
-def common(cluster: Cluster, pods: object) -> Iterator[scenario.Pod]:
-    cluster.kubectl("apply", "-f", "-", stdin=manifest())
+def common(cluster: Cluster) -> Iterator[scenario.Pod]:
+    scenario.create_namespace(cluster)
+    pod = both_kernels.workload(NAME, worker="worker-1", app=NAME)
+    cluster.kubectl("apply", "-f", "-", stdin=pod)
     wait = ("wait", "-n", NAMESPACE, "--for=condition=Ready", "--timeout=240s", "pod", NAME)
     cluster.kubectl(*wait)
     wait_for(

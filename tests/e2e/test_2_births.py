@@ -10,7 +10,9 @@ taken.
 
 What is asserted is the goal of less than 1 %, over all that a test looks at. It was 0 bytes in
 every run; a race that is lost costs a program nearly all of its pages, so no test passes with
-one. `kubectl exec` makes no cgroup; it has the default from the pod's shim, or a look finds it.
+one. The last test deletes the placement.
+
+`kubectl exec` makes no cgroup; it has the default from the pod's shim, or a look finds it.
 """
 
 from __future__ import annotations

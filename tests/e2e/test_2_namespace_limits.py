@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two tenants on one node, each with a limit of the tier: one asks for more than it may have.
 
-Where the bytes are is read from outside, from the worker's numa_maps.
+Where the bytes are is read from outside, from the worker's numa_maps. Each test goes on where the
+one before it ended.
 """
 
 from __future__ import annotations

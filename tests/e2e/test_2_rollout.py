@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A roll-out over two workers: one after the other, and no further while the operator is away."""
+"""A roll-out over two workers: one after the other, and no further while the operator is away.
+
+The second test changes the placement that the first one has rolled out.
+"""
 
 from __future__ import annotations
 

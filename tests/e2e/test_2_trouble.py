@@ -57,6 +57,7 @@ def wait_condition(
 @pytest.fixture
 def start(cluster: Cluster) -> Iterator[Callable[..., Pod]]:
     """Start workload pods that the test's end removes."""
+    scenario.create_namespace(cluster)
     started: list[str] = []
 
     def start_one(name: str, worker: str = "worker-1", app: str = "workload") -> Pod:
@@ -92,6 +93,13 @@ def apply(cluster: Cluster) -> Iterator[Callable[[str], None]]:
         cluster.kubectl("delete", "--ignore-not-found", "-f", "-", stdin=manifest)
 
 
+@pytest.fixture(scope="module")
+def example(cluster: Cluster, pods: dict[str, Pod]) -> None:
+    """Have the example's placement on its pods: the one that trouble elsewhere leaves alone."""
+    scenario.apply_example(cluster)
+    scenario.wait_ready(cluster)
+
+
 def values_on_tier(pod: Pod) -> bool:
     return scenario.on_tier(pod.observe().labelled("anon:values"))
 
@@ -99,7 +107,6 @@ def values_on_tier(pod: Pod) -> bool:
 def test_a_dry_run_changes_nothing_and_says_what_would_move(
     cluster: Cluster, start: Callable[..., Pod], apply: Callable[[str], None]
 ) -> None:
-    scenario.create_namespace(cluster)
     pod = start("tried", app="tried")
     wait_for(
         "values to be there",
@@ -127,10 +134,8 @@ def test_a_dry_run_changes_nothing_and_says_what_would_move(
 
 
 def test_a_stock_kernel_is_named_and_left_alone(
-    cluster: Cluster, pods: dict[str, Pod], start: Callable[..., Pod]
+    cluster: Cluster, pods: dict[str, Pod], example: None, start: Callable[..., Pod]
 ) -> None:
-    scenario.apply_example(cluster)
-    scenario.wait_ready(cluster)
     stranger = start("on-stock-kernel", worker="worker-2")
     found = wait_condition(
         cluster, scenario.PLACEMENT, "Unsupported", "True", "KernelWithoutProcessMbind"
@@ -142,15 +147,14 @@ def test_a_stock_kernel_is_named_and_left_alone(
     assert values_on_tier(pods["workload"])
     node = cluster.get("nodememory", "worker-2")
     assert node["status"]["backend"]["name"] == "MovePages"
-
-
-def test_the_placement_is_ready_again_without_the_stranger(cluster: Cluster) -> None:
+    # Without it the placement is ready again.
+    cluster.kubectl("delete", "pod", "-n", scenario.NAMESPACE, stranger.name)
     wait_condition(cluster, scenario.PLACEMENT, "Unsupported", "False", "AllNodesSupported")
     scenario.wait_ready(cluster, timeout_s=60)
 
 
 def test_a_tier_that_no_node_has(
-    cluster: Cluster, start: Callable[..., Pod], apply: Callable[[str], None]
+    cluster: Cluster, example: None, start: Callable[..., Pod], apply: Callable[[str], None]
 ) -> None:
     pod = start("wants-hbm", app="wants-hbm")
     apply(placement("on-hbm", app="wants-hbm", tier="hbm"))
@@ -160,7 +164,9 @@ def test_a_tier_that_no_node_has(
     scenario.wait_ready(cluster, timeout_s=5)
 
 
-def test_two_placements_of_one_pod(cluster: Cluster, apply: Callable[[str], None]) -> None:
+def test_two_placements_of_one_pod(
+    cluster: Cluster, example: None, apply: Callable[[str], None]
+) -> None:
     apply(placement("too-late", app="workload", tier="dram"))
     found = wait_condition(cluster, "too-late", "Degraded", "True", "Conflict")
     assert scenario.PLACEMENT in found["message"]
@@ -168,7 +174,7 @@ def test_two_placements_of_one_pod(cluster: Cluster, apply: Callable[[str], None
 
 
 def test_a_pod_that_vanishes(
-    cluster: Cluster, start: Callable[..., Pod], apply: Callable[[str], None]
+    cluster: Cluster, example: None, start: Callable[..., Pod], apply: Callable[[str], None]
 ) -> None:
     start("short-lived", app="short-lived")
     apply(placement("of-short-lived", app="short-lived"))
@@ -205,7 +211,9 @@ def test_a_full_tier(
     wait_condition(cluster, "on-full-tier", "Ready", "True", "Placed")
 
 
-def test_the_agent_places_without_the_operator(cluster: Cluster, start: Callable[..., Pod]) -> None:
+def test_the_agent_places_without_the_operator(
+    cluster: Cluster, example: None, start: Callable[..., Pod]
+) -> None:
     deployment = ("deployment/memplace-operator", "-n", product.NAMESPACE)
     cluster.kubectl("scale", *deployment, "--replicas=0")
     try:
@@ -254,7 +262,7 @@ def test_the_api_server_restarted(
     wait_condition(cluster, "through-restart", "Ready", "True", "Placed")
 
 
-def test_agents_heartbeat_and_the_cluster_is_calm(cluster: Cluster) -> None:
+def test_agents_heartbeat_and_the_cluster_is_calm(cluster: Cluster, example: None) -> None:
     """No status is written, and no event posted, when nothing changes."""
     scenario.wait_ready(cluster)
     # Figures of what changed before are written within 20 s.

@@ -73,6 +73,7 @@ def figure(cluster: Cluster, name: str) -> float:
 
 @pytest.fixture(scope="module")
 def asking(cluster: Cluster) -> Iterator[None]:
+    scenario.create_namespace(cluster)
     with containerd.with_nri(cluster, WORKER):
         product.release(cluster, *containerd.VALUES)
         wait_for("NRI", lambda: figure(cluster, "memplace_agent_nri_connected") == 1, timeout_s=60)

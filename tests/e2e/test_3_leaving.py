@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Undo: of a placement, and of the whole product."""
+"""Undo: of a placement, and of the whole product.
+
+From the first uninstall on each test goes on where the one before it ended; the last one leaves a
+cluster without memplace.
+"""
 
 from __future__ import annotations
 

@@ -92,19 +92,24 @@ def scope():
     return pod / f"cri-containerd-{CONTAINER}.scope"
 
 
+def start_as_user(program, *args):
+    """Start a program of this folder that belongs to another user, with pipes to and from it."""
+    return subprocess.Popen(
+        [sys.executable, "-S", str(HERE / program), *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        user=1000,
+        group=1000,
+        extra_groups=[],
+    )
+
+
 class Target:
     """A program nobody prepared, told over a pipe what to do."""
 
     def __init__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, "-S", str(HERE / "target.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            user=1000,
-            group=1000,
-            extra_groups=[],
-        )
+        self.process = start_as_user("target.py")
         assert self.process.stdin is not None and self.process.stdout is not None
         self.commands, self.answers = self.process.stdin, self.process.stdout
         self.hello = json.loads(self.answers.readline())

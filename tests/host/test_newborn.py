@@ -26,7 +26,7 @@ from tests.host.newborn import (
 pytestmark = pytest.mark.guest("patched")
 
 
-def test_a_new_container_has_its_default_before_its_program(busy=False):
+def check_that_a_new_container_has_its_default(*, busy):
     agent = Agent()
     agent.reconciler.take(without_container())
     with births(agent, busy=busy), Pause() as pause:
@@ -52,8 +52,12 @@ def test_a_new_container_has_its_default_before_its_program(busy=False):
     container.end()
 
 
+def test_a_new_container_has_its_default_before_its_program():
+    check_that_a_new_container_has_its_default(busy=False)
+
+
 def test_the_same_beside_a_thread_that_computes():
-    test_a_new_container_has_its_default_before_its_program(busy=True)
+    check_that_a_new_container_has_its_default(busy=True)
 
 
 def test_what_was_set_before_a_look_is_undone_by_an_agent_that_never_looked():

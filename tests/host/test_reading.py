@@ -22,9 +22,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.host.harness import start_as_user
+
 pytestmark = pytest.mark.guest("patched")
 
-HERE = Path(__file__).resolve().parent
 LIBC = ctypes.CDLL(None, use_errno=True)
 MIB = 1 << 20
 # x86_64
@@ -105,15 +106,7 @@ def shown(pid, where):
 @contextlib.contextmanager
 def target():
     """The program of target.py, which belongs to another user."""
-    process = subprocess.Popen(
-        [sys.executable, "-S", str(HERE / "target.py")],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        user=1000,
-        group=1000,
-        extra_groups=[],
-    )
+    process = start_as_user("target.py")
     try:
         yield process, json.loads(process.stdout.readline())
     finally:

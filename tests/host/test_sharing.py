@@ -5,13 +5,21 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.host.harness import HERE, MIB, Agent, Target, is_on_cxl, line_of, pages_of, scope, world
+from tests.host.harness import (
+    MIB,
+    Agent,
+    Target,
+    is_on_cxl,
+    line_of,
+    pages_of,
+    scope,
+    start_as_user,
+    world,
+)
 
 pytestmark = pytest.mark.guest("patched")
 
@@ -26,15 +34,7 @@ class Mapper:
     """A process that maps a segment, in the container or, `stray`, in no pod."""
 
     def __init__(self, how="touch", *, path=SEGMENT, mib=8, stray=False):
-        self.process = subprocess.Popen(
-            [sys.executable, "-S", str(HERE / "segment.py"), path, str(mib), how],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            user=1000,
-            group=1000,
-            extra_groups=[],
-        )
+        self.process = start_as_user("segment.py", path, str(mib), how)
         assert self.process.stdin is not None and self.process.stdout is not None
         self.commands, self.answers = self.process.stdin, self.process.stdout
         hello = json.loads(self.answers.readline())

@@ -89,6 +89,6 @@ def run_on(kernel: Path, build_init: Build, tmp_path_factory: pytest.TempPathFac
 
     def run_on(machine: Machine, programs: Sequence[Path], *commands: Sequence[str]) -> Ran:
         workdir = tmp_path_factory.mktemp("machine")
-        return running.run(kernel, init, machine, workdir, programs, commands)
+        return running.run(kernel, init, machine, workdir, programs, commands=commands)
 
     return run_on

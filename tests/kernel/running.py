@@ -82,6 +82,7 @@ def run(
     machine: Machine,
     workdir: Path,
     programs: Sequence[Path],
+    *,
     commands: Sequence[Sequence[str]] = (),
 ) -> Ran:
     """Boot a machine that runs these programs.

@@ -127,6 +127,15 @@ class Proxy:
             self._server.shutdown()
             self._server.server_close()
 
+    @contextlib.contextmanager
+    def failing(self, fault: Fault) -> Iterator[None]:
+        """Answer everything wrongly while the block runs."""
+        self.fault = fault
+        try:
+            yield
+        finally:
+            self.fault = None
+
     def answer(
         self,
         handler: BaseHTTPRequestHandler,

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -41,16 +40,6 @@ def operator(
         yield process
 
 
-@contextlib.contextmanager
-def wrong(proxy: Proxy, fault: Fault) -> Iterator[None]:
-    """Answer everything wrongly while the block runs."""
-    proxy.fault = fault
-    try:
-        yield
-    finally:
-        proxy.fault = None
-
-
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_ends_nothing_and_loses_nothing(
     cluster: Cluster, operator: Operator, proxy: Proxy, fault: Fault
@@ -62,7 +51,7 @@ def test_a_fault_ends_nothing_and_loses_nothing(
     cluster.report(result(kept, pod))
     cluster.wait("kept", "Ready", "True", "Placed")
     cluster.wait("gone", "Ready", "True", "NoPods")
-    with wrong(proxy, fault):
+    with proxy.failing(fault):
         eventually(lambda: proxy.done[fault.name])
         cluster.report(result(kept, pod, state="Failed", reason="TierFull"))
         made = cluster.apply("made", app="third")
@@ -84,7 +73,7 @@ def test_the_process_outlives_kopfs_watch(
     cluster: Cluster, operator: Operator, proxy: Proxy
 ) -> None:
     process = operator.process.pid
-    with wrong(proxy, FAULTS[0]):
+    with proxy.failing(FAULTS[0]):
         eventually(lambda: "starting anew" in operator.raw_log())
     deadline = time.monotonic() + 25
     while time.monotonic() < deadline:
@@ -109,7 +98,7 @@ def test_an_operator_that_starts_among_faults(
     cluster.apply("mp")
     operator.start()
     for fault in FAULTS:
-        with wrong(proxy, fault):
+        with proxy.failing(fault):
             time.sleep(0.7)
     cluster.wait("mp", "Ready", "True", "NoPods", timeout_s=90)
     eventually(operator.is_ready)

@@ -272,15 +272,6 @@ def test_what_changes_while_the_api_server_is_killed_is_known_afterwards(
         eventually(lambda: not known(cache, other.namespace), timeout_s=60)
 
 
-@contextlib.contextmanager
-def wrong(proxy: Proxy, fault: Fault) -> Iterator[None]:
-    proxy.fault = fault
-    try:
-        yield
-    finally:
-        proxy.fault = None
-
-
 OF_AN_API_SERVER = [each for each in FAULTS if each.name != f"429-{'9' * 30}"]
 
 
@@ -297,7 +288,7 @@ def test_lost_by_no(
         port = int(proxy.url.rpartition(":")[2])
         server = Server(host="127.0.0.1", port=port, token=tmp_path / "token", namespace="default")
         with agent(server, cluster) as (cache, _, _beat):
-            with wrong(proxy, fault):
+            with proxy.failing(fault):
                 other.run_pod("redis-0")
                 assert cluster.api.call("DELETE", cluster.placement_path("mp")).ok
                 made = cluster.apply("mp")["metadata"]["uid"]

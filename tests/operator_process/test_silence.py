@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from memplace_lab.product.apiserver import ApiServer
 from memplace_lab.product.operating import API, Operator
 
 from tests.support.cluster import Cluster, eventually, operating, result
+from tests.support.repeating import repeating
 
 pytestmark = [pytest.mark.usefixtures("operator"), pytest.mark.timeout(180)]
 
-STALE_S = 6
+STALE_S, BEAT_S = 6, 1.1
 HOUR = 3600.0
 
 
@@ -25,25 +24,6 @@ def operator(api: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     folder = tmp_path_factory.mktemp("operator")
     with operating(api, folder, MEMPLACE_STALE_SECONDS=str(STALE_S)) as process:
         yield process
-
-
-@contextlib.contextmanager
-def beating(beat: Callable[[], None]) -> Iterator[None]:
-    """Have an agent give a sign of life each second."""
-    stop = threading.Event()
-
-    def run() -> None:
-        while not stop.wait(1.1):
-            beat()
-
-    thread = threading.Thread(target=run, daemon=True)
-    beat()
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def stays(cluster: Cluster, ready: tuple[str, str]) -> None:
@@ -59,11 +39,11 @@ def test_an_agent_lives_while_its_lease_changes(cluster: Cluster, ahead_s: float
     placement = cluster.apply("mp")
     pod = cluster.run_pod("redis-0")
     cluster.report(result(placement, pod), age_s=HOUR)
-    with beating(lambda: cluster.renew(age_s=-ahead_s)):
+    with repeating(lambda: cluster.renew(age_s=-ahead_s), every_s=BEAT_S):
         cluster.wait("mp", "Ready", "True", "Placed")
         stays(cluster, ("True", "Placed"))
     assert cluster.node in cluster.wait("mp", "Degraded", "True", "AgentNotReporting")
-    with beating(lambda: cluster.renew(age_s=-ahead_s)):
+    with repeating(lambda: cluster.renew(age_s=-ahead_s), every_s=BEAT_S):
         cluster.wait("mp", "Ready", "True", "Placed")
     wanted = [("Warning", "AgentNotReporting"), ("Normal", "AsExpected"), ("Normal", "Placed")]
     eventually(lambda: cluster.events("mp")[-3:] == wanted)
@@ -73,7 +53,7 @@ def test_an_agent_of_a_version_before_leases_lives_by_its_report(cluster: Cluste
     cluster.join()
     placement = cluster.apply("mp")
     pod = cluster.run_pod("redis-0")
-    with beating(lambda: cluster.report(result(placement, pod))):
+    with repeating(lambda: cluster.report(result(placement, pod)), every_s=BEAT_S):
         cluster.wait("mp", "Ready", "True", "Placed")
         stays(cluster, ("True", "Placed"))
     cluster.wait("mp", "Degraded", "True", "AgentNotReporting")

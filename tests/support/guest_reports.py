@@ -33,7 +33,7 @@ class Told:
     _explained: bool = False
 
     def why_not(self, nodeid: str) -> str:
-        """Why there is no whole report of a test; the first time with the end of the console."""
+        """Tell why there is no whole report of a test; first with the end of the console."""
         if nodeid in self.began:
             what = "the guest told nothing of how this test ended"
         else:

@@ -9,7 +9,7 @@ PAGE = ROOT / "kernel" / "man" / "process_mbind.2"
 
 
 def example() -> str:
-    """The C program in the page, without the escapes of roff."""
+    """Return the C program in the page, without the escapes of roff."""
     program = PAGE.read_text().partition('.\\" SRC BEGIN (process_mbind.c)\n')[2]
     program = program.partition('.\\" SRC END')[0]
     return program.replace("\\&", "").replace("\\-", "-").replace("\\e", "\\")

@@ -42,7 +42,7 @@ class Case:
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """The case and all that it said."""
+        """Return the case and all that it said."""
         verdict = "ok" if self.good else "not ok"
         return "\n".join((*self.notes, f"{verdict} - {self.name} {self.why}".rstrip()))
 
@@ -115,7 +115,7 @@ class Report:
         return {name: case for told in self.programs.values() for name, case in told.cases.items()}
 
     def problems(self, expected: Sequence[str]) -> list[str]:
-        """Why this is not the whole story, if it isn't.
+        """Tell why this is not the whole story, if it isn't.
 
         Args:
             expected: The programs that had to run.

@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.support.needs import NEEDS
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tests.md").read_text()
 FOLDERS = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name != "__pycache__"}
@@ -60,10 +62,5 @@ def test_other_folders_are_named_too() -> None:
 
 
 def test_helpers_are_told_which_suites_need_programs() -> None:
-    """A name in tests/conftest.py that is no suite's builds nothing, and nobody would see it."""
-    text = (ROOT / "tests" / "conftest.py").read_text()
-    needs = re.findall(
-        r'"MEMPLACE_\w+": \(([^)]*)\)', text.partition("_NEEDS = {")[2].partition("}")[0]
-    )
-    named = {name for each in needs for name in re.findall(r'"(\w+)"', each)}
-    assert len(named) > 5 and named <= SUITES
+    """For a name that is no suite's nothing is built, and nobody would see it."""
+    assert {name for suites in NEEDS.values() for name in suites} <= SUITES

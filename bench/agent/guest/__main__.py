@@ -154,7 +154,7 @@ class Bench:
     # --- many containers --------------------------------------------------------------
 
     def herd(self, subject: Subject) -> None:
-        """CPU and memory beside many containers, and how late a new mapping is noticed."""
+        """Measure CPU and memory beside many containers, and how late a new mapping is noticed."""
         plan = self.plan
         with self.started_pods() as start, self.placed("herd", HEAP):
             herd = [
@@ -200,7 +200,7 @@ class Bench:
     # --- one large process ------------------------------------------------------------
 
     def victim(self, subject: Subject) -> None:
-        """What a process sees of being looked at, and of being moved."""
+        """Measure what a process sees of being looked at, and of being moved."""
         with self.started_pods() as start, self.placed("large", NOTHING):
             large = start("large", "large", "victim", self.plan.victim_mib)
             _alone(large)
@@ -246,7 +246,7 @@ def started(subject: Subject) -> Iterator[Running]:
 
 
 def _migrated() -> int:
-    """Pages that were moved since the start of the machine; asking disturbs nobody."""
+    """Return the pages moved since the start of the machine; asking disturbs nobody."""
     text = Path("/proc/vmstat").read_text()
     return int(text.split("pgmigrate_success ")[1].split()[0])
 
@@ -260,7 +260,7 @@ def _wait_until(holds: Callable[[], bool]) -> None:
 
 
 def _share(of: list[Pod]) -> float:
-    """Which share of the private writable memory of processes is on node 1."""
+    """Return which share of the private writable memory of processes is on node 1."""
     nodes: dict[str, int] = {"0": 0, "1": 0}
     for pod in of:
         text = Path(f"/proc/{pod.process.pid}/numa_maps").read_text()
@@ -272,7 +272,7 @@ def _share(of: list[Pod]) -> float:
 
 
 def _own(of: list[Pod]) -> dict[str, int]:
-    """How many mappings there are, and how many have a policy of their own."""
+    """Count the mappings, and those that have a policy of their own."""
     lines = [
         line
         for pod in of

@@ -27,7 +27,7 @@ def work(pid: int) -> float:
 
 
 def calibrate(herd: str) -> float:
-    """The least of some times: what else runs on a machine can only add to it."""
+    """Return the least of some times: what else runs on a machine can only add to it."""
     process = subprocess.Popen([herd, str(_MAPPINGS)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     process.stdout.readline()

@@ -41,7 +41,7 @@ class Running:
             )
 
     def cpu_s(self) -> float:
-        """Seconds of CPU time since it was started first, to the microsecond.
+        """Return seconds of CPU time since it was started first, to the microsecond.
 
         Raises:
             RuntimeError: It has ended.
@@ -52,11 +52,11 @@ class Running:
         return int(text.split()[1]) / 1e6
 
     def log_end(self) -> str:
-        """The last it wrote."""
+        """Return the last that it wrote."""
         return self.log.read_text(errors="replace")[-3000:]
 
     def rss_mib(self) -> dict[str, float]:
-        """Resident memory now, and the most it was, in MiB."""
+        """Return resident memory now, and the most it was, in MiB."""
         text = Path(f"/proc/{self._process.pid}/status").read_text()
         found = dict(re.findall(r"^(VmRSS|VmHWM):\s+(\d+) kB$", text, re.MULTILINE))
         return {name: int(value) / 1024 for name, value in found.items()}
@@ -131,12 +131,12 @@ def log_in(certificate: Path) -> None:
 
 
 def tier() -> dict[str, Any]:
-    """Node 1 as the tier cxl."""
+    """Return node 1 as the tier cxl."""
     return {"metadata": {"name": "cxl"}, "spec": {"numaNodes": [1]}}
 
 
 def placement(name: str, app: str, regions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A placement of regions of an app's pods on the tier."""
+    """Return a placement of regions of an app's pods on the tier."""
     rule = {
         "name": "data",
         "regions": list(regions),

@@ -38,7 +38,7 @@ class Mapping:
 
 
 def mappings(pid: int) -> list[Mapping]:
-    """All mappings of a process that does nothing in the meantime.
+    """Return all mappings of a process that does nothing in the meantime.
 
     Raises:
         OSError: There is no such process, or no right to look at it.
@@ -70,13 +70,13 @@ def _kind(sharing: str, inode: int, name: str) -> str:
 
 
 def total(all_of_them: Iterable[Mapping], *kinds: str) -> tuple[int, ...]:
-    """Bytes on each of `NODES` in mappings of these kinds."""
+    """Return the bytes on each of `NODES` in mappings of these kinds."""
     chosen = [mapping for mapping in all_of_them if mapping.kind in kinds]
     return tuple(sum(mapping.on[node] for mapping in chosen) for node in NODES)
 
 
 def stayed(before: list[Mapping], after: list[Mapping], *kinds: str) -> dict[str, int]:
-    """Growth on node 0 of these kinds of memory in bytes, by the reason that it is there."""
+    """Return the growth on node 0 of these kinds of memory in bytes, by why it is there."""
     grown = _by_reason(after, before, kinds)
     grown.subtract(_by_reason(before, before, kinds))
     return {reason: size for reason, size in grown.items() if size}

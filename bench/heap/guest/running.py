@@ -89,7 +89,7 @@ def end_all() -> None:
 
 
 def complaint() -> str:
-    """The last lines of what the program wrote to its standard error."""
+    """Return the last lines of what the program wrote to its standard error."""
     return " / ".join(_LOG.read_text(errors="replace").splitlines()[-5:])
 
 
@@ -140,7 +140,7 @@ class Redis:
         return self.target
 
     def grow(self) -> None:
-        """64 MiB of strings, in steps of 100."""
+        """Store 64 MiB of strings, in steps of 100."""
         for keys in self._batches():
             self._send([(b"SET", key, self._value(key)) for key in keys])
             for _ in keys:
@@ -222,7 +222,7 @@ class Postgres:
         return self._backend
 
     def grow(self) -> None:
-        """A sort whose rows stay in memory while its cursor is open, or a table."""
+        """Sort rows, which stay in memory while the cursor is open, or fill a table."""
         if self._shared:
             self._fill_shared()
         else:

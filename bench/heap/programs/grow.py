@@ -15,7 +15,7 @@ GROWTH = 64 << 20
 
 
 def objects(total: int) -> list[bytes]:
-    """Objects that add up to about this many bytes, each with a content of its own."""
+    """Make objects that add up to about this many bytes, each with a content of its own."""
     return [index.to_bytes(8, "little") * (SIZE // 8) for index in range(total // SIZE)]
 
 

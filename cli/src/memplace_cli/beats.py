@@ -12,11 +12,8 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from memplace.api.liveness import HEARTBEAT_S, STALE_AFTER, with_renewal
+from memplace.api.liveness import DOUBT_S, STALE_AFTER, with_renewal
 from memplace.api.v1alpha1 import NodeMemory
-
-# Who seems dead at first has this long to show that only a clock is wrong.
-DOUBT_S = 1.2 * HEARTBEAT_S
 
 
 class Pulse(StrEnum):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from memplace.api.v1alpha1 import API_VERSION
+from memplace.api.paths import Plural, path_of
 
 from memplace_cli.naming import CLUSTER_WORDS, OWN_WORDS
 from memplace_cli.options import COMMANDS, parser
@@ -146,13 +146,13 @@ def _names(kind: str, line: _Line, current: str) -> list[str]:
 
 def _placements(cluster: Cluster, current: str) -> list[str]:
     before, slash, _ = current.rpartition("/")
-    of_cluster = f"/apis/{API_VERSION}/clustermemoryplacements"
+    of_cluster = path_of(Plural.CLUSTER_PLACEMENTS)
     if before in CLUSTER_WORDS:
         return [f"{before}/{name}" for name in cluster.names(of_cluster)]
     namespace = before
     for word in OWN_WORDS:
         namespace = namespace.removeprefix(f"{word}/") if namespace != word else ""
-    path = f"/apis/{API_VERSION}/namespaces/{namespace or cluster.namespace}/memoryplacements"
+    path = path_of(Plural.PLACEMENTS, namespace=namespace or cluster.namespace)
     found = _quiet(lambda: [f"{before}{slash}{name}" for name in cluster.names(path)])
     if not slash:
         # The short word, or a longer one for who has begun it.

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+from memplace.api.paths import Plural
 from memplace.api.v1alpha1 import (
     VERSION,
     ClusterPlacementSpec,
@@ -23,20 +24,20 @@ from memplace.api.v1alpha1 import (
     TierStatus,
 )
 
-_PARTS: dict[str, dict[str, type[msgspec.Struct]]] = {
-    "clustermemoryplacements": {"spec": ClusterPlacementSpec, "status": PlacementStatus},
-    "memoryplacements": {"spec": PlacementSpec, "status": PlacementStatus},
-    "memorytiers": {"spec": TierSpec, "status": TierStatus},
-    "nodememories": {"spec": NodeMemorySpec, "status": NodeMemoryStatus},
+_PARTS: dict[Plural, dict[str, type[msgspec.Struct]]] = {
+    Plural.CLUSTER_PLACEMENTS: {"spec": ClusterPlacementSpec, "status": PlacementStatus},
+    Plural.PLACEMENTS: {"spec": PlacementSpec, "status": PlacementStatus},
+    Plural.TIERS: {"spec": TierSpec, "status": TierStatus},
+    Plural.NODES: {"spec": NodeMemorySpec, "status": NodeMemoryStatus},
 }
 PLURALS = frozenset(_PARTS)
 # Of a struct that two kinds have in common, what one of them has no use for.
-_NOT_HERE = {"memoryplacements": {"status.pods[].namespace"}}
+_NOT_HERE = {Plural.PLACEMENTS: {"status.pods[].namespace"}}
 
 _Json = Mapping[str, Any]
 
 
-def missing_fields(plural: str, crd: _Json) -> tuple[str, ...]:
+def missing_fields(plural: Plural, crd: _Json) -> tuple[str, ...]:
     """Return the fields that this version knows and a CRD has not, such as ``spec.rules``.
 
     Args:

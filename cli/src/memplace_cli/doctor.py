@@ -10,11 +10,13 @@ from typing import Any
 
 import msgspec
 from memplace.api.conditions import find_condition
+from memplace.api.liveness import DOUBT_S
+from memplace.api.paths import Plural
 from memplace.api.v1alpha1 import API_VERSION, NodeMemory
 from memplace.reasons import FAILURES, ConditionType, Reason
 
 from memplace_cli.advice import advise
-from memplace_cli.beats import DOUBT_S, Pulse
+from memplace_cli.beats import Pulse
 from memplace_cli.crds import PLURALS, missing_fields
 from memplace_cli.facts import ClusterFacts, is_retired, unsupported
 from memplace_cli.status import status
@@ -76,8 +78,8 @@ class DoctorFacts:
 
     facts: ClusterFacts
     namespace: str
-    served: frozenset[str] = frozenset()
-    crds: Mapping[str, Mapping[str, Any]] | None = None
+    served: frozenset[Plural] = frozenset()
+    crds: Mapping[Plural, Mapping[str, Any]] | None = None
     operator: tuple[str, Pulse] | None = None
     desired: int | None = None
     has_daemonset: bool | None = None
@@ -114,7 +116,7 @@ def _crds(found: DoctorFacts) -> Iterator[Check]:
         yield _crd_version(found.crds)
 
 
-def _crd_version(crds: Mapping[str, Mapping[str, Any]]) -> Check:
+def _crd_version(crds: Mapping[Plural, Mapping[str, Any]]) -> Check:
     lacking = [
         f"{plural}: {f}" for plural, crd in crds.items() for f in missing_fields(plural, crd)
     ]

@@ -98,7 +98,7 @@ def parse_cluster_placements(
     return tuple(sorted(parsed, key=lambda each: each.name)), unread
 
 
-def parse_nodes(
+def parse_node_memories(
     objects: Iterable[Mapping[str, Any]],
 ) -> tuple[tuple[NodeMemory, ...], list[Unread]]:
     """Parse NodeMemories, by name."""

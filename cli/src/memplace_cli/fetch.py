@@ -12,13 +12,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from memplace.api.liveness import LEASE_LABELS, LEASES, renewals
+from memplace.api.liveness import (
+    DOUBT_S,
+    LEASE_SELECTOR,
+    LEASES,
+    OPERATOR_LEASE,
+    OPERATOR_LEASE_S,
+    renewals,
+)
+from memplace.api.paths import OURS, Plural, path_of
 from memplace.api.v1alpha1 import API_VERSION, NodeMemory, Placement
 from memplace.errors import ValidationError
 from memplace.pods import PodState, parse_pod
 from memplace.reasons import ConditionType
 
-from memplace_cli.beats import DOUBT_S, Listening, Pulse, signs_of
+from memplace_cli.beats import Listening, Pulse, signs_of
 from memplace_cli.cluster import Cluster
 from memplace_cli.crds import PLURALS
 from memplace_cli.doctor import AgentPod, DoctorFacts
@@ -28,18 +36,12 @@ from memplace_cli.facts import (
     Labels,
     Unread,
     parse_cluster_placements,
-    parse_nodes,
+    parse_node_memories,
     parse_placements,
 )
 from memplace_cli.pod_texts import waiting
 from memplace_cli.said import PodFacts
 
-_OURS = f"/apis/{API_VERSION}"
-_OF_CLUSTER = "clustermemoryplacements"
-_AGENTS = ",".join(f"{key}={value}" for key, value in LEASE_LABELS.items())
-# Of the operator: the name of its Lease, and how long one counts that is not renewed.
-_OPERATOR = "memplace-operator"
-_OPERATOR_FRESH = timedelta(seconds=40)
 _POLL_S = 2.0
 # Of a pod, which Kubernetes spells as we do ours.
 _READY = ConditionType.READY.value
@@ -88,7 +90,7 @@ class Reader:
             Refused: They may not be read.
         """
         self.check_installed()
-        nodes, unread = parse_nodes(self.cluster.objects(f"{_OURS}/nodememories"))
+        nodes, unread = parse_node_memories(self.cluster.objects(path_of(Plural.NODES)))
         left_out = tuple(f"node {each.name}, not understood: {each.problem}" for each in unread)
         return ClusterFacts(nodes=nodes, left_out=left_out)
 
@@ -121,7 +123,7 @@ class Reader:
             pod = parse_pod(obj)
         except ValidationError as err:
             raise CommandFailed(Exit.WRONG, f"pod {name} is not understood: {err}") from err
-        listed = self.cluster.objects(f"{_OURS}/namespaces/{namespace}/memoryplacements")
+        listed = self.cluster.objects(path_of(Plural.PLACEMENTS, namespace=namespace))
         placements, unread = parse_placements(listed)
         left_out: list[str] = []
         besides: list[str] = []
@@ -150,7 +152,7 @@ class Reader:
         left_out: list[str] = []
         served = self._served()
         facts = ClusterFacts(placements=None, nodes=None)
-        if served >= PLURALS - {_OF_CLUSTER}:
+        if served >= PLURALS - {Plural.CLUSTER_PLACEMENTS}:
             # Who may read little may see what that shows all the same.
             facts = self.attempt(left_out, "placements", lambda: self.facts("")) or facts
             left_out += facts.left_out
@@ -184,21 +186,22 @@ class Reader:
                 "--create-namespace",
             )
 
-    def _served(self) -> frozenset[str]:
+    def _served(self) -> frozenset[Plural]:
         try:
-            found = self.cluster.get(_OURS)
+            found = self.cluster.get(OURS)
         except Refused as err:
             if err.code == 404:
                 return frozenset()
             raise
-        return frozenset(each["name"] for each in found.get("resources") or ()) & PLURALS
+        names = {each["name"] for each in found.get("resources") or ()}
+        return frozenset(plural for plural in PLURALS if plural in names)
 
     def _placements(
         self, namespace: str, left_out: list[str]
     ) -> tuple[tuple[Placement, ...], list[Unread]]:
-        inside = f"namespaces/{namespace}/" if namespace else ""
+        path = path_of(Plural.PLACEMENTS, namespace=namespace)
         try:
-            return parse_placements(self.cluster.objects(f"{_OURS}/{inside}memoryplacements"))
+            return parse_placements(self.cluster.objects(path))
         except Refused as err:
             if err.code != 403 or namespace:
                 raise
@@ -209,7 +212,8 @@ class Reader:
     def of_cluster(self, left_out: list[str]) -> tuple[tuple[Placement, ...], list[Unread]]:
         """Return the ClusterMemoryPlacements, and those that are not understood."""
         try:
-            return parse_cluster_placements(self.cluster.objects(f"{_OURS}/{_OF_CLUSTER}"))
+            listed = self.cluster.objects(path_of(Plural.CLUSTER_PLACEMENTS))
+            return parse_cluster_placements(listed)
         except Refused as err:
             if err.code == 403:
                 left_out.append(f"placements of the cluster: {err.said}")
@@ -231,14 +235,13 @@ class Reader:
         """Return the NodeMemories, None if they may not be read, and those not understood."""
 
         def read() -> tuple[tuple[NodeMemory, ...], list[Unread]]:
-            return parse_nodes(self.cluster.objects(f"{_OURS}/nodememories"))
+            return parse_node_memories(self.cluster.objects(path_of(Plural.NODES)))
 
         return self.attempt(left_out, "nodes and tiers", read) or (None, [])
 
-    def _crds(self) -> dict[str, _Json]:
+    def _crds(self) -> dict[Plural, _Json]:
         path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-        group = API_VERSION.partition("/")[0]
-        return {plural: self.cluster.get(f"{path}/{plural}.{group}") for plural in PLURALS}
+        return {plural: self.cluster.get(f"{path}/{plural.crd}") for plural in PLURALS}
 
     # --- one pod ---
 
@@ -246,7 +249,7 @@ class Reader:
         if not pod.node:
             return facts
         try:
-            obj = self.cluster.get(f"{_OURS}/nodememories/{pod.node}")
+            obj = self.cluster.get(path_of(Plural.NODES, name=pod.node))
         except Refused as err:
             if err.code == 404:
                 return facts
@@ -254,7 +257,7 @@ class Reader:
                 raise
             left_out.append(f"what the agent of node {pod.node} reports: {err.said}")
             return replace(facts, node_readable=False)
-        nodes, unread = parse_nodes([obj])
+        nodes, unread = parse_node_memories([obj])
         if unread:
             left_out.append(f"what the agent reports is not understood: {unread[0].problem}")
             return replace(facts, node_readable=False)
@@ -272,7 +275,7 @@ class Reader:
 
     def _leases(self) -> dict[str, datetime]:
         path = f"{LEASES}/namespaces/{self.system}/leases"
-        return renewals(self.cluster.objects(path, labelSelector=_AGENTS))
+        return renewals(self.cluster.objects(path, labelSelector=LEASE_SELECTOR))
 
     def _with_pulses(self, found: DoctorFacts, left_out: list[str]) -> DoctorFacts:
         leases = self.attempt(left_out, "the agents' heartbeats", self._leases)
@@ -282,25 +285,26 @@ class Reader:
         holder, renewed = lease
         nodes = found.facts.nodes or ()
         agents = Listening(signs_of(nodes, leases), _now())
-        operator = Listening({_OPERATOR: renewed} if holder else {}, _now(), _OPERATOR_FRESH)
+        fresh = timedelta(seconds=OPERATOR_LEASE_S)
+        operator = Listening({OPERATOR_LEASE: renewed} if holder else {}, _now(), fresh)
 
         def again() -> None:
             agents.hear(signs_of(nodes, self._leases()))
-            operator.hear({_OPERATOR: self._operator()[1]})
+            operator.hear({OPERATOR_LEASE: self._operator()[1]})
 
         waited = self._listen_all((agents, operator), again, "agents and operator")
-        said = operator.pulses(waited_s=waited).get(_OPERATOR, Pulse.SILENT)
+        said = operator.pulses(waited_s=waited).get(OPERATOR_LEASE, Pulse.SILENT)
         return replace(found, operator=(holder, said), pulses=agents.pulses(waited_s=waited))
 
     def _operator(self) -> tuple[str, datetime | None]:
-        path = f"{LEASES}/namespaces/{self.system}/leases/{_OPERATOR}"
+        path = f"{LEASES}/namespaces/{self.system}/leases/{OPERATOR_LEASE}"
         try:
             lease = self.cluster.get(path)
         except Refused as err:
             if err.code == 404:
                 return "", None
             raise
-        renewed = renewals([lease]).get(_OPERATOR)
+        renewed = renewals([lease]).get(OPERATOR_LEASE)
         return str(lease.get("spec", {}).get("holderIdentity") or ""), renewed
 
     def _listen(
@@ -329,7 +333,7 @@ class Reader:
     def _with_agents(self, found: DoctorFacts, left_out: list[str]) -> DoctorFacts:
         def sets() -> list[_Json]:
             path = f"/apis/apps/v1/namespaces/{self.system}/daemonsets"
-            return list(self.cluster.objects(path, labelSelector=_AGENTS))
+            return list(self.cluster.objects(path, labelSelector=LEASE_SELECTOR))
 
         listed = self.attempt(left_out, "the agents' DaemonSet", sets)
         running = self.attempt(left_out, "the agents' pods", self._agent_pods)
@@ -341,7 +345,7 @@ class Reader:
 
     def _agent_pods(self, node: str = "") -> tuple[AgentPod, ...]:
         path = f"/api/v1/namespaces/{self.system}/pods"
-        query = {"labelSelector": _AGENTS} | (
+        query = {"labelSelector": LEASE_SELECTOR} | (
             {"fieldSelector": f"spec.nodeName={node}"} if node else {}
         )
         return tuple(map(_agent_pod, self.cluster.objects(path, **query)))

@@ -5,16 +5,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memplace.api.v1alpha1 import API_VERSION, title_of
+from memplace.api.paths import placement_path
+from memplace.api.v1alpha1 import GROUP, title_of
 
 OWN_KIND, CLUSTER_KIND = "MemoryPlacement", "ClusterMemoryPlacement"
-_GROUP = API_VERSION.partition("/")[0]
 
 
 def _words(short: str, kind: str) -> tuple[str, ...]:
     singular = kind.lower()
     names = (singular, f"{singular}s")
-    return (short, *names, *(f"{name}.{_GROUP}" for name in names))
+    return (short, *names, *(f"{name}.{GROUP}" for name in names))
 
 
 # What kubectl takes for the kinds, the shortest first.
@@ -39,9 +39,7 @@ class PlacementName:
     @property
     def path(self) -> str:
         """Where the API server has it."""
-        if self.is_cluster:
-            return f"/apis/{API_VERSION}/clustermemoryplacements/{self.name}"
-        return f"/apis/{API_VERSION}/namespaces/{self.namespace}/memoryplacements/{self.name}"
+        return placement_path("" if self.is_cluster else self.namespace, self.name)
 
     @property
     def typed(self) -> str:

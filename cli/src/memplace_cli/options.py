@@ -8,7 +8,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memplace_cli.beats import DOUBT_S
+from memplace.api.liveness import DOUBT_S
+
 from memplace_cli.naming import PlacementName, read_name
 from memplace_cli.shells import SCRIPTS
 

@@ -16,7 +16,8 @@ from typing import Any
 from memplace.api.checks import tier_errors
 from memplace.api.convert import from_builtins
 from memplace.api.objects import parse_cluster_placement, parse_placement, parse_tier
-from memplace.api.v1alpha1 import API_VERSION, ClusterPlacementSpec, PlacementSpec, TierSpec
+from memplace.api.paths import Plural, path_of
+from memplace.api.v1alpha1 import ClusterPlacementSpec, PlacementSpec, TierSpec
 from memplace.errors import ValidationError
 from memplace.validation import problems
 
@@ -32,9 +33,9 @@ from memplace_cli.surveying import Asked, survey
 
 _Json = Mapping[str, Any]
 _PLURALS = {
-    OWN_KIND: "memoryplacements",
-    CLUSTER_KIND: "clustermemoryplacements",
-    TIER: "memorytiers",
+    OWN_KIND: Plural.PLACEMENTS,
+    CLUSTER_KIND: Plural.CLUSTER_PLACEMENTS,
+    TIER: Plural.TIERS,
 }
 
 
@@ -110,8 +111,7 @@ def _what(value: object) -> str:
 
 
 def _path(manifest: Manifest) -> str:
-    inside = f"/namespaces/{manifest.namespace}" if manifest.namespace else ""
-    return f"/apis/{API_VERSION}{inside}/{_PLURALS[manifest.kind]}"
+    return path_of(_PLURALS[manifest.kind], namespace=manifest.namespace)
 
 
 def _live(manifest: Manifest, reader: Reader, left_out: list[str]) -> dict[str, Any] | None:

@@ -72,7 +72,7 @@ def _refusal(found: Refusal) -> RenderableType:
     return _under(head, lines)
 
 
-def _head(kind: str, name: str, exists: bool, changes: Sequence[str]) -> Text:
+def _head(kind: str, name: str, changes: Sequence[str], *, exists: bool) -> Text:
     would = "would change" if changes else "would stay as it is"
     return _text(f"{kind} {name} {would if exists else 'would be created'}", "bold")
 
@@ -91,7 +91,7 @@ def _tier(found: TierPlan) -> RenderableType:
     if rows:
         parts.append(table(("NODE", "NUMA NOW", "NUMA THEN", "WHY"), rows))
     parts += [_text(f"note: {note}") for note in found.notes]
-    return _under(_head("MemoryTier", found.name, found.exists, found.changes), parts)
+    return _under(_head("MemoryTier", found.name, found.changes, exists=found.exists), parts)
 
 
 def _placement(found: PlacementPlan) -> RenderableType:
@@ -108,7 +108,7 @@ def _placement(found: PlacementPlan) -> RenderableType:
         parts.append(Text(""))
     kind = OWN_KIND if found.namespace else CLUSTER_KIND
     name = "/".join(filter(None, (found.namespace, found.name)))
-    head = _head(kind, name, found.exists, found.changes)
+    head = _head(kind, name, found.changes, exists=found.exists)
     return _under(head, [*parts, *notes, *advices])
 
 

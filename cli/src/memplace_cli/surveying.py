@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from memplace.api.objects import parse_tier
-from memplace.api.v1alpha1 import API_VERSION, MemoryTier, Placement
+from memplace.api.paths import OURS, Plural, path_of
+from memplace.api.v1alpha1 import MemoryTier, Placement
 from memplace.assignment import means_namespace
 from msgspec import UNSET
 
@@ -25,7 +26,7 @@ from memplace_cli.pod_texts import pod_seen
 from memplace_cli.words import joined
 
 _NAMESPACES = "/api/v1/namespaces"
-_PLACEMENTS = (f"/apis/{API_VERSION}", "memoryplacements")
+_PLACEMENTS = (OURS, Plural.PLACEMENTS)
 _PODS = ("/api/v1", "pods")
 _NODE_LABELS = "labels of nodes, which a nodeSelector asks for"
 
@@ -166,7 +167,7 @@ class _Survey:
             return mine, None
 
     def _tiers(self) -> tuple[MemoryTier, ...]:
-        listed = self.reader.cluster.objects(f"/apis/{API_VERSION}/memorytiers")
+        listed = self.reader.cluster.objects(path_of(Plural.TIERS))
         return tuple(parse_all(listed, parse_tier)[0])
 
     def _node_labels(

@@ -64,7 +64,7 @@ class View:
         return self.spelt(region) or region.policy
 
     def spelt(self, region: Mapped) -> Policy | None:
-        """As `policy`; None for what does not carry anything of memplace's."""
+        """Return what `policy` does; None for what does not carry anything of memplace's."""
         for _, _, ours in self.parts(region):
             known = self._spelt.get(id(ours))  # this view keeps the object
             if known is None:

@@ -88,7 +88,7 @@ def _judge(node: NumaNode, dram: _Dram) -> Verdict:
 
 
 def _by_device(node: NumaNode) -> Verdict | None:
-    """What the devices say that its memory comes from; None when they say nothing."""
+    """Return what the devices say that its memory comes from; None if they say nothing."""
     kinds = {device.kind for device in node.dax}
     names = _names(device.name for device in node.dax)
     if kinds == {DaxKind.CXL}:

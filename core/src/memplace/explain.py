@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from memplace.api.v1alpha1 import NodeBytes, TierNodes
 from memplace.claim_view import View
+from memplace.claims import DEFAULT
 from memplace.entries import ProcessName
 from memplace.explain_rules import explain_rules
 from memplace.explained import (
@@ -25,8 +26,8 @@ from memplace.explained import (
     WhyNotSaid,
 )
 from memplace.extents import extents
-from memplace.kinds import Mode, Policy
-from memplace.matching import Match, Matcher
+from memplace.kinds import Policy
+from memplace.matching import NO_MATCH, Match, Matcher
 from memplace.nodes import NodeSet, format_nodes
 from memplace.policy import Plan
 from memplace.regions import Region
@@ -34,9 +35,6 @@ from memplace.results import bytes_per_tier
 
 # A program can have a million mappings; who reads more of them than this reads JSON.
 MOST_REGIONS = 4096
-
-_NO_MATCH = Match(None)
-_DEFAULT = Policy(Mode.DEFAULT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +59,7 @@ class Facts:
     allowed: NodeSet
     tiers: Mapping[str, NodeSet]
     reading: Reading
-    task_policy: Policy = _DEFAULT
+    task_policy: Policy = DEFAULT
     notes: tuple[str, ...] = ()
     carried: Collection[int] = frozenset()
 
@@ -123,12 +121,12 @@ def through_claim(
     """
     carried = frozenset(region.start for region in regions if view.carries(region))
     return tuple(
-        _seen(region, view, region.start in carried, pages.get(region.start, {}))
+        _seen(region, view, pages.get(region.start, {}), carries=region.start in carried)
         for region in regions
     ), carried
 
 
-def _seen(region: Region, view: View, carries: bool, pages: Mapping[int, int]) -> Region:
+def _seen(region: Region, view: View, pages: Mapping[int, int], *, carries: bool) -> Region:
     # Most need no other object, and there may be a million.
     if not carries:
         return region if region.pages == pages else replace(region, pages=pages)
@@ -181,7 +179,7 @@ def format_policy(policy: Policy) -> str:
 
 def _matches(facts: Facts, wish: Wish | None) -> Sequence[Match]:
     if wish is None:
-        return [_NO_MATCH] * len(facts.regions)
+        return [NO_MATCH] * len(facts.regions)
     nodes = {result.rule: result.nodes for result in wish.plan.rules}
     wanted = {rule.name: Policy(rule.policy.mode, nodes[rule.name]) for rule in wish.matcher.rules}
     return wish.matcher.match(

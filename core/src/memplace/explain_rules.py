@@ -46,7 +46,14 @@ def explain_rules(
     by_start = {region.start: region for region in regions}
     names = tier_by_node(tiers)
     return tuple(
-        _explained(rule, result, plan, by_start, names, tuple(_ordered(why_not.get(rule.name, {}))))
+        _explained(
+            rule,
+            result,
+            plan,
+            by_start,
+            names,
+            why_not=tuple(_ordered(why_not.get(rule.name, {}))),
+        )
         for rule, result in zip(matcher.rules, plan.rules, strict=True)
     )
 
@@ -57,6 +64,7 @@ def _explained(
     plan: Plan,
     by_start: Mapping[int, Region],
     names: Mapping[int, str],
+    *,
     why_not: tuple[WhyNotCounted, ...],
 ) -> RuleExplained:
     problem = next((p for p in plan.problems if p.rule == rule.name), None)

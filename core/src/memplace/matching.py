@@ -53,7 +53,7 @@ class Match:
     why_not: tuple[WhyNot, ...] = ()
 
 
-_NO_MATCH = Match(None)
+NO_MATCH = Match(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,8 +186,8 @@ class Matcher:
         if any(sort.match is None for sort in sorts):
             found = _sized_matches(ascending, sorts, held)
         else:
-            found = [sort.match or _NO_MATCH for sort in sorts]
-        matches = [_NO_MATCH] * len(regions)
+            found = [sort.match or NO_MATCH for sort in sorts]
+        matches = [NO_MATCH] * len(regions)
         for index, match in zip(order, found, strict=True):
             matches[index] = match
         return matches

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from memplace.api.v1alpha1 import Rule
+from memplace.claims import DEFAULT
 from memplace.entries import ProcessName
 from memplace.kinds import ExistingPages, Mode, Policy
 from memplace.limits import UNLIMITED, Limited, Word
@@ -22,8 +23,6 @@ from memplace.problems import Problem, Refusal, left_alone, policy_of
 from memplace.reasons import Reason
 from memplace.regions import Region
 from memplace.topology import BUILTIN_TIERS
-
-_DEFAULT = Policy(Mode.DEFAULT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,7 +291,7 @@ def _refused(rule: Rule, won: _Won) -> Problem | None:
 
 
 def _has_policy(rule: Rule, policy: Policy, region: Region) -> bool:
-    if not region.own and policy == _DEFAULT:
+    if not region.own and policy == DEFAULT:
         return True
     # A move sets the policy on the mapping itself; that is a step, to be given back.
     borrowed = not region.own and bool(_misplaced(rule, policy.nodes, region))
@@ -316,7 +315,7 @@ def _step(rule: Rule, policy: Policy, region: Region) -> Step:
         end=region.end,
         policy=policy,
         # A copy of the task's policy would outlive a later set_mempolicy() of the process.
-        previous=region.policy if region.own else _DEFAULT,
+        previous=region.policy if region.own else DEFAULT,
         own=region.own,
         page_size=region.page_size,
     )

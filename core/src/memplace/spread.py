@@ -33,6 +33,7 @@ def target(
     size: int,
     free: Mapping[int, int],
     weights: Mapping[int, int],
+    *,
     page_size: int = 4096,
 ) -> int:
     """Return the node of a policy that a block of pages goes to.

@@ -182,7 +182,7 @@ class ApiClient:
             total_s: Seconds after which it is given up even if it trickles (BadAnswer).
             accept: The form that is asked for.
         """
-        response = self._send("GET", path, query, None, silence_s, accept)
+        response = self._send("GET", path, query, None, silence_s=silence_s, accept=accept)
         deadline = time.monotonic() + total_s
         rest = b""
         try:
@@ -208,11 +208,11 @@ class ApiClient:
     def _call(
         self, method: str, path: str, query: Query | None, body: Any, accept: str = JSON
     ) -> bytes:
-        response = self._send(method, path, query or {}, body, TIMEOUT_S, accept)
+        response = self._send(method, path, query or {}, body, silence_s=TIMEOUT_S, accept=accept)
         return self._read(response, ANSWER_MAX)
 
     def _send(
-        self, method: str, path: str, query: Query, body: Any, silence_s: float, accept: str
+        self, method: str, path: str, query: Query, body: Any, *, silence_s: float, accept: str
     ) -> http.client.HTTPResponse:
         url = f"{path}?{urlencode(query)}" if query else path
         content = None if body is None else msgspec.json.encode(body)

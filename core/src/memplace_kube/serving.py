@@ -19,11 +19,8 @@ from memplace.errors import ValidationError
 
 log = logging.getLogger(__name__)
 
-_FOLDER, _CLIENTS, _PORT = (
-    "MEMPLACE_METRICS_TLS",
-    "MEMPLACE_METRICS_CLIENT_CA",
-    "MEMPLACE_METRICS_PORT",
-)
+VARIABLES = ("MEMPLACE_METRICS_TLS", "MEMPLACE_METRICS_CLIENT_CA", "MEMPLACE_METRICS_PORT")
+_FOLDER, _CLIENTS, _PORT = VARIABLES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +48,7 @@ def secure_port(env: Mapping[str, str]) -> SecurePort | None:
         ValidationError: A variable makes no sense; names it.
     """
     folder, clients = env.get(_FOLDER, ""), env.get(_CLIENTS, "")
-    port = env.get(_PORT, "8443")
+    port = env.get(_PORT) or "8443"
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValidationError(_PORT, "write a port from 1 to 65535")
     for name, text in ((_FOLDER, folder), (_CLIENTS, clients)):

@@ -17,7 +17,7 @@ from memplace_kube.serving import ServerTls
 from memplace_kube.watch import WATCH_S, Watcher
 
 from memplace_agent.backends.choice import choose
-from memplace_agent.cluster.following import Follower, followers
+from memplace_agent.cluster.following import WAITS_S, Follower, followers
 from memplace_agent.cluster.kinds import Kind
 from memplace_agent.cluster.lease import Heartbeat
 from memplace_agent.cluster.publish import Publisher
@@ -40,9 +40,6 @@ _Run = Callable[[Event, Callable[[], None]], None]
 
 # One call on a process is given up after 30 s at most, and each of them ticks.
 _HANGS_AFTER_S = 120.0
-# All others wait for the API server at most: 90 s for a watch, 60 s for an answer, up to 30 s
-# of pause after an error and as much before a new list.
-_WAITS_S = 240.0
 # A watch that is older says nothing any more of what the cluster wants.
 _WATCH_TOO_OLD_S = 2 * WATCH_S
 
@@ -71,9 +68,9 @@ class _Cluster:
             run: _Run = watcher.run
             if watcher.kind is Kind.NAMESPACE and isinstance(watcher, Watcher):
                 run = self._when_needed(watcher)
-            self._threads.start(run, Pulse(f"watch {watcher.kind}", _WAITS_S))
-        self._threads.start(self.publisher.run, Pulse("publisher", _WAITS_S))
-        self._threads.start(self.heartbeat.run, Pulse("heartbeat", _WAITS_S))
+            self._threads.start(run, Pulse(f"watch {watcher.kind}", WAITS_S))
+        self._threads.start(self.publisher.run, Pulse("publisher", WAITS_S))
+        self._threads.start(self.heartbeat.run, Pulse("heartbeat", WAITS_S))
 
     def _when_needed(self, watcher: Watcher[Kind, Mapping[str, Any]]) -> _Run:
         # Most clusters have no placement that asks for labels of namespaces: then thousands of

@@ -88,11 +88,11 @@ class HostFs:
         return self.sysfs / "kernel/mm/ksm"
 
     def pid(self, pid: int) -> Path:
-        """The directory of a process."""
+        """Return the directory of a process."""
         return self.proc / str(pid)
 
     def on_host(self, path: Path) -> Path:
-        """A path as process 1 of the host sees it; needs CAP_SYS_PTRACE.
+        """Return a path as process 1 of the host sees it; needs CAP_SYS_PTRACE.
 
         A directory that is bind-mounted into this container can be removed only from there.
         """

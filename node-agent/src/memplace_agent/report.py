@@ -60,11 +60,15 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Retirement:
-    """How far retiring is; ``done`` when nothing of memplace is left on the host."""
+    """How far retiring is."""
 
-    done: bool
     reason: Reason
     message: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing of memplace is left on the host."""
+        return self.reason is Reason.RETIRED
 
 
 @dataclass(slots=True)

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from memplace.environment import Read, given, log_level
 from memplace.errors import ValidationError
 from memplace.quantity import exact_bytes
 from memplace_kube.serving import SecurePort, secure_port
 
 from memplace_agent.hostfs import HostFs
-
-LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +31,7 @@ class Settings:
         shim_default: Whether containerd's shims get the default of their pod's containers.
         nri_socket: Of the container runtime; None: it is not asked to tell of containers.
         nri_timeout_s: How long a container that starts is held back at most.
-        log_level: DEBUG, INFO, WARNING or ERROR; addresses appear only in DEBUG.
+        log_level: One of LOG_LEVELS; addresses appear only in DEBUG.
     """
 
     node_name: str
@@ -55,69 +54,96 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
     Raises:
         ValidationError: A variable is missing or makes no sense; names it.
     """
-    if not env.get("NODE_NAME"):
+    node = env.get("NODE_NAME")
+    if not node:
         raise ValidationError("NODE_NAME", "set it to the node's name (downward API, nodeName)")
-    level = env.get("MEMPLACE_LOG_LEVEL", "INFO").upper()
-    if level not in LEVELS:
-        raise ValidationError("MEMPLACE_LOG_LEVEL", f"write one of {', '.join(LEVELS)}")
     return Settings(
-        node_name=env["NODE_NAME"],
-        pod_uid=env.get("POD_UID", ""),
-        host=HostFs(
-            proc=Path(env.get("MEMPLACE_PROC", "/proc")),
-            sysfs=Path(env.get("MEMPLACE_SYSFS", "/sys")),
-            cgroup=Path(env.get("MEMPLACE_CGROUP_ROOT", "/host/sys/fs/cgroup")),
-            journal=Path(env.get("MEMPLACE_JOURNAL_DIR", "/run/memplace")),
-            seccomp=Path(env.get("MEMPLACE_SECCOMP_DIR", "/var/lib/kubelet/seccomp/memplace")),
-        ),
-        audit_s=_number(env, "MEMPLACE_AUDIT_S", "60", minimum=1),
-        move_bandwidth=_bandwidth(env),
-        http_port=int(_number(env, "MEMPLACE_HTTP_PORT", "8080", minimum=0)),
+        node_name=node,
+        host=host_from_env(env),
         metrics_tls=secure_port(env),
-        explain_port=_explain_port(env),
-        shim_default=_switch(env, "MEMPLACE_SHIM_DEFAULT"),
-        nri_socket=_path(env, "MEMPLACE_NRI_SOCKET"),
-        nri_timeout_s=_number(env, "MEMPLACE_NRI_TIMEOUT_MS", "200", minimum=1) / 1000,
-        log_level=level,
+        **given(env, VARIABLES),
     )
 
 
-def _explain_port(env: Mapping[str, str]) -> int | None:
+def host_from_env(env: Mapping[str, str]) -> HostFs:
+    """Return where the host's file systems are seen from here."""
+    return HostFs(**given(env, PATHS))
+
+
+def _text(_: str, text: str) -> str:
+    return text
+
+
+def _directory(_: str, text: str) -> Path:
+    return Path(text)
+
+
+def _explain_port(name: str, text: str) -> int | None:
     # Off unless the chart says that the pod has a network of its own: on the host's every user
     # could ask, and addresses of other people's programs are secrets.
-    return int(_number(env, "MEMPLACE_EXPLAIN_PORT", "0", minimum=0)) or None
+    return _port(name, text) or None
 
 
-def _switch(env: Mapping[str, str], name: str) -> bool:
-    text = env.get(name, "false")
+def _switch(name: str, text: str) -> bool:
     if text not in ("true", "false"):
         raise ValidationError(name, f"write true or false, not {text!r}")
     return text == "true"
 
 
-def _path(env: Mapping[str, str], name: str) -> Path | None:
-    text = env.get(name, "")
-    if text and not text.startswith("/"):
+def _socket(name: str, text: str) -> Path:
+    if not text.startswith("/"):
         raise ValidationError(name, f"write a path that begins with /, not {text!r}")
-    return Path(text) if text else None
+    return Path(text)
 
 
-def _bandwidth(env: Mapping[str, str]) -> int:
-    text = env.get("MEMPLACE_MOVE_BANDWIDTH", "256Mi")
+def _bandwidth(name: str, text: str) -> int:
     try:
         value = exact_bytes(text)
     except ValueError as err:
-        raise ValidationError("MEMPLACE_MOVE_BANDWIDTH", f"write a size, not {text!r}") from err
+        raise ValidationError(name, f"write a size, not {text!r}") from err
     if value < 1 << 20:
-        raise ValidationError("MEMPLACE_MOVE_BANDWIDTH", "write 1Mi or more")
+        raise ValidationError(name, "write 1Mi or more")
     return int(value)
 
 
-def _number(env: Mapping[str, str], name: str, default: str, *, minimum: float) -> float:
+def _port(name: str, text: str) -> int:
+    return int(_number(name, text, minimum=0))
+
+
+def _seconds(name: str, text: str) -> float:
+    return _number(name, text, minimum=1)
+
+
+def _milliseconds(name: str, text: str) -> float:
+    return _number(name, text, minimum=1) / 1000
+
+
+def _number(name: str, text: str, *, minimum: float) -> float:
     try:
-        value = float(env.get(name, default))
+        value = float(text)
     except ValueError as err:
-        raise ValidationError(name, f"write a number, not {env[name]!r}") from err
+        raise ValidationError(name, f"write a number, not {text!r}") from err
     if not minimum <= value <= 65535:
         raise ValidationError(name, f"write a number from {minimum:g} to 65535")
     return value
+
+
+PATHS: Mapping[str, tuple[str, Read]] = {
+    "MEMPLACE_PROC": ("proc", _directory),
+    "MEMPLACE_SYSFS": ("sysfs", _directory),
+    "MEMPLACE_CGROUP_ROOT": ("cgroup", _directory),
+    "MEMPLACE_JOURNAL_DIR": ("journal", _directory),
+    "MEMPLACE_SECCOMP_DIR": ("seccomp", _directory),
+}
+
+VARIABLES: Mapping[str, tuple[str, Read]] = {
+    "POD_UID": ("pod_uid", _text),
+    "MEMPLACE_AUDIT_S": ("audit_s", _seconds),
+    "MEMPLACE_MOVE_BANDWIDTH": ("move_bandwidth", _bandwidth),
+    "MEMPLACE_HTTP_PORT": ("http_port", _port),
+    "MEMPLACE_EXPLAIN_PORT": ("explain_port", _explain_port),
+    "MEMPLACE_SHIM_DEFAULT": ("shim_default", _switch),
+    "MEMPLACE_NRI_SOCKET": ("nri_socket", _socket),
+    "MEMPLACE_NRI_TIMEOUT_MS": ("nri_timeout_s", _milliseconds),
+    "MEMPLACE_LOG_LEVEL": ("log_level", log_level),
+}

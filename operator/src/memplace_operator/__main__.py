@@ -15,7 +15,7 @@ from memplace_operator import app
 from memplace_operator.kubeapi import KubeApi
 from memplace_operator.retire import resume
 from memplace_operator.selftest import selftest, table
-from memplace_operator.settings import from_environment, kopf_settings
+from memplace_operator.settings import kopf_settings, settings_from_env
 from memplace_operator.uninstall import Delete, Uninstall, uninstall
 
 
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    settings = from_environment()
+    settings = settings_from_env(os.environ)
     if options.command == "retire":
         return asyncio.run(_retire(options))
     if options.command == "resume":

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from datetime import datetime
 
-from memplace.api.liveness import LEASE_LABELS, LEASES, renewals, with_renewal
+from memplace.api.liveness import LEASE_SELECTOR, LEASES, renewals, with_renewal
 from memplace.api.objects import parse_node_memory
 from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import NodeMemory
@@ -17,7 +17,6 @@ from memplace_operator.kubeapi import KubeApi
 
 log = logging.getLogger(__name__)
 
-_SELECTOR = ",".join(f"{key}={value}" for key, value in LEASE_LABELS.items())
 # By the role of a chart before Leases, or no such API.
 _NOT_THERE = (403, 404)
 
@@ -30,7 +29,7 @@ async def renewed(api: KubeApi) -> Mapping[str, datetime]:
     path = f"{LEASES}/namespaces/{api.namespace}/leases"
     try:
         # From the API server's cache: this is asked for every few seconds.
-        leases = api.objects(path, labelSelector=_SELECTOR, resourceVersion="0")
+        leases = api.objects(path, labelSelector=LEASE_SELECTOR, resourceVersion="0")
         return renewals([lease async for lease in leases])
     except ApiError as err:
         if err.status not in _NOT_THERE:

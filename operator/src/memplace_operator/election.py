@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from memplace.api.liveness import LEASES
+from memplace.api.liveness import LEASES, OPERATOR_LEASE, OPERATOR_LEASE_S
 from memplace.api.server import ApiError
 from memplace.errors import MemplaceError
 from memplace.structs import prepared
@@ -25,12 +25,10 @@ from memplace_kube.client import ApiClient, Server
 
 log = logging.getLogger(__name__)
 
-NAME = "memplace-operator"
 # The holder renews it, others look at it, so often.
 RENEW_S = 2.0
 # So long after its last renewal it begins writes; one is given up after at most 20 s.
 HOLD_S = 15.0
-LEASE_S = 40.0
 
 _NOT_FOUND, _EXISTS = 404, 409
 
@@ -99,7 +97,7 @@ class Election:
         except (OSError, http.client.HTTPException, MemplaceError, msgspec.MsgspecError) as err:
             self._client.close()
             level = logging.DEBUG if self._failures else logging.WARNING
-            log.log(level, "Lease %s not renewed: %s", NAME, err or type(err).__name__)
+            log.log(level, "Lease %s not renewed: %s", OPERATOR_LEASE, err or type(err).__name__)
             self._failures += 1
         if self.is_leader != self._was_leader:
             self._was_leader = self.is_leader
@@ -113,9 +111,9 @@ class Election:
         try:
             lease = self._get()
             if lease is not None and lease.spec.holder_identity == self._identity:
-                self._client.put(f"{self._path}/{NAME}", self._body(lease, holder=""))
+                self._client.put(f"{self._path}/{OPERATOR_LEASE}", self._body(lease, holder=""))
         except (OSError, http.client.HTTPException, MemplaceError, msgspec.MsgspecError) as err:
-            log.warning("Lease %s not given up: %s", NAME, err)
+            log.warning("Lease %s not given up: %s", OPERATOR_LEASE, err)
 
     def _attempt(self) -> None:
         started = self._clock()
@@ -123,7 +121,7 @@ class Election:
         if lease is None:
             self._client.post(self._path, self._body(_Lease()))
         elif self._may_take(lease, started):
-            self._client.put(f"{self._path}/{NAME}", self._body(lease))
+            self._client.put(f"{self._path}/{OPERATOR_LEASE}", self._body(lease))
         else:
             self._held_until = float("-inf")
             return
@@ -137,11 +135,12 @@ class Election:
         value = (spec.holder_identity, spec.renew_time)
         if value != self._seen:
             self._seen, self._seen_at = value, now
-        return now - self._seen_at > LEASE_S
+        return now - self._seen_at > OPERATOR_LEASE_S
 
     def _get(self) -> _Lease | None:
         try:
-            return msgspec.json.decode(self._client.get(f"{self._path}/{NAME}"), type=_Lease)
+            found = self._client.get(f"{self._path}/{OPERATOR_LEASE}")
+            return msgspec.json.decode(found, type=_Lease)
         except ApiError as err:
             if err.status != _NOT_FOUND:
                 raise
@@ -151,15 +150,16 @@ class Election:
         spec, now = lease.spec, f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         is_mine = spec.holder_identity == self._identity
         transitions = spec.lease_transitions or 0
+        meta = {"name": OPERATOR_LEASE}
+        if lease.metadata.resource_version:
+            meta["resourceVersion"] = lease.metadata.resource_version
         return {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": NAME, "resourceVersion": lease.metadata.resource_version}
-            if lease.metadata.resource_version
-            else {"name": NAME},
+            "metadata": meta,
             "spec": {
                 "holderIdentity": self._identity if holder is None else holder,
-                "leaseDurationSeconds": int(LEASE_S),
+                "leaseDurationSeconds": int(OPERATOR_LEASE_S),
                 "acquireTime": spec.acquire_time if is_mine and spec.acquire_time else now,
                 "renewTime": now,
                 "leaseTransitions": transitions if is_mine else transitions + 1,

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 
 import msgspec
-from memplace.api.liveness import LEASE_LABELS, LEASES
+from memplace.api.liveness import LEASE_SELECTOR, LEASES
+from memplace.api.paths import Plural, path_of
 from memplace.api.server import ApiError
-from memplace.api.v1alpha1 import API_VERSION
 from memplace.errors import MemplaceError
 from memplace.structs import prepared
 from memplace_kube.client import ApiClient, Server
@@ -32,7 +32,6 @@ LISTEN_SHARE = 1 / 9
 # is, the API server says.
 _CLEAN_MAX = 100
 
-_SELECTOR = ",".join(f"{key}={value}" for key, value in LEASE_LABELS.items())
 _FORBIDDEN, _NOT_FOUND, _CONFLICT = 403, 404, 409
 _UNREACHABLE = (OSError, http.client.HTTPException, MemplaceError, msgspec.MsgspecError)
 
@@ -112,7 +111,7 @@ class Listener:
 
     def _renewals(self) -> dict[str, str]:
         # From the API server's cache: this is asked for every few seconds.
-        query = {"labelSelector": _SELECTOR, "resourceVersion": "0"}
+        query = {"labelSelector": LEASE_SELECTOR, "resourceVersion": "0"}
         try:
             content = self._client.get(self._leases, query)
         except ApiError as err:
@@ -146,7 +145,7 @@ class Listener:
     def _remove(self, node: Node) -> None:
         try:
             options = {"preconditions": {"uid": node.uid}}
-            self._client.delete(f"/apis/{API_VERSION}/nodememories/{node.name}", options)
+            self._client.delete(path_of(Plural.NODES, name=node.name), options)
             log.info("removed the NodeMemory of node %s, which is gone", node.name)
         except ApiError as err:
             if err.status not in (_FORBIDDEN, _NOT_FOUND, _CONFLICT):

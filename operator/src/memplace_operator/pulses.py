@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from memplace.api.liveness import HEARTBEAT_S, STALE_AFTER
+from memplace.api.liveness import DOUBT_S, STALE_AFTER
 from memplace.api.v1alpha1 import NodeMemory
 
 # Who seems dead at first has this long to show that only its clock is wrong.
-DOUBT_S = 1.2 * HEARTBEAT_S
 
 
 @dataclass(slots=True)
@@ -53,9 +52,10 @@ class Pulses:
             if before is None:
                 seems = self._seems_alive(heartbeat)
                 patience = STALE_AFTER.total_seconds() if seems else DOUBT_S
-                self._heard[node.name] = _Heard(heartbeat, now, patience, seems)
+                self._heard[node.name] = _Heard(heartbeat, now, patience, is_proven=seems)
             elif before.heartbeat != heartbeat:
-                self._heard[node.name] = _Heard(heartbeat, now, STALE_AFTER.total_seconds(), True)
+                patience = STALE_AFTER.total_seconds()
+                self._heard[node.name] = _Heard(heartbeat, now, patience, is_proven=True)
 
     def is_alive(self, name: str) -> bool:
         """Return whether an agent was heard of, or seemed alive at first, and not long ago."""

@@ -52,9 +52,9 @@ _TOLD = (
 class Transition:
     """A condition that changed in a way that somebody wants to hear of; becomes an event."""
 
-    is_warning: bool
     reason: str
     message: str
+    is_warning: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +154,7 @@ def transitions(old: PlacementStatus, new: PlacementStatus) -> tuple[Transition,
     for type_ in _TOLD:
         before, after = (find_condition(s.conditions, type_) for s in (old, new))
         if after is not None and _is_news(before, after):
-            transition = Transition(_is_bad(after), after.reason, after.message)
+            transition = Transition(after.reason, after.message, is_warning=_is_bad(after))
             found.setdefault(after.reason, transition)
     return tuple(found.values())
 

@@ -28,8 +28,8 @@ class Check:
     """One line of the table."""
 
     what: str
-    ok: bool
     detail: str
+    ok: bool
 
 
 async def selftest(
@@ -73,21 +73,21 @@ async def _checks(api: KubeApi, service: str, pulses: Pulses) -> AsyncIterator[C
     try:
         missing = OUR_PLURALS - await served_kinds(api)
         detail = f"missing: {', '.join(sorted(missing))}" if missing else "all served"
-        yield Check("CRDs", not missing, detail)
+        yield Check("CRDs", detail, ok=not missing)
         if not missing:
             nodes = await reports(api)
             pulses.look(nodes)
             for check in _nodes(nodes, pulses):
                 yield check
     except (*UNREACHABLE, ApiError) as err:
-        yield Check("API server", False, f"{err or type(err).__name__}")
+        yield Check("API server", f"{err or type(err).__name__}", ok=False)
     if service:
         yield await _service(service)
 
 
 def _nodes(nodes: list[NodeMemory], pulses: Pulses) -> list[Check]:
     if not nodes:
-        return [Check("agents", False, "no agent has reported: look at the agent's DaemonSet")]
+        return [Check("agents", "no agent has reported: look at the agent's DaemonSet", ok=False)]
     return [_node(node, pulses) for node in sorted(nodes, key=lambda node: node.name)]
 
 
@@ -95,12 +95,13 @@ def _node(node: NodeMemory, pulses: Pulses) -> Check:
     what = f"agent on {node.name}"
     if not pulses.is_alive(node.name):
         quiet = f"no heartbeat in the last {STALE_AFTER.seconds} s: look at its pod"
-        return Check(what, False, quiet)
+        return Check(what, quiet, ok=False)
     supported = find_condition(node.status.conditions, ConditionType.SUPPORTED)
     if supported is None:
-        return Check(what, False, "it does not say whether the node is supported")
+        return Check(what, "it does not say whether the node is supported", ok=False)
     tiers = ", ".join(tier.name for tier in node.status.tiers) or "none"
-    return Check(what, True, f"Supported={supported.status} ({supported.reason}), tiers: {tiers}")
+    said = f"Supported={supported.status} ({supported.reason}), tiers: {tiers}"
+    return Check(what, said, ok=True)
 
 
 async def _service(url: str) -> Check:
@@ -111,6 +112,6 @@ async def _service(url: str) -> Check:
             session.get(f"{url.rstrip('/')}/readyz") as response,
         ):
             text = (await response.text()).strip()
-            return Check(what, response.status == 200, f"{url}/readyz: {text}")
+            return Check(what, f"{url}/readyz: {text}", ok=response.status == 200)
     except UNREACHABLE as err:
-        return Check(what, False, f"{url}/readyz: {err or type(err).__name__}")
+        return Check(what, f"{url}/readyz: {err or type(err).__name__}", ok=False)

@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import kopf
 from memplace.api.liveness import STALE_AFTER
+from memplace.environment import Read, given, log_level
 from memplace.errors import ValidationError
 from memplace_kube.serving import SecurePort, secure_port
-
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +32,32 @@ class Settings:
     metrics_tls: SecurePort | None = None
 
 
-def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
+def settings_from_env(env: Mapping[str, str]) -> Settings:
     """Read the settings.
 
     Raises:
         ValidationError: A variable has a value that makes no sense.
     """
-    level = environment.get("MEMPLACE_LOG_LEVEL", "INFO").upper()
-    if level not in LOG_LEVELS:
-        raise ValidationError("MEMPLACE_LOG_LEVEL", f"write one of {', '.join(LOG_LEVELS)}")
-    port = environment.get("MEMPLACE_HTTP_PORT", "8080")
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValidationError("MEMPLACE_HTTP_PORT", "write a port from 1 to 65535")
-    stale = environment.get("MEMPLACE_STALE_SECONDS", "")
-    if stale and not (stale.isdecimal() and int(stale) > 0):
-        raise ValidationError("MEMPLACE_STALE_SECONDS", "write whole seconds, 1 or more")
-    stale_s = float(stale) if stale else STALE_AFTER.total_seconds()
-    return Settings(
-        log_level=level,
-        http_port=int(port),
-        stale_s=stale_s,
-        metrics_tls=secure_port(environment),
-    )
+    return Settings(metrics_tls=secure_port(env), **given(env, VARIABLES))
+
+
+def _port(name: str, text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValidationError(name, "write a port from 1 to 65535")
+    return int(text)
+
+
+def _seconds(name: str, text: str) -> float:
+    if not text.isdecimal() or not int(text):
+        raise ValidationError(name, "write whole seconds, 1 or more")
+    return float(text)
+
+
+VARIABLES: Mapping[str, tuple[str, Read]] = {
+    "MEMPLACE_LOG_LEVEL": ("log_level", log_level),
+    "MEMPLACE_HTTP_PORT": ("http_port", _port),
+    "MEMPLACE_STALE_SECONDS": ("stale_s", _seconds),
+}
 
 
 class Backoffs:

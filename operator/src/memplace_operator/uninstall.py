@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from memplace.api.paths import placement_path
 from memplace.api.server import ApiError
-from memplace.api.v1alpha1 import API_VERSION
 
 from memplace_operator.kinds import OUR_PLURALS, Kind, served_kinds
 from memplace_operator.kubeapi import UNREACHABLE, KubeApi
@@ -23,7 +23,6 @@ AGENTS_END_S = 40.0
 CRDS_END_S = 20.0
 
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-_GROUP = API_VERSION.partition("/")[0]
 # Only a Helm that really installs writes this: `helm template` does not.
 _RELEASE = "meta.helm.sh/release-name"
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -175,20 +174,19 @@ async def _delete_placements(api: KubeApi, say: Say) -> None:
         if kind.value[1] in served:
             found = [o["metadata"] async for o in api.objects(kind.path, metadata_only=True)]
             for meta in found:
-                await _delete_placement(api, kind, meta, say)
+                await _delete_placement(api, meta, say)
 
 
-async def _delete_placement(api: KubeApi, kind: Kind, meta: Mapping[str, Any], say: Say) -> None:
+async def _delete_placement(api: KubeApi, meta: Mapping[str, Any], say: Say) -> None:
     namespace, name = meta.get("namespace", ""), meta["name"]
-    where = f"namespaces/{namespace}/" if namespace else ""
-    if await unless_gone(api, "DELETE", f"/apis/{API_VERSION}/{where}{kind.value[1]}/{name}"):
+    if await unless_gone(api, "DELETE", placement_path(namespace, name)):
         what = f"MemoryPlacement {namespace}/" if namespace else "ClusterMemoryPlacement "
         say(f"deleted {what}{name}")
 
 
 async def _delete_crds(api: KubeApi, say: Say) -> None:
     # Who installs again at once must not meet a CRD on its way out. To ask again is to see it.
-    names = [f"{plural}.{_GROUP}" for plural in sorted(OUR_PLURALS)]
+    names = sorted(plural.crd for plural in OUR_PLURALS)
     deadline = time.monotonic() + CRDS_END_S
     while names := [n for n in names if await unless_gone(api, "DELETE", f"{_CRDS}/{n}")]:
         if time.monotonic() >= deadline:

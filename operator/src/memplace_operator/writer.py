@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+from memplace.api.paths import placement_path
 from memplace.api.server import ApiError
-from memplace.api.v1alpha1 import GROUP, VERSION, PlacementStatus
+from memplace.api.v1alpha1 import PlacementStatus
 from memplace.errors import MemplaceError
 from memplace.structs import prepared
 from memplace_kube.client import ApiClient, Server
@@ -210,10 +211,7 @@ class Writer:
 
 
 def _path(subject: Subject) -> str:
-    base = f"/apis/{GROUP}/{VERSION}/clustermemoryplacements"
-    if subject.namespace:
-        base = f"/apis/{GROUP}/{VERSION}/namespaces/{subject.namespace}/memoryplacements"
-    return f"{base}/{subject.name}/status?fieldManager={COMPONENT}"
+    return f"{placement_path(subject.namespace, subject.name)}/status?fieldManager={COMPONENT}"
 
 
 def _body(write: Write) -> dict[str, Any]:

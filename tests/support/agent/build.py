@@ -14,7 +14,7 @@ HEAP_RULE = rule({"type": "Heap"})
 
 
 def new_pod(*names, ids=(), **kwargs):
-    """A pod as the API server has it before its containers have an id."""
+    """Return a pod as the API server has it before its containers have an id."""
     ids = dict(zip(names, ids, strict=False))
     ref = PodRef(namespace="ns", name="p", uid="uid-p", labels={"app": "x"}, containers=tuple(ids))
     return PodState(ref, ids, declared=names or ("c0",), **kwargs)

@@ -49,7 +49,7 @@ class Live:
 
     @contextlib.contextmanager
     def running(self):
-        """With the thread of births."""
+        """Run the thread of births."""
         stop = threading.Event()
         thread = threading.Thread(target=self.births.run, args=(stop, lambda: None))
         thread.start()
@@ -61,11 +61,11 @@ class Live:
             thread.join()
 
     def future(self, pid):
-        """The policies that a process has as its defaults."""
+        """Return the policies that a process has as its defaults."""
         return {policy for policy, _ in self.machine.processes[pid].future.values()}
 
     def counted(self, name):
-        """A counter of the agent's, by the values of its labels."""
+        """Return a counter of the agent's, by the values of its labels."""
         (family,) = getattr(self.node.metrics, name).collect()
         samples = [each for each in family.samples if each.name.endswith("_total")]
         return {tuple(each.labels.values()): int(each.value) for each in samples}

@@ -135,7 +135,7 @@ class Machine:
         self._add(pid, Process([*vmas, vdso], **kwargs), self.cgroup(container_id, pod))
 
     def daemon(self, pid, unit="containerd", **kwargs):
-        """A process of the node's own."""
+        """Start a process of the node's own."""
         cgroup = self.host.cgroup / f"system.slice/{unit}.service"
         cgroup.mkdir(parents=True, exist_ok=True)
         self._add(pid, Process([Vma(VDSO, VDSO + 0x2000, "[vdso]", "r-xp")], **kwargs), cgroup)
@@ -166,7 +166,7 @@ class Machine:
             procs.write_text("".join(line for line in text if line != f"{pid}\n"))
 
     def execute(self, pid, *vmas, privileged=False):
-        """The process runs another program: nothing of the old mappings is left, and of the
+        """Run another program in the process: nothing of the old mappings is left, and of the
         default for those to come only if the program gains no privileges."""
         process = self.processes[pid]
         process.vmas, process.image = list(vmas), next(_NUMBERS)
@@ -176,7 +176,7 @@ class Machine:
         self.write(pid)
 
     def born(self, pid, vma):
-        """The process maps private anonymous memory, or grows its heap."""
+        """Have the process map private anonymous memory, or grow its heap."""
         kind = MPOL_FUTURE_BRK if vma.path == "[heap]" else MPOL_FUTURE_MMAP
         policy, least = self.processes[pid].future.get(kind, (None, 0))
         given = policy if vma.end - vma.start >= least and "x" not in vma.perms else None
@@ -194,7 +194,7 @@ class Machine:
         self.write(pid)
 
     def policies(self, pid):
-        """By path or first address, without the flag that tells memplace's from others'."""
+        """Return policies by path or first address, without the flag that marks memplace's."""
         return {
             vma.path or hex(vma.start): self.shown(vma) and without_static(self.shown(vma))
             for vma in self.processes[pid].vmas
@@ -308,7 +308,7 @@ class Machine:
                 self.write(pid)
 
     def shown(self, vma):
-        """The policy of a mapping, or None: of an object that of the first page."""
+        """Return the policy of a mapping, or None: of an object that of the first page."""
         if not in_object(vma):
             return vma.policy
         return self.objects.at((vma.device, vma.inode), vma.offset)

@@ -83,7 +83,7 @@ def _cut(runs, first, last):
 
 
 def span(vmas, start, end):
-    """The first index of those that overlap a range, and the first one after them."""
+    """Return the first index of those that overlap a range, and the first one after them."""
     first = bisect_right(vmas, start, key=lambda v: v.end)
     return first, max(first, bisect_left(vmas, end, key=lambda v: v.start))
 
@@ -109,7 +109,7 @@ def bind(vma, start, end, policy, flags):
 
 
 def moved(vma, wanted):
-    """The mapping after move_pages(): ``wanted`` are nodes by address."""
+    """Return the mapping after move_pages(): ``wanted`` are nodes by address."""
     if vma.stuck or not any(vma.start <= address < vma.end for address in wanted):
         return vma
     runs, at = [], vma.start

@@ -30,7 +30,7 @@ FLAGS = 0xF7  # all that version 2 has
 
 @functools.cache
 def shared_pool():
-    """Threads that wait for work do no harm, but a few per test add up."""
+    """Share threads: those that wait for work do no harm, but a few per test add up."""
     return Pool()
 
 

@@ -28,7 +28,7 @@ class SharedPolicies:
 
 
 def in_object(vma):
-    """Files on the devices of tmpfs, which has no major number here, and are no huge pages."""
+    """Return whether it maps a file of tmpfs, whose devices have no major number."""
     return vma.perms.endswith("s") and vma.device[0] == 0 and vma.page_size == 4096
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from memplace.regions import Region
 from memplace_agent.procfs.kinds import is_special, kind_of, thread_stacks
-from memplace_agent.procfs.maps import parse_maps
+
+from tests.support.agent.maps import parse_maps
 
 FOLDER = Path(__file__).parent / "data" / "maps"
 # fs/proc/task_mmu.c:show_vma_header_prefix() and seq_pad(): where the path begins

@@ -54,7 +54,7 @@ def machine(request, tmp_path, monkeypatch):
         ask=machine.page_nodes,
     )
     monkeypatch.setattr("memplace_agent.cli.reading.running_system", lambda *_: system)
-    monkeypatch.setattr(inspect, "host_from_env", lambda: machine.host)
+    monkeypatch.setattr(inspect, "host_from_env", lambda _: machine.host)
     monkeypatch.setattr(applying, "probe", lambda _: Features(473, 2, flags=FLAGS))
     monkeypatch.setattr(applying, "_directory", lambda: tmp_path / "ledger")
     return machine

@@ -82,7 +82,7 @@ def status_of(node) -> NodeMemoryStatus:
     return node_status(
         node.reconciler.reports,
         Features(473, 2),
-        Retirement(False, Reason.ACTIVE),
+        Retirement(Reason.ACTIVE),
         before=(),
         version="0",
         now=datetime.now(UTC),

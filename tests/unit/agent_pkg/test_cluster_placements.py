@@ -162,7 +162,7 @@ def labels(cache: Cache) -> Any:
     ],
 )
 def test_a_label_of_a_namespace_with_a_pod_here_wakes(
-    cache: Cache, news: dict[str, Any], wakes: bool
+    cache: Cache, news: dict[str, Any], *, wakes: bool
 ) -> None:
     cache.event(Kind.NAMESPACE, "MODIFIED", news)
     assert cache.changed.is_set() is wakes
@@ -186,7 +186,7 @@ def test_without_such_a_placement_no_label_wakes(cache: Cache) -> None:
     ],
 )
 def test_of_placements_those_that_select_a_pod_here_wake(
-    cache: Cache, news: dict[str, Any], wakes: bool
+    cache: Cache, news: dict[str, Any], *, wakes: bool
 ) -> None:
     cache.event(Kind.CLUSTER_PLACEMENT, "MODIFIED", news)
     assert cache.changed.is_set() is wakes

@@ -89,7 +89,7 @@ def compare(name, text):
 def test_the_table_of_a_recorded_program(redis, wide):
     facts, wish = redis
     told = explain(facts, wish, 12)
-    lines = list(process_lines(told, Screen(100, True), wide=wide))
+    lines = list(process_lines(told, Screen(100, blocks=True), wide=wide))
     if not wide:
         assert max(map(len, lines)) <= 100
     compare(f"redis-{'wide' if wide else 'table'}.txt", "\n".join([*lines, ""]))
@@ -97,7 +97,7 @@ def test_the_table_of_a_recorded_program(redis, wide):
 
 def test_the_table_without_rules_on_a_terminal_without_blocks(redis):
     facts, _ = redis
-    lines = list(process_lines(explain(facts, None, 12), Screen(100, False), wide=False))
+    lines = list(process_lines(explain(facts, None, 12), Screen(100, blocks=False), wide=False))
     text = "\n".join([*lines, ""])
     assert text.isascii() and max(map(len, lines)) <= 100
     compare("redis-plain.txt", text)

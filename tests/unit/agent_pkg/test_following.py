@@ -174,7 +174,7 @@ def test_a_pod_that_is_held_is_neither_undone_nor_placed(restarted, node, kit) -
 
 @pytest.mark.parametrize(("namespaces", "is_known"), [(None, True), ({"other"}, False)])
 def test_of_an_object_nothing_follows_from_what_is_missing(
-    namespaces: set[str] | None, is_known: bool
+    namespaces: set[str] | None, *, is_known: bool
 ) -> None:
     """Shared memory outlives its pods, and has no container that could be held."""
     known = None if namespaces is None else frozenset(namespaces)
@@ -313,12 +313,12 @@ def test_a_watch_that_hangs_or_ends_is_noticed(run: Any, monkeypatch: pytest.Mon
     run.pods("ns")
     eventually(lambda: run.placements)
     (each,) = run.following._watches.values()
-    monkeypatch.setattr(following, "_WAITS_S", -1.0)
+    monkeypatch.setattr(following, "WAITS_S", -1.0)
     time.sleep(0.2)
     before = run.ticks
     time.sleep(0.3)
     assert run.ticks == before, "no tick while one of them hangs"
-    monkeypatch.setattr(following, "_WAITS_S", 240.0)
+    monkeypatch.setattr(following, "WAITS_S", 240.0)
     eventually(lambda: run.ticks > before)
     thread = each.thread
     each.stop.set()

@@ -82,7 +82,7 @@ def reason(
     ],
 )
 def test_what_a_placed_program_allocates_does_not_unplace_it(
-    misplaced: int, size: int, was_placed: bool, expected: str
+    misplaced: int, size: int, *, was_placed: bool, expected: str
 ) -> None:
     assert reason(outcome(misplaced, size=size), was_placed=was_placed) == expected
 
@@ -177,7 +177,7 @@ def test_pages_that_do_not_interleave_are_not_placed() -> None:
     [(True, True, "Placed"), (True, False, "Moving"), (False, True, "Moving")],
 )
 def test_new_memory_on_its_way_makes_no_placement_unplaced_at_once(
-    was_placed: bool, is_fresh: bool, expected: str
+    *, was_placed: bool, is_fresh: bool, expected: str
 ) -> None:
     new = outcome(32 * MIB)
     assert reason(new, was_placed=was_placed, is_fresh=is_fresh) == expected

@@ -136,10 +136,11 @@ def test_esrch_of_a_dead_process_is_its_end(monkeypatch, kit):
         (DEFAULT, 3, 0, (0, 0, 0, 0, 3, 0, 0, 40, 0x20)),
     ],
 )
-def test_a_default_is_set_without_ranges(monkeypatch, pidfd, policy, future, least, made):
+def test_a_default_is_set_without_ranges(monkeypatch, pidfd, *, policy, future, least, made):
     seen = []
 
-    def call(nr, fd, vec, vlen, args, usize, flags):
+    def call(*passed):
+        nr, fd, vec, vlen, args, usize, flags = passed
         mask = ffi.cast("uint64_t *", args.nodes)[0] if args.nodes else 0
         assert (nr, fd, vec, vlen) == (900, pidfd, ffi.NULL, 0)
         words = (args.mode, args.mode_flags, args.maxnode, mask)

@@ -40,7 +40,7 @@ def machine_of(host, facts):
 
 def status_of(machine):
     reports = Reports(numa_nodes=machine.numa_nodes, verdicts=machine.verdicts)
-    retirement = Retirement(done=False, reason=Reason.ACTIVE)
+    retirement = Retirement(Reason.ACTIVE)
     return node_status(reports, Features(473, 2), retirement, before=(), version="1", now=NOW)
 
 

@@ -76,8 +76,18 @@ def queried(*classes):
     return regions_of(ProcessView(pid=1, way=Way.POLICY, vmas=vmas_of(view)))
 
 
-def raw(policy=b"default", source=0, name=b"", page_size=4096, flags=b"rd wr mr mw me ac", bits=3):
-    return RawClass(bits, 0, (0, 0), page_size, False, name, policy, source, flags)
+def raw(policy=b"default", source=0, *, name=b"", page_size=4096, flags=b"rd wr mr mw me ac"):
+    return RawClass(
+        permissions=3,
+        inode=0,
+        device=(0, 0),
+        page_size=page_size,
+        unnamed=False,
+        name=name,
+        policy=policy,
+        source=source,
+        flags=flags,
+    )
 
 
 @pytest.mark.parametrize(

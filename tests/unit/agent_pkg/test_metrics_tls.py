@@ -141,6 +141,7 @@ def test_an_authority_that_was_replaced_is_believed_no_more(
     ours: Authority,
     others: Authority,
     first: Issued,
+    *,
     prometheus: Issued,
 ) -> None:
     assert scrape(server.port, ours, prometheus)[0] == 200
@@ -193,6 +194,7 @@ def test_files_that_do_not_belong_together_change_nothing_and_are_told_of_once(
     ours: Authority,
     first: Issued,
     prometheus: Issued,
+    *,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     second = ours.server("third")

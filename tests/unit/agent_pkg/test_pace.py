@@ -67,7 +67,9 @@ def status(
         (NodeMemoryStatus(), 2, True),
     ],
 )
-def test_by_what_differs_and_how_long_ago(new: NodeMemoryStatus, since_s: float, due: bool) -> None:
+def test_by_what_differs_and_how_long_ago(
+    new: NodeMemoryStatus, since_s: float, *, due: bool
+) -> None:
     assert is_due(status(), new, since_s) is due
 
 

@@ -150,7 +150,17 @@ def test_a_process_that_ends_while_the_rest_is_read_is_gone(reader):
 
 def test_mappings_that_cannot_be_understood_are_no_view(reader):
     """Whoever reads a process is told so, and not whoever looks at its mappings later."""
-    odd = RawClass(3, 0, (0, 0), 4096, False, b"", b"prefer (most):1", 1, b"")
+    odd = RawClass(
+        permissions=3,
+        inode=0,
+        device=(0, 0),
+        page_size=4096,
+        unnamed=False,
+        name=b"",
+        policy=b"prefer (most):1",
+        source=1,
+        flags=b"",
+    )
     numbers = (array("Q", [0x1000]), array("Q", [0x2000]), array("I", [0]))
     raw = RawView(Ended.COMPLETE, 0, *numbers, (odd,), array("Q", [0]))
     found = ReadVmas(vmas_of(raw), Ended.COMPLETE)

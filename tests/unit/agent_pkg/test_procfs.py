@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from memplace.errors import ParseError
 from memplace.kinds import Mode, Policy, RegionKind
 from memplace_agent.procfs.mapped import regions_of
-from memplace_agent.procfs.maps import parse_maps
 from memplace_agent.procfs.numa_maps import format_policy, parse_numa_maps, parse_policy
 from memplace_agent.procfs.process import ProcessView
 from memplace_agent.procfs.query import Way
 from memplace_agent.procfs.stat import parse_stat
 from memplace_agent.procfs.vmas import MAX_VMAS, vmas_of
 from memplace_agent.syscalls.views import parse_maps as parse_maps_in_c
+
+from tests.support.agent.maps import parse_maps
 
 DATA = Path(__file__).parent / "data"
 MAPS = (DATA / "kinds.maps").read_text()

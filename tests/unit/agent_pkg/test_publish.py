@@ -55,7 +55,7 @@ def running(run: Callable[..., None]) -> Iterator[threading.Thread]:
 
 
 @contextlib.contextmanager
-def publishing(api: Any, beats: bool = False) -> Iterator[tuple[Publisher, threading.Thread]]:
+def publishing(api: Any, *, beats: bool = False) -> Iterator[tuple[Publisher, threading.Thread]]:
     publisher = Publisher(api.server, "n", lambda: beats)
     with running(publisher.run) as thread:
         yield publisher, thread
@@ -184,7 +184,7 @@ def test_a_lease_is_made_and_belongs_to_the_node_memory() -> None:
 
 @pytest.mark.parametrize(("alive", "owner"), [(False, "uid-n"), (True, "")])
 def test_no_lease_is_renewed_for_an_agent_that_hangs_or_has_not_reported(
-    alive: bool, owner: str
+    *, alive: bool, owner: str
 ) -> None:
     with serving(lambda _, file: reply(file, {})) as api:
         with running(heartbeat(api, alive=alive, owner=owner).run):

@@ -68,7 +68,7 @@ def test_private_anonymous_memory_moves_with_what_children_share(started, kit):
         (0, "rd wr mg", Way.POLICY, MPOL_MF_MOVE_ALL),
     ],
 )
-def test_merged_pages_of_others_are_not_moved_along(node, kit, sharing, flags, way, expected):
+def test_merged_pages_of_others_are_not_moved_along(node, kit, *, sharing, flags, way, expected):
     host = node.machine.host
     host.ksm.mkdir(parents=True)
     (host.ksm / "pages_sharing").write_text(f"{sharing}\n")

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from memplace.errors import ParseError
 from memplace.kinds import Mode, Policy
-from memplace_agent.procfs.maps import parse_maps as parse_maps_in_python
 from memplace_agent.procfs.numa_maps import parse_policy_and_home
 from memplace_agent.procfs.query import Way, best_way, read_vmas
 from memplace_agent.procfs.vmas import MAX_VMAS, vmas_of
 from memplace_agent.syscalls.views import Ended, parse_maps, query_maps, read_maps
+
+from tests.support.agent.maps import parse_maps as parse_maps_in_python
 
 DATA = Path(__file__).parent / "data"
 SELF = Path("/proc/self")

@@ -82,7 +82,7 @@ def cache() -> Cache:
     ],
 )
 def test_of_a_pod_only_what_its_containers_follow_wakes(
-    cache: Cache, news: dict[str, Any], wakes: bool
+    cache: Cache, news: dict[str, Any], *, wakes: bool
 ) -> None:
     cache.event(Kind.POD, "MODIFIED", news)
     assert cache.changed.is_set() is wakes
@@ -100,7 +100,7 @@ def test_of_a_pod_only_what_its_containers_follow_wakes(
     ],
 )
 def test_of_placements_only_those_that_select_a_pod_here_wake(
-    cache: Cache, news: dict[str, Any], wakes: bool
+    cache: Cache, news: dict[str, Any], *, wakes: bool
 ) -> None:
     cache.event(Kind.PLACEMENT, "MODIFIED", news)
     assert cache.changed.is_set() is wakes
@@ -124,7 +124,7 @@ def test_a_pod_nobody_places_wakes_nobody(cache: Cache) -> None:
     ],
 )
 def test_of_tiers_only_those_of_this_node_wake(
-    cache: Cache, spec: dict[str, Any], wakes: bool
+    cache: Cache, spec: dict[str, Any], *, wakes: bool
 ) -> None:
     cache.event(
         Kind.NODE, "ADDED", {"metadata": {"name": "n", "uid": "n", "labels": {"pool": "x"}}}
@@ -293,7 +293,7 @@ def test_what_an_uninstall_said_is_for_its_own_agents(told: str, owner: str, mod
 
 
 @pytest.mark.parametrize(("app", "wakes"), [("x", True), ("y", False)])
-def test_a_pod_that_will_follow_a_placement_wakes_before_it_runs(app: str, wakes: bool) -> None:
+def test_a_pod_that_will_follow_a_placement_wakes_before_it_runs(app: str, *, wakes: bool) -> None:
     found = Cache("n")
     for kind in Kind:
         found.replace(kind, [])

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from memplace.api.liveness import STALE_AFTER
-from memplace_cli.beats import DOUBT_S, Listening, Pulse
+from memplace.api.liveness import DOUBT_S, STALE_AFTER
+from memplace_cli.beats import Listening, Pulse
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

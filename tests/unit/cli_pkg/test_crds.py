@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from memplace.api.paths import Plural
 from memplace_cli.crds import PLURALS, missing_fields
 
 from tests.support.crds import load_crds
@@ -31,13 +32,13 @@ def test_all_kinds_are_known() -> None:
     assert CRDS.keys() == PLURALS
 
 
-@pytest.mark.parametrize("plural", sorted(CRDS))
-def test_those_of_the_tree_lack_nothing(plural: str) -> None:
+@pytest.mark.parametrize("plural", Plural)
+def test_those_of_the_tree_lack_nothing(plural: Plural) -> None:
     assert missing_fields(plural, CRDS[plural]) == ()
 
 
-@pytest.mark.parametrize("plural", sorted(CRDS))
-def test_each_field_that_is_missing_is_named(plural: str) -> None:
+@pytest.mark.parametrize("plural", Plural)
+def test_each_field_that_is_missing_is_named(plural: Plural) -> None:
     paths = [path for name, part in parts(CRDS[plural]) for path, _, _ in fields(part, name)]
     assert len(paths) > 1
     unseen = []
@@ -55,6 +56,6 @@ def test_each_field_that_is_missing_is_named(plural: str) -> None:
 
 
 def test_a_crd_without_the_version_says_so() -> None:
-    crd = copy.deepcopy(CRDS["memorytiers"])
+    crd = copy.deepcopy(CRDS[Plural.TIERS])
     crd["spec"]["versions"][0]["name"] = "v1"
-    assert missing_fields("memorytiers", crd) == ("version v1alpha1",)
+    assert missing_fields(Plural.TIERS, crd) == ("version v1alpha1",)

@@ -116,7 +116,9 @@ def test_each_field_of_a_region_is_compared_or_not() -> None:
 
 @pytest.mark.parametrize("turned", [False, True], ids=["first", "second"])
 @pytest.mark.parametrize("key", CASES)
-def test_a_region_does_not_get_the_answer_of_one_that_differs_in_it(key: str, turned: bool) -> None:
+def test_a_region_does_not_get_the_answer_of_one_that_differs_in_it(
+    key: str, *, turned: bool
+) -> None:
     case = CASES[key]
     matcher = Matcher([a_rule("r", an_entry(case, key, case.value))])
     order = [0, 1, 0] if not turned else [1, 0, 1]

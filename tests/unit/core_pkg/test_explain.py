@@ -25,9 +25,7 @@ def region(start, size=MIB, kind=RegionKind.ANONYMOUS, **keys):
     return Region(start=start, end=start + size, kind=kind, pages=pages, **keys)
 
 
-def rule(
-    rule_name="heap", kind=RegionKind.HEAP, tiers=("cxl",), override=False, existing=None, **keys
-):
+def rule(rule_name="heap", kind=RegionKind.HEAP, tiers=("cxl",), existing=None, **keys):
     entry = RegionEntry(type=kind, **keys)
     spec = PolicySpec(mode=Mode.PREFERRED_MANY, tiers=tiers)
     extra = {} if existing is None else {"existing_pages": existing}

@@ -51,7 +51,7 @@ class Container(RuleBasedStateMachine):
         self.lost = False  # two at once: what the kernel made of it can't be computed
         self.memory.map(self.memory.start(), range(SIZE // 2))
         for at, size, mode, flags, node in own:
-            self.bind(0, at, size, mode, flags, node)
+            self.bind(pick=0, at=at, size=size, mode=mode, flags=flags, node=node)
 
     def pid(self, pick):
         pids = sorted(self.memory.pages)
@@ -71,7 +71,7 @@ class Container(RuleBasedStateMachine):
             self.memory.pages[self.pid(pick)].pop(page, None)
 
     @rule(pick=picks, at=pages, size=sizes, mode=modes, flags=flags, node=st.integers(0, 3))
-    def bind(self, pick, at, size, mode, flags, node):
+    def bind(self, *, pick, at, size, mode, flags, node):
         pid, allowed = self.pid(pick), sorted(self.memory.allowed)
         node = node % len(allowed) if "relative" in flags else allowed[node % len(allowed)]
         policy = Policy(mode, frozenset({node}), frozenset(flags))
@@ -125,7 +125,7 @@ class Container(RuleBasedStateMachine):
         self.claim = prune(self.claim, set(self.memory.images.values()))
 
     @rule(pick=picks, wanted=rules, override=st.booleans(), at=pages, size=sizes, stop=picks)
-    def place(self, pick, wanted, override, at, size, stop):
+    def place(self, *, pick, wanted, override, at, size, stop):
         self.look()
         pid = self.pid(pick)
         policy = self.policy(wanted)

@@ -37,7 +37,7 @@ def some_rules(draw, /, **fixed):
 
 
 @st.composite
-def one_rule(draw, name, wide=False):
+def one_rule(draw, name, *, wide=False):
     mode = draw(st.sampled_from(Mode))
     names = st.sampled_from(["dram", "cxl", "far", "hbm", "typo"])
     tiers = draw(st.lists(names, min_size=1, max_size=3, unique=True)) if mode.takes_nodes else []

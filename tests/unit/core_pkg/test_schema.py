@@ -70,7 +70,9 @@ def differences(schema: dict[str, Any], type_: msi.Type, path: str) -> Iterator[
             yield from differences(below, values.value_type, f"{path}{{}}")
         case msi.UnionType(types=either):
             # Sizes: numbers or texts.
-            yield from _unequal(schema.get("x-kubernetes-int-or-string"), True, f"{path} type")
+            yield from _unequal(
+                schema.get("x-kubernetes-int-or-string"), of_struct=True, what=f"{path} type"
+            )
             texts = [one for one in either if isinstance(one, msi.StrType)]
             for text in texts:
                 yield from _of_scalar(schema, text, path)
@@ -98,7 +100,9 @@ def _of_scalar(schema: dict[str, Any], scalar: msi.Type, path: str) -> Iterator[
         case msi.IntType(le=limit):
             yield from _of_limit(schema, "maximum", limit, path)
         case msi.UnionType():
-            yield from _unequal(schema.get("x-kubernetes-int-or-string"), True, f"{path} type")
+            yield from _unequal(
+                schema.get("x-kubernetes-int-or-string"), of_struct=True, what=f"{path} type"
+            )
         case msi.BoolType():
             yield from _unequal(schema.get("type"), "boolean", f"{path} type")
         case msi.DateTimeType():

@@ -85,7 +85,7 @@ def _section(path: str, schema: Schema, seen: dict[int, str], kind: str) -> Iter
             else:
                 seen[id(inner)] = f"`{where}`"
                 below.append((where, field))
-        text, default = _said(field, name in required)
+        text, default = _said(field, required=name in required)
         label = f"**`{name}`**" if name in required else f"`{name}`"
         yield f"| {label} | {_type(field)} | {default} | {text}{link} |"
     yield ""
@@ -99,7 +99,7 @@ def _inner(field: Schema) -> Schema:
     return found if isinstance(found, dict) else {}
 
 
-def _said(field: Schema, required: bool) -> tuple[str, str]:
+def _said(field: Schema, *, required: bool) -> tuple[str, str]:
     """Return what the description says, and the default that it, or the schema, names."""
     text = _cell(field.get("description", ""))
     if "default" in field:

@@ -3,15 +3,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
-from memplace_agent.settings import settings_from_env
-from memplace_operator.settings import from_environment
+from memplace.environment import LOG_LEVELS
+from memplace.errors import ValidationError
+from memplace_agent.cli.options import DEFAULT_PORT
+from memplace_agent.settings import PATHS, VARIABLES, settings_from_env
+from memplace_kube import serving
+from memplace_operator import settings as operator
 
 from tests.unit.docs_pkg import reference
 
@@ -55,46 +60,62 @@ def test_each_option_with_a_value_says_its_default() -> None:
     assert silent == needed
 
 
-class Asked(Mapping[str, str]):
-    """An environment that remembers what it was asked for, and with which default."""
-
-    def __init__(self, **given: str) -> None:
-        self.given = given
-        self.asked: dict[str, str] = {}
-
-    def get(self, key: str, default: str | None = None) -> str | None:  # type: ignore[override]
-        self.asked.setdefault(key, default or "")
-        return self.given.get(key, default)
-
-    def __getitem__(self, key: str) -> str:
-        self.asked.setdefault(key, "")
-        return self.given[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.given)
-
-    def __len__(self) -> int:
-        return len(self.given)
-
-
 def rows(section: str) -> list[list[str]]:
     text = ENVIRONMENT.split(f"## {section}\n")[1].split("\n## ")[0]
     lines = [line for line in text.splitlines() if line.startswith("| `")]
     return [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_the_page_has_each_variable_of_the_agent_and_its_default() -> None:
-    asked = Asked(NODE_NAME="n")
-    settings_from_env(asked)
-    wanted = {name: default or "empty" for name, default in asked.asked.items()}
-    assert {row[0]: row[1] for row in rows("The agent")} == wanted | {"NODE_NAME": "needed"}
+NODE = {"NODE_NAME": "n"}
 
 
-def test_the_page_has_each_variable_of_the_operator_and_its_default() -> None:
-    asked = Asked()
-    from_environment(asked)
-    wanted = {name: default or "empty" for name, default in asked.asked.items()}
-    assert {row[0]: row[1] for row in rows("The operator")} == wanted
+def test_the_page_has_each_variable_of_the_agent() -> None:
+    assert {row[0] for row in rows("The agent")} == {*NODE, *PATHS, *VARIABLES, *serving.VARIABLES}
+
+
+def test_the_page_has_each_variable_of_the_operator() -> None:
+    assert {row[0] for row in rows("The operator")} == {*operator.VARIABLES, *serving.VARIABLES}
+
+
+SECURE = {"MEMPLACE_METRICS_TLS": "/tls"}
+
+
+@pytest.mark.parametrize(
+    ("name", "default"),
+    [
+        row[:2]
+        for section in ("The agent", "The operator")
+        for row in rows(section)
+        if row[0] in serving.VARIABLES
+    ],
+)
+def test_the_page_has_the_default_of_each_variable_of_metrics(name: str, default: str) -> None:
+    given = {} if default == "empty" else {name: default}
+    without = {key: text for key, text in SECURE.items() if key != name}
+    assert serving.secure_port(without | given) == serving.secure_port(without)
+    assert (serving.secure_port(without) is None) == (name in SECURE)
+    assert default == "empty" or default in repr(serving.secure_port(SECURE))
+
+
+def own(section: str) -> list[list[str]]:
+    return [row[:2] for row in rows(section) if row[0] not in serving.VARIABLES]
+
+
+@pytest.mark.parametrize(("name", "default"), own("The agent"))
+def test_the_page_has_the_default_of_each_variable_of_the_agent(name: str, default: str) -> None:
+    if default == "needed":
+        with pytest.raises(ValidationError, match=name):
+            settings_from_env({})
+    elif default == "empty":
+        assert not getattr(settings_from_env(NODE), VARIABLES[name][0])
+    else:
+        assert settings_from_env(NODE | {name: default}) == settings_from_env(NODE)
+
+
+@pytest.mark.parametrize(("name", "default"), own("The operator"))
+def test_the_page_has_the_default_of_each_variable_of_the_operator(name: str, default: str) -> None:
+    given = {name: default}
+    assert operator.settings_from_env(given) == operator.settings_from_env({})
 
 
 def test_no_variable_of_ours_is_read_that_the_page_does_not_have() -> None:
@@ -107,12 +128,45 @@ def test_no_variable_of_ours_is_read_that_the_page_does_not_have() -> None:
     assert read == {name for name in said if name.startswith("MEMPLACE_")}
 
 
-def test_a_value_that_the_page_names_is_one_of_the_chart() -> None:
-    from tests.support.chart_readme import values
+def chart_value(path: str) -> Any:
+    found: Any = yaml.safe_load((ROOT / "charts/memplace/values.yaml").read_text())
+    for key in path.split("."):
+        found = found[key]
+    return found
 
-    known = {value.path for value in values()}
-    named = {row[2] for section in ("The agent", "The operator") for row in rows(section)}
-    assert {name for name in named if re.fullmatch(r"agent\.[A-Za-z.]+|logLevel", name)} <= known
+
+# What the chart turns on, since it knows that the pod has a network of its own, and the rights.
+ON_IN_PODS = {"agent.explainPort", "agent.shimDefault.enabled"}
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        (row[0], row[2])
+        for row in rows("The agent")
+        if re.fullmatch(r"agent\.[A-Za-z.]+|logLevel", row[2])
+    ],
+)
+def test_the_chart_and_the_agent_have_the_same_default(name: str, path: str) -> None:
+    value = chart_value(path)
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    found = settings_from_env(NODE | {name: text})
+    assert (found != settings_from_env(NODE)) == (path in ON_IN_PODS)
+
+
+def test_the_chart_and_the_operator_have_the_same_default() -> None:
+    given = {"MEMPLACE_LOG_LEVEL": chart_value("logLevel")}
+    assert operator.settings_from_env(given) == operator.settings_from_env({})
+
+
+def test_the_chart_takes_the_levels_that_the_programs_take() -> None:
+    schema = json.loads((ROOT / "charts/memplace/values.schema.json").read_text())
+    levels = schema["properties"]["logLevel"]["enum"]
+    assert [level.upper() for level in levels] == list(LOG_LEVELS)
+
+
+def test_the_agent_is_asked_where_the_chart_has_it_listen() -> None:
+    assert chart_value("agent.explainPort") == DEFAULT_PORT
 
 
 def test_the_runbook_has_each_alert_of_the_chart() -> None:

@@ -140,7 +140,7 @@ SENTENCE = "a sentence that is longer than forty letters"
         (f"<code>ALongNameOfOneReason</code>|{SENTENCE}", True),
     ],
 )
-def test_a_row_with_much_text_is_a_block_on_a_narrow_screen(row: str, narrow: bool) -> None:
+def test_a_row_with_much_text_is_a_block_on_a_narrow_screen(row: str, *, narrow: bool) -> None:
     drawn = load("layout").cards(table(row))
     assert ("<table data-cards>" in drawn) == narrow
     assert ('<td data-label="t1">' in drawn) == narrow

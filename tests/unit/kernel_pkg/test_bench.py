@@ -58,7 +58,7 @@ def test_the_middle_of_each_measurement_counts() -> None:
     ],
 )
 def test_a_ratio_is_held_against_its_goal(
-    goal: float | None, at_least: bool, expected: list[str]
+    goal: float | None, *, at_least: bool, expected: list[str]
 ) -> None:
     table = bench_calls.table({"a": 1, "b": 2}, [Ratio("a / b", "a", "b", goal, at_least)])
     assert rows(table) == [["a / b", *expected]]

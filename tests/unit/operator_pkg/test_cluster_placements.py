@@ -233,7 +233,7 @@ def test_one_that_cannot_be_read_is_invalid(feeds: Feeds) -> None:
 
 
 def test_an_event_is_about_the_right_kind() -> None:
-    event = make_event(cluster_placement(), Transition(False, "Placed", ""), NOW)
+    event = make_event(cluster_placement(), Transition("Placed", "", is_warning=False), NOW)
     assert event["metadata"]["namespace"] == "default"
     assert event["regarding"]["kind"] == "ClusterMemoryPlacement"
     assert "namespace" not in event["regarding"]

@@ -16,7 +16,7 @@ from memplace_operator.feeds import Feeds, News, reader
 from memplace_operator.kinds import Kind
 from memplace_operator.objects import Unreadable
 from memplace_operator.reconcile import Transition
-from memplace_operator.settings import Backoffs, Settings, from_environment
+from memplace_operator.settings import Backoffs, Settings, settings_from_env
 from memplace_operator.world import World
 
 from tests.unit.operator_pkg.worlds import NOW, placement
@@ -175,7 +175,7 @@ def test_tiers_are_taken_whole_and_one_by_one(feeds: Feeds) -> None:
 
 
 def test_an_event() -> None:
-    event = make_event(placement(), Transition(True, "TierFull", "x" + "…" * 2000), NOW)
+    event = make_event(placement(), Transition("TierFull", "x" + "…" * 2000, is_warning=True), NOW)
     assert event["regarding"]["uid"] == "uid-mp"
     assert event["metadata"]["namespace"] == "cache"
     assert (event["type"], event["reason"]) == ("Warning", "TierFull")
@@ -184,15 +184,15 @@ def test_an_event() -> None:
 
 
 def test_settings() -> None:
-    assert from_environment({}) == Settings("INFO", 8080)
+    assert settings_from_env({}) == Settings("INFO", 8080)
     given = {"MEMPLACE_LOG_LEVEL": "debug", "MEMPLACE_HTTP_PORT": "9000"}
-    assert from_environment(given) == Settings("DEBUG", 9000)
+    assert settings_from_env(given) == Settings("DEBUG", 9000)
     with pytest.raises(ValidationError, match="MEMPLACE_LOG_LEVEL"):
-        from_environment({"MEMPLACE_LOG_LEVEL": "loud"})
-    assert from_environment({"MEMPLACE_STALE_SECONDS": "7"}).stale_s == 7
+        settings_from_env({"MEMPLACE_LOG_LEVEL": "loud"})
+    assert settings_from_env({"MEMPLACE_STALE_SECONDS": "7"}).stale_s == 7
     for odd in ("0", "-1", "soon", "1.5"):
         with pytest.raises(ValidationError, match="MEMPLACE_STALE_SECONDS"):
-            from_environment({"MEMPLACE_STALE_SECONDS": odd})
+            settings_from_env({"MEMPLACE_STALE_SECONDS": odd})
 
 
 def test_attempts_never_end() -> None:

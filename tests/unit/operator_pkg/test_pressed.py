@@ -118,7 +118,7 @@ def test_a_failure_comes_first() -> None:
         ((), False),
     ],
 )
-def test_it_holds_if_that_is_asked_for_and_by_default(hold_on: Any, holds: bool) -> None:
+def test_it_holds_if_that_is_asked_for_and_by_default(hold_on: Any, *, holds: bool) -> None:
     there = site(pause_seconds=30, hold_on=hold_on)
     there.begin()
     step(there, **{ORDER[0]: HIGH})

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from memplace.api.liveness import DOUBT_S
 from memplace.api.v1alpha1 import NodeMemory
-from memplace_operator.pulses import DOUBT_S, Pulses
+from memplace_operator.pulses import Pulses
 
 from tests.unit.operator_pkg.worlds import NOW, node, seconds
 

@@ -219,7 +219,7 @@ def test_while_it_is_paused_nothing_more_is_released() -> None:
         (UNSUPPORTED, UNSET, False),
     ],
 )
-def test_what_holds_and_what_does_not(fare: Verdict, hold_on: Any, holds: bool) -> None:
+def test_what_holds_and_what_does_not(fare: Verdict, hold_on: Any, *, holds: bool) -> None:
     there = site(pause_seconds=0, hold_on=hold_on)
     there.begin()
     there.fares[ORDER[0]] = fare

@@ -111,7 +111,9 @@ def test_a_dry_run_that_would_lose_is_told_to_whom_and_why() -> None:
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
-def test_where_the_agent_measures_another_dry_run_or_knows_none_it_is_said(is_whole: bool) -> None:
+def test_where_the_agent_measures_another_dry_run_or_knows_none_it_is_said(
+    *, is_whole: bool
+) -> None:
     # Of the agent that is older than this, all of its containers are conflicts.
     reports = [] if is_whole else [tried(name="redis-1")]
     other = structs.replace(report(*reports, name="dry"), conflicts=1)

@@ -14,12 +14,13 @@ from typing import Any
 import msgspec
 import pytest
 from memplace.api.conditions import Condition
+from memplace.api.liveness import OPERATOR_LEASE_S
 from memplace.api.v1alpha1 import Placement, PlacementStatus, PodStatus, RuleStatus, TierBytes
 from memplace_kube.client import seconds_asked
 from memplace_operator import controller as controller_module
 from memplace_operator.beats import Beats
 from memplace_operator.controller import REST, Controller, Turns
-from memplace_operator.election import HOLD_S, LEASE_S, Election
+from memplace_operator.election import HOLD_S, Election
 from memplace_operator.events import EVENTS, Series, first_told, make_event
 from memplace_operator.feeds import Feeds
 from memplace_operator.metrics import Metrics
@@ -137,7 +138,7 @@ def with_pod(**changes: Any) -> PlacementStatus:
     ],
 )
 def test_figures_are_written_seldom_and_states_at_once(
-    monkeypatch: pytest.MonkeyPatch, after: PlacementStatus, is_at_once: bool
+    monkeypatch: pytest.MonkeyPatch, after: PlacementStatus, *, is_at_once: bool
 ) -> None:
     """Who watches is sent each status: one per measurement would be one per node and 10 s."""
     desired, put = [BASE], list[Write]()
@@ -405,7 +406,7 @@ def test_one_leads_and_the_next_has_to_wait_until_it_can_be_nobody_else() -> Non
         one.attempt()
         two.attempt()
         assert (one.is_leader, two.is_leader) == (True, False)
-        while clock.now < 2 * LEASE_S:
+        while clock.now < 2 * OPERATOR_LEASE_S:
             clock.now += 2
             one.attempt()
             two.attempt()
@@ -416,7 +417,7 @@ def test_one_leads_and_the_next_has_to_wait_until_it_can_be_nobody_else() -> Non
             clock.now += 2
             two.attempt()
             assert not (one.is_leader and two.is_leader)
-            assert clock.now < begin + LEASE_S + 5
+            assert clock.now < begin + OPERATOR_LEASE_S + 5
         assert clock.now - begin > HOLD_S + 20, "time for what one had begun"
         one.attempt()
         assert (one.is_leader, two.is_leader) == (False, True)

@@ -22,25 +22,16 @@ LEASE_LABELS = {
     "app.kubernetes.io/component": "agent",
     "app.kubernetes.io/part-of": "memplace",
 }
+LEASE_SELECTOR = ",".join(f"{key}={value}" for key, value in LEASE_LABELS.items())
+
+# Of the operator that writes: its name, and for how long one counts that is not renewed.
+OPERATOR_LEASE = "memplace-operator"
+OPERATOR_LEASE_S = 40.0
 
 # Three heartbeats missed in a row are silence.
 STALE_AFTER = 3 * timedelta(seconds=HEARTBEAT_S)
-
-
-def is_silent(node: NodeMemory, now: datetime) -> bool:
-    """Return whether the agent reported once, but not lately.
-
-    Args:
-        node: Its report; one without a heartbeat is new, not silent.
-        now: An aware time.
-    """
-    heartbeat = node.status.heartbeat_time
-    return heartbeat is not None and now - heartbeat > STALE_AFTER
-
-
-def is_alive(node: NodeMemory, now: datetime) -> bool:
-    """Return whether the agent reported lately; `now` is an aware time."""
-    return node.status.heartbeat_time is not None and not is_silent(node, now)
+# Who seems dead at first has this long to show that only a clock is wrong.
+DOUBT_S = 1.2 * HEARTBEAT_S
 
 
 def renewals(leases: Iterable[Mapping[str, Any]]) -> dict[str, datetime]:

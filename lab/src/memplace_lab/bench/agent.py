@@ -27,18 +27,18 @@ _ALL_OF_A_CORE = 95.0
 
 
 def rows(console: str) -> list[Row]:
-    """What was measured, in order."""
+    """Return what was measured, in order."""
     return [json.loads(text) for text in _ROW.findall(console)]
 
 
 def failures(console: str) -> list[str]:
-    """What could not be measured, a text each."""
+    """Return what could not be measured, a text each."""
     found = [json.loads(text) for text in _FAILED.findall(console)]
     return [f"round {row['round']}, {row['subject']}: {row['why']}" for row in found]
 
 
 def middle(of: Iterable[Row], subject: str, what: str, field: str) -> float | None:
-    """The median over all rounds; None if there is none, or if half of them saw nothing."""
+    """Return the median over all rounds; None if there is none, or if half of them saw nothing."""
     found = [row[field] for row in of if (row["subject"], row["what"]) == (subject, what)]
     # -1 stands for what never happened: later than everything that did.
     values = [float("inf") if value == -1 else float(value) for value in found]
@@ -69,7 +69,7 @@ class Line:
     form: str = "{:.1f}"
 
     def markdown(self) -> str:
-        """The line with its ratio, its goals and whether they are met."""
+        """Return the line with its ratio, its goals and whether they are met."""
         ratio = "-"
         if self.agent is not None and self.peer:
             ratio = f"{self.agent / self.peer:.3g}"
@@ -88,29 +88,29 @@ class Line:
 
 
 def at_most(limit: float, unit: str) -> Goal:
-    """A goal for the agent's own value."""
+    """Return a goal for the agent's own value."""
     return f"≤ {limit:g} {unit}", lambda agent, _: agent <= limit
 
 
 def share_of_peer(limit: float, text: str) -> Goal:
-    """A goal for the agent's value by the other's."""
+    """Return a goal for the agent's value by the other's."""
     return text, lambda agent, peer: None if peer is None else agent <= limit * peer
 
 
 def over_control(limit: float, unit: str) -> Goal:
-    """A goal for what the agent's value has more than that of nothing at all."""
+    """Return a goal for what the agent's value has more than that of nothing at all."""
     text = f"≤ {limit:g} {unit} more than without"
     return text, lambda agent, control: None if control is None else agent - control <= limit
 
 
 def faster(of: Iterable[Row], real_s: float) -> float | None:
-    """How many seconds of the emulated core one of the real one is; None if it was not told."""
+    """Return how many emulated seconds a real one is; None if it was not told."""
     inside = middle(of, "", "calibration", "seconds")
     return None if inside is None else inside / real_s
 
 
 def saturated(of: Iterable[Row]) -> str:
-    """What has to be said of those that had all of the emulated core; "" if nobody did."""
+    """Return what has to be said of those that had all of the emulated core; "" if nobody did."""
     names = {row["subject"] for row in of if row.get("percent", 0) >= _ALL_OF_A_CORE}
     if not names:
         return ""
@@ -127,7 +127,7 @@ def _ms(value: float | None) -> float | None:
 def herd_table(
     found: Sequence[Row], containers: int, mappings: int, many: int, faster: float
 ) -> str:
-    """Many containers: what the agent takes beside what memtierd takes."""
+    """Compare what the agent takes beside many containers with what memtierd takes."""
 
     def value(name: str, row: str, field: str) -> float | None:
         raw = middle(found, name, row, field)
@@ -190,7 +190,7 @@ _SEEN = {
 
 
 def victim_table(found: Sequence[Row], subject: str, what: str) -> str:
-    """What a process sees of a subject, beside what it sees of nothing; in milliseconds."""
+    """Compare what a process sees of a subject with what it sees of nothing, in milliseconds."""
     lines = [
         Line(
             text,
@@ -217,7 +217,7 @@ def _table(head: Sequence[str], lines: Sequence[Line]) -> str:
 
 
 def within(readme: str, text: str) -> str:
-    """A page with this between its two marks.
+    """Put this between the two marks of a page.
 
     Raises:
         ValueError: It does not have them once each, in this order.
@@ -230,7 +230,7 @@ def within(readme: str, text: str) -> str:
 
 
 def memtierd_config(sample: str, cgroup: str) -> str:
-    """A sample configuration with our cgroup and our nodes in it; nothing else is changed.
+    """Put our cgroup and our nodes into a sample configuration, and change nothing else.
 
     Pages in use belong on node 0, idle ones on node 1.
 

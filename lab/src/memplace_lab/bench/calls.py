@@ -80,33 +80,33 @@ MOST_MORE_A_PAGE = 1.005
 
 
 def medians(console: str) -> dict[str, float]:
-    """The median of each measurement on the console."""
+    """Return the median of each measurement on the console."""
     found: dict[str, list[int]] = {}
     for name, value in _TIME.findall(console):
         found.setdefault(name, []).append(int(value))
     return {name: median(values) for name, values in found.items()}
 
 
-def verdict(met: bool) -> str:
-    """The word for it."""
+def verdict(*, met: bool) -> str:
+    """Return the word for it."""
     return "met" if met else "missed"
 
 
 def table(measured: Mapping[str, float], ratios: Sequence[Ratio] = COMPARISON) -> str:
-    """The comparison as a Markdown table."""
+    """Return the comparison as a Markdown table."""
     lines = ["| what | ratio | goal | |", "|---|---:|---:|---|"]
     for line in ratios:
         ratio = measured[line.over] / measured[line.under]
         goal, outcome = "none", ""
         if line.goal is not None:
             goal = f"{'≥' if line.at_least else '≤'} {line.goal}"
-            outcome = verdict((ratio >= line.goal) if line.at_least else (ratio <= line.goal))
+            outcome = verdict(met=(ratio >= line.goal) if line.at_least else (ratio <= line.goal))
         lines.append(f"| {line.what} | {ratio:.2f} | {goal} | {outcome} |")
     return "\n".join(lines)
 
 
 def cost_table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
-    """What two kernels make of the same: what all have, and a move where both have the call."""
+    """Compare two kernels by what all have, and by a move where both have the call."""
     lines = [
         "| instructions of | before | after | ratio | goal | |",
         "|---|---:|---:|---:|---:|---|",
@@ -116,7 +116,7 @@ def cost_table(before: Mapping[str, float], after: Mapping[str, float]) -> str:
         lines.append(f"| {what} | {numbers} | none | |")
     if "move.1G" in before and "move.1G" in after:
         old, new = before["move.1G"] / _PAGES, after["move.1G"] / _PAGES
-        outcome = verdict(new / old <= MOST_MORE_A_PAGE)
+        outcome = verdict(met=new / old <= MOST_MORE_A_PAGE)
         lines.append(
             f"| a page that process_mbind() moves, one range of 1 GiB | {old:,.0f} | {new:,.0f} "
             f"| {new / old:.3f} | ≤ {MOST_MORE_A_PAGE} | {outcome} |"

@@ -61,7 +61,7 @@ Samples = Sequence[Sample]
 
 
 def samples(console: str) -> list[Sample]:
-    """The measurements on the console."""
+    """Return the measurements on the console."""
     found = []
     for size, mover, kind, numbers in _LINE.findall(console):
         _round, call, count, worst, p99, isolated = (int(number) for number in numbers.split())
@@ -71,7 +71,7 @@ def samples(console: str) -> list[Sample]:
 
 
 def missing(found: Samples, rounds: int) -> list[str]:
-    """Measurements that are not there, for a table with holes is not to be believed."""
+    """Return measurements that are not there: a table with holes is not to be believed."""
     have = [(sample.size, sample.mover, sample.kind) for sample in found]
     wanted = [(size, mover, kind) for size in SIZES for mover in MOVERS for kind in KINDS]
     return [" ".join(one) for one in wanted if have.count(one) != rounds]
@@ -86,12 +86,12 @@ def _of(found: Iterable[Sample], size: str, mover: str, kind: str | None = None)
 
 
 def _worst(found: Samples, size: str, mover: str, kind: str) -> float:
-    """The median of the rounds' worst."""
+    """Return the median of the rounds' worst."""
     return median(sample.worst_ms for sample in _of(found, size, mover, kind))
 
 
 def table(found: Samples, size: str) -> str:
-    """What the victim saw while this much was moved, as a Markdown table."""
+    """Return what the victim saw while this much was moved, as a Markdown table."""
     head = [f"{SIZES[size]}, moved by", "a call takes", "isolated, MiB"]
     for kind in KINDS.values():
         head += [f"{kind}: worst", "p99"]
@@ -113,10 +113,10 @@ def _cells(found: Samples, size: str, mover: str) -> Iterator[str]:
 
 
 def goals(found: Samples) -> str:
-    """The goals, and whether they are met, as a Markdown table."""
+    """Return the goals, and whether they are met, as a Markdown table."""
     lines = ["| goal of process_mbind() | seen | at most | |", "|---|---:|---:|---|"]
     for what, seen, most in _goals(found):
-        lines.append(f"| {what} | {seen:.2f} | {most:.2f} | {verdict(seen <= most)} |")
+        lines.append(f"| {what} | {seen:.2f} | {most:.2f} | {verdict(met=seen <= most)} |")
     return "\n".join(lines)
 
 

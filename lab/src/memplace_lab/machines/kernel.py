@@ -60,7 +60,7 @@ def build_kernel(base: str = "6.12", flavour: str = "") -> Path:
 
 
 def _options(flavour: str) -> list[str | Path]:
-    """What kernel/build is told of a flavour."""
+    """Return what kernel/build is told of a flavour."""
     if flavour == UNPATCHED:
         return ["--unpatched"]
     if flavour == BROKEN:
@@ -71,7 +71,7 @@ def _options(flavour: str) -> list[str | Path]:
 
 
 def _changes(base: str) -> str:
-    """What the series changes: neither the cover letter nor a message makes another kernel."""
+    """Return what the series changes: no cover letter and no message makes another kernel."""
     patches = sorted((KERNEL / base).glob("*.patch"))
     texts = [path.read_text() for path in patches if not path.name.startswith("0000-")]
     return "".join(text[text.index("\ndiff --git ") :] for text in texts)

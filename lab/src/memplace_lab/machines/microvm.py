@@ -48,7 +48,7 @@ class Machine:
 
 
 def _entry(name: str, mode: int, data: bytes) -> bytes:
-    """One member of a cpio archive of format newc (kernel: early-userspace/buffer-format.rst)."""
+    """Make a member of a cpio archive, format newc (kernel: early-userspace/buffer-format.rst)."""
     fields = (0, mode, 0, 0, 1, 0, len(data), 0, 0, 0, 0, len(name) + 1, 0)
     head = b"070701" + b"".join(b"%08X" % value for value in fields) + name.encode() + b"\0"
     return _padded(head) + _padded(data)
@@ -59,7 +59,7 @@ def _padded(data: bytes) -> bytes:
 
 
 def initramfs(init: Path, programs: Sequence[Path] = ()) -> bytes:
-    """A file system with this program as /init, the console it writes to, and /programs."""
+    """Make a file system of this program as /init, the console it writes to, and /programs."""
     directory, regular, device = 0o040755, 0o100755, 0o020600
     console = _entry("dev/console", device, b"")
     # rdevmajor 5, rdevminor 1 are fields 9 and 10 after the magic
@@ -99,7 +99,7 @@ def boot(
     image.write_bytes(initramfs(init, programs))
     log = workdir / f"{init.name}.console"
     root = ("-initrd", str(image))
-    return _console(kernel, machine, root, log, multithreaded, second_port(channel))
+    return _console(kernel, machine, root, log, second_port(channel), multithreaded=multithreaded)
 
 
 def boot_disk(kernel: Path, disk: Path, machine: Machine, log: Path) -> str:
@@ -117,7 +117,7 @@ def boot_disk(kernel: Path, disk: Path, machine: Machine, log: Path) -> str:
     """
     drive = ("-drive", f"file={disk},format=raw,if=virtio,snapshot=on")
     append = f"{machine.append} root=/dev/vda rw init=/init"
-    return _console(kernel, replace(machine, append=append), drive, log, True)
+    return _console(kernel, replace(machine, append=append), drive, log)
 
 
 def boot_shared(kernel: Path, init: str, machine: Machine, log: Path, channel: Path) -> str:
@@ -137,7 +137,7 @@ def boot_shared(kernel: Path, init: str, machine: Machine, log: Path, channel: P
     """
     append = f"{machine.append} {qemu.ON_SHARED_ROOT} init={init}"
     changed = replace(machine, append=append)
-    return _console(kernel, changed, qemu.SHARED_ROOT, log, True, second_port(channel))
+    return _console(kernel, changed, qemu.SHARED_ROOT, log, second_port(channel))
 
 
 def second_port(file: Path | None) -> tuple[str, ...]:
@@ -150,8 +150,9 @@ def _console(
     machine: Machine,
     root: Sequence[str],
     log: Path,
-    multithreaded: bool,
     channel: Sequence[str] = (),
+    *,
+    multithreaded: bool = True,
 ) -> str:
     accel = f"tcg,thread={'multi' if multithreaded else 'single'}"
     command = [
@@ -184,5 +185,5 @@ def _console(
 
 
 def console_of(log: Path) -> str:
-    """What a machine printed, as far as it came."""
+    """Return what a machine printed, as far as it came."""
     return log.read_text(errors="replace").replace("\r", "")

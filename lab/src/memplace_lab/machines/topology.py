@@ -36,7 +36,7 @@ def _dram(mib: int) -> Node:
 
 
 def _cxl(mib: int) -> Node:
-    """Memory only, that looks to HMAT like a CXL expander behind one switchless link."""
+    """Return memory only, that looks to HMAT like a CXL expander behind one switchless link."""
     return Node(mib, latency_ns=250, bandwidth_mbs=8_000, distance=30)
 
 

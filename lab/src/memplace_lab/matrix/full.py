@@ -158,7 +158,7 @@ def _run(part: Part, bzimage: Path, runs: Path) -> Outcome:
 
 
 def _fuzzed(bzimage: Path, part: Part, seed: int, calls: int) -> tuple[int, int, int]:
-    """One run of the fuzzer: tests that passed, tests that did not, seconds."""
+    """Run the fuzzer once; return tests that passed, tests that did not, seconds."""
     start = time.monotonic()
     env = {"MEMPLACE_FUZZ_CALLS": str(calls), "MEMPLACE_FUZZ_SEED": str(seed)}
     passed, failed = _tested(bzimage, part, env)
@@ -186,7 +186,7 @@ def _compared(base: str) -> tuple[int, int]:
 
 
 def _counted(report: Path) -> tuple[int, int]:
-    """Tests that passed, and those that did not for whatever reason (a skip is one)."""
+    """Count tests that passed, and those that did not for whatever reason (a skip is one)."""
     suite = ElementTree.parse(report).getroot().find("testsuite")
     assert suite is not None, report
     total = int(suite.get("tests", 0))
@@ -195,7 +195,7 @@ def _counted(report: Path) -> tuple[int, int]:
 
 
 def table(outcomes: dict[Part, Outcome]) -> str:
-    """The outcomes in Markdown, and what there is no part for."""
+    """Return the outcomes in Markdown, and what there is no part for."""
     lines = ["| kernel | shows | passed | failed | min | on |", "|---|---|---:|---:|---:|---|"]
     lines += [_line(part, outcome) for part, outcome in outcomes.items()]
     left = [part.name for part in PARTS if part not in outcomes]

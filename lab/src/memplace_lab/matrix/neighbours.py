@@ -33,7 +33,7 @@ _FINISHED = "END run-this 0"
 
 
 def _machine(limit_s: float) -> Machine:
-    """Two nodes of 1 GiB with two processors each: migration.c wants three threads."""
+    """Return two nodes of 1 GiB with two processors each: migration.c wants three threads."""
     hardware = Hardware((Node(1024, cpus="0-1"), Node(1024, cpus="2-3")), smp="4,sockets=2")
     return Machine(hardware, append="transparent_hugepage=madvise", timeout_s=limit_s)
 
@@ -99,7 +99,7 @@ def compare(base: str) -> Comparison:
 
 
 def _console(image: Path, disk: Path, machine: Machine, log: Path) -> str:
-    """What the machine printed, as far as it came."""
+    """Return what the machine printed, as far as it came."""
     say(f"{log} tells how far it is")
     try:
         return boot_disk(image, disk, machine, log)

@@ -37,7 +37,7 @@ class Test:
     limit_s: int
 
     def __str__(self) -> str:
-        """Its line for lab/neighbours/run-this."""
+        """Return its line for lab/neighbours/run-this."""
         return f"{self.name}\t{self.limit_s}\t{self.command}"
 
 
@@ -107,7 +107,7 @@ def build_programs(base: str) -> Path:
 
 
 def limit_s(tests: Path) -> int:
-    """How long all tests of a list may take together, in seconds: two hours at most.
+    """Return how many seconds all tests of a list may take together: two hours at most.
 
     Each has a limit of its own; this is for a machine that hangs.
     """
@@ -168,7 +168,7 @@ def _numactl() -> Path:
 
 
 def _numactl_tests(tree: Path) -> Iterator[Test]:
-    """What "make check" would run, with the environment it would give them.
+    """Return what "make check" would run, with the environment it would give them.
 
     Not by make itself: in the machine's copy the dates are new, so it would build anew.
     """

@@ -52,14 +52,14 @@ class Result:
         return self.verdict == "pass"
 
     def __str__(self) -> str:
-        """The cell of a table."""
+        """Return the cell of a table."""
         if self.total:
             return f"{self.verdict} ({len(self.passed)} of {self.total})"
         return f"{self.verdict} ({self.counted})" if self.counted else self.verdict
 
 
 def verdict(name: str, status: int) -> str:
-    """What an exit status means, by the habits of the suite before the slash of the name."""
+    """Tell what an exit status means, by the habits of the suite before the slash of the name."""
     if status == 0:
         return "pass"
     if status == _SKIPPED.get(name.partition("/")[0]):
@@ -107,7 +107,7 @@ def results(console: str) -> dict[str, Result]:
 
 
 def regressions(before: Mapping[str, Result], after: Mapping[str, Result]) -> list[str]:
-    """What came to less after than before, one line each; also if nothing passed before.
+    """Return what came to less after than before, a line each, and if nothing passed before.
 
     To skip is less than to pass, to fail or not to run is less than to skip.
     """
@@ -126,7 +126,7 @@ def regressions(before: Mapping[str, Result], after: Mapping[str, Result]) -> li
 
 
 def table(before: Mapping[str, Result], after: Mapping[str, Result]) -> str:
-    """One line a test, in Markdown."""
+    """Write one line a test, in Markdown."""
     lines = ["| test | before | after |", "|---|---|---|"]
     for name in dict.fromkeys((*before, *after)):
         cells = (str(side[name]) if name in side else "did not run" for side in (before, after))

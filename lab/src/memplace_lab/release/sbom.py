@@ -74,7 +74,7 @@ def _bom(commit: Commit) -> Bom:
     )
     packages = _locked(commit)
     needed = _closure(packages)
-    found = {name: _python(package, name in needed) for name, package in packages.items()}
+    found = {name: _python(package, needed=name in needed) for name, package in packages.items()}
     for each in (*found.values(), *_go(commit.tree)):
         bom.components.add(each)
     bom.register_dependency(about, [found[name] for name in _PRODUCT])
@@ -105,7 +105,7 @@ def _closure(packages: Mapping[str, Package]) -> list[str]:
     return found
 
 
-def _python(package: Package, needed: bool) -> Component:
+def _python(package: Package, *, needed: bool) -> Component:
     url = PackageURL("pypi", None, package["name"], package["version"])
     file = package.get("sdist") or next(iter(package.get("wheels", ())), None)
     return Component(

@@ -80,7 +80,12 @@ class MovePages(Backend):
                         return max(1, done)
                     check()
                     node = target(
-                        order.policy, pages[0], size, free, order.weights, order.page_size
+                        order.policy,
+                        pages[0],
+                        size,
+                        free,
+                        order.weights,
+                        page_size=order.page_size,
                     )
                     self._move(pidfd, order, pages, node)
                     left -= size

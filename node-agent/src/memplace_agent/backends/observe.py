@@ -36,10 +36,10 @@ class Nothing(Backend):
 
     @staticmethod
     def why_not(features: Features) -> FeatureUnavailable | None:  # noqa: ARG004
-        """Nothing keeps a node from it."""
+        """Return None: nothing keeps a node from it."""
         return None
 
     @staticmethod
     def offers(features: Features) -> frozenset[Capability]:  # noqa: ARG004
-        """Nothing."""
+        """Offer nothing."""
         return frozenset()

@@ -58,7 +58,7 @@ class ProcessMbind(Backend):
 
     @staticmethod
     def offers(features: Features) -> frozenset[Capability]:
-        """All but defaults, which not every version keeps; see `Backend.offers`."""
+        """Offer all but defaults, which not every version keeps; see `Backend.offers`."""
         known = frozenset(Capability)
         return known if features.keeps_defaults else known - {Capability.DEFAULTS}
 

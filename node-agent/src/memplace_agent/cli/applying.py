@@ -41,6 +41,7 @@ from memplace_agent.cli.table import applied_lines
 from memplace_agent.containers.names import pod_of
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import PolicySetter
+from memplace_agent.engine.build import MOVE_DEADLINE_S
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, MoveRange, Work
@@ -53,7 +54,6 @@ from memplace_agent.node.machine import Machine, merges_pages
 from memplace_agent.syscalls import PidFd
 from memplace_agent.syscalls.features import Features, probe
 
-_MOVE_DEADLINE_S = 30.0
 _READ_DEADLINE_S = 30.0
 # Whoever types it waits for it: as much as the machine gives.
 _BANDWIDTH = 1 << 40
@@ -102,7 +102,7 @@ class _Bench:
             lambda turn: work(PidFd(turn.pidfd), turn.check),
             target=order.identity,
             group="",
-            deadline_s=_MOVE_DEADLINE_S,
+            deadline_s=MOVE_DEADLINE_S,
             pidfd=pidfd,
         )
 
@@ -138,7 +138,7 @@ def apply(host: HostFs, options: InspectOptions, placement: Placement, machine: 
         problems = [*(p.message for p in outcome.problems), *stuck]
         problems += [f"rule {p.rule}: {p.message}" for p in left.problems]
         what = f"{_policies(before, after)}; {{moved}} moved in {took:.1f} s"
-        _show(options, what, bench.moved, before, after, problems)
+        _show(options, what, before, after, moved=bench.moved, problems=problems)
         return Exit.OK if left.is_done and not problems else Exit.NOT_WHOLE
 
 
@@ -153,7 +153,7 @@ def undo(host: HostFs, options: InspectOptions, machine: Machine) -> int:
         given, problems = _give_back(bench, pinned, key)
         after = explained(bench.process.look(pinned), None, machine, options)
         what = f"gave policies back on {given:,} ranges; pages stay where they are"
-        _show(options, what, 0, before, after, problems)
+        _show(options, what, before, after, moved=0, problems=problems)
         return Exit.NOT_WHOLE if problems else Exit.OK
 
 
@@ -283,9 +283,10 @@ def _policies(before: ProcessExplained, after: ProcessExplained) -> str:
 def _show(
     options: InspectOptions,
     what: str,
-    moved: int,
     before: ProcessExplained,
     after: ProcessExplained,
+    *,
+    moved: int,
     problems: list[str],
 ) -> None:
     if options.output == "json":
@@ -299,6 +300,7 @@ def _show(
         sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(document)) + b"\n")
         return
     wide = options.output == "wide"
-    print_lines(applied_lines(what, moved, before, after, problems, screen(), wide=wide))
+    lines = applied_lines(what, before, after, screen(), moved=moved, problems=problems, wide=wide)
+    print_lines(lines)
     if options.apply:
         print(f"\nundo with: memplace-agent inspect --pid {options.pid} --undo")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,9 +16,10 @@ from memplace_agent.cli.errors import CommandFailed, Exit, status_of
 from memplace_agent.cli.largest import largest
 from memplace_agent.cli.options import InspectOptions, inspect_options
 from memplace_agent.cli.planning import explained, machine_of
-from memplace_agent.cli.reading import Process, host_from_env
+from memplace_agent.cli.reading import Process
 from memplace_agent.cli.screen import print_lines, screen
 from memplace_agent.cli.table import process_lines
+from memplace_agent.settings import host_from_env
 
 
 def main(args: Sequence[str]) -> int:
@@ -26,7 +28,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _run(options: InspectOptions) -> int:
-    host = host_from_env()
+    host = host_from_env(os.environ)
     if not options.pid:
         options = replace(options, pid=largest(host))
     placement, tiers = _wanted(options)

@@ -18,10 +18,10 @@ from memplace_agent.cli.columns import Column, table
 from memplace_agent.cli.errors import Exit, status_of
 from memplace_agent.cli.options import MachineOptions, machine_options
 from memplace_agent.cli.planning import machine_of
-from memplace_agent.cli.reading import host_from_env
 from memplace_agent.cli.screen import Screen, print_lines, screen
 from memplace_agent.node.machine import Machine
 from memplace_agent.node.memory import read_rooms
+from memplace_agent.settings import host_from_env
 from memplace_agent.syscalls.features import probe
 from memplace_agent.syscalls.moves import why_no_moves
 
@@ -79,7 +79,7 @@ def main(args: Sequence[str]) -> int:
 
 
 def _run(options: MachineOptions) -> int:
-    host = host_from_env()
+    host = host_from_env(os.environ)
     machine = machine_of(host, (), options.tiers)
     rooms = read_rooms(host)
     # As if we had the rights that an agent has: the question is what the kernel can.

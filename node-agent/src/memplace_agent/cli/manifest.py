@@ -150,7 +150,7 @@ class _Document:
             yield key, value
 
     def stored(self, namespace: str) -> dict[str, Any]:
-        """The object as the API server would have it, as far as parsers need that."""
+        """Return the object as the API server would have it, as far as parsers need that."""
         metadata = self.value.get("metadata") or {}
         if not isinstance(metadata, dict) or not metadata.get("name"):
             raise self.failed("metadata", "metadata.name is missing")
@@ -159,7 +159,7 @@ class _Document:
         return {**self.value, "metadata": {**_STORED, **defaults, **known}}
 
     def where(self, path: str) -> str:
-        """File and line of a part, or of the nearest one around it."""
+        """Return file and line of a part, or of the nearest one around it."""
         steps = [name or f"[{index}]" for name, index in _STEP.findall(path)]
         while steps:
             around = "".join(s if s.startswith("[") else f".{s}" for s in steps).lstrip(".")
@@ -169,7 +169,7 @@ class _Document:
         return f"{self.name}:{self._lines.get('', 1)}"
 
     def said(self, sentence: str) -> str:
-        """A sentence that begins with a field, with file and line before it."""
+        """Begin a sentence with a field, with file and line before it."""
         path = sentence.split(": ", 1)[0]
         return f"{self.where(path if ' ' not in path else '')}: {sentence}"
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from memplace.claim_view import View
 from memplace.claims import Claim
@@ -41,14 +40,6 @@ from memplace_agent.syscalls.features import Features, procmap_query_size
 
 # A walk of half a TiB in small pages takes 4 s; whoever asked can press ^C before that.
 _DEADLINE_S = 30.0
-
-
-def host_from_env() -> HostFs:
-    """Return where /proc and /sys are; in the agent's container its environment says so."""
-    env = os.environ
-    return HostFs(
-        proc=Path(env.get("MEMPLACE_PROC", "/proc")), sysfs=Path(env.get("MEMPLACE_SYSFS", "/sys"))
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -330,12 +330,12 @@ def _wrapped(label: str, text: str, screen: Screen) -> list[str]:
 
 def applied_lines(
     what: str,
-    moved: int,
     before: ProcessExplained,
     after: ProcessExplained,
-    problems: Sequence[str],
     screen: Screen,
     *,
+    moved: int,
+    problems: Sequence[str],
     wide: bool,
 ) -> Iterator[str]:
     """Show what was done to a process: `what`, with the bytes in place of ``{moved}``."""

@@ -35,8 +35,9 @@ FEW_FOR_S = 300.0
 # A namespace whose last pod went is followed for this long: the next pod may come.
 LINGER_S = 60.0
 _LOOK_S = 1.0
-# As all others who wait for the API server, see app.py.
-_WAITS_S = 240.0
+# Who waits for the API server waits at most: 90 s for a watch, 60 s for an answer, up to 30 s
+# of pause after an error and as much before a new list.
+WAITS_S = 240.0
 
 Object = Mapping[str, Any]
 
@@ -111,7 +112,7 @@ class _Watch:
 
     @property
     def is_well(self) -> bool:
-        return time.monotonic() - self.ticked_at < _WAITS_S
+        return time.monotonic() - self.ticked_at < WAITS_S
 
 
 class Following:

@@ -14,6 +14,7 @@ import msgspec
 from memplace.api.conditions import Condition, find_condition, set_condition
 from memplace.api.convert import to_builtins
 from memplace.api.liveness import HEARTBEAT_S
+from memplace.api.paths import Plural, path_of
 from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import API_VERSION, NodeMemoryStatus
 from memplace.reasons import ConditionType, Reason
@@ -25,7 +26,7 @@ from memplace_agent.cluster.pace import is_due
 
 log = logging.getLogger(__name__)
 
-_PATH = f"/apis/{API_VERSION}/nodememories"
+_PATH = path_of(Plural.NODES)
 _NOT_FOUND = 404
 _EXISTS = 409
 # Too large for the server, and against the schema.

@@ -75,7 +75,7 @@ def scan(
             return found
         found.at = pid
         try:
-            _add(host, ask, pid, keys, until, found)
+            _add(host, ask, pid, keys, until, into=found)
         except ProcessGone:
             continue
         except OSError as err:
@@ -108,18 +108,18 @@ def _pids(proc: Path) -> list[int]:
 
 
 def _add(
-    host: HostFs, ask: Ask, pid: int, wanted: frozenset[ObjectId], until: float, found: Scan
+    host: HostFs, ask: Ask, pid: int, wanted: frozenset[ObjectId], until: float, *, into: Scan
 ) -> None:
     why, objects = _objects(host, ask, pid, wanted, until)
     if why:
-        _unread(found, pid, why)
+        _unread(into, pid, why)
     if not objects:
         return
     text = read_proc(host.pid(pid) / "cgroup")
     line = next((ln for ln in text.split("\n") if ln.startswith("0::/")), "")
     mapper = Mapper(pid, tuple(part for part in line.removeprefix("0::/").split("/") if part))
     for one in objects:
-        found.mappers.setdefault(one, []).append(mapper)
+        into.mappers.setdefault(one, []).append(mapper)
 
 
 def _objects(

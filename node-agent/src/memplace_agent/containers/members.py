@@ -29,7 +29,7 @@ def read_members(ref: CgroupRef) -> frozenset[int]:
 
 
 def read_pids(cgroup: Path) -> frozenset[int]:
-    """As `read_members`, of any cgroup."""
+    """Do as `read_members`, for any cgroup."""
     return frozenset(pid for top, _, _ in os.walk(cgroup) for pid in _procs(Path(top)))
 
 

@@ -70,6 +70,6 @@ class Pinner:
 
     @contextlib.contextmanager
     def pidfd(self, pid: int, is_member: IsMember, identity: int) -> Iterator[PidFd]:
-        """As `pin`, for those who need nothing but the descriptor."""
+        """Pin as `pin` does, for those who need nothing but the descriptor."""
         with self.pin(pid, is_member, identity) as pinned:
             yield pinned.pidfd

@@ -152,7 +152,7 @@ class PolicySetter:
         report = PolicyReport()
         groups = self._groups(identity, steps, report, now)
         for index, group in enumerate(groups):
-            if not self._group(pidfd, identity, group, report, now, check):
+            if not self._group(pidfd, identity, group, report, now=now, check=check):
                 report.left += sum(map(len, groups[index + 1 :]))
                 break
         return report
@@ -213,6 +213,7 @@ class PolicySetter:
         identity: int,
         group: list[SetPolicy],
         report: PolicyReport,
+        *,
         now: float,
         check: Callable[[], None],
     ) -> bool:

@@ -82,10 +82,10 @@ class Births:
         pinner: Pinner,
         setter: PolicySetter,
         metrics: Metrics,
+        *,
         begun: Callable[[str, CgroupRef], None] = lambda *_: None,
         born: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
-        *,
         shims: bool = False,
     ) -> None:
         self._shims = shims

@@ -60,7 +60,7 @@ from memplace_agent.syscalls.moves import MovesPages, move_pages
 from memplace_agent.syscalls.views import page_nodes
 
 # A call that moves 64 MiB takes a tenth of a second; of a process that is throttled, longer.
-_MOVE_DEADLINE_S = 30.0
+MOVE_DEADLINE_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,9 +155,9 @@ class Engine:
             self._pinner,
             PolicySetter(self.backend),
             self.metrics,
-            self._begun,
-            self._born,
-            system.clock,
+            begun=self._begun,
+            born=self._born,
+            clock=system.clock,
             shims=self.settings.shim_default,
         )
 
@@ -183,7 +183,7 @@ class Engine:
             lambda turn: work(PidFd(turn.pidfd), turn.check),
             target=order.identity,
             group=order.namespace,
-            deadline_s=_MOVE_DEADLINE_S,
+            deadline_s=MOVE_DEADLINE_S,
             pidfd=pidfd,
             counts=False,
         )

@@ -43,7 +43,7 @@ _AT_MOST_S = 5.0
 _SOON_S, _LATER_S = 0.0005, 0.005
 
 # A write of the ledger takes a fraction of a millisecond; the round after this one tries again.
-_LEDGER_S = 0.003
+LEDGER_S = 0.003
 
 # What the runtime runs beside the program, whatever cgroup that is in.
 _NOT_A_PROGRAM = frozenset({"pause", "conmon"})
@@ -199,7 +199,7 @@ class Cradle:
         if not steps:
             return self._inherits(before, tools)
         # Before the call: whoever comes after a crash has to know what it may have done.
-        if pinned.pid not in self._calls and tools.store.put_newborn(claim, _LEDGER_S):
+        if pinned.pid not in self._calls and tools.store.put_newborn(claim, LEDGER_S):
             self._set(pinned, steps, tools)
         return False  # the next round reads what came of it
 
@@ -211,7 +211,7 @@ class Cradle:
     def _inherits(self, claim: Claim, tools: Tools) -> bool:
         # What its shim gave it is nobody's while no claim of the container's knows of it.
         if claim.defaults and claim is not tools.store.get(self.born.container_id):
-            self._is_heir = tools.store.put_newborn(claim, _LEDGER_S)
+            self._is_heir = tools.store.put_newborn(claim, LEDGER_S)
             return self._is_heir
         return True
 

@@ -46,7 +46,7 @@ class Hands:
     clock: Callable[[], float] = time.monotonic
 
     def read(self, pinned: Pinned, group: str, *, audit: bool = False) -> Survey:
-        """As `Surveyor.read`."""
+        """Read as `Surveyor.read` does."""
         return self.surveyor.read(pinned, group, audit=audit)
 
     def measure(
@@ -58,7 +58,7 @@ class Hands:
         *,
         with_others: bool = False,
     ) -> Measured:
-        """As `Sampler.measure`."""
+        """Measure as `Sampler.measure` does."""
         return self.sampler.measure(pinned, group, regions, resident, with_others=with_others)
 
     def set(

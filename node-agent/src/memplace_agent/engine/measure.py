@@ -100,7 +100,13 @@ class Sampler:
         if not regions:
             return Measured({})
         found = self.pool.run(
-            partial(self._sample, pinned.pid, regions, with_others, resident <= SMALL),
+            partial(
+                self._sample,
+                pinned.pid,
+                regions,
+                with_others=with_others,
+                is_small=resident <= SMALL,
+            ),
             target=pinned.identity,
             group=group,
             deadline_s=_DEADLINE_S,
@@ -132,7 +138,7 @@ class Sampler:
         )
 
     def _sample(
-        self, pid: int, spans: Sequence[Ranged], with_others: bool, is_small: bool, turn: Turn
+        self, pid: int, spans: Sequence[Ranged], turn: Turn, *, with_others: bool, is_small: bool
     ) -> Residency:
         alive = partial(self.reader.kernel.is_alive, PidFd(turn.pidfd))
         found = self._sampled(pid, spans, alive, with_others=with_others)

@@ -66,7 +66,7 @@ def orders_of(
         MoveOrder(
             identity=identity,
             pid=pid,
-            pin=partial(_pinned, pin, key.shared, group, may_share),
+            pin=partial(_pinned, pin, group, may_share),
             namespace=placement.tenant,
             container=container,
             placement=placement.uid,
@@ -101,11 +101,11 @@ def _grouped(
 @contextlib.contextmanager
 def _pinned(
     pin: Callable[[], AbstractContextManager[PidFd]],
-    is_shared: bool,
     moves: Sequence[Move],
     may_share: Callable[[frozenset[ObjectId]], None],
 ) -> Iterator[PidFd]:
-    if is_shared:
-        may_share(frozenset(move.object for move in moves if move.object is not None))
+    objects = frozenset(move.object for move in moves if move.object is not None)
+    if objects:
+        may_share(objects)
     with pin() as pidfd:
         yield pidfd

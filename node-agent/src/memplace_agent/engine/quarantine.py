@@ -70,18 +70,18 @@ class Quarantine:
         return None
 
     def missed(self, target: Hashable, group: str, now: float) -> None:
-        """A call on a target missed its deadline; the thread in it is lost."""
+        """Note that a call on a target missed its deadline; the thread in it is lost."""
         self._held[target] = group
         self._lost[group] += 1
         self._backoffs.failed(target, now)
 
     def returned(self, target: Hashable) -> None:
-        """The call that was given up has come back after all."""
+        """Note that the call that was given up has come back after all."""
         group = self._held.pop(target)
         self._lost -= Counter([group])
 
     def succeeded(self, target: Hashable) -> None:
-        """A call came back in time."""
+        """Note that a call came back in time."""
         self._backoffs.succeeded(target)
 
     def keep(self, targets: Collection[Hashable]) -> None:

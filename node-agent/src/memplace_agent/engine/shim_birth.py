@@ -15,7 +15,7 @@ from memplace.errors import ProcessGone
 from memplace_agent.containers.events import Born
 from memplace_agent.containers.shim import NoShim, find_shim, is_started, siblings
 from memplace_agent.engine.callers import Call
-from memplace_agent.engine.cradle import Reached, Source, Tools
+from memplace_agent.engine.cradle import LEDGER_S, Reached, Source, Tools
 from memplace_agent.engine.expected import Newborn
 from memplace_agent.engine.shim_claims import claim_of_shim
 from memplace_agent.hostfs import read_proc
@@ -25,7 +25,6 @@ from memplace_agent.procfs.status import parse_status
 # pods that are made take turns: it is the thread that containers wait for.
 _AGAIN_S = 0.005
 _AT_MOST_S = 5.0
-_LEDGER_S = 0.003
 
 
 @dataclass(slots=True)
@@ -88,7 +87,7 @@ class ShimCradle:
             claim, steps = self.newborn.steps(claim, status)
             if not steps:
                 return False
-            if tools.store.put_newborn(claim, _LEDGER_S):
+            if tools.store.put_newborn(claim, LEDGER_S):
                 self.claim_id = claim.container
                 group = self.newborn.placement.tenant
                 self._call = tools.callers.submit(pinned.pidfd, group, steps) or self._call

@@ -140,7 +140,14 @@ class Surveyor:
         known = self._known.setdefault(pinned.identity, _Known())
         walk = self.reader.way is not Way.POLICY and (audit or self._is_audit_due(known))
         survey = self.pool.run(
-            partial(self._read, pinned.pid, pinned.identity, known.layout, known.stacks, walk),
+            partial(
+                self._read,
+                pinned.pid,
+                pinned.identity,
+                layout=known.layout,
+                stacks=known.stacks,
+                walk=walk,
+            ),
             target=pinned.identity,
             group=group,
             deadline_s=self.deadline_s,
@@ -177,10 +184,11 @@ class Surveyor:
         self,
         pid: int,
         identity: int,
+        turn: Turn,
+        *,
         layout: int | None,
         stacks: frozenset[int],
         walk: bool,
-        turn: Turn,
     ) -> Survey:
         pidfd = PidFd(turn.pidfd)
         until = time.monotonic() + self.deadline_s

@@ -44,7 +44,7 @@ _ASK_AGAIN_S = 5.0
 # An undo that something is in the way of waits before it goes on.
 _UNDO_AGAIN_S = 2.0
 
-_ACTIVE = Retirement(False, Reason.ACTIVE)
+_ACTIVE = Retirement(Reason.ACTIVE)
 
 
 class Source(Protocol):
@@ -226,7 +226,7 @@ class Worker:
         if self._retirement.done:
             return
         if self._retirement is _ACTIVE:
-            self._retirement = Retirement(False, Reason.UNDOING, "policies are being restored")
+            self._retirement = Retirement(Reason.UNDOING, "policies are being restored")
             self._not_before = float("-inf")
         reconciler = self._opened()
         now = self._parts.clock()
@@ -244,15 +244,15 @@ class Worker:
         if not whole and unsupported is not None:
             left = len(tuple(store))
             message = f"{left} containers carry policies of memplace's, and {unsupported}"
-            return Retirement(False, Reason.CANNOT_UNDO, f"{message} {unsupported.HELP}")
+            return Retirement(Reason.CANNOT_UNDO, f"{message} {unsupported.HELP}")
         if not whole:
             message = "policies are being restored"
-            return Retirement(False, Reason.UNDOING, f"{message}: {why}" if why else message)
+            return Retirement(Reason.UNDOING, f"{message}: {why}" if why else message)
         if store.unread:
             files = ", ".join(f"{unread.file} ({unread.reason})" for unread in store.unread[:3])
             message = f"{len(store.unread)} files of the ledger are not understood: {files}"
             return Retirement(
-                False, Reason.CANNOT_UNDO, f"{message}. Run the agent that wrote them, or reboot"
+                Reason.CANNOT_UNDO, f"{message}. Run the agent that wrote them, or reboot"
             )
         return self._cleaned(store)
 
@@ -261,9 +261,9 @@ class Worker:
             self._took_profile |= has_profile(self._parts.host)
             remove_host_files(self._parts.host)
         except OSError as err:
-            return Retirement(False, Reason.FAILED, f"files on the host can't be removed: {err}")
+            return Retirement(Reason.FAILED, f"files on the host can't be removed: {err}")
         store.close()
-        return Retirement(True, Reason.RETIRED, "everything is undone and the host is clean")
+        return Retirement(Reason.RETIRED, "everything is undone and the host is clean")
 
     def _give_profile_back(self) -> None:
         if not self._took_profile:

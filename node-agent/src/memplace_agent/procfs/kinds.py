@@ -84,7 +84,7 @@ def thread_stacks(
         if not _may_be_stack(mapping):
             continue
         guard = _guard_of(mapping, mappings[index - 1]) if index else None
-        if _is_stack(mapping, guard, index in held or mapping.start in seen):
+        if _is_stack(mapping, guard, held=index in held or mapping.start in seen):
             stacks.add(mapping.start)
             if guard is not None:
                 stacks.add(guard.start)
@@ -92,7 +92,7 @@ def thread_stacks(
 
 
 def _holders(mappings: Sequence[Mapped], pointers: Iterable[int]) -> set[int]:
-    """Indices of the mappings that have a pointer in them."""
+    """Return the indices of the mappings that have a pointer in them."""
     starts = [mapping.start for mapping in mappings]
     found = set()
     for pointer in pointers:
@@ -118,7 +118,7 @@ def _guard_of(mapping: Mapped, below: Mapped) -> Mapped | None:
     return below if small and adjacent and _is_private_anonymous(below) else None
 
 
-def _is_stack(mapping: Mapped, guard: Mapped | None, held: bool) -> bool:
+def _is_stack(mapping: Mapped, guard: Mapped | None, *, held: bool) -> bool:
     if not _mapped_as_stack(mapping):
         return held and guard is not None and mapping.end - mapping.start <= _LARGEST_STACK
     # MADV_GUARD_INSTALL (glibc 2.42) makes guards without a mapping of their own. Linux kernel

@@ -7,7 +7,8 @@ import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from memplace.kinds import Mode, Policy, RegionKind
+from memplace.claims import DEFAULT
+from memplace.kinds import Policy, RegionKind
 from memplace.objects import ObjectId
 from memplace.regions import Region
 
@@ -17,7 +18,6 @@ from memplace_agent.procfs.process import ProcessView
 from memplace_agent.procfs.vmas import PolicySource, Vma, VmaClass
 
 _DELETED = " (deleted)"
-_DEFAULT = Policy(Mode.DEFAULT)
 
 
 def regions_of(
@@ -99,7 +99,7 @@ def _template(one: VmaClass, *, stack: bool) -> Region:
         shared=one.shared,
         name=_name(path),
         path=path if path.startswith("/") else "",
-        policy=one.policy or _DEFAULT,
+        policy=one.policy or DEFAULT,
         special=is_special(example),
         page_size=one.page_size or mmap.PAGESIZE,
         permissions=one.permissions,
@@ -145,4 +145,4 @@ def task_policy_of(view: ProcessView) -> Policy:
             return vma.of.policy
         if vma.path == "[vdso]" and view.numa is not None and vma.start in view.numa:
             return view.numa[vma.start].policy
-    return _DEFAULT
+    return DEFAULT

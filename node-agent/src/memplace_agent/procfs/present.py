@@ -84,11 +84,11 @@ def present(
 
 
 def _scan(file: int, start: int, end: int) -> tuple[list[tuple[int, int]], int]:
-    """One call: the parts it found, and where the next one begins."""
+    """Make one call; return the parts it found, and where the next one begins."""
     found = array("Q", bytes(8 * _WORDS * _CALL_PAGES))
     address, _ = found.buffer_info()
     words = (start, end, 0, address, _CALL_PAGES, _CALL_PAGES, 0, _PRESENT, 0, _PRESENT)
     argument = bytearray(_ARGUMENT.pack(_ARGUMENT.size, 0, *words))
-    count = fcntl.ioctl(file, _SCAN, argument, True)
+    count = fcntl.ioctl(file, _SCAN, argument)
     walked = _ARGUMENT.unpack(argument)[4]
     return [(found[i * _WORDS], found[i * _WORDS + 1]) for i in range(count)], walked

@@ -159,7 +159,7 @@ class _Parts:
         return cls(parts, indices + large)
 
     def summed(self, found: Residency, total: int) -> Residency:
-        """The same by the spans they are parts of."""
+        """Sum the same by the spans they are parts of."""
         by_span: dict[int, dict[int, int]] = {}
         for number, pages in found.by_span.items():
             _add(by_span.setdefault(self._of[number], {}), pages)

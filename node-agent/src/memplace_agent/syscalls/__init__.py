@@ -67,7 +67,9 @@ class Kernel(Protocol):
         """Set the default of mappings to come; the default policy takes it away."""
 
 
-def raw_call(nr: int, pidfd: int, vec: Any, vlen: int, args: Any, usize: int, flags: int) -> int:
+def raw_call(  # noqa: PLR0917  in the order of the system call
+    nr: int, pidfd: int, vec: Any, vlen: int, args: Any, usize: int, flags: int
+) -> int:
     """Make the call with anything at all; returns its result or the negative errno."""
     done = lib.memplace_process_mbind(nr, pidfd, vec, vlen, args, usize, flags)
     return done if done >= 0 else -ffi.errno
@@ -131,7 +133,7 @@ class RunningKernel:
             entry.iov_base = ffi.cast("void *", start)
             entry.iov_len = end - start
         with _mpol_args(policy) as args:
-            return self._call(pidfd, vec, len(ranges), args, MPOL_ARGS_SIZE, flags)
+            return self._call(pidfd, vec, len(ranges), args, usize=MPOL_ARGS_SIZE, flags=flags)
 
     def set_future(self, pidfd: PidFd, policy: Policy, future: int, least: int) -> None:
         """Set the default of private anonymous mappings that a process makes from now on.
@@ -156,9 +158,9 @@ class RunningKernel:
         flags = MPOL_MF_FUTURE | (MPOL_MF_FUTURE_EXEC if is_set else 0)
         with _mpol_args(policy) as args:
             args.future, args.future_min = future, least
-            self._call(pidfd, ffi.NULL, 0, args, MPOL_ARGS_SIZE_FUTURE, flags)
+            self._call(pidfd, ffi.NULL, 0, args, usize=MPOL_ARGS_SIZE_FUTURE, flags=flags)
 
-    def _call(self, pidfd: PidFd, vec: Any, vlen: int, args: Any, usize: int, flags: int) -> int:
+    def _call(self, pidfd: PidFd, vec: Any, vlen: int, args: Any, *, usize: int, flags: int) -> int:
         if self.nr is None:
             raise_errno(errno.ENOSYS, "process_mbind")
         done = raw_call(self.nr, pidfd, vec, vlen, args, usize, flags)

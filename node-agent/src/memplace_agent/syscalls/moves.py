@@ -92,7 +92,7 @@ def why_no_moves(
         page[0] = 1
         view = ffi.from_buffer("char[]", page)
         try:
-            return _try(int(ffi.cast("uintptr_t", view)), move, ask, move_all)
+            return _try(int(ffi.cast("uintptr_t", view)), move, ask, move_all=move_all)
         finally:
             ffi.release(view)
 
@@ -101,6 +101,7 @@ def _try(
     address: int,
     move: MovesPages,
     ask: Callable[[int, Sequence[int]], Sequence[int]],
+    *,
     move_all: bool,
 ) -> FeatureUnavailable | None:
     try:

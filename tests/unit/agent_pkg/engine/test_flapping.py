@@ -20,7 +20,7 @@ class Passes:
         self.flapping, self.now, self.acts, self.verdict = Flapping(), 0.0, 0, None
         self.look()
 
-    def look(self, found=CXL, misplaced=0, own=True, wanted=CXL):
+    def look(self, *, found=CXL, misplaced=0, own=True, wanted=CXL):
         self.verdict = self.flapping.see(
             "k",
             wanted=wanted,

@@ -54,18 +54,18 @@ def test_a_plan_between_two_probes_does_not_start_them_anew(make, region):
 def test_a_tier_that_was_full_for_a_moment_puts_nothing_off(bench, region):
     roomy = bench.senses.room
 
-    def change(room, stuck):
+    def change(room, *, stuck):
         bench.senses.room = room
         process = bench.machine.processes[100]
         process.vmas = [replace(vma, stuck=stuck) for vma in process.vmas]
 
     bench.queue(100, region(BASE, GIB))
     bench.machine.on_call = lambda: (
-        len(bench.machine.calls) == 2 and change(Room(total=GIB, free=0), True)
+        len(bench.machine.calls) == 2 and change(Room(total=GIB, free=0), stuck=True)
     )
     bench.run(3)
     assert bench.progress.wait is WaitReason.TIER_FULL
     bench.machine.on_call = None
-    change(roomy, False)
+    change(roomy, stuck=False)
     bench.run(12)
     assert bench.mover.progress() == ()

@@ -238,7 +238,7 @@ class ClusterPlacementSpec(PlacementSpec, frozen=True, kw_only=True):
         return Level.ENFORCED if self.enforced else Level.CLUSTER
 
     def asks_as(self, other: PlacementSpec) -> bool:
-        """As of a MemoryPlacement; which namespaces it means is not compared, either."""
+        """Compare as a MemoryPlacement does; the namespaces that it means do not count."""
         if not isinstance(other, ClusterPlacementSpec):
             return False
         alike = msgspec.structs.replace(

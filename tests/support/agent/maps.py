@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parse /proc/PID/maps: the mappings of a process."""
+"""Parse /proc/PID/maps in Python, to compare what the agent's C makes of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class MapsLine:
     """One line of maps.
 
     Attributes:
@@ -37,7 +37,7 @@ class Mapping:
     path: str
 
 
-def parse_maps(text: str) -> tuple[Mapping, ...]:
+def parse_maps(text: str) -> tuple[MapsLine, ...]:
     """Parse ``/proc/<pid>/maps`` into one record per VMA.
 
     Args:
@@ -55,11 +55,11 @@ def parse_maps(text: str) -> tuple[Mapping, ...]:
     return tuple(_mapping(line, number) for number, line in enumerate(lines, start=1))
 
 
-def _mapping(line: str, number: int) -> Mapping:
+def _mapping(line: str, number: int) -> MapsLine:
     match = _LINE.fullmatch(line)
     if match is None:
         raise ParseError("mapping", line, path="maps", line_no=number)
-    return Mapping(
+    return MapsLine(
         start=int(match["start"], 16),
         end=int(match["end"], 16),
         permissions=match["perms"][:3],
