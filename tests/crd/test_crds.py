@@ -162,7 +162,7 @@ def full_node_status() -> v1.NodeMemoryStatus:
         name="values",
         regions=2,
         bytes=2**33,
-        numa_nodes=(v1.NodeBytes(id=0, bytes=5), v1.NodeBytes(id=1, bytes=2**33 - 5)),
+        numa_nodes=(v1.NumaBytes(id=0, bytes=5), v1.NumaBytes(id=1, bytes=2**33 - 5)),
         misplaced_bytes=5,
         own_regions=1,
     )
@@ -195,7 +195,7 @@ def full_node_status() -> v1.NodeMemoryStatus:
             v1.NumaNodeStatus(id=0, cpus="0-1", total_bytes=2**31, tier="dram"),
             v1.NumaNodeStatus(id=1, total_bytes=2**30),
         ),
-        tiers=(v1.TierNodes(name="dram", numa_nodes=(0,)),),
+        tiers=(v1.TierNumaNodes(name="dram", numa_nodes=(0,)),),
         placements=(report, undoing),
     )
 

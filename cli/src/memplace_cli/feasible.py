@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from memplace.api.v1alpha1 import NodeMemory, PlacementSpec
 from memplace.backends import Act, act_of
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.problems import Problem, policy_of
 from memplace.reasons import Reason
 from memplace.topology import BUILTIN_TIERS
@@ -41,7 +41,7 @@ class Site:
     """
 
     nodes: Mapping[str, NodeMemory] | None
-    tiers: Mapping[str, Mapping[str, NodeSet]]
+    tiers: Mapping[str, Mapping[str, NumaSet]]
     memory_tiers: Collection[str] | None = ()
 
     @property
@@ -86,8 +86,8 @@ def _unsupported(spec: PlacementSpec, node: NodeMemory) -> Finding | None:
     return Finding(Reason.OBSERVED, f"node {node.name} can only measure{why}")
 
 
-def _tiers(spec: PlacementSpec, tiers: Mapping[str, NodeSet], site: Site) -> Finding | None:
-    every: NodeSet = frozenset[int]().union(*tiers.values())
+def _tiers(spec: PlacementSpec, tiers: Mapping[str, NumaSet], site: Site) -> Finding | None:
+    every: NumaSet = frozenset[int]().union(*tiers.values())
     known = site.known_tiers | BUILTIN_TIERS
     if site.memory_tiers is None:
         # None that nobody could look up is unknown.
@@ -100,7 +100,7 @@ def _tiers(spec: PlacementSpec, tiers: Mapping[str, NodeSet], site: Site) -> Fin
     return Finding(worst.reason, f"rule {worst.rule}: {worst.message}")
 
 
-def _lacks(spec: PlacementSpec, tiers: Mapping[str, NodeSet]) -> Iterator[str]:
+def _lacks(spec: PlacementSpec, tiers: Mapping[str, NumaSet]) -> Iterator[str]:
     for rule in spec.rules:
         lacks = [name for name in rule.policy.tiers if name not in tiers]
         if lacks:
@@ -108,7 +108,7 @@ def _lacks(spec: PlacementSpec, tiers: Mapping[str, NodeSet]) -> Iterator[str]:
             yield f"it has no {joined(lacks)}: rule {rule.name} means {joined(has)} there"
 
 
-def rule_nodes(spec: PlacementSpec, tiers: Mapping[str, NodeSet]) -> dict[str, NodeSet]:
+def rule_nodes(spec: PlacementSpec, tiers: Mapping[str, NumaSet]) -> dict[str, NumaSet]:
     """Return of each rule that moves pages the NUMA nodes that it means on a node."""
     return {
         rule.name: frozenset[int]().union(*(tiers.get(t, frozenset()) for t in rule.policy.tiers))

@@ -22,7 +22,7 @@ from memplace.assignment import (
     would_win,
 )
 from memplace.backends import Act, act_of
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.reasons import Reason
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -54,7 +54,7 @@ _AGENT_ONLY = (
 
 
 def plan_placements(
-    wanted: Sequence[Wanted], found: PlanFacts, tiers: Mapping[str, Mapping[str, NodeSet]]
+    wanted: Sequence[Wanted], found: PlanFacts, tiers: Mapping[str, Mapping[str, NumaSet]]
 ) -> tuple[PlacementPlan, ...]:
     """Return what would become of each placement, in their order.
 
@@ -105,7 +105,7 @@ class _Planner:
 
 
 def _planner(
-    wanted: Sequence[Wanted], found: PlanFacts, tiers: Mapping[str, Mapping[str, NodeSet]]
+    wanted: Sequence[Wanted], found: PlanFacts, tiers: Mapping[str, Mapping[str, NumaSet]]
 ) -> _Planner:
     live = found.facts.placements or ()
     new = [each.placement for each in wanted if each.placement is not None]

@@ -18,7 +18,7 @@ from memplace.assignment import Assignment, PodRef, meant, precedence, would_win
 from memplace.backends import Act, act_for
 from memplace.explain_rules import human_bytes
 from memplace.limits import Cap, Caps, Claimant, Word, caps_on, outlook
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.reasons import Reason
 from msgspec import structs
 
@@ -53,7 +53,7 @@ class Scene:
     """
 
     found: PlanFacts
-    tiers: Mapping[str, Mapping[str, NodeSet]]
+    tiers: Mapping[str, Mapping[str, NumaSet]]
     memory_tiers: tuple[MemoryTier, ...]
     reports: Reports
     assign: Callable[[PodRef, Labels | None], Mapping[str, Assignment]]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from memplace.api.v1alpha1 import MemoryTier, NodeMemory, NumaNodeStatus
 from memplace.evidence import Verdict
-from memplace.nodes import NodeSet, format_nodes
+from memplace.nodes import NumaSet, format_nodes
 from memplace.numa import NumaNode
 from memplace.topology import nodes_by_tier, resolve_verdicts
 from msgspec import UNSET
@@ -20,7 +20,7 @@ from msgspec import UNSET
 from memplace_cli.planned import PlanFacts, TierNodePlan, TierPlan, Wanted
 
 
-def tiers_after(wanted: Sequence[Wanted], found: PlanFacts) -> dict[str, Mapping[str, NodeSet]]:
+def tiers_after(wanted: Sequence[Wanted], found: PlanFacts) -> dict[str, Mapping[str, NumaSet]]:
     """Return per node its tiers, as they would be."""
     after = found.tiers_after(wanted)
     return {

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from memplace.api.v1alpha1 import ContainerReport, ContainerState, NodeMemory, PlacementSpec
 from memplace.explain_rules import human_bytes
 from memplace.kinds import ExistingPages
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.pods import bare_id
 from memplace.reasons import Reason
 from msgspec.structs import replace
@@ -76,7 +76,7 @@ def moves_of(
     report: ContainerReport | None,
     before: PlacementSpec | None,
     after: PlacementSpec,
-    tiers: Mapping[str, NodeSet],
+    tiers: Mapping[str, NumaSet],
     tier: str = "",
 ) -> int | None:
     """Return how many measured bytes would move; None where that can't be told.
@@ -114,7 +114,7 @@ def _same_regions(before: PlacementSpec, after: PlacementSpec) -> bool:
 def room_for(
     spec: PlacementSpec,
     node: NodeMemory,
-    tiers: Mapping[str, NodeSet],
+    tiers: Mapping[str, NumaSet],
     containers: Sequence[ContainerPlan],
 ) -> TierRoom | None:
     """Compare what a placement would bring to the tiers of a node with what they have.
@@ -125,7 +125,7 @@ def room_for(
         tiers: Its tiers, as they would be.
         containers: Those of the placement there that would be placed.
     """
-    wants: NodeSet = frozenset[int]().union(*rule_nodes(spec, tiers).values())
+    wants: NumaSet = frozenset[int]().union(*rule_nodes(spec, tiers).values())
     if not wants:
         return None
     names = dict.fromkeys(t for rule in spec.rules for t in rule.policy.tiers if t in tiers)

@@ -14,7 +14,7 @@ from memplace.api.v1alpha1 import (
     RuleReport,
     TierBytes,
 )
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.results import bytes_per_tier
 
 from memplace_cli.facts import ClusterFacts
@@ -105,7 +105,7 @@ def _each_once(node: NodeMemory) -> Iterable[ContainerReport]:
     return found.values()
 
 
-def node_sets(node: NodeMemory) -> dict[str, NodeSet]:
+def node_sets(node: NodeMemory) -> dict[str, NumaSet]:
     """Return a node's tiers by name."""
     return {tier.name: frozenset(tier.numa_nodes) for tier in node.status.tiers}
 
@@ -118,7 +118,7 @@ def sums(parts: Iterable[TierBytes]) -> tuple[TierBytes, ...]:
     return tuple(TierBytes(name=name, bytes=size) for name, size in found.items())
 
 
-def by_tier(rules: Iterable[RuleReport], sets: Mapping[str, NodeSet]) -> tuple[TierBytes, ...]:
+def by_tier(rules: Iterable[RuleReport], sets: Mapping[str, NumaSet]) -> tuple[TierBytes, ...]:
     """Return what rules hold, by tier."""
     found: Counter[int] = Counter()
     for rule in rules:

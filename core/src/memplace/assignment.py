@@ -19,7 +19,7 @@ import msgspec
 from memplace import selectors
 from memplace.api.v1alpha1 import ClusterPlacementSpec, Level, Placement
 from memplace.kinds import Enforcement
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +266,7 @@ class View:
     """
 
     def __init__(
-        self, placements: PlacementIndex, targets: Iterable[Target], tiers: Mapping[str, NodeSet]
+        self, placements: PlacementIndex, targets: Iterable[Target], tiers: Mapping[str, NumaSet]
     ) -> None:
         self.tiers = dict(tiers)
         self.assignments: dict[str, Assignment] = {}
@@ -278,7 +278,7 @@ class View:
             if assignment is not None:
                 self.assignments[target.container_id] = assignment
 
-    def tiers_of(self, placement: Placement) -> dict[str, NodeSet | None]:
+    def tiers_of(self, placement: Placement) -> dict[str, NumaSet | None]:
         """Return the NUMA nodes of the tiers a spec names; None for one this node lacks."""
         names = {name for rule in placement.spec.rules for name in rule.policy.tiers}
         return {name: self.tiers.get(name) for name in names}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from memplace.kinds import Mode, OnDelete, Policy
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.structs import prepared
 
 DEFAULT = Policy(Mode.DEFAULT)
@@ -63,7 +63,7 @@ class Process(NamedTuple):
     """
 
     image: int
-    allowed: NodeSet
+    allowed: NumaSet
     future: Policy | None = None
     future_brk: Policy | None = None
 
@@ -96,7 +96,7 @@ class Ours:
     """
 
     policy: Policy
-    allowed: NodeSet
+    allowed: NumaSet
     previous: Policy = DEFAULT
 
 

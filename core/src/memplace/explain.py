@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import NamedTuple
 
-from memplace.api.v1alpha1 import NodeBytes, TierNodes
+from memplace.api.v1alpha1 import NumaBytes, TierNumaNodes
 from memplace.claim_view import View
 from memplace.claims import DEFAULT
 from memplace.entries import ProcessName
@@ -28,7 +28,7 @@ from memplace.explained import (
 from memplace.extents import extents
 from memplace.kinds import Policy
 from memplace.matching import NO_MATCH, Match, Matcher
-from memplace.nodes import NodeSet, format_nodes
+from memplace.nodes import NumaSet, format_nodes
 from memplace.policy import Plan
 from memplace.regions import Region
 from memplace.results import bytes_per_tier
@@ -56,8 +56,8 @@ class Facts:
     pid: int
     name: ProcessName
     regions: Sequence[Region]
-    allowed: NodeSet
-    tiers: Mapping[str, NodeSet]
+    allowed: NumaSet
+    tiers: Mapping[str, NumaSet]
     reading: Reading
     task_policy: Policy = DEFAULT
     notes: tuple[str, ...] = ()
@@ -153,7 +153,7 @@ def explain(facts: Facts, wish: Wish | None = None, most: int = MOST_REGIONS) ->
         allowed=format_nodes(facts.allowed),
         policy=format_policy(facts.task_policy),
         tiers=tuple(
-            TierNodes(name=name, numa_nodes=tuple(sorted(nodes)))
+            TierNumaNodes(name=name, numa_nodes=tuple(sorted(nodes)))
             for name, nodes in facts.tiers.items()
         ),
         mappings=len(facts.regions),
@@ -233,8 +233,8 @@ def _sum(rows: Iterable[_Row]) -> dict[int, int]:
     return dict(sorted(pages.items()))
 
 
-def _node_bytes(pages: Mapping[int, int]) -> tuple[NodeBytes, ...]:
-    return tuple(NodeBytes(id=node, bytes=size) for node, size in sorted(pages.items()))
+def _node_bytes(pages: Mapping[int, int]) -> tuple[NumaBytes, ...]:
+    return tuple(NumaBytes(id=node, bytes=size) for node, size in sorted(pages.items()))
 
 
 def _explained(row: _Row, facts: Facts) -> RegionExplained:

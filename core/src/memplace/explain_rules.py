@@ -10,7 +10,7 @@ from memplace.entries import Mismatch
 from memplace.explained import RuleExplained, WhyNotCounted
 from memplace.kinds import ExistingPages
 from memplace.matching import Match, Matcher, WhyNot
-from memplace.nodes import NodeSet, format_nodes
+from memplace.nodes import NumaSet, format_nodes
 from memplace.policy import Plan, RuleResult
 from memplace.regions import Region
 from memplace.topology import tier_by_node
@@ -31,7 +31,7 @@ def explain_rules(
     plan: Plan,
     regions: Sequence[Region],
     matches: Sequence[Match],
-    tiers: Mapping[str, NodeSet],
+    tiers: Mapping[str, NumaSet],
 ) -> tuple[RuleExplained, ...]:
     """Explain each rule.
 
@@ -122,11 +122,11 @@ def _moves(
         )
 
 
-def _on(nodes: NodeSet, names: Mapping[int, str]) -> str:
+def _on(nodes: NumaSet, names: Mapping[int, str]) -> str:
     return f" on{_nodes(nodes, names)}" if nodes else ""
 
 
-def _nodes(nodes: NodeSet, names: Mapping[int, str]) -> str:
+def _nodes(nodes: NumaSet, names: Mapping[int, str]) -> str:
     if len(nodes) == 1:
         return _node(min(nodes), names)
     tiers = ", ".join(sorted({names[node] for node in nodes if node in names}))

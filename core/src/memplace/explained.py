@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from memplace.api.v1alpha1 import NodeBytes, TierBytes, TierNodes
+from memplace.api.v1alpha1 import NumaBytes, TierBytes, TierNumaNodes
 
 # Changes when a reader that knows the names would be wrong.
 SCHEMA = 1
@@ -58,7 +58,7 @@ class RegionExplained(_Explained, frozen=True, kw_only=True):
     size: int
     extent: int
     resident: int = 0
-    numa_nodes: tuple[NodeBytes, ...] = ()
+    numa_nodes: tuple[NumaBytes, ...] = ()
     policy: str = ""
     policy_of: str = ""
     rule: str = ""
@@ -151,9 +151,9 @@ class ProcessExplained(_Explained, frozen=True, kw_only=True):
     exe: str = ""
     allowed: str = ""
     policy: str = ""
-    tiers: tuple[TierNodes, ...] = ()
+    tiers: tuple[TierNumaNodes, ...] = ()
     mappings: int = 0
-    resident: tuple[NodeBytes, ...] = ()
+    resident: tuple[NumaBytes, ...] = ()
     by_tier: tuple[TierBytes, ...] = ()
     reading: Reading
     notes: tuple[str, ...] = ()

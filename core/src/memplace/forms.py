@@ -16,7 +16,7 @@ from typing import NamedTuple
 from memplace.claims import DEFAULT, Footprint, Kept, Ours
 from memplace.errors import MemplaceError
 from memplace.kinds import Policy
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.reasons import Reason
 from memplace.rebind import RELATIVE, STATIC
 
@@ -75,7 +75,7 @@ class Forms:
     def __init__(
         self,
         footprint: Footprint,
-        allowed: NodeSet,
+        allowed: NumaSet,
         used: Collection[Policy],
         elsewhere: Iterable[Elsewhere] = (),
     ) -> None:

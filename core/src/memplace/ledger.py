@@ -67,7 +67,7 @@ from memplace.claim_view import View, find_footprint, footprint_of
 from memplace.claims import DEFAULT, Change, Claim, Footprint, Mapped, Ours, Process, Wanted
 from memplace.forms import Elsewhere, Forms, NoForm, form_class
 from memplace.kinds import Policy
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.rebind import roll
 
 
@@ -213,7 +213,7 @@ def record_default(
     return _put(claim, process.image, forms.footprint), form
 
 
-def record_newborn(claim: Claim, policy: Policy, allowed: NodeSet) -> tuple[Claim, Policy]:
+def record_newborn(claim: Claim, policy: Policy, allowed: NumaSet) -> tuple[Claim, Policy]:
     """Take up a default for a container that has not executed its program yet.
 
     What the runtime has mapped there ends with execve(), and no program is there to use a form
@@ -279,7 +279,7 @@ def _put(claim: Claim, image: int, footprint: Footprint) -> Claim:
     return replace(claim, footprints=tuple(others))
 
 
-def _rolled(ours: Ours, now: NodeSet) -> Ours:
+def _rolled(ours: Ours, now: NumaSet) -> Ours:
     if ours.allowed == now:
         return ours
     policy, previous = (roll(p, ours.allowed, now) for p in (ours.policy, ours.previous))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 from memplace.api.v1alpha1 import MemoryTier, Rule
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.objects import Common, surplus
 from memplace.quantity import format_quantity
 
@@ -130,7 +130,7 @@ class Caps:
 
 def caps_on(
     memory_tiers: Iterable[MemoryTier],
-    tiers: Mapping[str, NodeSet],
+    tiers: Mapping[str, NumaSet],
     sizes: Mapping[int, int],
     node_name: str,
     labels: Mapping[str, str],
@@ -176,7 +176,7 @@ class Holder:
     commons: tuple[Common, ...] = ()
 
 
-def held(holders: Iterable[Holder], nodes: NodeSet) -> int:
+def held(holders: Iterable[Holder], nodes: NumaSet) -> int:
     """Return what containers have of a tier together; of shared memory each byte once.
 
     Args:
@@ -188,7 +188,7 @@ def held(holders: Iterable[Holder], nodes: NodeSet) -> int:
     return max(0, total - _twice(holders, lambda node: node in nodes))
 
 
-def _needed(holders: Sequence[Holder], nodes: NodeSet) -> int:
+def _needed(holders: Sequence[Holder], nodes: NumaSet) -> int:
     # What is shared and elsewhere is moved once.
     total = sum(each.needs or 0 for each in holders)
     return max(0, total - _twice(holders, lambda node: node not in nodes))
@@ -210,7 +210,7 @@ def _over(commons: Iterable[Common], counts: Callable[[int], bool]) -> int:
 
 
 def share_out(
-    limit: int, holders: Iterable[Holder], nodes: NodeSet, before: Mapping[str, Word]
+    limit: int, holders: Iterable[Holder], nodes: NumaSet, before: Mapping[str, Word]
 ) -> dict[str, Word]:
     """Say who may be placed.
 
@@ -256,7 +256,7 @@ def foresee(
     limit: int,
     holders: Iterable[Holder],
     trials: Iterable[Holder],
-    nodes: NodeSet,
+    nodes: NumaSet,
     before: Mapping[str, Word],
 ) -> dict[str, Word]:
     """Say who of a dry run would be placed if that were meant; as `share_out` for the others.

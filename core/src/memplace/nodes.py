@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from memplace.errors import ParseError
 
-NodeSet = frozenset[int]
+NumaSet = frozenset[int]
 
 # One more than the largest node id the kernel can be built for: MAX_NUMNODES
 # is 1 << NODES_SHIFT, and NODES_SHIFT ends at 10 (linux mm/Kconfig, arch/*/Kconfig).
@@ -20,7 +20,7 @@ WORD_BITS = 64
 _RANGE = re.compile(r"(\d{1,4})(?:-(\d{1,4}))?", re.ASCII)
 
 
-def parse_nodes(text: str) -> NodeSet:
+def parse_nodes(text: str) -> NumaSet:
     """Parse a list of nodes as the kernel prints it, such as ``0-3,7``.
 
     Args:
@@ -68,7 +68,7 @@ def format_nodes(nodes: Iterable[int]) -> str:
     return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def parse_cut_nodes(text: str) -> NodeSet:
+def parse_cut_nodes(text: str) -> NumaSet:
     """Parse a list of nodes whose end the kernel cut off, as numa_maps does.
 
     Returns:
@@ -83,7 +83,7 @@ def parse_cut_nodes(text: str) -> NodeSet:
     return parse_nodes(text.rpartition(",")[0])
 
 
-def remap(nodes: NodeSet, old: NodeSet, new: NodeSet) -> NodeSet:
+def remap(nodes: NumaSet, old: NumaSet, new: NumaSet) -> NumaSet:
     """Map nodes from their places in one set to the same places in another.
 
     Args:
@@ -103,7 +103,7 @@ def remap(nodes: NodeSet, old: NodeSet, new: NodeSet) -> NodeSet:
     )
 
 
-def places(nodes: NodeSet, allowed: NodeSet) -> NodeSet:
+def places(nodes: NumaSet, allowed: NumaSet) -> NumaSet:
     """Return which places nodes have in a set, from 0; those outside of it have none.
 
     What MPOL_F_RELATIVE_NODES takes instead of node ids, see set_mempolicy(2).

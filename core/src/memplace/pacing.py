@@ -25,7 +25,7 @@ from enum import StrEnum
 
 from memplace.calls import CUT_ALIGNMENT, MAX_MOVE_BYTES
 from memplace.kinds import Mode
-from memplace.nodes import NodeSet, format_nodes
+from memplace.nodes import NumaSet, format_nodes
 from memplace.quantity import format_quantity
 
 # As little as can be moved without splitting a huge page: tells whether pages of a region
@@ -109,7 +109,7 @@ class NodeState:
 
     rooms: Mapping[int, Room]
     pressure: float | None = None
-    agent_allowed: NodeSet | None = None
+    agent_allowed: NumaSet | None = None
     at: float = 0.0
 
 
@@ -131,7 +131,7 @@ class Request:
     placement: str
     container: str
     mode: Mode
-    nodes: NodeSet
+    nodes: NumaSet
     page_size: int = 4096
     limit: int | None = None
     pressure: float | None = None
@@ -352,7 +352,7 @@ def _reclaimable(room: Room) -> int:
     return room.reclaimable - min(room.reclaimable // 2, room.low)
 
 
-def _excluded(nodes: NodeSet, allowed: NodeSet, now: float) -> Wait:
+def _excluded(nodes: NumaSet, allowed: NumaSet, now: float) -> Wait:
     message = (
         f"the agent's own cpuset ({format_nodes(allowed)}) has none of NUMA nodes "
         f"{format_nodes(nodes)}, so it may move no pages there; remove cpuset.mems of its pod"

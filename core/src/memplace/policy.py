@@ -17,7 +17,7 @@ from memplace.entries import ProcessName
 from memplace.kinds import ExistingPages, Mode, Policy
 from memplace.limits import UNLIMITED, Limited, Word
 from memplace.matching import Matcher
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.objects import ObjectId
 from memplace.problems import Problem, Refusal, left_alone, policy_of
 from memplace.reasons import Reason
@@ -67,7 +67,7 @@ class Move:
     rule: str
     start: int
     end: int
-    nodes: NodeSet
+    nodes: NumaSet
     policy: Policy
     move_all: bool
     bytes: int
@@ -97,7 +97,7 @@ class RuleResult:
     bytes: int = 0
     numa_bytes: Mapping[int, int] = field(default_factory=dict)
     misplaced_bytes: int = 0
-    nodes: NodeSet = frozenset()
+    nodes: NumaSet = frozenset()
     weights: Mapping[int, int] = field(default_factory=dict)
     own_regions: int = 0
 
@@ -140,8 +140,8 @@ class _Won:
 def plan(
     matcher: Matcher,
     *,
-    tiers: Mapping[str, NodeSet],
-    allowed: NodeSet,
+    tiers: Mapping[str, NumaSet],
+    allowed: NumaSet,
     regions: Iterable[Region],
     known_tiers: Collection[str] = BUILTIN_TIERS,
     process: ProcessName | None = None,
@@ -233,8 +233,8 @@ def measured(rule: Rule, before: RuleResult, numa_bytes: Mapping[int, int]) -> R
 
 def _wanted(
     rules: Iterable[Rule],
-    tiers: Mapping[str, NodeSet],
-    allowed: NodeSet,
+    tiers: Mapping[str, NumaSet],
+    allowed: NumaSet,
     known_tiers: Collection[str],
 ) -> tuple[dict[str, Policy], dict[str, Problem]]:
     wanted: dict[str, Policy] = {}
@@ -298,11 +298,11 @@ def _has_policy(rule: Rule, policy: Policy, region: Region) -> bool:
     return region.policy == policy and not borrowed
 
 
-def _misplaced(rule: Rule, nodes: NodeSet, region: Region) -> int:
+def _misplaced(rule: Rule, nodes: NumaSet, region: Region) -> int:
     return _outside(rule, nodes, region.pages)
 
 
-def _outside(rule: Rule, nodes: NodeSet, pages: Mapping[int, int]) -> int:
+def _outside(rule: Rule, nodes: NumaSet, pages: Mapping[int, int]) -> int:
     if rule.existing is ExistingPages.LEAVE or not rule.policy.mode.takes_nodes:
         return 0
     return sum(size for node, size in pages.items() if node not in nodes)
@@ -340,7 +340,7 @@ def _move(rule: Rule, policy: Policy, region: Region) -> Move:
 def _result(
     rule: Rule, policy: Policy | None, won: _Won, weights: Mapping[int, int] | None
 ) -> RuleResult:
-    nodes: NodeSet = policy.nodes if policy else frozenset()
+    nodes: NumaSet = policy.nodes if policy else frozenset()
     on_node: dict[int, int] = {}
     for region in won.follow:
         for node, size in region.pages.items():
@@ -355,7 +355,7 @@ def _result(
     return measured(rule, held, on_node)
 
 
-def _spread(rule: Rule, nodes: NodeSet, weights: Mapping[int, int] | None) -> dict[int, int]:
+def _spread(rule: Rule, nodes: NumaSet, weights: Mapping[int, int] | None) -> dict[int, int]:
     if rule.existing is ExistingPages.LEAVE:
         return {}
     if rule.policy.mode is Mode.INTERLEAVE:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from memplace.api.v1alpha1 import Rule
 from memplace.kinds import Mode, Policy
-from memplace.nodes import NodeSet, format_nodes
+from memplace.nodes import NumaSet, format_nodes
 from memplace.reasons import Reason
 from memplace.regions import Region
 
@@ -36,13 +36,13 @@ def left_alone(_rule: Rule, _region: Region) -> Refusal:
 
 
 def policy_of(
-    rule: Rule, tiers: Mapping[str, NodeSet], allowed: NodeSet, known_tiers: Collection[str]
+    rule: Rule, tiers: Mapping[str, NumaSet], allowed: NumaSet, known_tiers: Collection[str]
 ) -> Policy | Problem:
     """Return the policy that a rule means here, or why it can't be followed; see `plan`."""
     mode, names = rule.policy.mode, rule.policy.tiers
     if not mode.takes_nodes:
         return Policy(mode)
-    here: NodeSet = frozenset[int]().union(*(tiers.get(name, frozenset()) for name in names))
+    here: NumaSet = frozenset[int]().union(*(tiers.get(name, frozenset()) for name in names))
     nodes = here & allowed
     if nodes:
         # MPOL_PREFERRED keeps only the first node of its mask; asking for more would never

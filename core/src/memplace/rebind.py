@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from memplace.kinds import Mode, Policy
-from memplace.nodes import NodeSet, places, remap
+from memplace.nodes import NumaSet, places, remap
 
 STATIC = "static"
 RELATIVE = "relative"
@@ -24,7 +24,7 @@ RELATIVE = "relative"
 _NOT_REBOUND = frozenset({Mode.DEFAULT, Mode.LOCAL, Mode.PREFERRED, Mode.PREFERRED_MANY})
 
 
-def rebind(policy: Policy, old: NodeSet, new: NodeSet) -> Policy:
+def rebind(policy: Policy, old: NumaSet, new: NumaSet) -> Policy:
     """Return what a policy reads as after a change of the cpuset.
 
     Args:
@@ -48,7 +48,7 @@ def rebind(policy: Policy, old: NodeSet, new: NodeSet) -> Policy:
     return replace(policy, nodes=nodes or new)
 
 
-def roll(policy: Policy, old: NodeSet, new: NodeSet) -> Policy:
+def roll(policy: Policy, old: NumaSet, new: NumaSet) -> Policy:
     """Return what to remember of a policy, now that `new` was seen instead of `old`.
 
     The kernel translates from each set of nodes to the next, so two changes are not one. Only
@@ -57,7 +57,7 @@ def roll(policy: Policy, old: NodeSet, new: NodeSet) -> Policy:
     return policy if STATIC in policy.flags else rebind(policy, old, new)
 
 
-def settable(policy: Policy, old: NodeSet, new: NodeSet) -> Policy:
+def settable(policy: Policy, old: NumaSet, new: NumaSet) -> Policy:
     """Return the arguments that make a mapping read as an earlier policy would read now.
 
     Args:

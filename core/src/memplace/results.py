@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from memplace.api.v1alpha1 import OTHER_TIER, NodeBytes, RuleReport, TierBytes
-from memplace.nodes import NodeSet, format_nodes
+from memplace.api.v1alpha1 import OTHER_TIER, NumaBytes, RuleReport, TierBytes
+from memplace.nodes import NumaSet, format_nodes
 from memplace.objects import Common, surplus
 from memplace.policy import RuleResult
 from memplace.quantity import format_quantity
@@ -91,7 +91,7 @@ def rule_report(result: RuleResult, *, withheld: bool = False) -> RuleReport:
         name=result.rule,
         regions=result.regions,
         bytes=result.bytes,
-        numa_nodes=tuple(NodeBytes(id=n, bytes=b) for n, b in sorted(result.numa_bytes.items())),
+        numa_nodes=tuple(NumaBytes(id=n, bytes=b) for n, b in sorted(result.numa_bytes.items())),
         misplaced_bytes=result.misplaced_bytes,
         own_regions=result.own_regions,
         withheld_bytes=result.misplaced_bytes if withheld else 0,
@@ -99,7 +99,7 @@ def rule_report(result: RuleResult, *, withheld: bool = False) -> RuleReport:
 
 
 def bytes_per_tier(
-    numa_bytes: Mapping[int, int], tiers: Mapping[str, NodeSet]
+    numa_bytes: Mapping[int, int], tiers: Mapping[str, NumaSet]
 ) -> tuple[TierBytes, ...]:
     """Sum bytes per NUMA node up to bytes per tier.
 

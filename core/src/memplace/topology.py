@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from memplace.api.v1alpha1 import MemoryTier
 from memplace.evidence import CXL, DRAM, HBM, Verdict, has_cpus, judge
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.numa import NumaNode
 
 _NO_LABELS: Mapping[str, str] = MappingProxyType({})
@@ -24,7 +24,7 @@ def resolve_tiers(
     memory_tiers: Iterable[MemoryTier],
     node_name: str,
     labels: Mapping[str, str] = _NO_LABELS,
-) -> dict[str, NodeSet]:
+) -> dict[str, NumaSet]:
     """Group the NUMA nodes of a Kubernetes node into tiers.
 
     Returns:
@@ -101,7 +101,7 @@ def by_precedence(memory_tiers: Iterable[MemoryTier]) -> list[MemoryTier]:
     )
 
 
-def nodes_by_tier(verdicts: Mapping[int, Verdict]) -> dict[str, NodeSet]:
+def nodes_by_tier(verdicts: Mapping[int, Verdict]) -> dict[str, NumaSet]:
     """Return the tiers by name, and their NUMA nodes; nodes in none are left out."""
     names = sorted({verdict.tier for verdict in verdicts.values()} - {""})
     return {
@@ -110,6 +110,6 @@ def nodes_by_tier(verdicts: Mapping[int, Verdict]) -> dict[str, NodeSet]:
     }
 
 
-def tier_by_node(tiers: Mapping[str, NodeSet]) -> dict[int, str]:
+def tier_by_node(tiers: Mapping[str, NumaSet]) -> dict[int, str]:
     """Turn tiers around: NUMA node to the name of its tier."""
     return {node: name for name, nodes in tiers.items() for node in nodes}

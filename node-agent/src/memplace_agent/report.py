@@ -19,7 +19,7 @@ from memplace.api.v1alpha1 import (
     Placement,
     PlacementReport,
     PodReport,
-    TierNodes,
+    TierNumaNodes,
 )
 from memplace.assignment import PodRef
 from memplace.evidence import Verdict
@@ -242,7 +242,7 @@ def node_status(
             if (verdict := reports.verdicts.get(node.id)) is not None
         ),
         tiers=tuple(
-            TierNodes(name=name, numa_nodes=tuple(sorted(nodes)))
+            TierNumaNodes(name=name, numa_nodes=tuple(sorted(nodes)))
             for name, nodes in nodes_by_tier(reports.verdicts).items()
         ),
         placements=with_not_understood(reports.placements(), not_understood, version),

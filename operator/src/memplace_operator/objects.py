@@ -24,11 +24,11 @@ from memplace.api.v1alpha1 import (
     PlacementReport,
     PlacementStatus,
     Rule,
-    TierNodes,
+    TierNumaNodes,
     Truncated,
 )
 from memplace.errors import ValidationError
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.pods import Life, bare_id, decode_pod
 from memplace.reasons import ConditionType
 
@@ -101,7 +101,7 @@ class NodeHead(msgspec.Struct, frozen=True):
     has_reported: bool
     is_retired: bool
     unsupported: tuple[str, str] | None
-    tiers: tuple[TierNodes, ...]
+    tiers: tuple[TierNumaNodes, ...]
     truncated: Truncated
 
 
@@ -140,7 +140,7 @@ class _NodeStatus(msgspec.Struct, rename="camel"):
     conditions: tuple[Condition, ...] = ()
     heartbeat_time: str = ""
     numa_nodes: tuple[NumaNodeStatus, ...] = ()
-    tiers: tuple[TierNodes, ...] = ()
+    tiers: tuple[TierNumaNodes, ...] = ()
     truncated: Truncated = Truncated()
     placements: tuple[msgspec.Raw, ...] = ()
 
@@ -340,13 +340,13 @@ def unpack_status(content: bytes) -> PlacementStatus:
 
 
 @lru_cache(maxsize=1024)
-def node_sets(tiers: tuple[TierNodes, ...]) -> Mapping[str, NodeSet]:
+def node_sets(tiers: tuple[TierNumaNodes, ...]) -> Mapping[str, NumaSet]:
     """Return tiers by name; nodes that are alike share one mapping."""
     return {tier.name: frozenset(tier.numa_nodes) for tier in tiers}
 
 
 @lru_cache(maxsize=1024)
-def _shared_tiers(tiers: tuple[TierNodes, ...]) -> tuple[TierNodes, ...]:
+def _shared_tiers(tiers: tuple[TierNumaNodes, ...]) -> tuple[TierNumaNodes, ...]:
     return tiers
 
 

@@ -16,7 +16,7 @@ from memplace.api.v1alpha1 import (
 )
 from memplace.assignment import forecast, gives_way, why_first, would_win
 from memplace.kinds import OnUnsupported
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.reasons import ABOUT_TIERS, FAILURES, ConditionType, Reason
 
 from memplace_operator.beats import Pulse
@@ -36,7 +36,7 @@ class Measured:
     """A container's report that is about its current life, and the node's tiers."""
 
     report: ContainerReport
-    tiers: Mapping[str, NodeSet]
+    tiers: Mapping[str, NumaSet]
 
 
 @dataclass(frozen=True, slots=True)

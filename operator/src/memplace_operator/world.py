@@ -21,7 +21,7 @@ from memplace.api.v1alpha1 import (
     PlacementStatus,
 )
 from memplace.assignment import precedence
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 
 from memplace_operator.beats import Pulse
 from memplace_operator.nodes import SeenLabels
@@ -60,7 +60,7 @@ class Node:
     numa_nodes: Sequence[NumaNodeStatus] = ()
 
     @property
-    def tiers(self) -> Mapping[str, NodeSet]:
+    def tiers(self) -> Mapping[str, NumaSet]:
         """Tier name to NUMA nodes."""
         return node_sets(self.head.tiers)
 

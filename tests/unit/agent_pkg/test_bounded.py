@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from memplace.api.v1alpha1 import (
     ContainerReport,
     ContainerState,
-    NodeBytes,
     NodeMemoryStatus,
+    NumaBytes,
     PlacementReport,
     PodReport,
     RuleReport,
@@ -23,7 +23,7 @@ from memplace_agent.syscalls.features import Features
 
 
 def pod(name: str, *, rules: int = 1, nodes: int = 2, state: str = "Placed", text: str = ""):
-    numa = tuple(NodeBytes(id=id_, bytes=1 << 33) for id_ in range(nodes))
+    numa = tuple(NumaBytes(id=id_, bytes=1 << 33) for id_ in range(nodes))
     container = ContainerReport(
         name="c",
         state=ContainerState(state),

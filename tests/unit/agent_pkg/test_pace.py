@@ -7,8 +7,8 @@ import pytest
 from memplace.api.v1alpha1 import (
     ContainerReport,
     ContainerState,
-    NodeBytes,
     NodeMemoryStatus,
+    NumaBytes,
     PlacementReport,
     PodReport,
     RuleReport,
@@ -32,7 +32,7 @@ def status(
         name="r",
         regions=regions,
         bytes=size,
-        numa_nodes=(NodeBytes(id=1, bytes=size),),
+        numa_nodes=(NumaBytes(id=1, bytes=size),),
         misplaced_bytes=misplaced,
     )
     container = ContainerReport(
@@ -93,12 +93,12 @@ def test_a_figure_that_goes_to_and_fro_is_not_written() -> None:
 
 
 def test_bytes_that_move_between_nodes_are_seen() -> None:
-    def on(*nodes: NodeBytes) -> NodeMemoryStatus:
+    def on(*nodes: NumaBytes) -> NodeMemoryStatus:
         rule = RuleReport(name="r", bytes=GIB, numa_nodes=nodes)
         container = ContainerReport(name="c", state=ContainerState.PLACED, rules=(rule,))
         pod = PodReport(uid="p", name="p", containers=(container,))
         report = PlacementReport(uid="u", namespace="n", name="m", pods=(pod,))
         return NodeMemoryStatus(placements=(report,))
 
-    zero, one = NodeBytes(id=0, bytes=GIB), NodeBytes(id=1, bytes=GIB)
+    zero, one = NumaBytes(id=0, bytes=GIB), NumaBytes(id=1, bytes=GIB)
     assert is_due(on(zero), on(one), 10)

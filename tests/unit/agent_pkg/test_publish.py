@@ -15,8 +15,8 @@ import pytest
 from memplace.api.v1alpha1 import (
     ContainerReport,
     ContainerState,
-    NodeBytes,
     NodeMemoryStatus,
+    NumaBytes,
     NumaNodeStatus,
     PlacementReport,
     PodReport,
@@ -81,7 +81,7 @@ def test_the_publisher_survives_an_odd_answer(odd: Callable[[Any], None]) -> Non
 
 
 def measured(size: int) -> NodeMemoryStatus:
-    rules = (RuleReport(name="heap", regions=1, bytes=size, numa_nodes=(NodeBytes(1, size),)),)
+    rules = (RuleReport(name="heap", regions=1, bytes=size, numa_nodes=(NumaBytes(1, size),)),)
     container = ContainerReport(name="c", state=ContainerState.PLACED, rules=rules)
     pod = PodReport(uid="p", name="p", containers=(container,))
     report = PlacementReport(uid="u", namespace="ns", name="mp", pods=(pod,))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from hypothesis import given
 from hypothesis import strategies as st
-from memplace.api.v1alpha1 import NodeBytes, TierBytes
+from memplace.api.v1alpha1 import NumaBytes, TierBytes
 from memplace.policy import RuleResult
 from memplace.results import (
     RESERVE_BYTES,
@@ -68,7 +68,7 @@ def test_a_report_lists_numa_nodes_in_order():
     report = rule_report(
         RuleResult(rule="r", regions=1, bytes=3, numa_bytes={2: 1, 0: 2}, own_regions=4)
     )
-    assert report.numa_nodes == (NodeBytes(id=0, bytes=2), NodeBytes(id=2, bytes=1))
+    assert report.numa_nodes == (NumaBytes(id=0, bytes=2), NumaBytes(id=2, bytes=1))
     assert (report.name, report.regions, report.bytes, report.misplaced_bytes) == ("r", 1, 3, 0)
     assert report.own_regions == 4
 

@@ -18,10 +18,10 @@ from memplace.api.v1alpha1 import (
     ContainerState,
     LabelSelector,
     MemoryTier,
-    NodeBytes,
     NodeMemory,
     NodeMemorySpec,
     NodeMemoryStatus,
+    NumaBytes,
     Placement,
     PlacementReport,
     PlacementSpec,
@@ -31,7 +31,7 @@ from memplace.api.v1alpha1 import (
     RegionEntry,
     Rule,
     RuleReport,
-    TierNodes,
+    TierNumaNodes,
     TierSpec,
     Truncated,
 )
@@ -140,7 +140,7 @@ def pod_report(
 
 def measured(name: str = "heap", **numa: int) -> RuleReport:
     """Return a report of bytes per NUMA node: n0=…, n1=…"""
-    nodes = tuple(NodeBytes(id=int(key[1:]), bytes=size) for key, size in numa.items())
+    nodes = tuple(NumaBytes(id=int(key[1:]), bytes=size) for key, size in numa.items())
     return RuleReport(name=name, regions=1, bytes=sum(numa.values()), numa_nodes=nodes)
 
 
@@ -175,7 +175,10 @@ def node(
     status = NodeMemoryStatus(
         conditions=(condition,),
         heartbeat_time=None if age_s is None else NOW - seconds(age_s),
-        tiers=(TierNodes(name="cxl", numa_nodes=(1,)), TierNodes(name="dram", numa_nodes=(0,))),
+        tiers=(
+            TierNumaNodes(name="cxl", numa_nodes=(1,)),
+            TierNumaNodes(name="dram", numa_nodes=(0,)),
+        ),
         placements=reports,
     )
     return NodeMemory(

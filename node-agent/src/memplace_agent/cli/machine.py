@@ -43,7 +43,7 @@ _COLUMNS = (
 )
 
 
-class NodeFound(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+class NumaFound(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """A NUMA node with memory: its tier (empty for none), bytes, and why it is that tier."""
 
     numa_node: int
@@ -70,7 +70,7 @@ class MachineFound(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     backend: str
     can: tuple[str, ...]
     message: str
-    numa_nodes: tuple[NodeFound, ...]
+    numa_nodes: tuple[NumaFound, ...]
 
 
 def main(args: Sequence[str]) -> int:
@@ -100,11 +100,11 @@ def _run(options: MachineOptions) -> int:
     return Exit.OK
 
 
-def _nodes(machine: Machine, free: dict[int, int]) -> Iterator[NodeFound]:
+def _nodes(machine: Machine, free: dict[int, int]) -> Iterator[NumaFound]:
     for node in machine.numa_nodes:
         if node.total_bytes:
             verdict = machine.verdicts[node.id]
-            yield NodeFound(
+            yield NumaFound(
                 numa_node=node.id,
                 tier=verdict.tier,
                 bytes=node.total_bytes,
@@ -113,7 +113,7 @@ def _nodes(machine: Machine, free: dict[int, int]) -> Iterator[NodeFound]:
             )
 
 
-def _lines(choice: Choice, nodes: Sequence[NodeFound], on: Screen) -> Iterator[str]:
+def _lines(choice: Choice, nodes: Sequence[NumaFound], on: Screen) -> Iterator[str]:
     release = os.uname().release
     yield f"this machine: Linux {release}; an agent would have backend {choice.name} here"
     means = next(text for can, text in _MEANS.items() if can in choice.can)

@@ -19,7 +19,7 @@ from memplace.errors import MemplaceError, ProcessGone
 from memplace.explain import Facts, through_claim
 from memplace.explained import Reading
 from memplace.ledger import admit
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.regions import Region
 
 from memplace_agent.cli.errors import CommandFailed, Exit
@@ -60,7 +60,7 @@ class Look:
     reading: Reading
     notes: tuple[str, ...]
 
-    def facts(self, tiers: dict[str, NodeSet]) -> Facts:
+    def facts(self, tiers: dict[str, NumaSet]) -> Facts:
         """Return it in the form that is explained."""
         status = self.survey.view.status
         return Facts(

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from memplace.api.v1alpha1 import OTHER_TIER, NodeBytes
+from memplace.api.v1alpha1 import OTHER_TIER, NumaBytes
 from memplace.explain_rules import human_bytes
 from memplace.explained import (
     ContainerExplained,
@@ -141,7 +141,7 @@ def _tiers(process: ProcessExplained, total: int, screen: Screen) -> Iterator[st
         )
 
 
-def _elsewhere(process: ProcessExplained) -> list[NodeBytes]:
+def _elsewhere(process: ProcessExplained) -> list[NumaBytes]:
     known = {node for tier in process.tiers for node in tier.numa_nodes}
     return [node for node in process.resident if node.id not in known]
 
@@ -202,7 +202,7 @@ class _Shown:
         return sum(region.resident for region in self.regions)
 
     @property
-    def nodes(self) -> list[NodeBytes]:
+    def nodes(self) -> list[NumaBytes]:
         return [node for region in self.regions for node in region.numa_nodes]
 
 
@@ -255,7 +255,7 @@ def _planned(plan: str, *, wide: bool) -> str:
     ) or "-"
 
 
-def _shares(nodes: Iterable[NodeBytes], process: ProcessExplained) -> list[str]:
+def _shares(nodes: Iterable[NumaBytes], process: ProcessExplained) -> list[str]:
     # Of each tier, in the order of the columns.
     names = {node: tier.name for tier in process.tiers for node in tier.numa_nodes}
     sizes: dict[str, int] = {}

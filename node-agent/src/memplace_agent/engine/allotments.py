@@ -32,7 +32,7 @@ from memplace.limits import (
     is_closed,
     share_out,
 )
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.objects import ObjectId
 from prometheus_client import Gauge
 
@@ -80,7 +80,7 @@ class Allotments:
     root: Path
     closed: frozenset[tuple[str, str]] = frozenset()
     _caps: Caps = field(default_factory=Caps)
-    _tiers: Mapping[str, NodeSet] = field(default_factory=dict)
+    _tiers: Mapping[str, NumaSet] = field(default_factory=dict)
     _known: dict[str, TierUse] = field(default_factory=dict)
     _held: frozenset[str] = frozenset()
     _words: dict[tuple[str, str, str], dict[str, Word]] = field(default_factory=dict)

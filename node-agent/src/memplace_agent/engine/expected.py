@@ -18,7 +18,7 @@ from memplace.claims import DEFAULT, Claim, Process
 from memplace.future import Future, Implied, implied_future
 from memplace.kinds import Policy
 from memplace.ledger import record_newborn
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.pods import PodState
 from memplace.problems import Problem, policy_of
 
@@ -43,7 +43,7 @@ class Newborn:
 
     placement: Placement
     future: Future
-    tiers: Mapping[str, NodeSet]
+    tiers: Mapping[str, NumaSet]
     known_tiers: frozenset[str]
 
     @property

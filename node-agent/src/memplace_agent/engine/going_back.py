@@ -24,7 +24,7 @@ from memplace.claims import DEFAULT, Change, Claim
 from memplace.errors import MemplaceError, ProcessGone
 from memplace.kinds import Mode, Policy
 from memplace.ledger import admit, record
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.rebind import STATIC
 from memplace.regions import Region
 from memplace.residency import Span
@@ -68,7 +68,7 @@ class GoingBack:
     store: LedgerStore
     _ways: dict[str, _Way] = field(default_factory=dict)
 
-    def look(self, claim: Claim, refs: Iterable[CgroupRef], near: NodeSet) -> str:
+    def look(self, claim: Claim, refs: Iterable[CgroupRef], near: NumaSet) -> str:
         """Go on with a container.
 
         Args:
@@ -122,7 +122,7 @@ class GoingBack:
             self.looker.mover.forget(identity)
         self.looker.mover.wake()
 
-    def _order(self, claim: Claim, refs: Iterable[CgroupRef], near: NodeSet, way: _Way) -> int:
+    def _order(self, claim: Claim, refs: Iterable[CgroupRef], near: NumaSet, way: _Way) -> int:
         # Returns how many bytes are to be moved.
         found = 0
         for ref in refs:
@@ -179,7 +179,7 @@ class _Process:
     of: GoingBack
     container: str
     pinned: Pinned
-    near: NodeSet
+    near: NumaSet
 
     def prepared(self) -> dict[Policy, list[MoveRange]]:
         """Set the policies that prefer where pages belong; returns what is elsewhere, by policy."""
@@ -269,7 +269,7 @@ def _private(survey: Survey) -> tuple[Region, ...]:
     return tuple(region for region in survey.regions() if region.private_anonymous)
 
 
-def _prefers(previous: Policy, near: NodeSet) -> Policy | None:
+def _prefers(previous: Policy, near: NumaSet) -> Policy | None:
     # Where pages belong under a policy, as one that memplace may set; None for nobody knows.
     if "relative" in previous.flags:
         return None

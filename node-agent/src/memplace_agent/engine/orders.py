@@ -13,7 +13,7 @@ from typing import Protocol
 
 from memplace.calls import CUT_ALIGNMENT, MAX_CALL_RANGES
 from memplace.kinds import Policy
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.pacing import Wait, WaitReason
 from memplace.setbacks import Setbacks
 
@@ -94,7 +94,7 @@ class MoveOrder:
         )
 
     @property
-    def nodes(self) -> NodeSet:
+    def nodes(self) -> NumaSet:
         """Where the pages belong."""
         return self.policy.nodes
 

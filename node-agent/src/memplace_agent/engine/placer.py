@@ -22,7 +22,7 @@ from memplace.kinds import Policy
 from memplace.ledger import admit, claim_for, record
 from memplace.limits import UNLIMITED, Limited
 from memplace.matching import Matcher
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.objects import Common, ObjectId
 from memplace.policy import Move, Plan, RuleResult, Step, plan
 from memplace.problems import Problem as RuleProblem
@@ -68,7 +68,7 @@ class Wanted:
     placement: Placement
     matcher: Matcher
     container_id: str
-    tiers: Mapping[str, NodeSet]
+    tiers: Mapping[str, NumaSet]
     known_tiers: frozenset[str]
     weights: Mapping[int, int] | None = None
     max_mappings: int = 0

@@ -15,7 +15,7 @@ from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.assignment import Assignment, PlacementIndex, View, delta
 from memplace.backends import Act
 from memplace.errors import MemplaceError
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.objects import object_of
 from memplace.pods import PodState
 from memplace.reasons import Reason
@@ -72,7 +72,7 @@ class Reconciler:
         self._unfinished: set[str] = set()  # containers not seen whole by the last look
 
     @property
-    def tiers(self) -> Mapping[str, NodeSet]:
+    def tiers(self) -> Mapping[str, NumaSet]:
         """The tiers of this node, by name, and their NUMA nodes."""
         return self._state.machine.tiers
 

@@ -20,7 +20,7 @@ from memplace.errors import ParseError, ProcessGone
 from memplace.forms import form_class
 from memplace.kinds import Policy
 from memplace.ledger import claim_for
-from memplace.nodes import NodeSet, parse_nodes
+from memplace.nodes import NumaSet, parse_nodes
 from memplace.structs import prepared
 
 from memplace_agent.hostfs import HostFs, read_proc
@@ -105,7 +105,7 @@ def _footprint(entry: _Entry) -> Footprint:
     )
 
 
-def _kept(record: _Record, allowed: NodeSet, foreign: set[Policy]) -> Iterator[Kept]:
+def _kept(record: _Record, allowed: NumaSet, foreign: set[Policy]) -> Iterator[Kept]:
     previous = parse_policy(record.previous)
     for text in record.applied:
         policy = parse_policy(text)

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from memplace.api.v1alpha1 import MemoryTier
 from memplace.evidence import Verdict
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.numa import NumaNode
 from memplace.topology import BUILTIN_TIERS, nodes_by_tier, resolve_verdicts
 
@@ -36,7 +36,7 @@ class Machine:
 
     numa_nodes: tuple[NumaNode, ...] = ()
     verdicts: Mapping[int, Verdict] = field(default_factory=dict)
-    tiers: Mapping[str, NodeSet] = field(default_factory=dict)
+    tiers: Mapping[str, NumaSet] = field(default_factory=dict)
     known_tiers: frozenset[str] = BUILTIN_TIERS
     weights: Mapping[int, int] | None = None
     max_mappings: int = 0

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplace.nodes import NodeSet, parse_nodes
+from memplace.nodes import NumaSet, parse_nodes
 from memplace.pacing import NodeState, Room
 
 from memplace_agent.hostfs import HostFs
@@ -91,7 +91,7 @@ def read_rooms(host: HostFs) -> dict[int, Room]:
     return rooms
 
 
-def own_nodes(host: HostFs) -> NodeSet | None:
+def own_nodes(host: HostFs) -> NumaSet | None:
     """Return the NUMA nodes of the agent's own cpuset; None when it cannot be told."""
     try:
         status = (host.proc / "self/status").read_text()

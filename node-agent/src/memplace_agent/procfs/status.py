@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from memplace.errors import ParseError
 from memplace.kinds import Policy
-from memplace.nodes import NodeSet, parse_nodes
+from memplace.nodes import NumaSet, parse_nodes
 
 from memplace_agent.procfs.numa_maps import parse_policy_and_home
 
@@ -54,7 +54,7 @@ class Status:
     name: str
     state: str
     threads: int
-    allowed: NodeSet
+    allowed: NumaSet
     resident: int
     has_memory: bool
     future_brk: FutureDefault | None

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from memplace.nodes import MAX_NODES, NodeSet
+from memplace.nodes import MAX_NODES, NumaSet
 from memplace.numa import AddressRange, DaxDevice, DaxKind
 
 from memplace_agent.hostfs import HostFs
@@ -94,7 +94,7 @@ def _kind(parts: tuple[str, ...]) -> DaxKind:
     return DaxKind.PERSISTENT if any(map(_NVDIMM.fullmatch, parts)) else DaxKind.OTHER
 
 
-def _initiators(host: HostFs) -> NodeSet:
+def _initiators(host: HostFs) -> NumaSet:
     path = host.numa_nodes / "has_generic_initiator"
     if hint(path) == "":
         raise NotClear(path)  # an empty list is an empty line

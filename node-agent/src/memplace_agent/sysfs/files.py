@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from memplace.errors import ParseError
-from memplace.nodes import MAX_NODES, NodeSet, parse_nodes
+from memplace.nodes import MAX_NODES, NumaSet, parse_nodes
 
 # A file that went between the listing of its directory and its opening, or its reading.
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ENXIO, errno.ENOTDIR})
@@ -85,7 +85,7 @@ def integer(path: Path) -> int | None:
     return int(found[0], 16 if found[0].startswith("0x") else 10)
 
 
-def node_list(path: Path) -> NodeSet:
+def node_list(path: Path) -> NumaSet:
     """Return the NUMA nodes that a file lists; none when the file is gone.
 
     Raises:

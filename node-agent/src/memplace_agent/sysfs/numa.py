@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from memplace.nodes import NodeSet
+from memplace.nodes import NumaSet
 from memplace.numa import UNCLEAR, AddressRange, Figures, NumaNode, holders
 
 from memplace_agent.hostfs import HostFs
@@ -41,7 +41,7 @@ class _Machine:
     """What is read once for all nodes."""
 
     tiers: Mapping[int, int]
-    has_cpu: NodeSet
+    has_cpu: NumaSet
     origins: Origins
     cxl: Sequence[AddressRange]
     block_bytes: int
@@ -153,7 +153,7 @@ def parse_cpus(cpulist: str) -> frozenset[int] | None:
     return frozenset(cpus)
 
 
-def _has_cpu(host: HostFs) -> NodeSet:
+def _has_cpu(host: HostFs) -> NumaSet:
     try:
         return node_list(host.numa_nodes / "has_cpu")
     except NotClear:

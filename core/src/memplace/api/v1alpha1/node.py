@@ -104,14 +104,14 @@ class NumaNodeStatus(StatusPart, frozen=True):
     evidence: str = ""
 
 
-class TierNodes(StatusPart, frozen=True):
+class TierNumaNodes(StatusPart, frozen=True):
     """The NUMA nodes of one tier on this node, ascending."""
 
     name: str
     numa_nodes: tuple[int, ...] = ()
 
 
-class NodeBytes(StatusPart, frozen=True):
+class NumaBytes(StatusPart, frozen=True):
     """Bytes measured on one NUMA node."""
 
     id: int
@@ -128,7 +128,7 @@ class RuleReport(StatusPart, frozen=True):
     name: str
     regions: int = 0
     bytes: int = 0
-    numa_nodes: tuple[NodeBytes, ...] = ()
+    numa_nodes: tuple[NumaBytes, ...] = ()
     misplaced_bytes: int = 0
     own_regions: int = 0
     withheld_bytes: int = 0
@@ -189,7 +189,7 @@ class NodeMemoryStatus(StatusPart, frozen=True):
     agent_version: str = ""
     backend: Backend | None = None
     numa_nodes: tuple[NumaNodeStatus, ...] = ()
-    tiers: tuple[TierNodes, ...] = ()
+    tiers: tuple[TierNumaNodes, ...] = ()
     placements: tuple[PlacementReport, ...] = ()
     truncated: Truncated = Truncated()
 
