@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What shims started since the tree of cgroups was walked is given back, too."""
+"""Pods, and what their shims start, that are younger than the last walk through the cgroups."""
 
 from dataclasses import replace
 
@@ -54,3 +54,16 @@ def test_so_does_the_end_of_a_placement(ward):
     ward.machine.fork(SHIM, 100, A)
     ward.looked()
     assert ward.future(100) == ward.future(SHIM) == {} and not ward.node.claims
+
+
+def test_a_shim_keeps_what_it_was_given_since_the_last_walk(ward):
+    ward.looked(ward.placement)
+    walked_just_now(ward)
+    ward.rounds(2)
+    ward.sandbox()
+    ward.rounds()
+    given = ward.future(SHIM)
+    assert given
+    ward.node.run(15)
+    assert ward.future(SHIM) == given
+    assert len(ward.shims) == 1

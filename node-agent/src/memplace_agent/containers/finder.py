@@ -85,7 +85,11 @@ class Finder:
     def refs_of_pod(self, pod_uid: str) -> tuple[CgroupRef, ...]:
         """Return the cgroups of all containers of a pod, its sandbox's too."""
         self._walk()
-        return self._tree.refs_of_pod(pod_uid)
+        refs, uid = self._tree.refs_of_pod(pod_uid), normal_uid(pod_uid)
+        known = {ref.path for ref in refs}
+        # A pod that is younger than the walk is no pod that is gone: its shim would lose all.
+        told = (ref for ref in tuple(self._told.values()) if ref.pod_uid == uid)
+        return (*refs, *(ref for ref in told if ref.path not in known and ref.path.is_dir()))
 
     @property
     def is_whole(self) -> bool:
