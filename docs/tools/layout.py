@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What narrow screens need of tables and pictures, which Markdown can't say.
+"""What menus and narrow screens need of pages, which Markdown can't say.
 
 MkDocs loads this module as a hook. It adds attributes that site.css is about:
 
@@ -7,6 +7,8 @@ MkDocs loads this module as a hook. It adds attributes that site.css is about:
   screen each row is then a block of lines instead of columns of one word.
 - A short name in a cell gets ``data-whole``: it is never broken over two lines.
 - A picture leads to its file, where a finger can make it larger.
+
+A page without a title in mkdocs.yml has that of its heading, if nothing comes before it.
 """
 
 from __future__ import annotations
@@ -27,7 +29,13 @@ _TITLE = re.compile(r"<th[^>]*>(.*?)</th>", re.S)
 _ROW = re.compile(r"<tr>.*?</tr>", re.S)
 _CELL = re.compile(r"<td([^>]*)>(.*?)</td>", re.S)
 _NAME = re.compile(r"<code>(.*?)</code>", re.S)
+_COMMENT = re.compile(r"\A\s*<!--.*?-->\s*", re.S)
 _PICTURE = re.compile(r'<img [^>]*?src="([^"]+\.svg)"[^>]*>')
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001
+    """Return a page without the comment before its heading."""
+    return _COMMENT.sub("", markdown)
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:  # noqa: ARG001

@@ -170,3 +170,9 @@ def test_the_list_of_decisions_is_whole_and_has_their_titles() -> None:
     }
     assert [name for _, name, _ in rows] == list(titles)
     assert {name: f"{number}: {title}" for number, name, title in rows} == titles
+
+
+def test_a_decision_has_its_title_in_the_menu(site: Path) -> None:
+    menu = (site / "glossary.html").read_text()
+    assert "0001: The number of process_mbind() comes from the running kernel only" in menu
+    assert "0001 number of the call from sysfs" not in menu
