@@ -17,7 +17,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from memplace_agent import ledger_store
+from memplace_agent import locked_directory
 from memplace_agent.engine.pool import Pool
 
 from tests.support.agent.node import Node
@@ -193,7 +193,7 @@ class Seat:
 
 
 class Stepping:
-    """The module os as the ledger sees it: whatever changes a file is announced before."""
+    """The module os as the ledger's directory sees it: what changes a file is announced before."""
 
     _CHANGES = frozenset({"open", "write", "fchmod", "fsync", "rename", "replace", "unlink"})
 
@@ -239,7 +239,7 @@ class _Halves:
 
 def _be_agent(machine, pipe, goal):
     remote = Remote(machine, pipe)
-    vars(ledger_store)["os"] = Stepping(remote.step)
+    vars(locked_directory)["os"] = Stepping(remote.step)
     goal(Node(None, remote, Pool()))
     pipe.send(("finished", ()))
     # The one at the other end kills; whatever Python does at its end is no part of an agent.
