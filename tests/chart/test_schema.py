@@ -161,12 +161,12 @@ def of_another_type(defaults: Json) -> Iterator[Case]:
 
 def of_another_name(defaults: Json) -> Iterator[Case]:
     """Yield for each section, and each map of texts, one thing more that is no text."""
-    yield Case("odd", 7, "additionalProperties", below=None)
+    yield Case("odd", value=True, keyword="additionalProperties", below=None)
     for key, default in values(defaults):
         if isinstance(default, dict) and key not in HANDED_ON:
             is_map = key.rpartition(".")[2] in MAPS
             keyword, below = ("type", "") if is_map else ("additionalProperties", None)
-            yield Case(f"{key}.odd", 7, keyword, below)
+            yield Case(f"{key}.odd", value=True, keyword=keyword, below=below)
 
 
 def rounds(cases: Iterable[Case]) -> list[list[Case]]:
