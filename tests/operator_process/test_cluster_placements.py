@@ -21,7 +21,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
     """Return a name that no other test uses: the kind has no namespace."""
-    return names.of_test(request.node.path, request.node.name)
+    return f"default-{names.of_test(request.node.path, request.node.name)}"
 
 
 def label(cluster: Cluster, **labels: Any) -> None:
