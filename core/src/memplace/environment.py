@@ -49,3 +49,14 @@ def log_level(name: str, text: str) -> str:
     if level not in LOG_LEVELS:
         raise ValidationError(name, f"write one of {', '.join(LOG_LEVELS)}")
     return level
+
+
+def port(name: str, text: str) -> int:
+    """Read the number of a port.
+
+    Raises:
+        ValidationError: It is none from 1 to 65535.
+    """
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ValidationError(name, "write a port from 1 to 65535")
+    return int(text)

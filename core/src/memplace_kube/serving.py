@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from memplace.environment import port
 from memplace.errors import ValidationError
 
 log = logging.getLogger(__name__)
@@ -48,9 +49,7 @@ def secure_port(env: Mapping[str, str]) -> SecurePort | None:
         ValidationError: A variable makes no sense; names it.
     """
     folder, clients = env.get(_FOLDER, ""), env.get(_CLIENTS, "")
-    port = env.get(_PORT) or "8443"
-    if not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValidationError(_PORT, "write a port from 1 to 65535")
+    number = port(_PORT, env.get(_PORT) or "8443")
     for name, text in ((_FOLDER, folder), (_CLIENTS, clients)):
         if text and not text.startswith("/"):
             raise ValidationError(name, f"write a path that begins with /, not {text!r}")
@@ -59,7 +58,7 @@ def secure_port(env: Mapping[str, str]) -> SecurePort | None:
     if not folder:
         return None
     return SecurePort(
-        port=int(port),
+        port=number,
         certificate=Path(folder, "tls.crt"),
         key=Path(folder, "tls.key"),
         clients=Path(clients) if clients else None,

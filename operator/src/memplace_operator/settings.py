@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import kopf
 from memplace.api.liveness import STALE_AFTER
-from memplace.environment import Read, given, log_level
+from memplace.environment import Read, given, log_level, port
 from memplace.errors import ValidationError
 from memplace_kube.serving import SecurePort, secure_port
 
@@ -41,12 +41,6 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
     return Settings(metrics_tls=secure_port(env), **given(env, VARIABLES))
 
 
-def _port(name: str, text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise ValidationError(name, "write a port from 1 to 65535")
-    return int(text)
-
-
 def _seconds(name: str, text: str) -> float:
     if not text.isdecimal() or not int(text):
         raise ValidationError(name, "write whole seconds, 1 or more")
@@ -55,7 +49,7 @@ def _seconds(name: str, text: str) -> float:
 
 VARIABLES: Mapping[str, tuple[str, Read]] = {
     "MEMPLACE_LOG_LEVEL": ("log_level", log_level),
-    "MEMPLACE_HTTP_PORT": ("http_port", _port),
+    "MEMPLACE_HTTP_PORT": ("http_port", port),
     "MEMPLACE_STALE_SECONDS": ("stale_s", _seconds),
 }
 

@@ -14,13 +14,11 @@ from typing import Any
 import msgspec
 import pytest
 from memplace.api.conditions import Condition
-from memplace.api.liveness import OPERATOR_LEASE_S
 from memplace.api.v1alpha1 import Placement, PlacementStatus, PodStatus, RuleStatus, TierBytes
 from memplace_kube.client import seconds_asked
 from memplace_operator import controller as controller_module
 from memplace_operator.beats import Beats
 from memplace_operator.controller import REST, Controller, Turns
-from memplace_operator.election import HOLD_S, Election
 from memplace_operator.events import EVENTS, Series, first_told, make_event
 from memplace_operator.feeds import Feeds
 from memplace_operator.metrics import Metrics
@@ -361,108 +359,6 @@ def test_who_does_not_lead_does_not_write() -> None:
         writer.put(a_write())
         wait(lambda: len(ended) == 2)
     assert ended[1] == ("mp", Outcome(version=77))
-
-
-class Leases:
-    """An API server's one Lease, with its versions."""
-
-    def __init__(self) -> None:
-        self.lease: dict[str, Any] | None = None
-        self.is_away = False
-
-    def __call__(self, request: Request, file: Any) -> None:
-        if self.is_away:
-            reply(file, {"message": "away"}, "503 Service Unavailable")
-        elif request.method == "GET" and self.lease is None:
-            reply(file, {"message": "none"}, "404 Not Found")
-        elif request.method == "GET":
-            reply(file, self.lease)
-        else:
-            self._write(request.body, file)
-
-    def _write(self, body: dict[str, Any], file: Any) -> None:
-        there = self.lease["metadata"]["resourceVersion"] if self.lease else None
-        if body["metadata"].get("resourceVersion") != there:
-            reply(file, {"message": "conflict"}, "409 Conflict")
-            return
-        body["metadata"]["resourceVersion"] = str(int(there or 0) + 1)
-        self.lease = body
-        reply(file, body)
-
-
-class Clock:
-    """A clock that is set by hand."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_one_leads_and_the_next_has_to_wait_until_it_can_be_nobody_else() -> None:
-    clock, leases = Clock(), Leases()
-    with serving(leases) as api:
-        one, two = (Election(api.server, name, clock=clock) for name in ("one", "two"))
-        one.attempt()
-        two.attempt()
-        assert (one.is_leader, two.is_leader) == (True, False)
-        while clock.now < 2 * OPERATOR_LEASE_S:
-            clock.now += 2
-            one.attempt()
-            two.attempt()
-            assert (one.is_leader, two.is_leader) == (True, False)
-        # One hangs, with a write on its way.
-        begin = clock.now
-        while not two.is_leader:
-            clock.now += 2
-            two.attempt()
-            assert not (one.is_leader and two.is_leader)
-            assert clock.now < begin + OPERATOR_LEASE_S + 5
-        assert clock.now - begin > HOLD_S + 20, "time for what one had begun"
-        one.attempt()
-        assert (one.is_leader, two.is_leader) == (False, True)
-        assert leases.lease is not None
-        assert leases.lease["spec"]["leaseTransitions"] == 2
-
-
-def test_who_ends_gives_it_up() -> None:
-    clock, leases = Clock(), Leases()
-    with serving(leases) as api:
-        one, two = (Election(api.server, name, clock=clock) for name in ("one", "two"))
-        one.attempt()
-        two.attempt()
-        one.release()
-        two.attempt()
-        assert (one.is_leader, two.is_leader) == (False, True)
-
-
-def test_of_two_that_see_it_free_one_takes_it() -> None:
-    clock, leases = Clock(), Leases()
-    with serving(leases) as api:
-        one, two = (Election(api.server, name, clock=clock) for name in ("one", "two"))
-        threads = [threading.Thread(target=each.attempt) for each in (one, two)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert one.is_leader != two.is_leader
-
-
-def test_without_an_api_server_nobody_leads_for_long() -> None:
-    clock, leases = Clock(), Leases()
-    with serving(leases) as api:
-        one = Election(api.server, "one", clock=clock)
-        one.attempt()
-        leases.is_away = True
-        clock.now = HOLD_S - 1
-        one.attempt()
-        assert one.is_leader
-        clock.now = HOLD_S + 1
-        one.attempt()
-        assert not one.is_leader
-        leases.is_away = False
-        one.attempt()
-        assert one.is_leader
 
 
 @pytest.mark.parametrize(
