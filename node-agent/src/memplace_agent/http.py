@@ -122,9 +122,6 @@ def _handler(
     route: Route, content_type: str, *, only_loopback_names: bool = False
 ) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
-        # A client that says nothing must not hold a thread.
-        timeout = _DEADLINE_S
-
         def do_GET(self) -> None:
             name = self.headers.get("Host", "").rpartition(":")
             is_welcome = (name[0] or name[2]) in _LOOPBACK_NAMES or not only_loopback_names
@@ -189,7 +186,8 @@ class _Server(HTTPServer):
         self.shutdown_request(request)
 
     def service_actions(self) -> None:
-        # Called twice a second. A client that sends a byte now and then never times out.
+        # Called twice a second. A client that says nothing must not hold a thread, nor one that
+        # sends a byte now and then: no timeout of a read would end that.
         with self._lock:
             overdue = [
                 request
