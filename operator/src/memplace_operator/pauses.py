@@ -47,7 +47,8 @@ class Pauses:
         if asked is UNSET or status is None or not is_quiet(status):
             self._quiet.pop(placement.uid, None)
             return
-        known = self._quiet.get(placement.uid)
+        # Who lost its status begins anew, also if it had not come further than the beginning.
+        known = self._quiet.get(placement.uid) if placement.status.rollout else None
         # More nodes than there ever were: they still come.
         if known is None or known.step != _step(status) or status.nodes > known.nodes:
             known = self._quiet[placement.uid] = _Quiet(_step(status), status.nodes, now, 0.0)

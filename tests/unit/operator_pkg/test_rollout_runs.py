@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from memplace.api.v1alpha1 import PlacementStatus
 from memplace.reasons import Reason
@@ -21,6 +21,7 @@ STEPS = st.sampled_from(
 
 
 @settings(max_examples=400, deadline=None)
+@example(1, 2, [("work", 0), ("go", 0), ("come late", 0), ("lose", 0), ("work", 0)])
 @given(
     st.sampled_from([1, 2, 3, "25%", "100%"]),
     st.integers(0, len(NAMES)),
