@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from memplace_lab.product.apiserver import ApiServer, find_binaries
 
-from tests.chart.installing import NAMESPACE, Chart, Json, create, namespace
+from tests.chart.installing import NAMESPACE, Chart, Json, create, everything, install, namespace
+from tests.chart.surviving import CRDS, WHERE, fill
 from tests.support import ROOT
 
 CHART = ROOT / "charts" / "memplace"
@@ -52,3 +53,30 @@ def prepared(cluster: ApiServer) -> Any:
     done = create(cluster, namespace(NAMESPACE, "privileged"))
     assert done.returncode == 0, done.stderr
     return cluster
+
+
+@pytest.fixture
+def clean(prepared: ApiServer) -> Iterator[ApiServer]:
+    """Yield the cluster without the product; afterwards nothing of it is left."""
+    before = everything(prepared)
+    yield prepared
+    prepared.helm("uninstall", "memplace", *WHERE, "--no-hooks", "--ignore-not-found")
+    prepared.kubectl("delete", "crd", *CRDS, "--ignore-not-found")
+    left = [(kind, name) for kind, name in everything(prepared) - before if kind != "APIService"]
+    for kind, name in left:
+        space, _, name = name.partition("/")
+        prepared.kubectl("delete", kind, name, *(["--namespace", space] if space else []))
+
+
+@pytest.fixture
+def release(clean: ApiServer, chart: Chart) -> ApiServer:
+    """Return the cluster with the chart installed, a placement and a node's report."""
+    install(clean, chart)
+    fill(clean)
+    return clean
+
+
+@pytest.fixture
+def no_selftest(chart: Chart) -> Callable[[], list[Json]]:
+    """Render what can be applied where no account is given a token, so no bare pods."""
+    return lambda: chart.render("tests.enabled=false", "networkPolicy.enabled=true")

@@ -22,7 +22,7 @@ import yaml
 from memplace_lab.product.apiserver import ApiServer
 
 from tests.chart.installing import NAMESPACE, Chart, create, everything, namespace
-from tests.chart.test_survival import CRDS, DEFAULT, PLACEMENT
+from tests.chart.surviving import CRDS, DEFAULT, PLACEMENT
 
 Json = dict[str, Any]
 BASE = "/apis/memplace.dev/v1alpha1"
