@@ -1,5 +1,31 @@
 {{/* SPDX-License-Identifier: Apache-2.0 */}}
 
+{{/*
+Nothing, if the values have each section that the templates read. Helm's --reuse-values takes the
+defaults of the chart before, too, in which sections of this one are missing. Each template has it
+at its top: nobody knows which one Helm renders first.
+*/}}
+{{- define "memplace.complete" -}}
+{{- $probes := list "probes" "probes.startup" "probes.liveness" "probes.readiness" -}}
+{{- $sections := list "crds" "image" "rbac" "admissionPolicy" "tenancy" "openshift" "uninstall" "tests"
+  "networkPolicy" "metrics" "metrics.tls" "podMonitor" "prometheusRule" "dashboard"
+  "operator" "operator.podDisruptionBudget" "agent" "agent.shimDefault" "agent.nri" "agent.seccomp" -}}
+{{- range $component := list "operator" "agent" -}}
+{{- range concat (list "image" "serviceAccount") $probes -}}
+{{- $sections = append $sections (printf "%s.%s" $component .) -}}
+{{- end -}}
+{{- end -}}
+{{- range $section := $sections -}}
+{{- $found := $.Values -}}
+{{- range splitList "." $section -}}
+{{- $found = get $found . -}}
+{{- if not (kindIs "map" $found) -}}
+{{- fail (printf "the values have no %s, so they are those of an older chart: use helm upgrade --reset-then-reuse-values instead of --reuse-values, which keeps your own values, too" $section) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{/* The first part of all names: the release's, with the chart's unless it has it. */}}
 {{- define "memplace.fullname" -}}
 {{- if .Values.fullnameOverride -}}
