@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from memplace.environment import Read, given, log_level
+from memplace.environment import Read, given, log_level, port
 from memplace.errors import ValidationError
 from memplace.quantity import exact_bytes
 from memplace_kube.serving import SecurePort, secure_port
@@ -107,7 +107,7 @@ def _bandwidth(name: str, text: str) -> int:
 
 
 def _port(name: str, text: str) -> int:
-    return int(_number(name, text, minimum=0))
+    return 0 if text == "0" else port(name, text)
 
 
 def _seconds(name: str, text: str) -> float:

@@ -9,6 +9,7 @@ import socket
 import threading
 
 import pytest
+from memplace.errors import ValidationError
 from memplace_agent.cli import explain
 from memplace_agent.engine.explainer import Explainer
 from memplace_agent.http import LoopbackServer
@@ -232,3 +233,10 @@ def test_it_is_off_unless_asked_for():
     assert settings_from_env({"NODE_NAME": "n", "MEMPLACE_EXPLAIN_PORT": "0"}).explain_port is None
     given = {"NODE_NAME": "n", "MEMPLACE_EXPLAIN_PORT": "8081"}
     assert settings_from_env(given).explain_port == 8081
+
+
+@pytest.mark.parametrize("text", ["8080.5", "-1", "65536", "1e3", "nan", "http"])
+@pytest.mark.parametrize("name", ["MEMPLACE_EXPLAIN_PORT", "MEMPLACE_HTTP_PORT"])
+def test_a_port_is_a_whole_number(name, text):
+    with pytest.raises(ValidationError, match="write a port from 1 to 65535"):
+        settings_from_env({"NODE_NAME": "n", name: text})
