@@ -87,7 +87,8 @@ def running(topology: str) -> Iterator[Cluster]:
 
 
 def _values() -> list[str]:
-    values = {"image.registry": REGISTRY}
+    # All agents at once: there are two nodes, and an emulated one takes a minute for its own.
+    values = {"image.registry": REGISTRY, "agent.maxUnavailable": "100%"}
     for part in ("operator", "agent"):
         repository, _, tag = image(f"memplace/{part}").removeprefix(f"{REGISTRY}/").rpartition(":")
         values |= {f"{part}.image.repository": repository, f"{part}.image.tag": tag}
