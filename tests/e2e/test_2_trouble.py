@@ -76,7 +76,8 @@ def start(cluster: Cluster) -> Iterator[Callable[..., Pod]]:
 
     yield start_one
     if started:
-        cluster.kubectl("delete", "pod", "-n", scenario.NAMESPACE, "--ignore-not-found", *started)
+        how = ("-n", scenario.NAMESPACE, "--ignore-not-found", "--wait=false")
+        cluster.kubectl("delete", "pod", *started, *how)
 
 
 @pytest.fixture
@@ -266,11 +267,11 @@ def test_agents_heartbeat_and_the_cluster_is_calm(cluster: Cluster, example: Non
     """No status is written, and no event posted, when nothing changes."""
     scenario.wait_ready(cluster)
     # Figures of what changed before are written within 20 s.
-    time.sleep(30)
+    time.sleep(25)
     version = cluster.get("mp", "-n", scenario.NAMESPACE, scenario.PLACEMENT)["metadata"][
         "resourceVersion"
     ]
-    time.sleep(40)
+    time.sleep(25)
     again = cluster.get("mp", "-n", scenario.NAMESPACE, scenario.PLACEMENT)["metadata"][
         "resourceVersion"
     ]
