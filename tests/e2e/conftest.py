@@ -19,11 +19,11 @@ from collections.abc import Iterator
 import pytest
 from memplace_lab.cluster.cluster import Cluster
 from memplace_lab.product import product
-from memplace_lab.show import both_kernels, scenario
+from memplace_lab.show import scenario
 from memplace_lab.show.redisload import RedisLoad
 from memplace_lab.show.scenario import Pod
 
-from tests.e2e.rolling import MP
+from tests.support.rolling import pods_on_both
 
 
 @pytest.fixture(scope="session")
@@ -44,7 +44,5 @@ def redis(pods: dict[str, Pod]) -> RedisLoad:
 
 @pytest.fixture(scope="module")
 def both(cluster: Cluster) -> Iterator[dict[str, Pod]]:
-    """A pod on each worker; what the test applies goes with them."""
-    yield both_kernels.start_pods(cluster)
-    cluster.kubectl("delete", "--ignore-not-found", *MP)
-    cluster.kubectl("delete", "pod", "-n", scenario.NAMESPACE, *both_kernels.PODS)
+    with pods_on_both(cluster) as found:
+        yield found

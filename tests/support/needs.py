@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 NEEDS = {
-    "MEMPLACE_BIN": ("crd", "operator_process", "chart", "release", "cli", "e2e", "cxl"),
+    "MEMPLACE_BIN": (
+        *("crd", "operator_process", "chart", "release", "cli"),
+        *("e2e", "cxl", "pressure"),
+    ),
     "MEMPLACE_KERNEL": ("kernel", "host"),
     "MEMPLACE_STOCK_KERNEL": ("host",),
 }

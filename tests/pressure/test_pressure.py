@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +13,18 @@ from memplace_lab.cluster.cluster import Cluster
 from memplace_lab.show import scenario
 from memplace_lab.show.scenario import Pod
 
-from tests.e2e.rolling import MP, NAME, apply_rollout, on_tier, rollout, untouched, wait_settled
+from tests.support.rolling import (
+    NAME,
+    apply_rollout,
+    on_tier,
+    rollout,
+    set_pause,
+    untouched,
+    wait_settled,
+)
 
 pytestmark = pytest.mark.timeout(1200)
-PAUSE_S = 20
+PAUSE_S = 8
 
 # A program in the container's cgroup needs 8 MiB again and again, where there is room for none:
 # without swap all it can do is wait.
@@ -88,8 +95,7 @@ def test_it_holds_while_a_pod_is_under_pressure(cluster: Cluster, both: dict[str
             hint=lambda: hint(cluster),
         )
         assert pressures(cluster) == {first: "High", second: "Low"}
-        pause = {"spec": {"rollout": {"pauseSeconds": PAUSE_S}}}
-        cluster.kubectl("patch", *MP, "--type=merge", "-p", json.dumps(pause))
+        set_pause(cluster, PAUSE_S)
         time.sleep(3 * PAUSE_S)
         assert untouched(both) == {second}
         status = rollout(cluster)
