@@ -198,6 +198,9 @@ def test_pods_started_while_the_agent_hangs_and_is_killed(crowd: float, cluster:
 
 
 def test_containerd_is_restarted_while_pods_start(crowd: float, cluster: Cluster) -> None:
+    # The one that was killed last: it starts for a minute, and takes what containerd needs.
+    here = ("--field-selector", f"spec.nodeName={WORKER}")
+    cluster.kubectl("wait", "pod", *AGENT, *here, "--for=condition=Ready", "--timeout=240s")
     names = ("between-0", "between-1")
     newborn.create(cluster, [pod(name, spec(container("main", *DATA))) for name in names])
     uids = {cluster.get("pod", "-n", scenario.NAMESPACE, n)["metadata"]["uid"] for n in names}
