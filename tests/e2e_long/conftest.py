@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster of two workers, and a pod on each."""
+"""One cluster of two workers for tests that wait for minutes: memory pressure, and NRI."""
 
 from __future__ import annotations
 
