@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One cluster of two workers for tests that wait for minutes: memory pressure, and NRI."""
+"""One cluster of two workers for tests that wait for minutes: roll-outs, memory pressure, NRI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cluster() -> Iterator[Cluster]:
         yield running
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def both(cluster: Cluster) -> Iterator[dict[str, Pod]]:
     with pods_on_both(cluster) as found:
         yield found
