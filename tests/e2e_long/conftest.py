@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One cluster of two workers for tests that wait for minutes: roll-outs, memory pressure, NRI."""
+"""One cluster of two workers for tests that wait for minutes: limits, roll-outs, pressure, NRI."""
 
 from __future__ import annotations
 
