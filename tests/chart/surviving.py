@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 from memplace_lab.product.apiserver import ApiServer
 
-from tests.chart.installing import NAMESPACE, create
-
-Json = dict[str, Any]
+from tests.chart.installing import NAMESPACE, Json, create
 
 BASE = "/apis/memplace.dev/v1alpha1"
 KINDS = ("clustermemoryplacements", "memoryplacements", "memorytiers", "nodememories")

@@ -15,13 +15,12 @@ from pathlib import Path
 import yaml
 from memplace_lab.product.apiserver import ApiServer, Ran
 
-from tests.chart.installing import NAMESPACE, Chart, create
+from tests.chart.installing import NAMESPACE, Chart, Json, create
 from tests.chart.surviving import (
     AGENTS,
     BASE,
     PLACED,
     WHERE,
-    Json,
     apply,
     fill,
     in_namespace,

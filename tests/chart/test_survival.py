@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 from memplace_lab.product.apiserver import ApiServer
 
-from tests.chart.installing import NAMESPACE, Chart, everything, install, uninstall
-from tests.chart.surviving import CRDS, WHERE, Json, apply, fill, in_namespace, survives
+from tests.chart.installing import NAMESPACE, Chart, Json, everything, install, uninstall
+from tests.chart.surviving import CRDS, WHERE, apply, fill, in_namespace, survives
 
 
 def test_a_release_without_definitions_takes_no_placement_along(
@@ -77,13 +77,8 @@ def test_applied_twice_there_is_no_difference(
     first = _versions(clean)
     apply(clean, no_selftest(), *how)
     assert _versions(clean) == first
-    text = json.dumps(
-        {
-            "apiVersion": "v1",
-            "kind": "List",
-            "items": [in_namespace(found) for found in no_selftest()],
-        }
-    )
+    items = [in_namespace(found) for found in no_selftest()]
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
     diff = clean.kubectl("diff", *how, "--filename=-", stdin=text)
     assert (diff.returncode, diff.stdout) == (0, "")
 
