@@ -10,7 +10,7 @@ import pytest
 from memplace_lab.product.apiserver import ApiServer, find_binaries
 
 from tests.chart.installing import NAMESPACE, Chart, Json, create, everything, install, namespace
-from tests.chart.surviving import CRDS, WHERE, fill
+from tests.chart.surviving import WHERE, delete_crds, fill
 from tests.support import ROOT
 
 CHART = ROOT / "charts" / "memplace"
@@ -61,7 +61,7 @@ def clean(prepared: ApiServer) -> Iterator[ApiServer]:
     before = everything(prepared)
     yield prepared
     prepared.helm("uninstall", "memplace", *WHERE, "--no-hooks", "--ignore-not-found")
-    prepared.kubectl("delete", "crd", *CRDS, "--ignore-not-found")
+    delete_crds(prepared)
     left = [(kind, name) for kind, name in everything(prepared) - before if kind != "APIService"]
     for kind, name in left:
         space, _, name = name.partition("/")

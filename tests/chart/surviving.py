@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 from memplace_lab.product.apiserver import ApiServer
 
@@ -11,6 +12,9 @@ from tests.chart.installing import NAMESPACE, Json, create
 
 BASE = "/apis/memplace.dev/v1alpha1"
 KINDS = ("clustermemoryplacements", "memoryplacements", "memorytiers", "nodememories")
+STORAGE_TIMEOUT_S = 60
+# The status of an answer while the storage is being made.
+TOO_EARLY = 429
 CRDS = [f"{kind}.memplace.dev" for kind in KINDS]
 PLACEMENT: Json = {
     "apiVersion": "memplace.dev/v1alpha1",
@@ -52,6 +56,20 @@ def survives(cluster: ApiServer) -> bool:
     """Return whether both placements are there."""
     there = ("memoryplacement/precious", "clustermemoryplacement/common")
     return all(cluster.kubectl("get", name).returncode == 0 for name in there)
+
+
+def delete_crds(cluster: ApiServer) -> None:
+    """Delete the CRDs that are there, and wait until they are gone."""
+    # The API server makes the storage of a kind when it is first asked for one. A CRD deleted at
+    # that time fails once ("storage is (re)initializing"), and when the API server's own note of
+    # it comes late, it is not tried again before the next resync, five minutes later.
+    deadline = time.monotonic() + STORAGE_TIMEOUT_S
+    for kind in KINDS:
+        while (found := cluster.call("GET", f"{BASE}/{kind}")).status == TOO_EARLY:
+            assert time.monotonic() < deadline, f"{kind} can't be listed: {found.message}"
+            time.sleep(0.05)
+    done = cluster.kubectl("delete", "crd", *CRDS, "--ignore-not-found", "--timeout=60s")
+    assert done.returncode == 0, done.stderr
 
 
 def apply(cluster: ApiServer, rendered: list[Json], *how: str) -> None:
