@@ -65,8 +65,9 @@ clean-cache: lab-down ## End every running cluster and remove everything that wa
 	@lab/clean-cache
 
 generate: ## Write the files that are made of others: the chart's definitions and table, reference pages
-	@$(IN_LAB) sh -c '$(SYNC) && PYTHONPATH=. python tests/crd/cluster.py && cp crds/*.yaml charts/memplace/files/crds/ \
-	    && PYTHONPATH=. python tests/support/chart_readme.py && python tests/unit/docs_pkg/reference.py'
+	@$(IN_LAB) sh -c '$(SYNC) && python tests/crd/cluster.py && cp crds/*.yaml charts/memplace/files/crds/ \
+	    && python tests/support/chart_readme.py \
+	    && python tests/support/schemas.py && python tests/unit/docs_pkg/reference.py'
 
 lock: ## Resolve the Python dependencies again
 	@$(IN_LAB) uv lock
