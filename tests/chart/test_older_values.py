@@ -35,7 +35,7 @@ def test_a_section_that_is_missing_is_named(chart: Chart, missing: str) -> None:
     # Setting a default to null is how Helm takes it out.
     done = chart.template(f"{missing}=null")
     assert done.returncode != 0
-    assert f"the values have no {missing}, so they are those of an older chart" in done.stderr
+    assert f"the values have no {missing}. Are they those of an older chart" in done.stderr
     assert "--reset-then-reuse-values" in done.stderr
 
 
@@ -66,7 +66,7 @@ def test_an_upgrade_says_how_to_keep_values(clean: ApiServer, chart: Chart, olde
     upgrade = ("upgrade", "memplace", chart.folder, *WHERE)
     refused = clean.helm(*upgrade, "--reuse-values")
     assert refused.returncode != 0
-    assert "the values have no metrics, so" in refused.stderr
+    assert "the values have no metrics. Are" in refused.stderr
     done = clean.helm(*upgrade, "--reset-then-reuse-values")
     assert done.returncode == 0, done.stderr
     found = clean.kubectl("get", "deployment", "memplace-operator", *WHERE, "--output=yaml")
