@@ -9,9 +9,17 @@ from typing import Any
 import pytest
 from memplace_lab.product.apiserver import ApiServer, find_binaries
 
-from tests.chart.installing import NAMESPACE, Chart, Json, create, everything, install, namespace
-from tests.chart.surviving import WHERE, delete_crds, fill
 from tests.support import ROOT
+from tests.support.release.installing import (
+    NAMESPACE,
+    Chart,
+    Json,
+    create,
+    everything,
+    install,
+    namespace,
+)
+from tests.support.release.surviving import WHERE, delete_crds, fill
 
 CHART = ROOT / "charts" / "memplace"
 

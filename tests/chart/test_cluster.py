@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.installing import NAMESPACE, create, install, namespace, uninstall
+from tests.support.release.installing import NAMESPACE, create, install, namespace, uninstall
 
 Json = dict[str, Any]
 ADMISSION_TIMEOUT_S = 30

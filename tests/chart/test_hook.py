@@ -15,8 +15,8 @@ from pathlib import Path
 import yaml
 from memplace_lab.product.apiserver import ApiServer, Ran
 
-from tests.chart.installing import NAMESPACE, Chart, Json, create
-from tests.chart.surviving import (
+from tests.support.release.installing import NAMESPACE, Chart, Json, create
+from tests.support.release.surviving import (
     AGENTS,
     BASE,
     PLACED,

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from memplace_lab.product.apiserver import ApiServer, find_binaries
 
-from tests.chart.installing import KUBE_VERSION, Chart, Json
 from tests.support import ROOT
+from tests.support.release.installing import KUBE_VERSION, Chart, Json
 from tests.support.schemas import closed
 
 # Go compiles kube-score the first time: a minute, or many beside other work.

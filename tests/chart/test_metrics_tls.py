@@ -16,10 +16,10 @@ from memplace_agent.http import SecureServer
 from memplace_agent.metrics import Metrics
 from memplace_kube.serving import SecurePort, ServerTls
 
-from tests.chart.installing import create
 from tests.chart.server import asked, running
 from tests.support import ROOT
 from tests.support.authority import NAME, Authority, mount
+from tests.support.release.installing import create
 
 Json = dict[str, Any]
 WORKLOADS = {"Deployment": "operator", "DaemonSet": "agent"}

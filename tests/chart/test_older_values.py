@@ -11,9 +11,9 @@ import pytest
 import yaml
 from memplace_lab.product.apiserver import ApiServer
 
-from tests.chart.installing import Chart, Json
-from tests.chart.surviving import WHERE
 from tests.support import ROOT
+from tests.support.release.installing import Chart, Json
+from tests.support.release.surviving import WHERE
 
 CHART = ROOT / "charts" / "memplace"
 # Handed on whole: nobody looks for a key in them.

@@ -12,8 +12,8 @@ from collections.abc import Callable
 import pytest
 from memplace_lab.product.apiserver import ApiServer
 
-from tests.chart.installing import NAMESPACE, Chart, Json, everything, install, uninstall
-from tests.chart.surviving import CRDS, WHERE, apply, fill, in_namespace, survives
+from tests.support.release.installing import NAMESPACE, Chart, Json, everything, install, uninstall
+from tests.support.release.surviving import CRDS, WHERE, apply, fill, in_namespace, survives
 
 
 def test_a_release_without_definitions_takes_no_placement_along(

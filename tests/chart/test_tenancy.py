@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from memplace_lab.product.apiserver import ApiServer, Ran
 
-from tests.chart.installing import Chart, create, install, uninstall
+from tests.support.release.installing import Chart, create, install, uninstall
 
 Json = dict[str, Any]
 TENANT = "tenant"

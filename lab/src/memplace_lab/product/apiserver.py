@@ -74,7 +74,11 @@ class ApiServer:
         """Make one request; a refusal is an answer, not an error."""
         arguments = "&".join(f"{k}={v}" for k, v in query.items())
         status, content = self._request(method, f"{path}?{arguments}", body, token)
-        return Answer(status, json.loads(content))
+        try:
+            return Answer(status, json.loads(content))
+        except ValueError:
+            # Of a group that it does not know it says so in plain text.
+            return Answer(status, {"message": content.decode().strip()})
 
     def kubectl(self, *arguments: str, stdin: str = "", token: str = ADMIN) -> Ran:
         """Run kubectl with nothing of its caller's own configuration."""

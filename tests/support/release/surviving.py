@@ -8,7 +8,7 @@ import time
 
 from memplace_lab.product.apiserver import ApiServer
 
-from tests.chart.installing import NAMESPACE, Json, create
+from tests.support.release.installing import NAMESPACE, Json, create
 
 BASE = "/apis/memplace.dev/v1alpha1"
 KINDS = ("clustermemoryplacements", "memoryplacements", "memorytiers", "nodememories")
