@@ -6,7 +6,7 @@ from __future__ import annotations
 NEEDS = {
     "MEMPLACE_BIN": (
         *("crd", "operator_process", "chart", "release", "cli"),
-        *("e2e", "e2e_long", "cxl"),
+        *("gitops", "e2e", "e2e_long", "cxl"),
     ),
     "MEMPLACE_KERNEL": ("kernel", "host"),
     "MEMPLACE_STOCK_KERNEL": ("host",),

@@ -33,7 +33,10 @@ from memplace_lab.base.steps import LabError
 from memplace_lab.release.commit import Commit
 
 _PRODUCT = ("memplace", "memplace-operator", "memplace-agent", "memplace-cli")
-_GO_SUMS = ("lab/go/go.sum", "lab/lint/go.sum", "lab/nri/go.sum", "lab/nri/nri-0.8.sum")
+_GO_SUMS = (
+    *("lab/go/go.sum", "lab/lint/go.sum", "lab/gitops/go.sum"),
+    *("lab/nri/go.sum", "lab/nri/nri-0.8.sum"),
+)
 
 Package = Mapping[str, Any]
 
