@@ -13,7 +13,15 @@ import pytest
 from memplace_lab.product.apiserver import ApiServer
 
 from tests.support.release.installing import NAMESPACE, Chart, Json, everything, install, uninstall
-from tests.support.release.surviving import CRDS, WHERE, apply, fill, in_namespace, survives
+from tests.support.release.surviving import (
+    CRDS,
+    WHERE,
+    apply,
+    fill,
+    in_namespace,
+    installed,
+    survives,
+)
 
 
 def test_a_release_without_definitions_takes_no_placement_along(
@@ -84,17 +92,7 @@ def test_applied_twice_there_is_no_difference(
 
 
 def _versions(cluster: ApiServer) -> dict[str, str]:
-    kinds = (
-        "crd,serviceaccount,service,deployment,daemonset,job,clusterrole,clusterrolebinding,role,"
-        "rolebinding,networkpolicy,validatingadmissionpolicy,validatingadmissionpolicybinding"
-    )
-    found = cluster.kubectl("get", kinds, "--all-namespaces", "--output=json")
-    assert found.returncode == 0, found.stderr
-    return {
-        f"{o['kind']}/{o['metadata']['name']}": o["metadata"]["resourceVersion"]
-        for o in json.loads(found.stdout)["items"]
-        if "memplace" in o["metadata"]["name"]
-    }
+    return {name: meta["resourceVersion"] for name, meta in installed(cluster).items()}
 
 
 @pytest.mark.parametrize("more", [[], ["--set", "crds.enabled=false"]], ids=["whole", "without"])

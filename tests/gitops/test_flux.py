@@ -7,7 +7,6 @@ source-controller, which would only fetch the chart.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,13 +25,9 @@ from tests.support.release.playing import (
     until,
     with_controllers,
 )
-from tests.support.release.surviving import BASE, CRDS, DEFAULT, PLACEMENT, WHERE
+from tests.support.release.surviving import BASE, CRDS, DEFAULT, PLACEMENT, WHERE, installed
 
 pytestmark = pytest.mark.timeout(3600)
-KINDS = (
-    "crd,serviceaccount,service,deployment,daemonset,job,clusterrole,clusterrolebinding,role,"
-    "rolebinding,networkpolicy,validatingadmissionpolicy,validatingadmissionpolicybinding"
-)
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +40,8 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flux]:
 
 def versions(controller: Flux) -> dict[str, object]:
     """Return the generation of what the release has, or its version if it has none."""
-    found = controller.cluster.kubectl("get", KINDS, "--all-namespaces", "--output=json")
-    assert found.returncode == 0, found.stderr
-    return {
-        f"{o['kind']}/{meta['name']}": meta.get("generation", meta["resourceVersion"])
-        for o in json.loads(found.stdout)["items"]
-        if "memplace" in (meta := o["metadata"])["name"]
-    }
+    found = installed(controller.cluster).items()
+    return {name: meta.get("generation", meta["resourceVersion"]) for name, meta in found}
 
 
 def test_flux_brings_keeps_and_takes_away_a_release(controller: Flux, tmp_path: Path) -> None:

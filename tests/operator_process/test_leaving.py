@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,9 +30,7 @@ class Played:
     def start(self, act: Callable[[], object]) -> None:
         def run() -> None:
             while not self._stop.wait(0.2):
-                # Of a group that is gone the API server says so in plain text.
-                with contextlib.suppress(ValueError):
-                    act()
+                act()
 
         self._threads.append(threading.Thread(target=run, daemon=True))
         self._threads[-1].start()

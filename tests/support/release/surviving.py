@@ -58,6 +58,18 @@ def survives(cluster: ApiServer) -> bool:
     return all(cluster.kubectl("get", name).returncode == 0 for name in there)
 
 
+def installed(cluster: ApiServer) -> dict[str, Json]:
+    """Return the metadata of what a release has, by kind and name."""
+    kinds = (
+        "crd,serviceaccount,service,deployment,daemonset,job,clusterrole,clusterrolebinding,role,"
+        "rolebinding,networkpolicy,validatingadmissionpolicy,validatingadmissionpolicybinding"
+    )
+    found = cluster.kubectl("get", kinds, "--all-namespaces", "--output=json")
+    assert found.returncode == 0, found.stderr
+    named = [(o["kind"], o["metadata"]) for o in json.loads(found.stdout)["items"]]
+    return {f"{kind}/{m['name']}": m for kind, m in named if "memplace" in m["name"]}
+
+
 def delete_crds(cluster: ApiServer) -> None:
     """Delete the CRDs that are there, and wait until they are gone."""
     # The API server makes the storage of a kind when it is first asked for one. A CRD deleted at
