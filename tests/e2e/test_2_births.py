@@ -206,7 +206,8 @@ def test_containerd_is_restarted_while_pods_start(crowd: float, cluster: Cluster
     uids = {cluster.get("pod", "-n", scenario.NAMESPACE, n)["metadata"]["uid"] for n in names}
 
     def has_begun() -> bool:
-        listed = cluster.ssh(WORKER, "ls -d /sys/fs/cgroup/kubepods.slice/*/*/cri-containerd-*")
+        # Not ls, which fails if one that the shell has found goes before it looks.
+        listed = cluster.ssh(WORKER, "echo /sys/fs/cgroup/kubepods.slice/*/*/cri-containerd-*")
         return any(uid.replace("-", "_") in listed for uid in uids)
 
     wait_for("a sandbox of one of them", has_begun, timeout_s=120, interval_s=0.2)
