@@ -20,7 +20,7 @@ at its top: nobody knows which one Helm renders first.
 {{- range splitList "." $section -}}
 {{- $found = get $found . -}}
 {{- if not (kindIs "map" $found) -}}
-{{- fail (printf "the values have no %s. Are they those of an older chart? Then use helm upgrade --reset-then-reuse-values instead of --reuse-values; it keeps your own values, too. If you set this one to null, leave it out: a chart needs all of its sections" $section) -}}
+{{- fail (printf "the values have no %s. Are they those of an older chart? Then use helm upgrade --reset-then-reuse-values instead of --reuse-values; it keeps your own values, too. If you set this one to null, leave it out: this chart needs all of its sections" $section) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
