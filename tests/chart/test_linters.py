@@ -7,7 +7,6 @@ import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -19,6 +18,8 @@ from tests.support.schemas import closed
 
 # Go compiles kube-score the first time: a minute, or many beside other work.
 pytestmark = pytest.mark.timeout(1500)
+
+KUBE_SCORE = ["go", "-C", str(ROOT / "lab" / "lint"), "tool", "kube-score", "score"]
 
 # More of the chart than its defaults have, and what an admin with several nodes sets.
 OPTIONS = {
@@ -53,16 +54,13 @@ BY_DEFAULT = {
 }
 
 
-@pytest.fixture(scope="module")
-def kube_score() -> list[str]:
-    return ["go", "-C", str(ROOT / "lab" / "lint"), "tool", "kube-score", "score"]
-
-
-def findings(command: list[str], rendered: list[Json]) -> dict[str, set[str]]:
+def findings(rendered: list[Json]) -> dict[str, set[str]]:
     """Return the checks that are not well, with the objects."""
     how = ["--output-format=json", f"--kubernetes-version=v{KUBE_VERSION.rpartition('.')[0]}", "-"]
     text = yaml.safe_dump_all(rendered)
-    done = subprocess.run([*command, *how], input=text, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [*KUBE_SCORE, *how], input=text, capture_output=True, text=True, check=False
+    )
     assert done.stdout, done.stderr
     found: dict[str, set[str]] = {}
     for scored in json.loads(done.stdout):
@@ -73,23 +71,9 @@ def findings(command: list[str], rendered: list[Json]) -> dict[str, set[str]]:
     return found
 
 
-def test_kube_score_finds_what_is_meant_so(kube_score: list[str], chart: Chart) -> None:
-    assert findings(kube_score, chart.render(*OPTIONS["hardened"])) == ACCEPTED
-    assert findings(kube_score, chart.render()) == ACCEPTED | BY_DEFAULT
-
-
-def test_two_operators_prefer_two_nodes_unless_told_otherwise(chart: Chart) -> None:
-    def affinity(*settings: str) -> Any:
-        (found,) = [o for o in chart.render(*settings) if o["kind"] == "Deployment"]
-        return found["spec"]["template"]["spec"].get("affinity"), found
-
-    assert affinity()[0] is None
-    two, deployment = affinity("operator.replicas=2")
-    (term,) = two["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
-    selector = term["podAffinityTerm"]["labelSelector"]
-    assert selector == deployment["spec"]["selector"]
-    mine: Json = {"nodeAffinity": {}}
-    assert affinity("operator.replicas=2", f"operator.affinity={json.dumps(mine)}")[0] == mine
+def test_kube_score_finds_what_is_meant_so(chart: Chart) -> None:
+    assert findings(chart.render(*OPTIONS["hardened"])) == ACCEPTED
+    assert findings(chart.render()) == ACCEPTED | BY_DEFAULT
 
 
 @pytest.fixture(scope="module")

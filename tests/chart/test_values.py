@@ -239,3 +239,17 @@ def test_the_readme_has_every_value_with_its_default_and_meaning(chart: Any) -> 
     assert readme.written() == readme.table()
     documented = {value.path for value in readme.values()}
     assert documented == set(TOGGLES) | set(TOGETHER)
+
+
+def test_two_operators_prefer_two_nodes_unless_told_otherwise(chart: Any) -> None:
+    def affinity(*settings: str) -> Any:
+        (found,) = [o for o in chart.render(*settings) if o["kind"] == "Deployment"]
+        return found["spec"]["template"]["spec"].get("affinity"), found
+
+    assert affinity()[0] is None
+    two, deployment = affinity("operator.replicas=2")
+    (term,) = two["podAntiAffinity"]["preferredDuringSchedulingIgnoredDuringExecution"]
+    selector = term["podAffinityTerm"]["labelSelector"]
+    assert selector == deployment["spec"]["selector"]
+    mine: Json = {"nodeAffinity": {}}
+    assert affinity("operator.replicas=2", f"operator.affinity={json.dumps(mine)}")[0] == mine
