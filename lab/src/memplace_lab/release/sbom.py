@@ -34,7 +34,7 @@ from memplace_lab.release.commit import Commit
 
 _PRODUCT = ("memplace", "memplace-operator", "memplace-agent", "memplace-cli")
 _GO_SUMS = (
-    *("lab/go/go.sum", "lab/lint/go.sum", "lab/gitops/go.sum"),
+    *("lab/go/go.sum", "lab/lint/go.sum", "lab/flux/go.sum", "lab/argocd/go.sum"),
     *("lab/nri/go.sum", "lab/nri/nri-0.8.sum"),
 )
 

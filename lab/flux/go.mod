@@ -1,6 +1,6 @@
 // What applies charts in clusters that are kept by GitOps: Flux. It is a module of its own, because
 // nothing else of the lab needs its hundreds of dependencies.
-module memplace.dev/lab/gitops
+module memplace.dev/lab/flux
 
 go 1.26.0
 
