@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -80,6 +81,39 @@ def test_the_hook_of_a_release_has_the_rights_it_needs(
     assert not survives(release)
     left = release.kubectl("get", "crd", "--output=name").stdout
     assert "memplace.dev" not in left
+
+
+def report(release: ApiServer, *, retired: str) -> None:
+    """Be the agent of n1."""
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    condition = {"type": "Retired", "status": retired, "reason": "Undoing", "message": ""}
+    condition |= {"lastTransitionTime": now}
+    status = {"status": {"conditions": [condition], "heartbeatTime": now}}
+    assert release.call("PATCH", f"{BASE}/nodememories/n1/status", status).ok
+
+
+def test_what_argo_waits_for_goes_last(release: ApiServer, chart: Chart, tmp_path: Path) -> None:
+    rendered = chart.render("uninstall.force=true")
+    # Of these Argo CD has made all but the Job before.
+    hooks = [in_namespace(o) for o in rendered if o["metadata"]["name"] == "memplace-retire"]
+    (barrier,) = [o for o in hooks if o["kind"] == "ConfigMap"]
+    made = create(release, *[o for o in hooks if o["kind"] != "Job"])
+    assert made.returncode == 0, made.stderr
+    (job,) = [o for o in hooks if o["kind"] == "Job"]
+    # Nobody collects garbage here: the agents would stay for the wait's whole time.
+    job["spec"]["template"]["spec"]["containers"][0]["args"].remove("--delete=agents")
+    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{barrier['metadata']['name']}"
+    report(release, retired="False")
+    held = run_hook(release, hooks, tmp_path, "--timeout=3")
+    assert held.returncode == 1
+    assert "This is tried again until they retire" in held.stdout
+    assert "helm" not in held.stdout
+    assert release.call("GET", path).ok
+
+    report(release, retired="True")
+    done = run_hook(release, hooks, tmp_path, "--timeout=60")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert release.call("GET", path).status == 404
 
 
 def test_the_hook_names_a_crd_that_a_finalizer_keeps(

@@ -242,6 +242,18 @@ helm.sh/hook-weight: {{ index . 1 | quote }}
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded
 {{- end -}}
 
+{{/*
+Annotations of the account of the pre-delete hook and of its rights. Call with (list . weight).
+Argo CD makes all hooks at once and looks again at the first event of one of them. A Job that its
+cache does not have by then it takes for done. With the Job alone that is rare.
+*/}}
+{{- define "memplace.hookRight" -}}
+{{- if not (index . 0).Values.uninstall.force }}
+annotations:
+  {{- include "memplace.hook" (list "pre-delete" (index . 1)) | nindent 2 }}
+{{- end }}
+{{- end -}}
+
 {{/* Role of a component that reads the agents' Leases. Call with (list . "component"). */}}
 {{- define "memplace.readLeases" -}}
 rules:

@@ -80,6 +80,11 @@ def _add_retire(chore: argparse.ArgumentParser) -> None:
         "--force", action="store_true", help="retire even if Helm does not uninstall"
     )
     chore.add_argument("--hook", action="store_true", help="do nothing if Helm did not install")
+    chore.add_argument(
+        "--barrier",
+        default="",
+        help="a ConfigMap in the current namespace to delete when everything is done",
+    )
 
 
 async def _retire(options: argparse.Namespace) -> int:
@@ -89,6 +94,7 @@ async def _retire(options: argparse.Namespace) -> int:
         delete=frozenset(options.delete),
         force=options.force,
         is_hook=options.hook,
+        barrier=options.barrier,
     )
     async with KubeApi(kopf_settings()) as api:
         return 0 if await uninstall(api, what) else 1

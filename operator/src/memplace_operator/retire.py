@@ -32,13 +32,21 @@ To keep memplace, have all agents work again, and helm rollback to the last revi
     xargs -I{} kubectl patch {} --type=merge --patch='{"spec":{"agent":"Active"}}'"""
 
 
-async def retire(api: KubeApi, *, installation: str, timeout_s: float, say: Say = print) -> bool:
+async def retire(
+    api: KubeApi,
+    *,
+    installation: str,
+    timeout_s: float,
+    advice: str = WHAT_TO_DO,
+    say: Say = print,
+) -> bool:
     """Tell the agents to retire and wait for those that are alive; deletes nothing.
 
     Args:
         api: The API server.
         installation: The uid of the agents' DaemonSet; empty: agents of any, for good.
         timeout_s: Seconds to wait at most.
+        advice: What to say to an admin if that was too short.
         say: Takes a line of what happens.
 
     Returns:
@@ -68,7 +76,7 @@ async def retire(api: KubeApi, *, installation: str, timeout_s: float, say: Say 
         pause = max(POLL_S, 2 * (time.monotonic() - began))
         if time.monotonic() + pause >= deadline:
             lines = "\n".join(f"  {line}" for line in waiting)
-            say(f"not retired after {timeout_s:.0f} s:\n{lines}\n{WHAT_TO_DO}")
+            say(f"not retired after {timeout_s:.0f} s:\n{lines}\n{advice}")
             return False
         await asyncio.sleep(pause)
 

@@ -15,7 +15,7 @@ from memplace.api.server import ApiError
 
 from memplace_operator.kinds import OUR_PLURALS, Kind, served_kinds
 from memplace_operator.kubeapi import UNREACHABLE, KubeApi
-from memplace_operator.retire import POLL_S, Say, retire, unless_gone
+from memplace_operator.retire import POLL_S, WHAT_TO_DO, Say, retire, unless_gone
 
 # An agent ends within 2 s; one on a node that is away, when the node is back.
 AGENTS_END_S = 40.0
@@ -26,6 +26,9 @@ _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 # Only a Helm that really installs writes this: `helm template` does not.
 _RELEASE = "meta.helm.sh/release-name"
 _APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_BEHIND_A_BARRIER = """\
+Nothing was deleted. This is tried again until they retire. Look at the log of the agent on each
+of them. The documentation says how to go on without them: page "Install", below "Argo CD"."""
 
 
 class Delete(StrEnum):
@@ -54,6 +57,8 @@ class Uninstall:
         delete: What to delete after that.
         force: Do it even though this can't be Helm's uninstall.
         is_hook: Run by a manifest, which others than Helm may have applied.
+        barrier: A ConfigMap in our own namespace, deleted last; empty means none. Argo CD deletes
+            nothing while it is there.
     """
 
     daemonset: str
@@ -61,6 +66,7 @@ class Uninstall:
     delete: frozenset[Delete] = frozenset()
     force: bool = False
     is_hook: bool = False
+    barrier: str = ""
 
 
 def origin(daemonset: Mapping[str, Any]) -> Origin:
@@ -94,7 +100,8 @@ async def uninstall(api: KubeApi, what: Uninstall, *, say: Say = print) -> bool:
         say(f"no DaemonSet {api.namespace}/{what.daemonset}, so no agents: nothing to do")
         return what.is_hook
     uid = found["metadata"]["uid"] if found else ""
-    if not await retire(api, installation=uid, timeout_s=what.timeout_s, say=say):
+    advice = _BEHIND_A_BARRIER if what.barrier else WHAT_TO_DO
+    if not await retire(api, installation=uid, timeout_s=what.timeout_s, advice=advice, say=say):
         return False
     try:
         await _delete(api, what, say)
@@ -154,6 +161,9 @@ async def _delete(api: KubeApi, what: Uninstall, say: Say) -> None:
         say("deleted all MemoryTiers")
     if Delete.CRDS in what.delete:
         await _delete_crds(api, say)
+    if what.barrier:
+        path = f"/api/v1/namespaces/{api.namespace}/configmaps/{what.barrier}"
+        await unless_gone(api, "DELETE", path)
 
 
 async def _end_agents(api: KubeApi, name: str, say: Say) -> None:

@@ -66,8 +66,10 @@ class Kubelet:
             if meta.get("deletionTimestamp"):
                 self._cluster.call("DELETE", path, gracePeriodSeconds="0")
             elif "batch.kubernetes.io/job-name" in meta["labels"] and meta["uid"] not in self._run:
-                self._run.add(meta["uid"])
                 code = self._container(pod)
+                if code and pod["spec"]["restartPolicy"] == "OnFailure":
+                    continue
+                self._run.add(meta["uid"])
                 phase = "Failed" if code else "Succeeded"
                 self._cluster.call("PATCH", f"{path}/status", {"status": {"phase": phase}})
 

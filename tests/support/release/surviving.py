@@ -99,7 +99,16 @@ def apply(cluster: ApiServer, rendered: list[Json], *how: str) -> None:
 
 def in_namespace(found: Json) -> Json:
     """Put an object into the product's namespace; helm install has it from --namespace."""
-    kinds = {"ServiceAccount", "Service", "Deployment", "DaemonSet", "Job", "Pod", "Role"}
+    kinds = {
+        "ServiceAccount",
+        "Service",
+        "Deployment",
+        "DaemonSet",
+        "Job",
+        "Pod",
+        "Role",
+        "ConfigMap",
+    }
     if found["kind"] in kinds | {"RoleBinding", "NetworkPolicy", "PodDisruptionBudget"}:
         found["metadata"]["namespace"] = NAMESPACE
     return found
