@@ -4,12 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
-import http.server
 import os
 import subprocess
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,12 +16,11 @@ from typing import Any
 import yaml
 from memplace_lab.product.apiserver import ApiServer
 
-from tests.support import ROOT
-from tests.support.release.installing import NAMESPACE, Json, create
+from tests.gitops import charts
+from tests.gitops.programs import HELM_CONTROLLER, define
+from tests.support.release.installing import NAMESPACE, Json
 from tests.support.release.playing import until
 
-MODULE = ROOT / "lab" / "gitops"
-PROGRAM = "github.com/fluxcd/helm-controller"
 SOURCES = f"/apis/source.toolkit.fluxcd.io/v1/namespaces/{NAMESPACE}/ocirepositories"
 RELEASES = f"/apis/helm.toolkit.fluxcd.io/v2/namespaces/{NAMESPACE}/helmreleases"
 RELEASE: Json = {
@@ -43,20 +39,9 @@ RELEASE: Json = {
 }
 
 
-def _go(*arguments: str) -> str:
-    command = ["go", "-C", str(MODULE), *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-
-def build(where: Path) -> Path:
-    """Compile helm-controller: minutes, the first time."""
-    _go("build", "-o", str(where / "helm-controller"), PROGRAM)
-    return where / "helm-controller"
-
-
 def definitions() -> list[Json]:
     """Return Flux's own of HelmRelease, and of sources what it takes to store them."""
-    folder = Path(_go("list", "-m", "-f", "{{.Dir}}", PROGRAM)) / "config" / "crd" / "bases"
+    folder = HELM_CONTROLLER.source() / "config" / "crd" / "bases"
     own = [yaml.safe_load(path.read_text()) for path in folder.glob("*.yaml")]
     sources = {"OCIRepository": "ocirepositories", "HelmChart": "helmcharts"}
     return own + [_source(kind, plural) for kind, plural in sources.items()]
@@ -85,16 +70,6 @@ def _source(kind: str, plural: str) -> Json:
     }
 
 
-@contextlib.contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Serve a folder's files on loopback; yields the address."""
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-
-
 @dataclass(frozen=True)
 class Flux:
     """A helm-controller that works, and where it takes charts from."""
@@ -104,11 +79,9 @@ class Flux:
     address: str
     process: subprocess.Popen[bytes]
 
-    def offer(self, chart: Path) -> None:
-        """Be the source-controller: say that a chart is there, packed."""
-        packed = self.cluster.helm("package", chart, "--destination", self.folder)
-        assert packed.returncode == 0, packed.stderr
-        (file,) = self.folder.glob("*.tgz")
+    def offer(self) -> None:
+        """Be the source-controller: say that the chart is there, packed."""
+        file = charts.pack(self.cluster, self.folder)
         body = {
             "apiVersion": "source.toolkit.fluxcd.io/v1",
             "kind": "OCIRepository",
@@ -164,17 +137,13 @@ class Flux:
 @contextlib.contextmanager
 def running(cluster: ApiServer, work: Path) -> Iterator[Flux]:
     """Run helm-controller as administrator, which it usually is."""
-    program = build(work)
-    made = create(cluster, *definitions())
-    assert made.returncode == 0, made.stderr
-    names = [f"crd/{found['metadata']['name']}" for found in definitions()]
-    waited = cluster.kubectl("wait", "--for=condition=Established", *names)
-    assert waited.returncode == 0, waited.stderr
+    program = HELM_CONTROLLER.build(work)
+    define(cluster, *definitions())
     command = [str(program), "--log-level=debug", "--metrics-addr=127.0.0.1:0"]
     command += ["--health-addr=127.0.0.1:0"]
     env = os.environ | {"KUBECONFIG": str(cluster.kubeconfig("admin"))}
     (work / "charts").mkdir()
-    with (work / "flux.log").open("wb") as log, serving(work / "charts") as address:
+    with (work / "flux.log").open("wb") as log, charts.serving(work / "charts") as address:
         controller = subprocess.Popen(command, env=env, stdout=log, stderr=log)
         try:
             yield Flux(cluster, work / "charts", address, controller)

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.gitops import flux
+from tests.gitops.checks import KEPT, scale_down, scaled_back, versions
 from tests.gitops.flux import RELEASE, RELEASES, Flux
-from tests.support import ROOT
-from tests.support.release.installing import NAMESPACE, create, everything
+from tests.support.release.installing import create, everything
 from tests.support.release.playing import (
     NODE,
     Agent,
@@ -25,7 +25,7 @@ from tests.support.release.playing import (
     until,
     with_controllers,
 )
-from tests.support.release.surviving import BASE, CRDS, DEFAULT, PLACEMENT, WHERE, installed
+from tests.support.release.surviving import BASE, DEFAULT, PLACEMENT
 
 pytestmark = pytest.mark.timeout(3600)
 
@@ -34,14 +34,8 @@ pytestmark = pytest.mark.timeout(3600)
 def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flux]:
     work = tmp_path_factory.mktemp("flux")
     with with_controllers(work) as cluster, flux.running(cluster, work) as found:
-        found.offer(ROOT / "charts" / "memplace")
+        found.offer()
         yield found
-
-
-def versions(controller: Flux) -> dict[str, object]:
-    """Return the generation of what the release has, or its version if it has none."""
-    found = installed(controller.cluster).items()
-    return {name: meta.get("generation", meta["resourceVersion"]) for name, meta in found}
 
 
 def test_flux_brings_keeps_and_takes_away_a_release(controller: Flux, tmp_path: Path) -> None:
@@ -55,21 +49,19 @@ def test_flux_brings_keeps_and_takes_away_a_release(controller: Flux, tmp_path: 
         assert create(cluster, PLACEMENT, DEFAULT).returncode == 0
 
         # It looks again, and has nothing to do.
-        first = versions(controller)
+        first = versions(cluster)
         assert len(first) > 15
         for word in ("second", "third"):
             controller.reconcile(word)
-        assert versions(controller) == first
+        assert versions(cluster) == first
         assert len(controller.release()["status"]["history"]) == 1
         assert "DriftDetected" not in str(controller.events())
 
         # It would have seen a change.
-        scaled = cluster.kubectl("scale", "deployment/memplace-operator", *WHERE, "--replicas=0")
-        assert scaled.returncode == 0, scaled.stderr
+        scale_down(cluster)
         controller.reconcile("fourth")
         assert "DriftDetected" in str(controller.events())
-        operator = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/memplace-operator"
-        until(lambda: cluster.call("GET", operator).body["spec"]["replicas"] == 1)
+        until(lambda: scaled_back(cluster))
 
         # Its uninstall runs the hook, which retires the agents, and keeps what people wrote.
         assert cluster.call("DELETE", f"{RELEASES}/memplace").ok
@@ -77,8 +69,4 @@ def test_flux_brings_keeps_and_takes_away_a_release(controller: Flux, tmp_path: 
         assert "all agents have ended" in kubelet.said
         assert cluster.call("GET", f"{BASE}/nodememories/{NODE}").status == 404
         until(lambda: not agent.installation())
-    assert left(cluster, before) == {
-        *(("CustomResourceDefinition", f"/{name}") for name in CRDS),
-        ("ClusterMemoryPlacement", "/common"),
-        ("MemoryPlacement", "default/precious"),
-    }
+    assert left(cluster, before) == KEPT
