@@ -83,7 +83,7 @@ def _add_retire(chore: argparse.ArgumentParser) -> None:
     chore.add_argument(
         "--barrier",
         default="",
-        help="a ConfigMap in the current namespace to delete when everything is done",
+        help="a ConfigMap in the current namespace to delete when all is done (default: none)",
     )
 
 
