@@ -5,18 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.host.replaying import kernel_of, reports_of
+from tests.support.guest import replaying
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
     """Report a test that ran in a guest, instead of running it here."""
-    name = kernel_of(item)
-    if not name:
-        return None
-    hook = item.ihook
-    hook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
-    for report in reports_of(item, name):
-        hook.pytest_runtest_logreport(report=report)
-    hook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-    return True
+    return replaying.replay(item, nextitem)

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.harness import HEAP, MIB, ON_CXL, Agent, defaults_of, world
-from tests.host.newborn import Pause, Runtime, births, pages_on_cxl, wrong_pages
+from tests.support.guest.harness import HEAP, MIB, ON_CXL, Agent, defaults_of, world
+from tests.support.guest.newborn import Pause, Runtime, births, pages_on_cxl, wrong_pages
 
 pytestmark = pytest.mark.guest("patched")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.harness import MIB, Target, line_of, pages_of
+from tests.support.guest.harness import MIB, Target, line_of, pages_of
 
 pytestmark = pytest.mark.guest("patched")
 

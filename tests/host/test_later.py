@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.harness import (
+from tests.support.guest.harness import (
     HEAP,
     ON_CXL,
     Agent,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.harness import MIB, ON_CXL, Agent, defaults_of
-from tests.host.newborn import (
+from tests.support.guest.harness import MIB, ON_CXL, Agent, defaults_of
+from tests.support.guest.newborn import (
     Pause,
     Runtime,
     births,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.harness import (
+from tests.support.guest.harness import (
     MIB,
     Agent,
     Target,
@@ -92,7 +92,7 @@ def test_a_killed_agent_is_continued():
     target = Target()
     start = target.hello["anon"]
     Agent.leave()
-    runner = subprocess.Popen([sys.executable, "-m", "tests.host.dying", "once"])
+    runner = subprocess.Popen([sys.executable, "-m", "tests.support.guest.dying", "once"])
     while not list(Path("/run/memplace").glob("*.json")) and runner.poll() is None:
         time.sleep(0.001)
     runner.send_signal(signal.SIGKILL)

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.harness import start_as_user
+from tests.support.guest.harness import start_as_user
 
 pytestmark = pytest.mark.guest("patched")
 

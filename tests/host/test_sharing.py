@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.harness import (
+from tests.support.guest.harness import (
     MIB,
     Agent,
     Target,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.host.harness import HEAP, HERE, MIB, ON_CXL, SERVICE, Agent, defaults_of, world
-from tests.host.newborn import (
+from tests.support.guest.harness import HEAP, HERE, MIB, ON_CXL, SERVICE, Agent, defaults_of, world
+from tests.support.guest.newborn import (
     births,
     only_the_shim,
     pages_on_cxl,
@@ -163,7 +163,9 @@ def test_an_agent_that_is_killed_leaves_no_default_on_a_shim():
     for when in ("before", "after", "long after"):
         shim = Shim()
         Agent.leave()
-        runner = subprocess.run([sys.executable, "-m", "tests.host.dying", when], check=False)
+        runner = subprocess.run(
+            [sys.executable, "-m", "tests.support.guest.dying", when], check=False
+        )
         assert runner.returncode == -signal.SIGKILL, (when, runner)
         assert bool(defaults_of(shim.pid)) is (when != "before"), when
         assert [path.name[-8:] for path in JOURNAL.iterdir()] == [".v3.json"], when

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.host.harness import Agent, Target, scope, world
+from tests.support.guest.harness import Agent, Target, scope, world
 
 pytestmark = pytest.mark.guest("stock")
 

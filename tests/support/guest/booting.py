@@ -15,10 +15,14 @@ from memplace_lab.machines.qemu import Hardware, Node
 
 from tests.support.guest_reports import Told, read
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MACHINE = Machine(Hardware((Node(512, cpus="0-1"), Node(256))), timeout_s=1800)
 # The kernels that the tests' mark names.
-KERNELS = {"patched": "MEMPLACE_KERNEL", "stock": "MEMPLACE_STOCK_KERNEL"}
+KERNELS = {
+    "patched": "MEMPLACE_KERNEL",
+    "stock": "MEMPLACE_STOCK_KERNEL",
+    "apparmor": "MEMPLACE_APPARMOR_KERNEL",
+}
 
 
 def kernel(name: str) -> Path:
@@ -46,7 +50,7 @@ def run(bzimage: Path, nodeids: Sequence[str], workdir: Path, *env: str) -> Told
         *("TMPDIR=/run", f"PYTHONPATH={':'.join(paths)}"),
     )
     machine = replace(MACHINE, append=" ".join(words))
-    init = f"{sys.executable} -- -u -m tests.host.guest {asked}"
+    init = f"{sys.executable} -- -u -m tests.support.guest.guest {asked}"
     trouble = []
     try:
         console = boot_shared(bzimage, init, machine, log, channel)

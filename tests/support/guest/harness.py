@@ -92,8 +92,11 @@ def scope():
     return pod / f"cri-containerd-{CONTAINER}.scope"
 
 
-def start_as_user(program, *args):
-    """Start a program of this folder that belongs to another user, with pipes to and from it."""
+def start_as_user(program, *args, before=None):
+    """Start a program of this folder that belongs to another user, with pipes to and from it.
+
+    What is called `before` runs in the child.
+    """
     return subprocess.Popen(
         [sys.executable, "-S", str(HERE / program), *args],
         stdin=subprocess.PIPE,
@@ -102,14 +105,15 @@ def start_as_user(program, *args):
         user=1000,
         group=1000,
         extra_groups=[],
+        preexec_fn=before,
     )
 
 
 class Target:
     """A program nobody prepared, told over a pipe what to do."""
 
-    def __init__(self):
-        self.process = start_as_user("target.py")
+    def __init__(self, before=None):
+        self.process = start_as_user("target.py", before=before)
         assert self.process.stdin is not None and self.process.stdout is not None
         self.commands, self.answers = self.process.stdin, self.process.stdout
         self.hello = json.loads(self.answers.readline())

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An agent that does one thing and is killed in the middle of it: python -m tests.host.dying WHEN.
+"""An agent that does one thing and is killed in the middle of it.
+
+    python -m tests.support.guest.dying WHEN
 
 once            looks at the world until it is settled, if nobody kills it
 before, after   ends before its call on a shim, or right after it
@@ -12,8 +14,8 @@ import os
 import signal
 import sys
 
-from tests.host.harness import AGENT, Agent, keep_capabilities, world
-from tests.host.newborn import only_the_shim
+from tests.support.guest.harness import AGENT, Agent, keep_capabilities, world
+from tests.support.guest.newborn import only_the_shim
 
 
 def killed(when):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Process 1 of a guest with two NUMA nodes: pytest, which tells of each test over the channel.
 
-    init=/usr/bin/python3 -- -u -m tests.host.guest FILE
+    init=/usr/bin/python3 -- -u -m tests.support.guest.guest FILE
 
 FILE has the ids of the tests, one a line. What goes over the channel, the second serial port, is
 JSON, one object a line: ``{"began": ID}``, pytest's own form of each report, and in the end
@@ -22,10 +22,17 @@ from typing import Any
 
 import pytest
 
-from tests.host.harness import AGENT, HARNESS, HERE, keep_capabilities, leave_nothing, prepare
+from tests.support.guest.harness import (
+    AGENT,
+    HARNESS,
+    HERE,
+    keep_capabilities,
+    leave_nothing,
+    prepare,
+)
 
 PORT = "/dev/ttyS1"
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 class Channel:

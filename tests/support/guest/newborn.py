@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.host.harness import HEAP, scope, world
+from tests.support.guest.harness import HEAP, scope, world
 
 # Between the process in the cgroup and its program. runc takes 11 to 31 ms on a machine; this
 # one is emulated, and the agent some fifty times slower than there.
