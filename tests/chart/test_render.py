@@ -154,6 +154,8 @@ def test_the_agent_has_two_capabilities_and_its_own_profile(one: One) -> None:
         "readOnlyRootFilesystem": True,
         "capabilities": {"drop": ["ALL"], "add": ["SYS_NICE", "SYS_PTRACE"]},
         "seccompProfile": {"type": "Localhost", "localhostProfile": "memplace/agent.json"},
+        # tests/apparmor has the reason.
+        "appArmorProfile": {"type": "Unconfined"},
     }
     assert (spec["hostPID"], spec["hostNetwork"]) == (True, False)
     assert "hostIPC" not in spec

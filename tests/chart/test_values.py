@@ -107,7 +107,7 @@ TOGGLES = {
     "agent.nri.enabled": (True, "MEMPLACE_NRI_SOCKET, value: /host/run/nri/nri.sock"),
     "agent.kubeletRootDir": ("/data/kubelet", "/data/kubelet/seccomp/memplace"),
     "agent.seccomp.type": ("Unconfined", "type: Unconfined"),
-    "agent.appArmorProfile": ({"type": "Unconfined"}, "appArmorProfile:"),
+    "agent.appArmorProfile": ({"type": "RuntimeDefault"}, "appArmorProfile:"),
     "agent.seLinuxOptions": ({"type": "spc_t"}, "type: spc_t"),
     "agent.maxUnavailable": (3, "maxUnavailable: 3"),
 } | {

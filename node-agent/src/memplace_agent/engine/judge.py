@@ -52,7 +52,7 @@ _INCOMPLETE = {
     Why.DENIED: Problem(
         Reason.MISSING_CAPABILITY,
         "the agent may not read a process: give it SYS_PTRACE, and look for AppArmor or SELinux "
-        "denials in the node's log",
+        "denials in the node's log (agent.appArmorProfile, agent.seLinuxOptions of the chart)",
     ),
     Why.TOO_LARGE: Problem(Reason.TOO_MANY_MAPPINGS, "a process has too many mappings to read"),
     Why.DEADLINE: Problem(Reason.STUCK, "a process was not read in time; it is tried again"),
