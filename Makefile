@@ -19,8 +19,8 @@ test: ## Run all tests: static checks, unit, CRD, chart, image, kernel and end-t
 check: ## Run the fast part of the tests: static checks and unit tests
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test --fast'
 
-test-long: ## Run the long tests: faults of agent and operator, Flux, more of the cluster, 100,000 fuzzed objects: over an hour
-	@$(IN_LAB) sh -c '$(SYNC) && MEMPLACE_LONG=yes exec lab/test faults crd operator_process gitops e2e_long'
+test-long: ## Run the long tests: faults of agent and operator, Flux and Argo CD, AppArmor, more of the cluster, 100,000 fuzzed objects: over an hour
+	@$(IN_LAB) sh -c '$(SYNC) && MEMPLACE_LONG=yes exec lab/test faults crd operator_process gitops apparmor e2e_long'
 
 test-kernel: ## Boot the patched kernel on five kinds of machines and run its tests
 	@$(IN_LAB) sh -c '$(SYNC) && exec lab/test kernel'

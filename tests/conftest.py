@@ -22,6 +22,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "MEMPLACE_BIN": binaries.build_binaries,
         "MEMPLACE_KERNEL": kernel.build_kernel,
         "MEMPLACE_STOCK_KERNEL": partial(kernel.build_kernel, flavour=kernel.UNPATCHED),
+        "MEMPLACE_APPARMOR_KERNEL": partial(kernel.build_kernel, flavour="apparmor"),
     }
     suites = {item.path.relative_to(item.config.rootpath).parts[1] for item in items}
     for name, needed_by in NEEDS.items():

@@ -10,4 +10,5 @@ NEEDS = {
     ),
     "MEMPLACE_KERNEL": ("kernel", "host"),
     "MEMPLACE_STOCK_KERNEL": ("host",),
+    "MEMPLACE_APPARMOR_KERNEL": ("apparmor",),
 }
