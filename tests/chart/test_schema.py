@@ -111,7 +111,7 @@ CASES = [
     Case("agent.nri.timeoutMilliseconds", 0, "minimum"),
     Case("agent.nri.timeoutMilliseconds", 2000, "maximum"),
     Case("agent.seccomp.type", "RuntimeDefault", "enum"),
-    Case("agent.appArmorProfile", {"type": "None"}, "enum", ".type"),
+    Case("agent.appArmorProfile.type", "None", "enum"),
     Case("agent.maxUnavailable", "0%", "anyOf"),
     *(Case(f"{key}.timeoutSeconds", 0, "minimum") for key in ("uninstall", "tests")),
     *(Case(f"{key}.timeoutSeconds", 3601, "maximum") for key in ("uninstall", "tests")),

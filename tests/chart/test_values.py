@@ -106,8 +106,9 @@ TOGGLES = {
     "agent.moveBandwidth": ("2Gi", "MEMPLACE_MOVE_BANDWIDTH, value: 2Gi"),
     "agent.nri.enabled": (True, "MEMPLACE_NRI_SOCKET, value: /host/run/nri/nri.sock"),
     "agent.kubeletRootDir": ("/data/kubelet", "/data/kubelet/seccomp/memplace"),
-    "agent.seccomp.type": ("Unconfined", "type: Unconfined"),
-    "agent.appArmorProfile": ({"type": "RuntimeDefault"}, "appArmorProfile:"),
+    "agent.seccomp.type": ("Unconfined", None),
+    "agent.appArmorProfile.type": ("", None),
+    "agent.appArmorProfile.localhostProfile": ("odd", "localhostProfile: odd"),
     "agent.seLinuxOptions": ({"type": "spc_t"}, "type: spc_t"),
     "agent.maxUnavailable": (3, "maxUnavailable: 3"),
 } | {

@@ -9,7 +9,8 @@ at its top: nobody knows which one Helm renders first.
 {{- $probes := list "probes" "probes.startup" "probes.liveness" "probes.readiness" -}}
 {{- $sections := list "crds" "image" "rbac" "admissionPolicy" "tenancy" "openshift" "uninstall" "tests"
   "networkPolicy" "metrics" "metrics.tls" "podMonitor" "prometheusRule" "dashboard"
-  "operator" "operator.podDisruptionBudget" "agent" "agent.shimDefault" "agent.nri" "agent.seccomp" -}}
+  "operator" "operator.podDisruptionBudget" "agent" "agent.shimDefault" "agent.nri" "agent.seccomp"
+  "agent.appArmorProfile" -}}
 {{- range $component := list "operator" "agent" -}}
 {{- range concat (list "image" "serviceAccount") $probes -}}
 {{- $sections = append $sections (printf "%s.%s" $component .) -}}
