@@ -141,13 +141,20 @@ def test_an_application_that_is_deleted_alone(
 ) -> None:
     cluster = controller.cluster
     before = everything(cluster)
-    app = argo.application(controller.repository, uninstall=FORCED | {"retire": retire})
+    app = argo.application(controller.repository, uninstall=FORCED)
     del app["metadata"]["finalizers"]
     kubelet, agent = Kubelet(cluster, tmp_path), Agent(cluster)
     with acting(kubelet.act, agent.act):
         assert create(cluster, app).returncode == 0
         until(lambda: controller.state() == "Synced", 120)
         until(lambda: agent.mode() == "Active")
+        if not retire:
+            # As docs/install.md says.
+            values = {"valuesObject": {"uninstall": FORCED | {"retire": False}}}
+            spec = {"spec": {"source": {"helm": values}}}
+            assert cluster.call("PATCH", f"{APPLICATIONS}/memplace", spec).ok
+            until(lambda: not controller.application()["metadata"].get("finalizers"), 120)
+            until(lambda: controller.state() == "Synced", 120)
         assert cluster.call("DELETE", f"{APPLICATIONS}/memplace").ok
         until(controller.gone, 120)
         # The hook runs although nothing else is to be deleted.
