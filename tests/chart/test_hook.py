@@ -93,7 +93,7 @@ def report(release: ApiServer, *, retired: str) -> None:
 
 
 def test_what_argo_waits_for_goes_last(release: ApiServer, chart: Chart, tmp_path: Path) -> None:
-    rendered = chart.render("uninstall.force=true")
+    rendered = chart.render("uninstall.argocd=true")
     # Of these Argo CD has made all but the Job before.
     hooks = [in_namespace(o) for o in rendered if o["metadata"]["name"] == "memplace-retire"]
     (barrier,) = [o for o in hooks if o["kind"] == "ConfigMap"]

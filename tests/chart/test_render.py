@@ -312,12 +312,12 @@ def test_hooks_run_before_the_deletion_and_leave_nothing_but_a_log(objects: list
     assert all(weights[last] > weight for kind, weight in weights.items() if kind != last)
 
 
-def test_with_force_the_job_is_the_only_hook_of_an_uninstall(chart: Any) -> None:
+def test_for_argo_cd_the_job_is_the_only_hook_of_an_uninstall(chart: Any) -> None:
     # Argo CD does not wait for a Job that is one hook of several: tests/gitops has it.
-    forced = chart.render("uninstall.force=true")
-    hooks = [o for o in forced if "pre-delete" in str(o["metadata"].get("annotations"))]
+    found = chart.render("uninstall.argocd=true")
+    hooks = [o for o in found if "pre-delete" in str(o["metadata"].get("annotations"))]
     assert [o["kind"] for o in hooks] == ["Job"]
-    names = {(o["kind"], o["metadata"]["name"]) for o in forced}
+    names = {(o["kind"], o["metadata"]["name"]) for o in found}
     barrier = {("ConfigMap", "memplace-retire")}
     assert names - {(o["kind"], o["metadata"]["name"]) for o in chart.render()} == barrier
 

@@ -79,7 +79,7 @@ TOGGLES = {
     "uninstall.retire": (False, None),
     "uninstall.timeoutSeconds": (77, "--timeout=77"),
     "uninstall.deletePlacements": (True, "--delete=placements"),
-    "uninstall.force": (True, "- --force"),
+    "uninstall.argocd": (True, "- --force"),
     "tests.enabled": (False, None),
     "tests.timeoutSeconds": (77, 'selftest, --timeout, "77"'),
     "networkPolicy.enabled": (True, "kind: NetworkPolicy"),
@@ -231,7 +231,7 @@ def test_notes_name_the_next_step_and_what_is_unsafe(chart: Any, cluster: Any) -
     assert "admissionPolicy.enabled=false" in notes("admissionPolicy.enabled=false")
     assert "uninstall.retire=false" in notes("uninstall.retire=false")
     assert "leaves placements" in by_default
-    for word in ("deletePlacements", "force"):
+    for word in ("deletePlacements", "argocd"):
         assert f"WARNING: uninstall.{word}=true" in notes(f"uninstall.{word}=true")
 
 

@@ -29,8 +29,8 @@ from tests.support.release.playing import (
 from tests.support.release.surviving import BASE, DEFAULT, PLACEMENT, delete_crds
 
 pytestmark = pytest.mark.timeout(3600)
-# What an Application that Argo CD deletes with `force` has to have.
-FORCED = {"force": True, "timeoutSeconds": 5}
+# What an Application that Argo CD deletes has to have.
+FOR_ARGO_CD = {"argocd": True, "timeoutSeconds": 5}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_argo_brings_keeps_and_takes_away_a_release(
 ) -> None:
     cluster = controller.cluster
     before = everything(cluster)
-    app = argo.application(controller.repository, *options, uninstall=FORCED)
+    app = argo.application(controller.repository, *options, uninstall=FOR_ARGO_CD)
     kubelet, agent = Kubelet(cluster, tmp_path), Agent(cluster, retires=False)
     with acting(kubelet.act, agent.act):
         assert create(cluster, app).returncode == 0
@@ -85,7 +85,7 @@ def test_argo_brings_keeps_and_takes_away_a_release(
 def test_a_hook_that_argo_takes_for_done_is_waited_for(controller: Argo, tmp_path: Path) -> None:
     cluster = controller.cluster
     before = everything(cluster)
-    app = argo.application(controller.repository, uninstall=FORCED)
+    app = argo.application(controller.repository, uninstall=FOR_ARGO_CD)
     kubelet, agent = Kubelet(cluster, tmp_path), Agent(cluster)
     with acting(kubelet.act, agent.act):
         assert create(cluster, app).returncode == 0
@@ -93,7 +93,7 @@ def test_a_hook_that_argo_takes_for_done_is_waited_for(controller: Argo, tmp_pat
         until(lambda: agent.mode() == "Active")
         # Argo CD itself may not know yet of the Job that it has made: its cache comes later. Here
         # it does not know of it because it has not made it.
-        job = argo.hook(cluster, uninstall=FORCED)
+        job = argo.hook(cluster, uninstall=FOR_ARGO_CD)
         job["spec"]["suspend"] = True
         assert create(cluster, job).returncode == 0
         first = set(versions(cluster))
@@ -116,7 +116,7 @@ def test_a_hook_that_argo_takes_for_done_is_waited_for(controller: Argo, tmp_pat
 def test_the_way_out_when_an_agent_does_not_retire(controller: Argo, tmp_path: Path) -> None:
     cluster = controller.cluster
     before = everything(cluster)
-    app = argo.application(controller.repository, uninstall=FORCED)
+    app = argo.application(controller.repository, uninstall=FOR_ARGO_CD)
     kubelet, agent = Kubelet(cluster, tmp_path), Agent(cluster, retires=False)
     with acting(kubelet.act, agent.act):
         assert create(cluster, app).returncode == 0
@@ -141,7 +141,7 @@ def test_an_application_that_is_deleted_alone(
 ) -> None:
     cluster = controller.cluster
     before = everything(cluster)
-    app = argo.application(controller.repository, uninstall=FORCED)
+    app = argo.application(controller.repository, uninstall=FOR_ARGO_CD)
     del app["metadata"]["finalizers"]
     kubelet, agent = Kubelet(cluster, tmp_path), Agent(cluster)
     with acting(kubelet.act, agent.act):
@@ -150,7 +150,7 @@ def test_an_application_that_is_deleted_alone(
         until(lambda: agent.mode() == "Active")
         if not retire:
             # As docs/install.md says.
-            values = {"valuesObject": {"uninstall": FORCED | {"retire": False}}}
+            values = {"valuesObject": {"uninstall": FOR_ARGO_CD | {"retire": False}}}
             spec = {"spec": {"source": {"helm": values}}}
             assert cluster.call("PATCH", f"{APPLICATIONS}/memplace", spec).ok
             until(lambda: not controller.application()["metadata"].get("finalizers"), 120)

@@ -249,7 +249,7 @@ Argo CD makes all hooks at once and looks again at the first event of one of the
 cache does not have by then it takes for done. With the Job alone that is rare.
 */}}
 {{- define "memplace.hookRight" -}}
-{{- if not (index . 0).Values.uninstall.force -}}
+{{- if not (index . 0).Values.uninstall.argocd -}}
 annotations:
   {{- include "memplace.hook" (list "pre-delete" (index . 1)) | nindent 2 }}
 {{- end }}

@@ -118,8 +118,8 @@ def _refusal(what: Uninstall, whose: Origin) -> str:
         why = "was installed by Helm and then applied by others, who may have started this"
     return (
         f"nothing done: DaemonSet {what.daemonset} {why}. To retire the agents all the same: "
-        "retire --force (uninstall.force=true in the chart's values); to leave this Job out: "
-        "uninstall.retire=false"
+        "retire --force (for Argo CD: uninstall.argocd=true in the chart's values). To leave this "
+        "Job out: uninstall.retire=false"
     )
 
 
