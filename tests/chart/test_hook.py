@@ -24,7 +24,6 @@ from tests.support.release.surviving import (
     WHERE,
     apply,
     fill,
-    in_namespace,
     survives,
 )
 
@@ -62,7 +61,7 @@ def bring_hooks(release: ApiServer, chart: Chart) -> list[Json]:
     """Create what the hook needs, the way Helm does: no other object is touched."""
     rendered = chart.render("uninstall.deletePlacements=true", "crds.keep=false")
     hooks = [o for o in rendered if "pre-delete" in str(o["metadata"].get("annotations"))]
-    made = create(release, *[in_namespace(o) for o in hooks if o["kind"] != "Job"])
+    made = create(release, *[o for o in hooks if o["kind"] != "Job"])
     assert made.returncode == 0, made.stderr
     return hooks
 
@@ -95,7 +94,7 @@ def report(release: ApiServer, *, retired: str) -> None:
 def test_what_argo_waits_for_goes_last(release: ApiServer, chart: Chart, tmp_path: Path) -> None:
     rendered = chart.render("uninstall.argocd=true")
     # Of these Argo CD has made all but the Job before.
-    hooks = [in_namespace(o) for o in rendered if o["metadata"]["name"] == "memplace-retire"]
+    hooks = [o for o in rendered if o["metadata"]["name"] == "memplace-retire"]
     (barrier,) = [o for o in hooks if o["kind"] == "ConfigMap"]
     made = create(release, *[o for o in hooks if o["kind"] != "Job"])
     assert made.returncode == 0, made.stderr

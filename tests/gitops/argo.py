@@ -23,7 +23,6 @@ from tests.gitops.programs import ARGO_CD, define
 from tests.support import ROOT
 from tests.support.release.installing import NAMESPACE, Chart, Json, create, namespace
 from tests.support.release.playing import until
-from tests.support.release.surviving import in_namespace
 
 ARGO = "argocd"
 APPLICATIONS = f"/apis/argoproj.io/v1alpha1/namespaces/{ARGO}/applications"
@@ -73,7 +72,7 @@ def hook(cluster: ApiServer, **values: Any) -> Json:
     chart = Chart(cluster.binaries / "helm", ROOT / "charts" / "memplace")
     settings = [f"{name}={json.dumps(value)}" for name, value in values.items()]
     (job,) = [each for each in chart.render(*settings) if each["kind"] == "Job"]
-    return in_namespace(job)
+    return job
 
 
 @dataclass(frozen=True)

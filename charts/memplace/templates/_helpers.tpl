@@ -92,6 +92,7 @@ app.kubernetes.io/part-of: memplace
 apiVersion: v1
 kind: ServiceAccount
 metadata:
+  namespace: {{ (index . 0).Release.Namespace }}
   name: {{ include "memplace.account" . }}
   labels:
     {{- include "memplace.labels" . | nindent 4 }}
@@ -109,6 +110,15 @@ automountServiceAccountToken: false
 name: {{ include "memplace.fullname" (index . 0) }}-{{ index . 1 }}
 labels:
   {{- include "memplace.labels" . | nindent 2 }}
+{{- end -}}
+
+{{/*
+The same of an object in a namespace, and which one: `helm template` and `kubectl apply` would take
+the namespace of the admin's context. Call with (list . "component").
+*/}}
+{{- define "memplace.namespacedMetadata" -}}
+namespace: {{ (index . 0).Release.Namespace }}
+{{ include "memplace.metadata" . }}
 {{- end -}}
 
 {{/* The reference of an image. Call with (list . .Values.COMPONENT.image). */}}

@@ -87,7 +87,7 @@ def delete_crds(cluster: ApiServer) -> None:
 def apply(cluster: ApiServer, rendered: list[Json], *how: str) -> None:
     """Apply a rendered chart the way GitOps tools do, definitions first."""
     crds = [o for o in rendered if o["kind"] == "CustomResourceDefinition"]
-    others = [in_namespace(o) for o in rendered if o not in crds]
+    others = [o for o in rendered if o not in crds]
     for part in (crds, others):
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": part})
         done = cluster.kubectl("apply", *how, "--filename=-", stdin=text)
@@ -95,20 +95,3 @@ def apply(cluster: ApiServer, rendered: list[Json], *how: str) -> None:
         if part is crds:
             named = [f"crd/{name}" for name in CRDS]
             cluster.kubectl("wait", "--for=condition=Established", *named)
-
-
-def in_namespace(found: Json) -> Json:
-    """Put an object into the product's namespace; helm install has it from --namespace."""
-    kinds = {
-        "ServiceAccount",
-        "Service",
-        "Deployment",
-        "DaemonSet",
-        "Job",
-        "Pod",
-        "Role",
-        "ConfigMap",
-    }
-    if found["kind"] in kinds | {"RoleBinding", "NetworkPolicy", "PodDisruptionBudget"}:
-        found["metadata"]["namespace"] = NAMESPACE
-    return found
