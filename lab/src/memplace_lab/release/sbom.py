@@ -35,7 +35,7 @@ from memplace_lab.release.commit import Commit
 _PRODUCT = ("memplace", "memplace-operator", "memplace-agent", "memplace-cli")
 _GO_SUMS = (
     *("lab/go/go.sum", "lab/lint/go.sum", "lab/flux/go.sum", "lab/argocd/go.sum"),
-    *("lab/nri/go.sum", "lab/nri/nri-0.8.sum", "lab/apparmor/go.sum"),
+    *("lab/nri/go.sum", "lab/nri/nri-0.8.sum", "lab/apparmor/go.sum", "lab/trivy/go.sum"),
 )
 
 Package = Mapping[str, Any]
