@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from memplace_lab.base import go
 
 from tests.support import ROOT
 from tests.support.release.installing import Chart, Json
@@ -18,7 +19,7 @@ from tests.support.release.installing import Chart, Json
 pytestmark = pytest.mark.timeout(1500)
 
 # Its parser of JSON is one that Go 1.26 has on trial.
-ENVIRONMENT = os.environ | {"GOEXPERIMENT": "jsonv2"}
+ENVIRONMENT = os.environ | go.environment() | {"GOEXPERIMENT": "jsonv2"}
 TRIVY = ["go", "-C", str(ROOT / "lab" / "trivy"), "run", "."]
 
 AGENT = "DaemonSet/memplace-agent"

@@ -7,7 +7,7 @@ import functools
 import re
 from pathlib import Path
 
-from memplace_lab.base import store
+from memplace_lab.base import go, store
 from memplace_lab.base.steps import run
 
 GO_MODULE = store.REPO / "lab" / "go"
@@ -33,28 +33,9 @@ def _build(target: Path) -> None:
     version = kubernetes_version()
     major, minor = version.lstrip("v").split(".")[:2]
     stamp = "-X k8s.io/component-base/version."
-    env = {
-        "GOTOOLCHAIN": "local",
-        "CGO_ENABLED": "0",
-        "GOFLAGS": "-modcacherw",
-        "GOMODCACHE": str(store.CACHE / "go-mod"),
-        "GOCACHE": str(store.CACHE / "go-build"),
-    }
-    packages = run("go", "list", "tool", cwd=GO_MODULE, env=env).split()
+    listed = run("go", "list", "tool", cwd=GO_MODULE, env=go.environment())
     # Without a version stamp the kubelet registers as v0.0.0.
     flags = f"-s -w {stamp}gitVersion={version} {stamp}gitMajor={major} {stamp}gitMinor={minor}"
-    run(
-        "go",
-        "build",
-        "-mod=readonly",
-        "-trimpath",
-        "-ldflags",
-        flags,
-        "-o",
-        f"{target}/",
-        *packages,
-        cwd=GO_MODULE,
-        env=env,
-        log=store.CACHE / "log" / "go-build.log",
-    )
+    how = ("-trimpath", "-ldflags", flags, "-o", f"{target}/")
+    go.build(GO_MODULE, *how, *listed.split(), log="go-build.log")
     (target / "server").rename(target / "etcd")  # the package that has etcd's main is called server

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from memplace_lab.base import store
+from memplace_lab.base import go, store
 from memplace_lab.base.steps import run
 
 GO_MODULE = store.REPO / "lab" / "nri"
@@ -27,14 +27,6 @@ def build_adaptation(version: str) -> Path:
 
 
 def _build(target: Path) -> None:
-    env = {
-        "GOTOOLCHAIN": "local",
-        "CGO_ENABLED": "0",
-        "GOFLAGS": "-modcacherw",
-        "GOMODCACHE": str(store.CACHE / "go-mod"),
-        "GOCACHE": str(store.CACHE / "go-build"),
-    }
     for version, modules in VERSIONS.items():
-        pinned = (f"-modfile={modules}", "-mod=readonly", "-trimpath", "-ldflags", "-s -w")
-        log = store.CACHE / "log" / "nri-build.log"
-        run("go", "build", *pinned, "-o", target / version, ".", cwd=GO_MODULE, env=env, log=log)
+        pinned = (f"-modfile={modules}", "-trimpath", "-ldflags", "-s -w")
+        go.build(GO_MODULE, *pinned, "-o", target / version, ".", log="nri-build.log")

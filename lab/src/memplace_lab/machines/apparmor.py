@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from memplace_lab.base import apt, debian, store
+from memplace_lab.base import apt, debian, go, store
 from memplace_lab.base.steps import run
 
 GO_MODULE = store.REPO / "lab" / "apparmor"
@@ -21,9 +21,6 @@ def ensure_apparmor() -> Path:
 
 def _make(target: Path) -> None:
     debian.extract(["apparmor"], target / "root", sources=apt.sources())
-    env = {"CGO_ENABLED": "0", "GOMODCACHE": str(store.CACHE / "go-mod")}
-    env |= {"GOCACHE": str(store.CACHE / "go-build"), "GOFLAGS": "-modcacherw -mod=readonly"}
-    log = store.CACHE / "log" / "apparmor-build.log"
-    run("go", "build", "-o", target / "print", ".", cwd=GO_MODULE, env=env, log=log)
+    go.build(GO_MODULE, "-o", target / "print", ".", log="apparmor-build.log")
     (target / "profile").write_text(run(target / "print"))
     (target / "print").unlink()
