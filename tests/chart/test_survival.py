@@ -91,6 +91,22 @@ def test_applied_twice_there_is_no_difference(
     assert (diff.returncode, diff.stdout) == (0, "")
 
 
+def test_rendered_manifests_come_and_go_with_one_command_each(
+    clean: ApiServer, chart: Chart
+) -> None:
+    # As docs/install.md has it; the Job in between is that of test_hook.
+    found = chart.template("uninstall.retire=false", "tests.enabled=false")
+    done = clean.kubectl("apply", "--server-side", "--filename=-", stdin=found.stdout)
+    assert done.returncode == 0, done.stderr
+    fill(clean)
+    rest = chart.template("crds.enabled=false")
+    gone = ["--ignore-not-found", "--filename=-"]
+    done = clean.kubectl("delete", *gone, stdin=rest.stdout)
+    assert done.returncode == 0, done.stderr
+    assert set(installed(clean)) == {f"CustomResourceDefinition/{name}" for name in CRDS}
+    assert survives(clean)
+
+
 def _versions(cluster: ApiServer) -> dict[str, str]:
     return {name: meta["resourceVersion"] for name, meta in installed(cluster).items()}
 
