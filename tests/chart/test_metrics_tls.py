@@ -123,9 +123,9 @@ def test_halves_of_it_are_refused(chart: Any, settings: list[str], says: str) ->
     assert says in done.stderr
 
 
-def test_the_api_server_takes_it(secured: list[Json], cluster: Any) -> None:
+def test_the_api_server_takes_it(secured: list[Json], prepared: Any) -> None:
     found = [o for o in secured if o["kind"] in {*WORKLOADS, "Service", "NetworkPolicy"}]
-    done = create(cluster, *found, dry_run=True)
+    done = create(prepared, *found, dry_run=True)
     assert done.returncode == 0, done.stderr
 
 
