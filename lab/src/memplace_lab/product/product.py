@@ -69,7 +69,7 @@ def release(cluster: Cluster, *more: str) -> None:
     """Install the chart, or upgrade what there is, and wait until all of it is ready."""
     with step("helm upgrade --install memplace charts/memplace"):
         cluster.helm("upgrade", "--install", "memplace", str(CHART), "--namespace", NAMESPACE,
-                     *_values(), *more, "--wait", "--timeout", "5m")  # fmt: skip
+                     *values(), *more, "--wait", "--timeout", "5m")  # fmt: skip
         # With as many nodes as may be unavailable, Helm does not wait for agents at all.
         rollout = ("rollout", "status", "daemonset/memplace-agent", "--timeout=300s")
         cluster.kubectl("-n", NAMESPACE, *rollout, timeout_s=330)
@@ -86,13 +86,14 @@ def running(topology: str) -> Iterator[Cluster]:
         cluster.down()
 
 
-def _values() -> list[str]:
+def values() -> list[str]:
+    """Return the settings of Helm with which the chart runs in the lab."""
     # All agents at once: there are two nodes, and an emulated one takes a minute for its own.
-    values = {"image.registry": REGISTRY, "agent.maxUnavailable": "100%"}
+    settings = {"image.registry": REGISTRY, "agent.maxUnavailable": "100%"}
     for part in ("operator", "agent"):
         repository, _, tag = image(f"memplace/{part}").removeprefix(f"{REGISTRY}/").rpartition(":")
-        values |= {f"{part}.image.repository": repository, f"{part}.image.tag": tag}
-    return [word for key, value in values.items() for word in ("--set-string", f"{key}={value}")]
+        settings |= {f"{part}.image.repository": repository, f"{part}.image.tag": tag}
+    return [word for key, value in settings.items() for word in ("--set-string", f"{key}={value}")]
 
 
 def workload_manifest() -> str:
