@@ -13,7 +13,7 @@ import yaml
 from memplace_lab.product.apiserver import ApiServer, find_binaries
 
 from tests.support import ROOT
-from tests.support.release.installing import KUBE_VERSION, Chart, Json
+from tests.support.release.installing import HARDENED, KUBE_VERSION, Chart, Json
 from tests.support.schemas import closed
 
 # Go compiles kube-score the first time: a minute, or many beside other work.
@@ -21,17 +21,7 @@ pytestmark = pytest.mark.timeout(1500)
 
 KUBE_SCORE = ["go", "-C", str(ROOT / "lab" / "lint"), "tool", "kube-score", "score"]
 
-# More of the chart than its defaults have, and what an admin with several nodes sets.
-OPTIONS = {
-    "defaults": [],
-    "hardened": [
-        "networkPolicy.enabled=true",
-        "operator.replicas=2",
-        "operator.podDisruptionBudget.enabled=true",
-        "podMonitor.enabled=true",
-        "agent.nri.enabled=true",
-    ],
-}
+OPTIONS = {"defaults": [], "hardened": list(HARDENED)}
 EVERY = {"DaemonSet/memplace-agent", "Deployment/memplace-operator", "Job/memplace-retire"}
 WORKLOADS = EVERY | {"Pod/memplace-selftest"}
 

@@ -13,7 +13,7 @@ import yaml
 from memplace_lab.base import go
 
 from tests.support import ROOT
-from tests.support.release.installing import Chart, Json
+from tests.support.release.installing import HARDENED, Chart, Json
 
 # Go compiles trivy's scanner the first time: a minute and a half, or many beside other work.
 pytestmark = pytest.mark.timeout(1500)
@@ -69,14 +69,7 @@ def findings(rendered: list[Json], folder: Path) -> dict[str, set[str]]:
 
 def test_policies_find_what_is_meant_so(chart: Chart, tmp_path: Path) -> None:
     assert findings(chart.render(), tmp_path / "defaults") == ACCEPTED
-    hardened = [
-        "networkPolicy.enabled=true",
-        "operator.replicas=2",
-        "operator.podDisruptionBudget.enabled=true",
-        "podMonitor.enabled=true",
-        "agent.nri.enabled=true",
-    ]
-    assert findings(chart.render(*hardened), tmp_path / "hardened") == ACCEPTED
+    assert findings(chart.render(*HARDENED), tmp_path / "hardened") == ACCEPTED
 
 
 def test_policies_would_find_a_privileged_container(chart: Chart, tmp_path: Path) -> None:

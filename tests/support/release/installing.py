@@ -15,6 +15,14 @@ from memplace_lab.product.apiserver import ApiServer, Ran
 
 NAMESPACE = "memplace-system"
 KUBE_VERSION = "1.35.0"
+# More of the chart than its defaults have, and what an admin with several nodes sets.
+HARDENED = (
+    "networkPolicy.enabled=true",
+    "operator.replicas=2",
+    "operator.podDisruptionBudget.enabled=true",
+    "podMonitor.enabled=true",
+    "agent.nri.enabled=true",
+)
 
 Json = dict[str, Any]
 # Kinds the API server or a client writes on its own.
