@@ -62,8 +62,8 @@ def findings(rendered: list[Json], folder: Path) -> dict[str, set[str]]:
     assert results["passed"] > 1000
     by_check: dict[str, set[str]] = {}
     for file, failed in results["failed"].items():
-        for each in failed:
-            by_check.setdefault(each["check"], set()).add(Path(file).stem.replace("_", "/"))
+        for check in failed:
+            by_check.setdefault(check, set()).add(Path(file).stem.replace("_", "/"))
     return by_check
 
 
