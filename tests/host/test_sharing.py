@@ -130,6 +130,26 @@ def test_a_mapping_without_a_policy_has_none_to_take_from_the_object():
     _clear()
 
 
+def test_a_private_mapping_of_it_is_left_alone_for_its_policy_is_the_objects():
+    """The second half is a fact of the kernel, and why: one that changes it fails here."""
+    from memplace.kinds import Mode, Policy
+
+    stray, own = Mapper("fill", stray=True), Mapper("private")
+    agent = Agent()
+    agent.until(world(regions=RULE), lambda: agent.report.state == "Failed", LONG)
+    assert agent.report.reason == "SharedNotSupported", agent.report
+    assert stray.line.split()[1] == own.line.split()[1] == "default", (stray.line, own.line)
+    assert agent.undo(LONG)
+    kernel, cxl = agent.engine.system.kernel, Policy(Mode.PREFERRED_MANY, frozenset({1}))
+    pidfd = kernel.pidfd_open(own.pid)
+    kernel.process_mbind(pidfd, [(own.start, own.start + 8 * MIB)], cxl, 0)
+    os.close(pidfd)
+    assert is_on_cxl(stray.line), stray.line
+    own.end()
+    stray.end()
+    _clear()
+
+
 def test_memory_without_a_name_is_placed_for_parent_and_child():
     parent = Mapper("fill", path="-")
     agent = Agent()

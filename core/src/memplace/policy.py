@@ -163,7 +163,8 @@ def plan(
         ours: Whether memplace set the policy that a region has of its own. Another's is the
             program's: such a region is left alone unless its rule says ``override``.
         weights: By NUMA node, those of WeightedInterleave, or None when they are not known.
-        sharing: Why a rule may not act on a shared region; None if it may.
+        sharing: Why a rule may not act on a region that is shared, or a private mapping of
+            a file; None if it may.
         limited: Which rules get nothing new, for the namespace has all that it may have. What
             they hold is measured all the same; policies of memplace's on it are released.
 
@@ -267,7 +268,8 @@ def _won(
     won = {rule.name: _Won() for rule in matcher.rules}
     released: list[Region] = []
     for region, match in zip(regions, matcher.match(regions, process, held), strict=True):
-        why = sharing(match.rule, region) if match.rule and region.shared else None
+        is_common = region.shared or region.object is not None
+        why = sharing(match.rule, region) if match.rule and is_common else None
         # What no rule means here another process may have by one: objects end elsewhere.
         if (why or (match.rule is None and not region.in_object)) and ours(region):
             released.append(region)

@@ -29,9 +29,31 @@ class Problem:
     message: str
 
 
-def left_alone(_rule: Rule, _region: Region) -> Refusal:
+def left_alone(_rule: Rule, region: Region) -> Refusal | None:
     """Refuse all memory that other processes may map: nobody has asked who does."""
+    if not region.shared:
+        return None
     text = "memory that other processes may map is left alone: it is not known here who maps it"
+    return Reason.SHARED_NOT_SUPPORTED, text
+
+
+def of_a_file_in_memory(region: Region, devices: Collection[tuple[int, int]]) -> Refusal | None:
+    """Refuse a private mapping of a file that is in memory alone.
+
+    shmem keeps each policy in the file, whether the mapping is private or not (linux
+    ``mm/shmem.c:shmem_set_policy()``): it would be in force for all who map the file, and for
+    none of the pages that the process has written to.
+
+    Args:
+        region: A private one, of whatever it is.
+        devices: Of all tmpfs that the process sees, and the kernel's own.
+    """
+    if region.shared or region.object is None or region.object[:2] not in devices:
+        return None
+    text = (
+        "a private mapping of a file in memory (tmpfs) can't be placed: a policy of it would be "
+        "one of the file, for all who map it"
+    )
     return Reason.SHARED_NOT_SUPPORTED, text
 
 

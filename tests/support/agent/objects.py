@@ -28,8 +28,9 @@ class SharedPolicies:
 
 
 def in_object(vma):
-    """Return whether it maps a file of tmpfs, whose devices have no major number."""
-    return vma.perms.endswith("s") and vma.device[0] == 0 and vma.page_size == 4096
+    """Return whether it maps a file of tmpfs, shared or not; its devices have no major number."""
+    is_file = vma.perms.endswith("s") or bool(vma.inode)
+    return is_file and vma.device[0] == 0 and vma.page_size == 4096
 
 
 def is_same_object(vma, other):

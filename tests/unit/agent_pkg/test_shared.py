@@ -227,6 +227,27 @@ def test_a_file_of_a_volume_in_memory_is_placed(node, kit):
     assert node.machine.objects.ranges(((0, 99), 5)) == []
 
 
+@pytest.mark.parametrize(("kind", "volume"), [("File", "/cache"), ("Shared", "/dev/shm")])
+def test_a_private_mapping_of_a_file_in_memory_is_left_alone(node, kit, kind, volume):
+    """shmem keeps its policy in the file all the same: everybody would have it."""
+    table = buffers(path=f"{volume}/t", inode=5, device=(0, 99), perms="rw-p")
+    node.machine.start(100, A, table)
+    info = f"36 25 0:99 / {volume} rw,relatime - tmpfs tmpfs rw\n"
+    (node.machine.host.pid(100) / "mountinfo").write_text(info)
+    found = report(node, kit.placement(rules=rules({"type": kind})), seconds=60)
+    assert (found.reason, node.machine.calls) == ("SharedNotSupported", []), found
+    assert "for all who map it" in found.message
+    assert node.machine.objects.ranges(((0, 99), 5)) == []
+
+
+def test_a_private_mapping_of_a_file_on_a_disk_is_placed(node, kit):
+    """btrfs and overlayfs have no device with a major number either."""
+    node.machine.start(100, A, buffers(path="/data/t", inode=5, device=(0, 98), perms="rw-p"))
+    (node.machine.host.pid(100) / "mountinfo").write_text("36 25 0:98 / /data rw - btrfs x rw\n")
+    report(node, kit.placement(rules=rules({"type": "File"})), seconds=60)
+    assert {call[0] for call in node.machine.calls} == {100}
+
+
 def test_huge_pages_have_their_policy_in_each_mapping(node, kit):
     huge = {"path": "/dev/hugepages/x", "inode": 9, "device": (0, 30), "page_size": 2 << 20}
     for pid in (100, 101):

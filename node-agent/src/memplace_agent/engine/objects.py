@@ -22,7 +22,7 @@ from memplace.matching import Matcher
 from memplace.objects import ObjectId, claim_name, object_of
 from memplace.objects_claim import Way, prepare, release, view_of
 from memplace.policy import Step
-from memplace.problems import Refusal
+from memplace.problems import Refusal, of_a_file_in_memory
 from memplace.reasons import Reason
 from memplace.regions import Region
 
@@ -42,13 +42,8 @@ _AGE_S = 30.0
 # again. After that nobody knows whether it still exists.
 _UNMAPPED_S = 300.0
 
-_NO_POLICIES = (
-    "memory that other processes may map is placed by its policy alone, and this node can't set any"
-)
-_NO_TMPFS = (
-    "the pages of a file that is not in memory alone belong to the page cache, and no policy of "
-    "a mapping reaches them"
-)
+_NO_POLICIES = "memory that others may map is placed by policy alone, and this node can't set any"
+_NO_TMPFS = "pages of a file that is not in memory alone are page cache: no policy reaches them"
 
 
 @dataclass(slots=True)
@@ -76,7 +71,9 @@ class Shared:
         return self._views[region.object]
 
     def why_not(self, rule: Rule, region: Region) -> Refusal | None:
-        """Return why a rule may not act on a shared region; None if it may."""
+        """Return why a rule may not act on a region of an object; None if it may."""
+        if not region.shared:
+            return of_a_file_in_memory(region, self.devices)
         if not self.can_set:
             # Who moves it for one placement would do so for all, and nothing says who has it.
             return Reason.SHARED_NOT_SUPPORTED, _NO_POLICIES
@@ -165,24 +162,28 @@ class Objects:
         directory = self.pinner.host.pid(survey.pid)
         rules = frozenset(rule.name for rule in matcher.rules)
         shared = Shared(self, placement, rules, frozenset(), age_s, can_set)
-        is_any = any(one.shared for one in survey.view.vmas.classes)
+        is_any = any(one.shared or one.inode for one in survey.view.vmas.classes)
         if not can_set or not is_any or not _may_share(matcher):
             return shared
         regions = survey.regions()
         matches = matcher.match(regions, survey.name)
         meant: list[Region] = []
         for region, match in zip(regions, matches, strict=True):
-            if region.shared and match.rule and region.object:
-                meant.append(region)
+            if not (match.rule and region.object):
+                continue
+            meant.append(region)
+            if region.shared:
                 taken = self.taken(region.object, placement, match.rule, rules)
                 shared.taken |= {region.object: taken} if taken else {}
-        asked = {r.object for r in meant if r.object is not None}
-        if not asked:
+        if not meant:
             return shared
+        asked = {r.object for r in meant if r.object is not None and r.shared}
         internal = frozenset() if self.internal is None else frozenset({self.internal})
         # A file that is not in memory alone is refused whoever maps it.
         on_disk = {r.object[:2] for r in meant if r.object and r.in_object} - internal
-        shared.devices = internal | (tmpfs_devices(directory) if on_disk else frozenset())
+        # tmpfs has no device with a major number; nor have btrfs and overlayfs.
+        look = on_disk or any(r.object and not r.object.major for r in meant if not r.shared)
+        shared.devices = internal | (tmpfs_devices(directory) if look else frozenset())
         shared.ask({one for one in asked if one[:2] in shared.devices or one[:2] not in on_disk})
         return shared
 
