@@ -37,6 +37,11 @@ def test_each_line_of_the_security_page_names_one_or_says_that_there_is_none() -
         assert "::" in row[-1] or row[-1].strip().startswith("none: "), row
 
 
+@pytest.mark.parametrize("section", ["What it reads", "What it calls", "Who could try what"])
+def test_what_is_done_outside_of_pods_is_said(section: str) -> None:
+    assert "shim" in PAGE.split(f"## {section}")[1].split("\n## ")[0]
+
+
 @pytest.mark.parametrize("capability", ["SYS_NICE", "SYS_PTRACE"])
 def test_the_capabilities_are_those_of_the_chart(capability: str) -> None:
     assert capability in PAGE
