@@ -89,3 +89,8 @@ def within(act: Act, plan: Plan) -> Plan:
         return plan
     moves = plan.moves if act is Act.MOVE else ()
     return replace(plan, policies=(), released=(), moves=moves)
+
+
+def foreseen(act: Act, plan: Plan) -> Plan:
+    """Return what of a plan is done, or would be if a dry run were meant: to be shown, not done."""
+    return plan if act is Act.TRY else within(act, plan)

@@ -70,11 +70,19 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """Rules, and the plan that they make of the facts."""
+    """Rules, and the plan that they make of the facts.
+
+    Attributes:
+        placement: Whose rules they are.
+        matcher: The rules.
+        plan: What of it is done here; of a dry run what would be (`backends.foreseen`).
+        note: Why that is not all, for people; empty if it is.
+    """
 
     placement: str
     matcher: Matcher
     plan: Plan
+    note: str = ""
 
 
 class _Like(NamedTuple):
@@ -164,7 +172,9 @@ def explain(facts: Facts, wish: Wish | None = None, most: int = MOST_REGIONS) ->
         regions=tuple(_explained(row, facts) for row in kept),
         cut=Cut(regions=len(rows) - len(kept), resident=left),
         placement=wish.placement if wish else "",
-        rules=explain_rules(wish.matcher, wish.plan, facts.regions, matches, facts.tiers)
+        rules=explain_rules(
+            wish.matcher, wish.plan, facts.regions, matches, facts.tiers, note=wish.note
+        )
         if wish
         else (),
     )

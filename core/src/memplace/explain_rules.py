@@ -32,6 +32,8 @@ def explain_rules(
     regions: Sequence[Region],
     matches: Sequence[Match],
     tiers: Mapping[str, NumaSet],
+    *,
+    note: str = "",
 ) -> tuple[RuleExplained, ...]:
     """Explain each rule.
 
@@ -41,6 +43,7 @@ def explain_rules(
         regions: Of the process.
         matches: For each region, what the matcher said of it.
         tiers: Tier name to NUMA nodes.
+        note: What is said first of each: why a plan is not all that the rules want.
     """
     why_not = _counted(regions, matches)
     by_start = {region.start: region for region in regions}
@@ -53,6 +56,7 @@ def explain_rules(
             by_start,
             names,
             why_not=tuple(_ordered(why_not.get(rule.name, {}))),
+            note=note,
         )
         for rule, result in zip(matcher.rules, plan.rules, strict=True)
     )
@@ -66,10 +70,12 @@ def _explained(
     names: Mapping[int, str],
     *,
     why_not: tuple[WhyNotCounted, ...],
+    note: str,
 ) -> RuleExplained:
     problem = next((p for p in plan.problems if p.rule == rule.name), None)
     steps = [step for step in plan.policies if step.rule == rule.name]
-    said = [problem.message] if problem else []
+    said = [note] if note else []
+    said += [problem.message] if problem else []
     if steps:
         sizes = sum(step.end - step.start for step in steps)
         said.append(

@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from memplace.claims import DEFAULT
 from memplace.errors import MissingCapability
+from memplace.kinds import Capability
 from memplace_agent.cli import applying, inspect
 from memplace_agent.cli.errors import Exit
 from memplace_agent.cli.reading import Process
@@ -92,6 +95,51 @@ def test_what_was_applied_can_be_undone_and_pages_stay(machine, capsys):
     assert "gave policies back on 2 ranges" in capsys.readouterr().out
     assert run("--undo") == Exit.FAILED
     assert "has set nothing in process 100" in capsys.readouterr().err
+
+
+WORDS = [("paused: true", "spec.paused"), ("mode: DryRun", "spec.mode: DryRun")]
+
+
+def saying(word):
+    file = Path("p.yaml")
+    file.write_text(file.read_text().replace("spec:\n", f"spec:\n  {word}\n"))
+
+
+def inspected(capsys):
+    assert run("-f", "p.yaml", "-o", "json") == Exit.OK
+    process = json.loads(capsys.readouterr().out)["process"]
+    return process, {region["plan"] for region in process["regions"]} - {""}
+
+
+@pytest.mark.parametrize(("word", "said"), WORDS)
+def test_a_manifest_by_which_nothing_is_done_is_not_applied(machine, capsys, word, said):
+    saying(word)
+    assert apply() == Exit.USAGE
+    assert f"the manifest has {said}" in capsys.readouterr().err
+    assert not machine.calls
+
+
+def test_a_manifest_that_pauses_has_no_plan(machine, capsys):
+    saying("paused: true")
+    process, regions = inspected(capsys)
+    (rule,) = process["rules"]
+    assert rule["plan"][0].startswith("spec.paused:") and len(rule["plan"]) == 1 and not regions
+
+
+def test_a_dry_run_has_the_plan_of_the_rules_and_says_that_it_is_none(machine, capsys):
+    saying("mode: DryRun")
+    process, regions = inspected(capsys)
+    assert process["rules"][0]["plan"][0].startswith("mode DryRun: nothing is changed")
+    assert regions == {"set PreferredMany:1, move to 1"}
+
+
+@pytest.mark.parametrize("can", [{Capability.MOVES}, set(Capability)])
+def test_a_kernel_that_can_set_no_policies_is_said(machine, capsys, monkeypatch, can):
+    monkeypatch.setattr(inspect, "choice_of", lambda _: SimpleNamespace(can=can))
+    process, regions = inspected(capsys)
+    said = any("this kernel can set no policies" in note for note in process["notes"])
+    assert said == (Capability.POLICIES not in can)
+    assert regions == {"set PreferredMany:1, move to 1"}
 
 
 def test_applying_again_finds_nothing_to_do(machine, capsys):

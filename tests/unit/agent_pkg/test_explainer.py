@@ -9,10 +9,11 @@ import socket
 import threading
 
 import pytest
-from memplace.errors import ValidationError
+from memplace.errors import KernelWithoutProcessMbind, ValidationError
 from memplace_agent.cli import explain
 from memplace_agent.engine.explainer import Explainer
 from memplace_agent.http import LoopbackServer
+from memplace_agent.procfs.query import Way
 from memplace_agent.settings import settings_from_env
 
 ID = "a" * 64
@@ -95,6 +96,47 @@ def test_a_container_is_explained_region_by_region(agent, kit):
     assert [why["reason"] for why in kernel["whyNot"]] == ["Special"]
     (rule,) = process["rules"]
     assert rule["plan"] == ["nothing: 2 mappings as the rule wants it"]
+
+
+def plan_of(agent):
+    (process,) = agent.ask(f"/v1/containers/{ID}")[1]["container"]["processes"]
+    (rule,) = process["rules"]
+    return rule["plan"], {region["plan"] for region in process["regions"]} - {""}
+
+
+@pytest.mark.parametrize(
+    ("spec", "first"),
+    [
+        ({"onUnsupported": "Fail"}, "nothing is done: no policy can be set"),
+        ({"onUnsupported": "Observe"}, "bytes are only measured"),
+        ({"onUnsupported": "BestEffort"}, "no policy can be set on this node: pages are moved"),
+        ({"onUnsupported": "BestEffort", "paused": True}, "spec.paused"),
+    ],
+)
+def test_a_node_that_can_set_no_policies_has_no_plan_to(started, kit, spec, first):
+    started.unsupported = KernelWithoutProcessMbind("this kernel does not announce it.")
+    started.way = Way.MAPS
+    started.restart()
+    agent = Agent(started)
+    try:
+        agent.node.full(kit.placement(**spec))
+        rule, regions = plan_of(agent)
+    finally:
+        agent.server.stop()
+    assert rule[0].startswith(first) and not any("set " in text for text in (*rule[1:], *regions))
+
+
+def test_what_is_paused_has_no_plan(agent, kit):
+    agent.node.full(kit.placement(paused=True))
+    rule, regions = plan_of(agent)
+    assert len(rule) == 1 and rule[0].startswith("spec.paused") and not regions
+
+
+def test_a_dry_run_says_what_would_be_done_and_that_it_is_not(agent, kit):
+    agent.node.full(kit.placement(mode="DryRun"))
+    rule, regions = plan_of(agent)
+    assert rule[0] == "mode DryRun: nothing is changed; with mode Enforce:"
+    assert [text.split()[0] for text in rule[1:]] == ["set", "move"] and regions
 
 
 def test_explaining_changes_nothing(agent, kit):

@@ -20,10 +20,11 @@ from pathlib import Path
 
 import msgspec
 from memplace.api.v1alpha1 import Placement
+from memplace.backends import Act, act_for
 from memplace.claim_view import View
 from memplace.errors import MemplaceError
 from memplace.explained import SCHEMA, ProcessExplained
-from memplace.kinds import Policy
+from memplace.kinds import Capability, Policy
 from memplace.ledger import admit
 from memplace.matching import Matcher
 from memplace.pacing import Limits, Pacer, WaitReason
@@ -112,6 +113,13 @@ class _Bench:
 
 def apply(host: HostFs, options: InspectOptions, placement: Placement, machine: Machine) -> int:
     """Make a process follow a placement, once; returns the exit status."""
+    act = act_for(placement.spec, tuple(Capability))
+    if act is not Act.PLACE:
+        what = "spec.paused" if act is Act.PAUSE else "spec.mode: DryRun"
+        raise CommandFailed(
+            Exit.USAGE,
+            f"the manifest has {what}, so nothing would be done: take it out to apply it",
+        )
     with _bench(host, options) as bench, bench.process.pinned() as pinned:
         process = bench.process
         _refuse_pods(host, pinned.pid)

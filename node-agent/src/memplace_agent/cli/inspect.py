@@ -15,7 +15,7 @@ from memplace.explained import SCHEMA, ProcessExplained
 from memplace_agent.cli.errors import CommandFailed, Exit, status_of
 from memplace_agent.cli.largest import largest
 from memplace_agent.cli.options import InspectOptions, inspect_options
-from memplace_agent.cli.planning import explained, machine_of
+from memplace_agent.cli.planning import choice_of, explained, machine_of
 from memplace_agent.cli.reading import Process
 from memplace_agent.cli.screen import print_lines, screen
 from memplace_agent.cli.table import process_lines
@@ -43,7 +43,7 @@ def _run(options: InspectOptions) -> int:
     process = Process(host, options.pid, options.walk)
     with process.pinned() as pinned:
         look = process.look(pinned)
-    show(explained(look, placement, machine, options), options)
+    show(explained(look, placement, machine, options, choice_of(host).can), options)
     return Exit.OK
 
 

@@ -7,23 +7,20 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import msgspec
 from memplace.explain_rules import human_bytes
 from memplace.kinds import Capability
 
-from memplace_agent.backends.choice import Choice, choose
+from memplace_agent.backends.choice import Choice
 from memplace_agent.cli.columns import Column, table
 from memplace_agent.cli.errors import Exit, status_of
 from memplace_agent.cli.options import MachineOptions, machine_options
-from memplace_agent.cli.planning import machine_of
+from memplace_agent.cli.planning import choice_of, machine_of
 from memplace_agent.cli.screen import Screen, print_lines, screen
 from memplace_agent.node.machine import Machine
 from memplace_agent.node.memory import read_rooms
 from memplace_agent.settings import host_from_env
-from memplace_agent.syscalls.features import probe
-from memplace_agent.syscalls.moves import why_no_moves
 
 _SCHEMA = 1
 
@@ -82,8 +79,7 @@ def _run(options: MachineOptions) -> int:
     host = host_from_env(os.environ)
     machine = machine_of(host, (), options.tiers)
     rooms = read_rooms(host)
-    # As if we had the rights that an agent has: the question is what the kernel can.
-    choice = choose(probe(host, try_move=partial(why_no_moves, move_all=False), missing=()))
+    choice = choice_of(host)
     nodes = tuple(_nodes(machine, {number: room.free for number, room in rooms.items()}))
     if options.output == "json":
         found = MachineFound(

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from memplace.api.v1alpha1 import ContainerReport
 from memplace.assignment import Assignment
+from memplace.backends import foreseen
 from memplace.claim_view import View
 from memplace.claims import Claim
 from memplace.errors import ProcessGone
@@ -34,6 +35,7 @@ from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine import said
 from memplace_agent.engine.judge import problem_of
 from memplace_agent.engine.known import State, subject_of
+from memplace_agent.engine.lesser import PLANS
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.objects import Objects
 from memplace_agent.engine.placer import Wanted
@@ -177,7 +179,7 @@ def _explained(
         task_policy=task_policy_of(survey.view),
         carried=frozenset(seen.carried),
     )
-    planned = plan(
+    whole = plan(
         wanted.matcher,
         tiers=wanted.tiers,
         allowed=allowed,
@@ -189,7 +191,9 @@ def _explained(
         sharing=seen.shared.why_not if seen.shared else left_alone,
         limited=wanted.limited,
     )
-    return explain(facts, Wish(wanted.placement.handle, wanted.matcher, planned), _MOST_REGIONS)
+    planned, note = foreseen(wanted.act, whole), PLANS.get(wanted.act, "")
+    wish = Wish(wanted.placement.handle, wanted.matcher, planned, note)
+    return explain(facts, wish, _MOST_REGIONS)
 
 
 def _policies(survey: Survey) -> str:

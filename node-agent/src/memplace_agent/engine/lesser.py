@@ -36,6 +36,19 @@ NOTES = {
     Act.OBSERVE: "bytes are only measured: nothing is changed on this node",
 }
 
+# What is said before what a plan would do, to those who ask what would be done.
+PLANS = NOTES | {
+    Act.MOVE: (
+        "no policy can be set on this node: pages are moved again and again, new ones come from "
+        "where the program's own policy says"
+    ),
+    Act.TRY: "mode DryRun: nothing is changed; with mode Enforce:",
+    Act.LEAVE: (
+        "nothing is done: no policy can be set on this node, and spec.onUnsupported asks for "
+        "no less"
+    ),
+}
+
 # Pages of a process whose mappings stay as they are are looked at this often, and where new
 # ones are not where the rules want them, more often.
 _SAMPLE_AGAIN_S, _SAMPLE_SOON_S = 60.0, 10.0
