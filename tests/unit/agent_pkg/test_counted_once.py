@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -68,6 +69,17 @@ def test_children_that_were_not_forked_from_each_other_have_pages_of_their_own(n
     node.machine.start(100, "a" * 64, data())
     node.machine.start(101, "a" * 64, data())
     assert held(node, kit.placement(rules=[VALUES])) == {"values": 1024 * MIB}
+
+
+def test_what_is_said_of_a_move_counts_once_as_well(node, kit):
+    node.machine.start(100, "a" * 64, data())
+    node.machine.fork(100, 101, "a" * 64)
+    slow = kit.placement(rules=[VALUES], migration={"maxBandwidth": "16Mi"})
+    said = set()
+    for _ in range(10):
+        report = node.full(slow, seconds=2.0)[("mp", "p", "c0")]
+        said |= set(re.findall(r"\d+ of (\S+ \S+)", report.message))
+    assert said == {"512 MiB"}, report
 
 
 def test_what_has_to_move_counts_once_as_well(node, kit):

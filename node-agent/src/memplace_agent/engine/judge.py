@@ -7,7 +7,7 @@ Placed means seen: a process that could not be read, or not wholly, is never Pla
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
@@ -235,9 +235,17 @@ def _of_rule(result: RuleResult, move: Progress | None) -> Verdict | None:
         return Verdict(ContainerState.FAILED, why.reason, why.message)
     message = why.message
     if move:
-        message = f"rule {result.rule}: {move.text}"
+        message = f"rule {result.rule}: {_counted_once(move, result).text}"
         message += f"; {move.message}" if move.message else ""
     return Verdict(ContainerState.MOVING, Reason.MOVING, message)
+
+
+def _counted_once(move: Progress, result: RuleResult) -> Progress:
+    # Each process that maps a page has it to move; the result counts it once, but is older.
+    left = min(move.total - move.done, result.misplaced_bytes)
+    if move.done < result.bytes:
+        left = min(left, result.bytes - move.done)
+    return replace(move, total=move.done + left)
 
 
 def _is_stuck(move: Progress | None) -> bool:

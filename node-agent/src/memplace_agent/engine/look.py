@@ -77,6 +77,8 @@ class Container:
     _processes: dict[int, _Process] = field(default_factory=dict)
     # By pid, when it was looked at last.
     _looked: dict[int, float] = field(default_factory=dict)
+    # How many there are, those that were not looked at yet among them.
+    _members: int = 0
 
     def follow(self, wanted: Wanted) -> bool:
         """Take what it is to have from now on; returns whether that is something else.
@@ -100,7 +102,7 @@ class Container:
     @property
     def is_many(self) -> bool:
         """Whether there are other processes for one to have pages in common with."""
-        return len(self._processes) > 1
+        return self._members > 1
 
     def may_map(self, one: ObjectId) -> bool:
         """Return whether a process has an object by a rule, or may have: none was seen yet."""
@@ -171,6 +173,7 @@ class Looker:
         """
         is_member = member_test(self.pinner.host, ref)
         members = read_members(ref)
+        container._members = len(members)
         found: dict[int, _Process] = {}
         looked_at: set[int] = set()
         changed, until = False, self.cost() + _BUDGET_S
