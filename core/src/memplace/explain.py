@@ -23,18 +23,22 @@ from memplace.explained import (
     ProcessExplained,
     Reading,
     RegionExplained,
+    RuleExplained,
     WhyNotSaid,
 )
 from memplace.extents import extents
 from memplace.kinds import Policy
 from memplace.matching import NO_MATCH, Match, Matcher
 from memplace.nodes import NumaSet, format_nodes
+from memplace.objects import Common, surplus
 from memplace.policy import Plan
 from memplace.regions import Region
-from memplace.results import bytes_per_tier
+from memplace.results import bytes_per_tier, merge_results
 
 # A program can have a million mappings; who reads more of them than this reads JSON.
 MOST_REGIONS = 4096
+
+_ONCE = "memory that is mapped several times is in each of its regions, and once in the sums"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +156,9 @@ def explain(facts: Facts, wish: Wish | None = None, most: int = MOST_REGIONS) ->
     matches = _matches(facts, wish)
     rows = list(_rows(facts, matches, _planned(wish)))
     kept = _largest(rows, most)
-    pages = _sum(rows)
+    commons = tuple(_commons(facts.regions, matches))
+    over = surplus(commons)
+    pages = _sum(rows, over.values())
     left = sum(row.resident for row in rows) - sum(row.resident for row in kept)
     return ProcessExplained(
         pid=facts.pid,
@@ -168,16 +174,27 @@ def explain(facts: Facts, wish: Wish | None = None, most: int = MOST_REGIONS) ->
         resident=_node_bytes(pages),
         by_tier=bytes_per_tier(pages, facts.tiers),
         reading=facts.reading,
-        notes=facts.notes,
+        notes=(*facts.notes, _ONCE) if over else facts.notes,
         regions=tuple(_explained(row, facts) for row in kept),
         cut=Cut(regions=len(rows) - len(kept), resident=left),
         placement=wish.placement if wish else "",
-        rules=explain_rules(
-            wish.matcher, wish.plan, facts.regions, matches, facts.tiers, note=wish.note
-        )
-        if wish
-        else (),
+        rules=_rules(wish, facts, matches, commons) if wish else (),
     )
+
+
+def _rules(
+    wish: Wish, facts: Facts, matches: Sequence[Match], commons: Iterable[Common]
+) -> tuple[RuleExplained, ...]:
+    plan = replace(wish.plan, rules=merge_results((wish.plan.rules,), commons))
+    return explain_rules(wish.matcher, plan, facts.regions, matches, facts.tiers, note=wish.note)
+
+
+def _commons(regions: Sequence[Region], matches: Sequence[Match]) -> Iterator[Common]:
+    # What a process maps twice is there once.
+    for region, match in zip(regions, matches, strict=True):
+        if region.shared and region.object is not None and region.pages:
+            rule, end = match.rule.name if match.rule else "", region.offset + region.size
+            yield Common(rule, region.object, region.offset, end, region.pages)
 
 
 def format_policy(policy: Policy) -> str:
@@ -236,10 +253,12 @@ def _largest(rows: list[_Row], most: int) -> list[_Row]:
     return [rows[index] for index in sorted(order[:most])]
 
 
-def _sum(rows: Iterable[_Row]) -> dict[int, int]:
+def _sum(rows: Iterable[_Row], over: Iterable[Mapping[int, int]] = ()) -> dict[int, int]:
     pages: Counter[int] = Counter()
     for row in rows:
         pages.update(row.pages)
+    for surplus_of_rule in over:
+        pages.subtract(surplus_of_rule)
     return dict(sorted(pages.items()))
 
 

@@ -12,7 +12,9 @@ from memplace.explain_rules import human_bytes
 from memplace.explained import ProcessExplained, Reading
 from memplace.kinds import ExistingPages, Mode, Policy, RegionKind
 from memplace.matching import Matcher
+from memplace.objects import ObjectId
 from memplace.policy import plan
+from memplace.problems import left_alone
 from memplace.regions import Region
 
 MIB = 1 << 20
@@ -32,7 +34,7 @@ def rule(rule_name="heap", kind=RegionKind.HEAP, tiers=("cxl",), existing=None, 
     return Rule(name=rule_name, regions=(entry,), policy=spec, **extra)
 
 
-def explained(regions, rules=(), carried=(), most=0, **keys):
+def explained(regions, rules=(), carried=(), most=0, *, may_share=False, **keys):
     facts = Facts(
         pid=1,
         name=ProcessName("redis", "/usr/bin/redis"),
@@ -53,6 +55,7 @@ def explained(regions, rules=(), carried=(), most=0, **keys):
         regions=regions,
         process=facts.name,
         ours=facts.ours,
+        sharing=(lambda *_: None) if may_share else left_alone,
     )
     return explain(facts, Wish("mp", matcher, planned), most)
 
@@ -94,6 +97,21 @@ def test_a_plan_is_told_in_sentences_with_what_it_is_about():
         "move 1.5 MiB from NUMA node 0 (dram) to NUMA node 1 (cxl)",
     )
     assert (told.policies, told.misplaced, told.numa_nodes) == (2, MIB + MIB // 2, (1,))
+
+
+def test_what_a_process_maps_three_times_is_there_once():
+    views = [
+        region(at, kind=RegionKind.SHARED, shared=True, object=ObjectId(0, 1, 5), pages={0: MIB})
+        for at in (0, 4 * MIB, 8 * MIB)
+    ]
+    own = region(12 * MIB, pages={0: MIB})
+    found = explained([*views, own], [rule("shm", RegionKind.SHARED)], may_share=True)
+    assert [(told.resident, told.misplaced) for told in found.rules] == [(MIB, MIB)]
+    assert [(node.id, node.bytes) for node in found.resident] == [(0, 2 * MIB)]
+    assert [(tier.name, tier.bytes) for tier in found.by_tier] == [("dram", 2 * MIB)]
+    assert [each.resident for each in found.regions] == [MIB] * 4
+    assert "once in the sums" in found.notes[-1]
+    assert explained([own], []).notes == ()
 
 
 def test_what_is_in_place_needs_nothing():
