@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 import pytest
+from memplace_agent.engine import measure
 
 from tests.support.guest.harness import (
     MIB,
@@ -203,9 +204,12 @@ def test_a_mapper_that_comes_during_the_work_ends_it_and_what_was_set_comes_back
     _clear()
 
 
-def test_pages_of_a_fork_count_once():
+@pytest.mark.parametrize("small", [measure.SMALL, 0])
+def test_pages_of_a_fork_count_once(monkeypatch, small):
+    """What others map is told by smaps, and of larger processes by the cgroup's account."""
+    monkeypatch.setattr(measure, "SMALL", small)
     target = Target()
-    # As of any program that is not root's: what others map is told by smaps.
+    # As of any program that is not root's.
     assert not os.access(f"/proc/{target.pid}/pagemap", os.R_OK, effective_ids=True)
     agent = Agent()
     before = agent.settle(world(), LONG).rules[0]

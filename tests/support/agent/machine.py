@@ -31,6 +31,7 @@ from memplace_agent.syscalls.views import Ended, RawView
 from tests.support.agent.mappings import DEFAULT, Vma, bind, joined, moved, node_at, span
 from tests.support.agent.objects import SharedPolicies, in_object, is_same_object, moved_part
 from tests.support.agent.shown import (
+    anonymous_kib,
     class_of,
     future_lines,
     maps_line,
@@ -221,6 +222,7 @@ class Machine:
             f"Uid:\t{chr(9).join([str(process.uid)] * 4)}",
             f"VmSize:\t{sum(v.end - v.start for v in process.vmas) >> 10} kB",
             f"VmRSS:\t{sum(sum(v.pages.values()) for v in process.vmas) << 2} kB",
+            f"RssAnon:\t{sum(map(anonymous_kib, process.vmas))} kB",
             f"Threads:\t{process.threads}",
             f"Mems_allowed_list:\t{format_nodes(allowed)}",
         ]

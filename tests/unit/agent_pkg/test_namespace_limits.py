@@ -10,6 +10,7 @@ from memplace.errors import KernelWithoutProcessMbind
 from tests.support.agent.build import HEAP_RULE
 from tests.support.agent.machine import HEAP, MIB
 from tests.support.agent.mappings import Vma
+from tests.support.agent.shown import charge
 from tests.unit.agent_pkg.test_birth import CXL_BOTH
 from tests.unit.agent_pkg.test_shared import buffers, pages_of, rules
 from tests.unit.agent_pkg.test_to_come import future, plain
@@ -157,6 +158,20 @@ def test_what_a_placement_leaves_behind_counts_until_it_is_gone(node, kit):
     assert node.run(120)["b", "p", "c1"].reason == "NamespaceLimit"
     stat.write_text("anon N0=2097152 N1=0\n")
     assert node.run(60)["b", "p", "c1"].state == "Placed"
+
+
+def test_a_fork_to_save_takes_nothing_of_the_limit(node, kit):
+    """A program of another user than root, too large for a walk: Redis as images have it."""
+    node.machine.hides_pagemaps = True
+    values = kit.anon(0x40000000, 320 * MIB, pages={0: 320 * 256})
+    node.machine.start(100, A, values)
+    charge(node.machine, A)
+    placement, tiers = kit.placement(), (limits(("ns", "400Mi")),)
+    assert node.full(placement, tiers=tiers)[ONE].state == "Placed"
+    node.machine.fork(100, 101, A)
+    charge(node.machine, A)
+    assert {node.run(5)[ONE].state for _ in range(20)} == {"Placed"}
+    assert node.machine.policies(100)["0x40000000"] == kit.CXL
 
 
 def test_an_edit_of_the_rules_makes_no_room_either(node, kit):

@@ -14,10 +14,12 @@ from memplace.residency import Span
 from memplace_agent.procfs.smaps import SMALL, shares
 
 from tests.support.agent.machine import MIB
+from tests.support.agent.shown import charge
 from tests.unit.agent_pkg.test_counted_once import START, VALUES, data, held
 
 PAGE = mmap.PAGESIZE
 OWN = Path("/proc/self")
+LARGE = SMALL // MIB + 64
 
 
 def mapped(pages):
@@ -78,23 +80,53 @@ def test_of_whom_it_cannot_be_told(filled):
     assert shares(OWN, [filled[1]], most_text=100) is None
 
 
-@pytest.mark.parametrize(("mib", "counted"), [(128, 1), (SMALL // MIB + 1, 2)])
-def test_programs_of_other_users_count_once_as_well_if_they_are_small(node, kit, mib, counted):
+def test_programs_of_other_users_count_once_as_well_if_they_are_small(node, kit):
     node.machine.hides_pagemaps = True
-    node.machine.start(100, "a" * 64, data(mib))
+    node.machine.start(100, "a" * 64, data(128))
     node.machine.fork(100, 101, "a" * 64)
-    found = held(node, kit.placement(rules=[VALUES]))
-    assert found == {"values": counted * mib * MIB}
+    assert held(node, kit.placement(rules=[VALUES])) == {"values": 128 * MIB}
+
+
+@pytest.mark.parametrize("written", [0, 128])
+def test_of_larger_ones_the_account_of_the_cgroup_tells_how_much(node, kit, written):
+    node.machine.hides_pagemaps = True
+    node.machine.start(100, "a" * 64, data(LARGE))
+    node.machine.fork(100, 101, "a" * 64)
+    write(node.machine, 101, written)
+    charge(node.machine, "a" * 64)
+    found = held(node, kit.placement(rules=[VALUES]))["values"]
+    assert found == pytest.approx((LARGE + written) * MIB, rel=0.01)
+
+
+def test_without_an_account_each_has_its_own(node, kit):
+    node.machine.hides_pagemaps = True
+    node.machine.start(100, "a" * 64, data(LARGE))
+    node.machine.fork(100, 101, "a" * 64)
+    assert held(node, kit.placement(rules=[VALUES])) == {"values": 2 * LARGE * MIB}
+
+
+def test_large_ones_that_were_not_forked_from_each_other_have_their_own(node, kit):
+    node.machine.hides_pagemaps = True
+    for pid in (100, 101):
+        node.machine.start(pid, "a" * 64, data(LARGE))
+    charge(node.machine, "a" * 64)
+    assert held(node, kit.placement(rules=[VALUES])) == {"values": 2 * LARGE * MIB}
+
+
+def write(machine, pid, mib):
+    """The process writes to the first of its pages: they are its own then."""
+    process = machine.processes[pid]
+    index = next(i for i, vma in enumerate(process.vmas) if vma.start == START)
+    whole = process.vmas[index]
+    if mib:
+        low = replace(whole.part(START, START + mib * MIB), origin=-pid)
+        process.vmas[index : index + 1] = [low, whole.part(START + mib * MIB, whole.end)]
+    machine.write(pid)
 
 
 def test_what_such_a_child_writes_to_is_its_own(node, kit):
     node.machine.hides_pagemaps = True
     node.machine.start(100, "a" * 64, data(128))
     node.machine.fork(100, 101, "a" * 64)
-    process = node.machine.processes[101]
-    index = next(i for i, vma in enumerate(process.vmas) if vma.start == START)
-    whole = process.vmas[index]
-    low = replace(whole.part(START, START + 32 * MIB), origin=-101)
-    process.vmas[index : index + 1] = [low, whole.part(START + 32 * MIB, whole.end)]
-    node.machine.write(101)
+    write(node.machine, 101, 32)
     assert held(node, kit.placement(rules=[VALUES])) == {"values": 160 * MIB}

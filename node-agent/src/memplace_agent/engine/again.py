@@ -13,6 +13,7 @@ from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.placer import Outcome, Wanted
 from memplace_agent.engine.survey import Survey
+from memplace_agent.node.forked import Others
 
 
 def is_same(before: Outcome, survey: Survey) -> bool:
@@ -27,7 +28,7 @@ def look_again(
     before: Outcome,
     survey: Survey,
     *,
-    with_others: bool = False,
+    others: Others | None = None,
 ) -> Outcome | None:
     """Look at the pages of a process that `is_same`, under the same placement.
 
@@ -44,7 +45,7 @@ def look_again(
     if plan is None or plan.problems or before.no_default or status is None:
         return None
     spans = before.holding.spans()
-    found = hands.measure(pinned, wanted.group, spans, status.resident, with_others=with_others)
+    found = hands.measure(pinned, wanted.group, spans, status.resident, others=others)
     results = before.holding.measured(wanted.matcher.rules, plan.rules, found.pages)
     if any(result.misplaced_bytes for result in results):
         return None
@@ -53,5 +54,5 @@ def look_again(
         plan=replace(plan, rules=results),
         error=found.error,
         changed=False,
-        commons=before.holding.commons(found.pages, found.common, survey.image),
+        commons=before.holding.commons(found.pages, found.common, survey.image, found.forked),
     )

@@ -28,6 +28,7 @@ from memplace_agent.engine.pool import Pool, Turn
 from memplace_agent.engine.survey import Survey, Surveyor
 from memplace_agent.errors import errno_name
 from memplace_agent.metrics import Metrics
+from memplace_agent.node.forked import Others
 from memplace_agent.syscalls import PidFd
 
 # A call that sets policies of 1,024 mappings takes milliseconds; the rest is for a busy node.
@@ -56,10 +57,10 @@ class Hands:
         regions: Sequence[Ranged],
         resident: int,
         *,
-        with_others: bool = False,
+        others: Others | None = None,
     ) -> Measured:
         """Measure as `Sampler.measure` does."""
-        return self.sampler.measure(pinned, group, regions, resident, with_others=with_others)
+        return self.sampler.measure(pinned, group, regions, resident, others=others)
 
     def set(
         self,

@@ -88,15 +88,17 @@ class Holding:
         pages: Mapping[int, Mapping[int, int]],
         shares: Mapping[int, float],
         image: int,
+        forked: float = 0.0,
     ) -> tuple[Common, ...]:
         """Return what of the pages other mappings may have as well.
 
         Args:
             pages: As for `measured`.
             shares: By first address, the share of a range's bytes that something else maps.
-                Where nothing is said: all of an object's, for what it is says it all; none of
-                what is private.
+                Where nothing is said: all of an object's, for what it is says it all; of what
+                is private `forked`.
             image: What fork() copies of the process: what is private may be its parent's, too.
+            forked: What it is on average, where it is not known range by range.
         """
         found: list[Common] = []
         private: dict[str, dict[int, int]] = {}
@@ -104,7 +106,7 @@ class Holding:
         for start, end, sort in zip(self._starts, self._ends, self._sort_of, strict=True):
             rule, _, of = self._sorts[sort]
             offset = next(offsets) if of is not None else 0
-            share = shares.get(start, 0.0 if of is None else 1.0)
+            share = shares.get(start, forked if of is None else 1.0)
             common = {n: round(size * share) for n, size in pages.get(start, {}).items()}
             if of is not None:
                 found.append(Common(rule, of, offset, offset + end - start, common))

@@ -38,6 +38,7 @@ from memplace_agent.engine.put_off import PutOff
 from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
 from memplace_agent.metrics import Metrics
+from memplace_agent.node.forked import Others, others_in
 from memplace_agent.procfs.process import Reason as Why
 
 log = logging.getLogger(__name__)
@@ -69,16 +70,16 @@ class Container:
         wanted: What it is to have.
         cancel: Set when that is not wanted any more: ends its moves.
         contention: Who takes turns with memplace in it.
+        others: What its processes may have in common; None if it is one only.
     """
 
     wanted: Wanted
     cancel: threading.Event = field(default_factory=threading.Event)
     contention: Contention = field(default_factory=Contention)
+    others: Others | None = None
     _processes: dict[int, _Process] = field(default_factory=dict)
     # By pid, when it was looked at last.
     _looked: dict[int, float] = field(default_factory=dict)
-    # How many there are, those that were not looked at yet among them.
-    _members: int = 0
 
     def follow(self, wanted: Wanted) -> bool:
         """Take what it is to have from now on; returns whether that is something else.
@@ -98,11 +99,6 @@ class Container:
     def identities(self) -> frozenset[int]:
         """Its processes, as of the last look."""
         return frozenset(self._processes)
-
-    @property
-    def is_many(self) -> bool:
-        """Whether there are other processes for one to have pages in common with."""
-        return self._members > 1
 
     def may_map(self, one: ObjectId) -> bool:
         """Return whether a process has an object by a rule, or may have: none was seen yet."""
@@ -173,7 +169,7 @@ class Looker:
         """
         is_member = member_test(self.pinner.host, ref)
         members = read_members(ref)
-        container._members = len(members)
+        container.others = others_in(self.pinner.host, ref.path, members)
         found: dict[int, _Process] = {}
         looked_at: set[int] = set()
         changed, until = False, self.cost() + _BUDGET_S
@@ -264,7 +260,7 @@ class Looker:
     def _place(self, container: Container, pinned: Pinned, known: _Process, survey: Survey) -> bool:
         wanted, now = container.wanted, self.clock()
         # Since it forked, each of its pages may be the child's as well.
-        has_forked = container.is_many and not known.sampled_among_many
+        has_forked = container.others is not None and not known.sampled_among_many
         if known.outcome is not None and known.wanted == wanted and is_same(known.outcome, survey):
             if now - known.sampled_at < sample_again_s(wanted.act) and not has_forked:
                 return False
@@ -273,12 +269,12 @@ class Looker:
                 None
                 if is_foreign
                 else look_again(
-                    self.hands, pinned, wanted, known.outcome, survey, with_others=container.is_many
+                    self.hands, pinned, wanted, known.outcome, survey, others=container.others
                 )
             )
             if outcome is not None:
                 known.outcome, known.sampled_at = outcome, now
-                known.sampled_among_many = container.is_many
+                known.sampled_among_many = container.others is not None
                 return False
         outcome = self.placer.place(
             pinned,
@@ -286,10 +282,10 @@ class Looker:
             wanted,
             _relatives(container, survey),
             container.contention.taker(pinned.identity, now),
-            with_others=container.is_many,
+            others=container.others,
         )
         known.outcome, known.wanted, known.sampled_at = outcome, wanted, now
-        known.sampled_among_many = container.is_many
+        known.sampled_among_many = container.others is not None
         known.problem = _problem(outcome.survey)
         self._put_off.planned(outcome, now)
         if outcome.changed:

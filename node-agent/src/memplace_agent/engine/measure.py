@@ -16,6 +16,7 @@ from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.orders import MoveOrder
 from memplace_agent.engine.pool import Pool, Turn
 from memplace_agent.hostfs import read_proc
+from memplace_agent.node.forked import Others
 from memplace_agent.procfs.exclusive import Exclusive, exclusive
 from memplace_agent.procfs.numa_maps import parse_numa_maps
 from memplace_agent.procfs.present import Present, present
@@ -42,11 +43,13 @@ class Measured:
         error: The share of their bytes that may be on another node than said, with 95 %.
         common: By first address, the share of their bytes that something else maps as well;
             empty where that is not known.
+        forked: Of what is private, where it is not known: what it is on average.
     """
 
     pages: Mapping[int, Mapping[int, int]]
     error: float = 0.0
     common: Mapping[int, float] = field(default_factory=dict)
+    forked: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Sampler:
         regions: Sequence[Ranged],
         resident: int,
         *,
-        with_others: bool = False,
+        others: Others | None = None,
     ) -> Measured:
         """Tell where the pages of regions are.
 
@@ -89,8 +92,8 @@ class Sampler:
                 of them, and a walk of its page tables takes less than a millisecond, that is
                 made instead; and a walk tells what others map, of a small process that
                 another user than root has.
-            with_others: Others may map the same pages: tell how many they do, as far as that
-                can be told.
+            others: Others may map the same pages: tell how many they do. This tells the share
+                on average, where the kernel does not say it page by page.
 
         Raises:
             ProcessGone: The process ended.
@@ -104,7 +107,7 @@ class Sampler:
                 self._sample,
                 pinned.pid,
                 regions,
-                with_others=with_others,
+                with_others=others is not None,
                 is_small=resident <= SMALL,
             ),
             target=pinned.identity,
@@ -113,16 +116,20 @@ class Sampler:
             pidfd=pinned.pidfd,
         )
         if found.error > _WALK_ERROR and resident <= _WALK_BYTES:
-            return self._walked(pinned, group, regions)
+            pages = self._walked(pinned, group, regions)
+            return Measured(pages, forked=others() if others else 0.0)
         pages = {regions[index].start: pages for index, pages in found.by_span.items()}
         told = found.common or {}
         common = {
             regions[index].start: told.get(index, told[-1])
             for index in (found.by_span if told else ())
         }
-        return Measured(pages, found.error, common)
+        forked = others() if others and found.common is None else 0.0
+        return Measured(pages, found.error, common, forked)
 
-    def _walked(self, pinned: Pinned, group: str, regions: Sequence[Ranged]) -> Measured:
+    def _walked(
+        self, pinned: Pinned, group: str, regions: Sequence[Ranged]
+    ) -> dict[int, Mapping[int, int]]:
         file = self.reader.host.pid(pinned.pid) / "numa_maps"
         text = self.pool.run(
             lambda _: read_proc(file),
@@ -133,9 +140,7 @@ class Sampler:
         if not self.reader.kernel.is_alive(pinned.pidfd):
             raise ProcessGone("the process ended while its pages were looked at")
         asked = {region.start for region in regions}
-        return Measured(
-            {one.start: one.pages for one in parse_numa_maps(text) if one.start in asked}
-        )
+        return {one.start: one.pages for one in parse_numa_maps(text) if one.start in asked}
 
     def _sample(
         self, pid: int, spans: Sequence[Ranged], turn: Turn, *, with_others: bool, is_small: bool

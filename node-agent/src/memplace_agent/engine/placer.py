@@ -42,6 +42,7 @@ from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import recorded, todo
 from memplace_agent.engine.words import owned
 from memplace_agent.ledger_store import LedgerStore
+from memplace_agent.node.forked import Others
 
 # Policies keep mappings from merging, and a process that has as many as it may have dies of
 # its own next mmap().
@@ -191,7 +192,7 @@ class Placer:
         relatives: Sequence[OwnPolicies] = (),
         may_take: Callable[[Step], bool] = lambda _: True,
         *,
-        with_others: bool = False,
+        others: Others | None = None,
     ) -> Outcome:
         """Make a process follow its placement; sets nothing that is set already.
 
@@ -201,7 +202,7 @@ class Placer:
             wanted: What it is to have.
             relatives: What other processes of the same image have as `Outcome.own`.
             may_take: Whether to override, now, a policy that the program has set itself.
-            with_others: Other processes of the container may map the same pages.
+            others: Other processes of the container may map the same pages; see `measure`.
 
         Raises:
             ProcessGone: It ended meanwhile.
@@ -216,10 +217,9 @@ class Placer:
             seen = self._seen_again(work)
         if seen.survey.incomplete:
             return Outcome(identity=pinned.identity, survey=seen.survey, changed=True)
-        status = seen.survey.view.status
-        resident = status.resident if status else 0
+        resident = seen.survey.view.status.resident if seen.survey.view.status else 0
         measured = self._hands.measure(
-            pinned, wanted.group, seen.following(wanted.matcher), resident, with_others=with_others
+            pinned, wanted.group, seen.following(wanted.matcher), resident, others=others
         )
         planned = self._plan(wanted, seen, measured.pages)
         # Only their pages tell of mappings that show the wanted policy without having it.
@@ -246,7 +246,7 @@ class Placer:
             error=measured.error,
             no_default=work.no_default,
             holding=holding,
-            commons=holding.commons(measured.pages, measured.common, survey.image),
+            commons=holding.commons(measured.pages, measured.common, survey.image, measured.forked),
             objects=objects_in(planned.following, wanted.limited),
         )
 

@@ -9,18 +9,18 @@ from pathlib import Path
 _COUNTED = frozenset({"anon", "file"})
 
 
-def read_numa_stat(cgroup: Path) -> dict[int, int] | None:
-    """Return anonymous and file memory by NUMA node, in bytes; None if it can't be read.
+def read_numa_stat(cgroup: Path, counted: frozenset[str] = _COUNTED) -> dict[int, int] | None:
+    """Return memory by NUMA node, in bytes, its anonymous and file memory unless told otherwise.
 
-    Memory from pools of huge pages is not in this account.
+    Memory from pools of huge pages is not in this account. None if it can't be read.
     """
     try:
-        return parse_numa_stat((cgroup / "memory.numa_stat").read_text())
+        return parse_numa_stat((cgroup / "memory.numa_stat").read_text(), counted)
     except (OSError, ValueError):
         return None
 
 
-def parse_numa_stat(text: str) -> dict[int, int]:
+def parse_numa_stat(text: str, counted: frozenset[str] = _COUNTED) -> dict[int, int]:
     r"""Parse memory.numa_stat.
 
     Source: linux ``Documentation/admin-guide/cgroup-v2.rst``, memory.numa_stat.
@@ -35,7 +35,7 @@ def parse_numa_stat(text: str) -> dict[int, int]:
     found: dict[int, int] = {}
     for line in text.splitlines():
         name, *nodes = line.split()
-        for each in nodes if name in _COUNTED else ():
+        for each in nodes if name in counted else ():
             node, size = each.removeprefix("N").split("=")
             found[int(node)] = found.get(int(node), 0) + int(size)
     return found
