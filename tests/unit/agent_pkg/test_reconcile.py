@@ -4,7 +4,6 @@
 import errno
 
 import pytest
-from memplace.api.objects import parse_tier
 from memplace.errors import KernelWithoutProcessMbind
 from memplace_agent.procfs.query import Way
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL
@@ -370,18 +369,3 @@ def test_a_vast_reservation_costs_no_more_calls_than_its_memory(node, kit):
     assert len(node.machine.calls) <= 64
     assert (report.state, report.rules[0].bytes) == ("Placed", 16384 << 12)
     assert node.machine.pages(100, 1 << 40) == {1: 16384}
-
-
-def test_a_tier_of_nodes_with_labels_comes_and_goes_with_them(started, kit):
-    far = parse_tier(
-        {
-            "metadata": {"name": "far", "uid": "t", "creationTimestamp": "2026-01-01T00:00:00Z"},
-            "spec": {"numaNodes": [1], "nodeSelector": {"pool": "cxl"}},
-        }
-    )
-    wanted = kit.placement(rules=[kit.rule({"type": "Heap"}, "PreferredMany", "far")])
-    found = started.full(wanted, tiers=(far,))
-    assert found["mp", "p", "c0"].reason == "TierNotOnNode"
-    found = started.full(wanted, tiers=(far,), labels={"pool": "cxl"}, seconds=30)
-    assert found["mp", "p", "c0"].state == "Placed"
-    assert started.machine.policies(100)["[heap]"] == kit.CXL
