@@ -331,9 +331,20 @@ def test_a_restarted_container_is_another_one(ward):
     assert ward.reached == {"early": 2}
 
 
-def test_one_without_a_process_ends_by_itself(ward):
+def test_one_without_a_process_ends_by_itself_and_is_counted(ward):
+    """The sandbox runs, so it is one of the pod's containers, of a runtime that is slow."""
     ward.expect()
-    ward.machine.cgroup(A)
+    (ward.machine.cgroup(A) / "cgroup.procs").touch()
+    ward.rounds(1)
+    assert ward.births._cradles
+    ward.end()
+    assert not ward.births._cradles and ward.reached == {"missed": 1}
+
+
+def test_a_sandbox_without_a_process_is_not(ward):
+    ward.machine.end(50)
+    ward.expect()
+    (ward.machine.cgroup(A) / "cgroup.procs").touch()
     ward.rounds(1)
     ward.end()
     assert not ward.births._cradles and ward.reached == {}

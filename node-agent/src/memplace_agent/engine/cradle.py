@@ -111,6 +111,8 @@ class Cradle:
     _clean: int = 0
     _slowest: float = 0.0
     _is_heir: bool = False
+    # A runtime that is slower than this waits; the next look finds what it makes.
+    _in_vain: bool = False
     _error: Exception | None = None
 
     def __post_init__(self) -> None:
@@ -119,7 +121,7 @@ class Cradle:
     @property
     def reached(self) -> Reached | None:
         """How it ended; None if there was nothing to do, or nobody to do it to."""
-        if self._error is not None or self._seen - self._ready:
+        if self._error is not None or self._seen - self._ready or self._in_vain:
             return Reached.MISSED
         if self.in_force is None:
             return Reached.INHERITED if self._is_heir else None
@@ -176,7 +178,9 @@ class Cradle:
         if self._error is not None or now - self.began > _AT_MOST_S:
             return False
         if is_empty:
-            return now - self._last_new < (_EMPTY_S if self.in_force is None else _WATCHED_S)
+            goes = now - self._last_new < (_EMPTY_S if self.in_force is None else _WATCHED_S)
+            self._in_vain = not goes and self.is_app is None and has_elder(self.born)
+            return goes
         return self._clean < 2 or now - self._last_new < _WATCHED_S
 
     def _try(self, pid: int, tools: Tools) -> None:
