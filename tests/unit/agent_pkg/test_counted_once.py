@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from memplace_agent.engine import look
 
 from tests.support.agent.machine import MIB
 from tests.support.agent.mappings import PAGE, Vma
@@ -63,6 +64,22 @@ def test_who_forks_once_it_is_placed_does_not_double_until_it_is_sampled_again(n
     node.machine.fork(100, 101, "a" * 64)
     node.full(placement, seconds=5.0)
     assert held(node, placement, seconds=5.0) == {"values": 512 * MIB}
+
+
+def test_a_look_that_comes_to_the_child_only_counts_once_as_well(node, kit, monkeypatch):
+    """What a look may cost is bounded: this one has no more than a process."""
+    node.machine.start(100, "a" * 64, data())
+    placement = kit.placement(rules=[VALUES])
+    assert held(node, placement) == {"values": 512 * MIB}
+    monkeypatch.setattr(look, "_BUDGET_S", -1.0)
+    node.machine.fork(100, 101, "a" * 64)
+    found = set()
+    for _ in range(40):
+        if not node.reconciler.step():
+            node.clock.now += 0.1
+            node.reconciler.audit()
+        found |= {rule.bytes for rule in node.reports()[("mp", "p", "c0")].rules}
+    assert found == {512 * MIB}
 
 
 def test_children_that_were_not_forked_from_each_other_have_pages_of_their_own(node, kit):

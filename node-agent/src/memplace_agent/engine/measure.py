@@ -32,6 +32,8 @@ _DEADLINE_S = 5.0
 
 # numa_maps takes 8 ms for each GiB in pages of 4 KiB, whatever the size of the mappings.
 _WALK_ERROR, _WALK_BYTES = 0.05, 128 << 20
+# Who is alone may fork, and its child may be looked at first: what that has is the same then.
+_ALL = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +119,16 @@ class Sampler:
         )
         if found.error > _WALK_ERROR and resident <= _WALK_BYTES:
             pages = self._walked(pinned, group, regions)
-            return Measured(pages, forked=others() if others else 0.0)
+            return Measured(pages, forked=others() if others else _ALL)
         pages = {regions[index].start: pages for index, pages in found.by_span.items()}
         told = found.common or {}
         common = {
             regions[index].start: told.get(index, told[-1])
             for index in (found.by_span if told else ())
         }
-        forked = others() if others and found.common is None else 0.0
+        if others is None:
+            return Measured(pages, found.error, forked=_ALL)
+        forked = others() if found.common is None else 0.0
         return Measured(pages, found.error, common, forked)
 
     def _walked(
