@@ -58,7 +58,8 @@ def test_an_agent_outlives_that_and_is_back_soon(two: list[Node]) -> None:
             eventually(holds, timeout_s=BACK_S)
         node.look()
         assert set(node.healths) == {200}, node.healths
-        assert max(node.lists().values(), default=0) <= 1, node.lists()
+        # One, and on a busy machine another one where that took longer than it is waited for.
+        assert max(node.lists().values(), default=0) <= 2, node.lists()
 
 
 def stays(node: Node) -> None:
