@@ -86,6 +86,7 @@ class Proxy:
         done: How often each fault was.
         fault_of_lists: What is done to the operator's own lists of MemoryTiers, kopf's aside.
         listings: The paths of these.
+        asked: What was asked for and passed on, as method and path.
     """
 
     def __init__(self, api: ApiServer) -> None:
@@ -93,6 +94,7 @@ class Proxy:
         self.done = Counter[str]()
         self.fault_of_lists: Fault | None = None
         self.listings: list[str] = []
+        self.asked: list[str] = []
         proxy, context = self, ssl.create_default_context(cafile=str(api.ca))
         port = urlsplit(api.url).port
 
@@ -151,6 +153,7 @@ class Proxy:
             self.done[fault.name] += 1
             _send(handler, fault.status, fault.headers, fault.body)
             return
+        self.asked.append(f"{handler.command} {handler.path}")
         headers = {k: v for k, v in handler.headers.items() if k.lower() != "host"}
         upstream.request(handler.command, handler.path, content, headers)
         response = upstream.getresponse()

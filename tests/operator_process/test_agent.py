@@ -5,14 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
-import socket
 import subprocess
-import sys
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,9 +24,10 @@ from memplace_agent.cluster.world import Cache
 from memplace_kube.client import ApiClient, Server
 from memplace_kube.watch import Watcher, as_mapping
 from memplace_lab.cluster.nri import build_adaptation
-from memplace_lab.product.apiserver import ADMIN, ApiServer
+from memplace_lab.product.apiserver import ApiServer
 from memplace_lab.product.operating import API
 
+from tests.operator_process.whole_agent import whole_agent
 from tests.support.cluster import Cluster, eventually
 
 pytestmark = pytest.mark.timeout(180)
@@ -172,78 +168,28 @@ def test_of_a_node_no_more_than_its_metadata_is_read(cluster: Cluster, server: S
     assert event["object"]["metadata"]["name"] == cluster.node
 
 
-RUN = """
-import pathlib, sys
-from memplace_agent import __main__, app
-from memplace_kube.client import in_cluster
-account = pathlib.Path(sys.argv[1])
-app.in_cluster = lambda env: in_cluster(env, account)
-sys.exit(__main__.main(["run"]))
-"""
-
-
-def environment(server: Server, node: str, place: Path, port: int) -> dict[str, str]:
-    (place / "account").mkdir()
-    (place / "account/token").write_text(ADMIN)
-    (place / "account/namespace").write_text("default")
-    for name in ("cgroup", "run", "seccomp"):
-        (place / name).mkdir()
-    return os.environ | {
-        "KUBERNETES_SERVICE_HOST": server.host,
-        "KUBERNETES_SERVICE_PORT": str(server.port),
-        "NODE_NAME": node,
-        "MEMPLACE_HTTP_PORT": str(port),
-        "MEMPLACE_CGROUP_ROOT": str(place / "cgroup"),
-        "MEMPLACE_JOURNAL_DIR": str(place / "run"),
-        "MEMPLACE_SECCOMP_DIR": str(place / "seccomp"),
-    }
-
-
-def answer(port: int, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as found:
-            return found.status, found.read().decode()
-    except urllib.error.HTTPError as err:
-        return err.code, err.read().decode()
-    except OSError as err:
-        return 0, str(err)
-
-
-def test_the_whole_agent_as_a_process(
-    cluster: Cluster, server: Server, api: ApiServer, tmp_path: Path
-) -> None:
-    """On a machine without the call, which is as good for this as any."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def test_the_whole_agent_as_a_process(cluster: Cluster, api: ApiServer, tmp_path: Path) -> None:
     cluster.made(f"{API}/nodememories/{cluster.node}", f"{LEASES}/{cluster.node}")
-    env = environment(server, cluster.node, tmp_path, port)
-    (tmp_path / "account/ca.crt").write_bytes(api.ca.read_bytes())
-    env["MEMPLACE_NRI_SOCKET"] = str(tmp_path / "nri.sock")
-    command = [sys.executable, "-c", RUN, str(tmp_path / "account")]
-    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
-    runtime = None
-    try:
-        eventually(lambda: answer(port, "/readyz") == (200, "ok\n"))
-        assert answer(port, "/healthz") == (200, "ok\n")
+    nri = str(tmp_path / "nri.sock")
+    with contextlib.ExitStack() as stack:
+        place = tmp_path / "agent"
+        env = {"MEMPLACE_NRI_SOCKET": nri}
+        agent = stack.enter_context(whole_agent(api, cluster.node, place, env=env))
+        eventually(lambda: agent.is_ready)
+        assert agent.get("/healthz") == (200, "ok\n")
         path = f"{API}/nodememories/{cluster.node}"
         eventually(lambda: cluster.api.call("GET", path).ok)
         eventually(lambda: cluster.api.call("GET", path).body.get("status", {}).get("numaNodes"))
         eventually(lambda: cluster.api.call("GET", f"{LEASES}/{cluster.node}").ok)
-        text = answer(port, "/metrics")[1]
+        text = agent.get("/metrics")[1]
         for kind in Kind:
             assert f'memplace_agent_watch_age_seconds{{kind="{kind}"}}' in text
         assert "memplace_agent_nri_connected 0.0" in text
-        half = [str(build_adaptation("nri-0.12")), "-socket", env["MEMPLACE_NRI_SOCKET"]]
+        half = [str(build_adaptation("nri-0.12")), "-socket", nri]
         runtime = subprocess.Popen(half, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
-        eventually(lambda: "memplace_agent_nri_connected 1.0" in answer(port, "/metrics")[1])
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=5) == 0
-    finally:
-        process.kill()
-        _, log = process.communicate()
-        if runtime is not None:
-            runtime.kill()
-            runtime.communicate()
-    assert b"Traceback" not in log, log.decode()
-    assert log.count(b"NRI: not connected") == 1
+        stack.callback(runtime.communicate)
+        stack.callback(runtime.kill)
+        eventually(lambda: "memplace_agent_nri_connected 1.0" in agent.get("/metrics")[1])
+        agent.process.send_signal(signal.SIGTERM)
+        assert agent.process.wait(timeout=5) == 0
+    assert agent.log.count("NRI: not connected") == 1

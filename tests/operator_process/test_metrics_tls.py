@@ -4,18 +4,16 @@
 from __future__ import annotations
 
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from memplace_kube.client import Server
 from memplace_lab.product.apiserver import ApiServer
 from memplace_lab.product.operating import API, Operator
 
-from tests.operator_process.test_agent import LEASES, RUN, answer, environment
+from tests.operator_process.test_agent import LEASES
+from tests.operator_process.whole_agent import whole_agent
 from tests.support.authority import Authority, mount, refused, scrape
 from tests.support.cluster import Cluster, eventually, operating
 
@@ -93,24 +91,18 @@ def test_an_authority_that_was_replaced_is_believed_no_more(secured: Secured) ->
 
 
 def test_an_agents_metrics_have_the_same_port(
-    cluster: Cluster, server: Server, api: ApiServer, tmp_path: Path
+    cluster: Cluster, api: ApiServer, tmp_path: Path
 ) -> None:
     authority, folder = Authority(tmp_path, "authority"), tmp_path / "tls"
     mount(folder, authority.server("agent"), authority)
     cluster.made(f"{API}/nodememories/{cluster.node}", f"{LEASES}/{cluster.node}")
-    port, secure = free_port(), free_port()
-    env = environment(server, cluster.node, tmp_path, port) | asking(folder, secure)
-    (tmp_path / "account/ca.crt").write_bytes(api.ca.read_bytes())
-    command = [sys.executable, "-c", RUN, str(tmp_path / "account")]
-    process = subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL)
-    try:
-        eventually(lambda: answer(port, "/readyz") == (200, "ok\n"), timeout_s=60)
-        assert answer(port, "/metrics")[0] == 404
+    secure = free_port()
+    env = asking(folder, secure)
+    with whole_agent(api, cluster.node, tmp_path / "agent", env=env) as agent:
+        eventually(lambda: agent.is_ready, timeout_s=60)
+        assert agent.get("/metrics")[0] == 404
         status, text, name = scrape(secure, authority, authority.client("prometheus"))
         assert (status, name) == (200, "agent")
         assert 'memplace_build_info{component="agent"' in text
         with pytest.raises(OSError, match=refused("certificate required")):
             scrape(secure, authority)
-    finally:
-        process.kill()
-        process.wait()

@@ -10,7 +10,7 @@ from itertools import accumulate
 
 from memplace.claims import DEFAULT, Change, Claim, Footprint, Kept, Mapped, Ours, Process
 from memplace.kinds import Mode, Policy
-from memplace.rebind import STATIC, rebind, settable
+from memplace.rebind import STATIC, rebind, roll, settable
 
 
 class View:
@@ -141,13 +141,27 @@ def footprint_of(claim: Claim, process: Process) -> Footprint:
     """Return what was done in the image of a process, written down or not.
 
     If the default of a new image is ours, mappings carry that, or one before it, before anybody
-    wrote it down. In an image that is known it is written down what they can carry; what else
-    is a default of ours somewhere in the container, this program may have set itself.
+    wrote it down. So they do if a call came just after exec(). In an image that is known it is
+    written down what they can carry; what else is a default of ours somewhere in the container,
+    this program may have set itself.
     """
     known = find_footprint(claim, process.image) if process.image else Footprint()
     if known is not None:
         return known
-    return Footprint(ours=claim.defaults if default_is_ours(claim, process) else ())
+    born = claim.defaults if default_is_ours(claim, process) else ()
+    return Footprint(ours=(*born, *_late(claim, process, born)))
+
+
+def _late(claim: Claim, process: Process, known: Iterable[Ours]) -> Iterator[Ours]:
+    # A call can reach a process just after it has executed another program, and sets there what
+    # was meant for the one before. That had no policy yet; and what it sets itself from then on
+    # is rather in the plain form than in ours.
+    former, seen = find_footprint(claim, process.former), {ours.policy for ours in known}
+    for ours in former.ours if former else ():
+        policy = roll(ours.policy, ours.allowed, process.allowed)
+        if STATIC in policy.flags and policy not in seen:
+            seen.add(policy)
+            yield Ours(policy, process.allowed)
 
 
 def default_is_ours(claim: Claim, process: Process) -> bool:

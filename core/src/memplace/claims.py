@@ -60,12 +60,15 @@ class Process(NamedTuple):
         allowed: Mems_allowed_list of /proc/PID/status: its own cpuset, not its container's.
         future: Its default for what mmap() will map, from Mpol_future of the same file, or None.
         future_brk: Its default for what brk() will add to the heap, likewise.
+        former: The image that the same process had when it was looked at before; 0 if that was
+            this one, or is not known.
     """
 
     image: int
     allowed: NumaSet
     future: Policy | None = None
     future_brk: Policy | None = None
+    former: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

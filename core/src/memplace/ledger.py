@@ -27,6 +27,9 @@ How crash points are covered, given that the claim is on disk before any call:
 - Fork in between: the child carries what its parent had at that moment, under the same image;
   undo in rounds until a look at the container finds no process that carries anything.
 - exec: the image changes; what hung on the old one no longer applies. `prune` forgets it.
+- exec right before a call: what the call sets, the new program has. Who saw the process before
+  says which image that was (`Process.former`), and our forms with `static` are ours in the new
+  one, too.
 - Restart: the claim is read back; nothing of it depends on the agent's memory.
 - A cpuset that changed, once, while no agent ran: `admit` computes what the kernel made of our
   forms. After two changes the outcome depends on the one in between; with `static` it does not.
@@ -38,7 +41,8 @@ ours); a kept range whose mapping moved, or was replaced by one with the default
 come (given back as the form or the range says); nodes that the kernel did not show at first,
 such as those of a `static` mask outside of the cpuset (not given back); what a program maps that
 is executed right before the default is taken away, if the agent ends right after that (the
-program's). Never adopted: a policy by its mode alone.
+program's), and likewise what a call sets in it, or at any time in a plain form. Never adopted: a
+policy by its mode alone.
 
 Example, for one process of a container (the store and the call are the agent's)::
 

@@ -203,7 +203,7 @@ class Watcher(Generic[KindT, ObjectT]):
         if self._listed and self._version:
             return
         if self._failures >= _OUTAGE_FAILURES:
-            stop.wait(random.uniform(0, self._longest_s))
+            stop.wait(random.uniform(0.1, self._longest_s))
         self._list(stop, tick)
 
     def _list(self, stop: threading.Event, tick: Callable[[], None]) -> None:
@@ -334,6 +334,8 @@ class Watcher(Generic[KindT, ObjectT]):
         text = str(err) or type(err).__name__
         log.log(level, "watch failed", extra={"kind": self.kind.value, "error": text})
         asked = err.retry_after_s if isinstance(err, ApiError) else 0.0
+        if not self._listed and self._failures >= _OUTAGE_FAILURES:
+            return asked  # the new list has a pause of its own before it
         return max(asked, retry_delay(failures, self._longest_s))
 
     @property

@@ -20,14 +20,14 @@ from tests.unit.agent_pkg.test_world import RUNNING, newer, placement, pod
 class Agent:
     """A worker on a node; time passes when the test says so."""
 
-    def __init__(self, node, ledger=None):
+    def __init__(self, node, ledger=None, make_reconciler=None):
         self.node, self.cache, self.sink = node, Cache("n1"), Sink()
         self.worker = Worker(
             WorkerParts(
                 host=node.machine.host,
                 features=Features(473, 2, flags=0xF7, error=node.unsupported),
                 open_ledger=ledger or (lambda: node.store),
-                make_reconciler=lambda _: node.reconciler,
+                make_reconciler=make_reconciler or (lambda _: node.reconciler),
                 metrics=node.metrics,
                 source=self.cache,
                 sink=self.sink,
@@ -123,15 +123,25 @@ def test_long_looks_keep_nobody_from_being_felt(at_work, node, monkeypatch) -> N
     assert done == ["audit", *3 * ["look"], "audit", *3 * ["look"]]
 
 
-def test_a_second_agent_waits_and_says_so(at_work, node) -> None:
-    other = Agent(node, ledger=lambda: open_ledger(node.machine.host)).list()
+def test_a_second_agent_waits_and_says_so(at_work, node, kit) -> None:
+    """It knows of no placement, so it would give everything back."""
+    made, calls = [], len(node.machine.calls)
+
+    def make_reconciler(store):
+        made.append(store)
+        return node.engine.reconciler(store)
+
+    other = Agent(node, lambda: open_ledger(node.machine.host), make_reconciler).list()
     condition = other.condition("Supported")
     assert (condition.status, condition.reason) == ("False", "AnotherAgent")
-    made = []
+    assert not made and len(node.machine.calls) == calls
+    assert node.machine.policies(100)["[heap]"] == kit.CXL
     node.store.close()
-    other.worker._parts.make_reconciler  # noqa: B018  it is made once the first has ended
-    other.run(10)
-    assert other.condition("Supported").status == "True" and not made
+    other.run(20)
+    assert other.condition("Supported").status == "True"
+    (store,) = made
+    assert set(node.machine.policies(100).values()) == {None}
+    assert not tuple(store)
 
 
 def test_a_step_that_fails_is_logged_and_the_next_one_made(at_work, node, monkeypatch) -> None:

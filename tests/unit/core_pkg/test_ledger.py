@@ -76,6 +76,25 @@ def test_after_exec_a_policy_is_the_programs():
     assert pruned.is_empty
 
 
+def test_what_a_call_set_just_after_exec_is_ours():
+    """The claim speaks of the program before; the call has reached the next one."""
+    recorded, (late,) = placed(seen(0))
+    new = OTHER._replace(former=ONE.image)
+    assert given_back(recorded.claim, [late], new) == [DEFAULT]
+    # Written down, it needs nobody who has seen the program before.
+    admitted = admit(recorded.claim, new)
+    assert given_back(admitted, [late], OTHER) == [DEFAULT]
+    assert not given_back(recorded.claim, [late], OTHER)
+
+
+def test_what_the_next_program_sets_in_the_plain_form_is_its_own():
+    recorded, _ = placed(seen(0), seen(8, policy=BIND0))
+    new = OTHER._replace(former=ONE.image)
+    assert {ours.policy for ours in recorded.claim.footprints[0].ours} == {OURS, CXL}
+    assert not View(recorded.claim, new).carries(seen(0, policy=CXL))
+    assert View(recorded.claim, new).carries(seen(0, policy=OURS))
+
+
 def test_nothing_is_recorded_of_a_process_that_cannot_be_told_apart():
     with pytest.raises(ValueError, match="image"):
         record(EMPTY, Process(0, BOTH), [], [])

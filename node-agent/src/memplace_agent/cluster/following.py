@@ -35,8 +35,8 @@ FEW_FOR_S = 300.0
 # A namespace whose last pod went is followed for this long: the next pod may come.
 LINGER_S = 60.0
 _LOOK_S = 1.0
-# Who waits for the API server waits at most: 90 s for a watch, 60 s for an answer, up to 30 s
-# of pause after an error and as much before a new list.
+# Who waits for the API server waits at most: 90 s for a watch, 60 s for an answer, and 60 s of
+# pauses: up to 30 s after an error or before a new list, and as much if the API server asks for it.
 WAITS_S = 240.0
 
 Object = Mapping[str, Any]

@@ -251,10 +251,8 @@ class _Process:
             for region, start, end, _, has in self._wanted(View(claim, survey.process), regions)
             if has
         ]
-        status = survey.view.status
-        resident = status.resident if status else 0
         measured = self.of.looker.hands.measure(
-            self.pinned, claim.placement[1], [span for span, _ in spans], resident
+            self.pinned, claim.placement[1], [span for span, _ in spans], survey.resident
         )
         found: dict[Policy, list[MoveRange]] = {}
         for span, policy in spans:

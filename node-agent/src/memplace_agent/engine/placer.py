@@ -103,7 +103,7 @@ class Outcome:
         plan: What would be done next, and what the rules hold: None if it could not be read, and
             `without_mappings` the latter alone.
         left: How many policies the plan would set or take away next.
-        is_done: The plan has nothing to do, nor has the next look for mappings to come.
+        is_done: Nothing is left of the plan, nor for mappings to come; of the same program.
         moves: Of the plan, each with the policy that its range has.
         problems: What went wrong; `changed`: whether a call was made.
         carried: How many ranges carry a policy of memplace's.
@@ -217,9 +217,9 @@ class Placer:
             seen = self._seen_again(work)
         if seen.survey.incomplete:
             return Outcome(identity=pinned.identity, survey=seen.survey, changed=True)
-        resident = seen.survey.view.status.resident if seen.survey.view.status else 0
+        following, resident = seen.following(wanted.matcher), seen.survey.resident
         measured = self._hands.measure(
-            pinned, wanted.group, seen.following(wanted.matcher), resident, others=others
+            pinned, wanted.group, following, resident, others=others
         )
         planned = self._plan(wanted, seen, measured.pages)
         # Only their pages tell of mappings that show the wanted policy without having it.
@@ -237,7 +237,7 @@ class Placer:
             survey=again.survey,
             plan=planned,
             left=len(planned.policies) + len(planned.released),
-            is_done=planned.is_done and not work.is_busy,
+            is_done=planned.is_done and not work.is_busy and again.survey.former == survey.former,
             moves=moves,
             problems=tuple(work.problems),
             changed=work.changed,
@@ -282,7 +282,10 @@ class Placer:
         return owned(self._store.get(wanted.container_id) or self._new(wanted), wanted.placement)
 
     def _seen(self, survey: Survey, wanted: Wanted) -> Seen:
-        claim = admit(self._store.get(wanted.container_id) or self._new(wanted), survey.process)
+        stored = self._store.get(wanted.container_id)
+        claim = admit(stored or self._new(wanted), survey.process)
+        if survey.former and stored not in (None, claim):
+            self._store.put(claim)  # the next agent can't know of the program before
         shared = None
         if self._objects is not None:
             of = in_place_of(wanted.placement, wanted.instead_of)
@@ -296,11 +299,10 @@ class Placer:
     def _plan(
         self, wanted: Wanted, seen: Seen, pages: Mapping[int, Mapping[int, int]] | None = None
     ) -> Plan:
-        status = seen.survey.view.status
         whole = plan(
             wanted.matcher,
             tiers=wanted.tiers,
-            allowed=status.allowed if status else frozenset(),
+            allowed=seen.survey.allowed,
             regions=seen.regions if pages is None else seen.holding(pages),
             known_tiers=wanted.known_tiers,
             process=seen.survey.name,
@@ -394,7 +396,6 @@ def _too_many(survey: Survey, wanted: Wanted) -> Problem:
 
 def _problems(report: PolicyReport) -> list[Problem]:
     found = [Problem(error.reason, f"{error} {error.HELP}") for error in report.errors]
-    if not found and (report.put_off or report.failed):
-        failed = report.put_off + report.failed
+    if not found and (failed := report.put_off + report.failed):
         found.append(Problem(Reason.FAILED, f"{failed} ranges failed and are tried again later"))
     return found

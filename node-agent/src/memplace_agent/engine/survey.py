@@ -16,6 +16,7 @@ from functools import partial
 from memplace.claims import Change, Process
 from memplace.entries import ProcessName
 from memplace.errors import ProcessGone
+from memplace.nodes import NumaSet
 from memplace.regions import Region
 
 from memplace_agent.containers.pinning import Pinned
@@ -45,6 +46,7 @@ class Survey:
         image: What fork() copies and exec() changes; 0 if it could not be read.
         name: What it is called.
         policies: Which policies it has, where the view does not tell; None where it does.
+        former: The image that it had at an earlier read, if that was another one; else 0.
     """
 
     pid: int
@@ -53,6 +55,7 @@ class Survey:
     image: int = 0
     name: ProcessName = field(default_factory=lambda: ProcessName("", ""))
     policies: Remembered | None = None
+    former: int = 0
 
     def regions(self) -> tuple[Region, ...]:
         """Return what it has mapped, with policies and without pages; ascending.
@@ -92,6 +95,16 @@ class Survey:
         return numa is not None and any(start not in numa for start in self.view.vmas.starts)
 
     @property
+    def resident(self) -> int:
+        """Bytes of it in memory; 0 when that is not known."""
+        return self.view.status.resident if self.view.status else 0
+
+    @property
+    def allowed(self) -> NumaSet:
+        """The NUMA nodes it may use; none when that is not known."""
+        return self.view.status.allowed if self.view.status else frozenset()
+
+    @property
     def process(self) -> Process:
         """What the ledger has to know of it."""
         status = self.view.status
@@ -102,6 +115,7 @@ class Survey:
             status.allowed,
             future=mmap.whole_policy if mmap else None,
             future_brk=brk.whole_policy if brk else None,
+            former=self.former,
         )
 
 
@@ -111,6 +125,8 @@ class _Known:
     layout: int | None = None
     stacks: frozenset[int] = frozenset()
     policies: Remembered | None = None
+    image: int = 0
+    former: int = 0
     audit_at: float = 0.0
 
 
@@ -171,6 +187,9 @@ class Surveyor:
     def _remember(self, known: _Known, survey: Survey) -> Survey:
         view = survey.view
         known.layout, known.stacks = view.vmas.layout, view.stacks
+        if survey.image not in (0, known.image):
+            known.image, known.former = survey.image, known.image
+        survey = replace(survey, former=known.former)
         if view.way is Way.POLICY:
             return survey
         if view.numa is not None:
