@@ -127,6 +127,7 @@ def run(settings: Settings) -> None:
         tick=worker_pulse.tick,
         move_tick=mover_pulse.tick,
         explainer=_explain_server(settings),
+        follows=cluster.cache.follows,
     )
     metrics.lost_threads.set_function(lambda: engine.lost)
     worker = Worker(
