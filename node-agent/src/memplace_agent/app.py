@@ -25,6 +25,7 @@ from memplace_agent.cluster.world import Cache
 from memplace_agent.engine.barrier import Barrier
 from memplace_agent.engine.build import Engine, open_ledger, running_system
 from memplace_agent.engine.explainer import Explainer
+from memplace_agent.engine.pool import Pool
 from memplace_agent.engine.worker import Worker, WorkerParts
 from memplace_agent.http import HttpServer, LoopbackServer, SecureServer
 from memplace_agent.metrics import Metrics
@@ -106,11 +107,11 @@ def run(settings: Settings) -> None:
     features = _probe(settings, metrics)
     for watcher in cluster.watchers:
         metrics.watch_age.labels(watcher.kind.value).set_function(partial(_age, watcher))
-    secure = settings.metrics_tls
+    pool, secure = Pool(), settings.metrics_tls
     HttpServer(
         settings.http_port,
         health=threads.problems,
-        readiness=cluster.not_ready,
+        readiness=lambda: [*cluster.not_ready(), *filter(None, [pool.problem])],
         metrics=None if secure else metrics.text,
     ).start()
     if secure:
@@ -122,9 +123,11 @@ def run(settings: Settings) -> None:
         running_system(settings.host, kernel, features),
         features,
         metrics,
+        pool=pool,
         tick=worker_pulse.tick,
         move_tick=mover_pulse.tick,
         explainer=_explain_server(settings),
+        follows=cluster.cache.follows,
     )
     metrics.lost_threads.set_function(lambda: engine.lost)
     worker = Worker(

@@ -12,6 +12,7 @@ from memplace.assignment import PodRef
 from memplace.pods import PodState
 from memplace_agent.containers.identity import Identities
 from memplace_agent.engine.build import Engine, System, open_ledger
+from memplace_agent.engine.orders import follows_as_taken
 from memplace_agent.engine.pool import Pool
 from memplace_agent.errors import CallFailed
 from memplace_agent.metrics import Metrics
@@ -127,6 +128,7 @@ class Node:
         self.pool = pool or shared_pool()
         self.bandwidth = 1 << 45
         self.shims = False
+        self.follows = follows_as_taken  # by what is known of the cluster, if by anything
         self.world = World()
         self.store: Any = None
         self.restart()
@@ -172,6 +174,7 @@ class Node:
             ),
             self.metrics,
             pool=self.pool,
+            follows=lambda *asked: self.follows(*asked),
         )
         self.mover = self.engine.mover
         self.reconciler = self.engine.reconciler(self.store)

@@ -3,7 +3,6 @@
 
 import errno
 import mmap
-import threading
 from typing import Any
 
 import pytest
@@ -26,7 +25,7 @@ class Moving:
     def __init__(self, number=0, *, lives=True, on_look=False, parts=None, answers=()):
         self.lives, self.asked, self.moved, self.answers = lives, [], [], iter(answers)
         self.pid, self.page_size, self.move_all, self.private_anonymous = 1, 4096, True, True
-        self.policy, self.weights, self.cancel = CXL, {}, threading.Event()
+        self.policy, self.weights, self.may_go_on = CXL, {}, True
         call = refused(number) if number else self.take
         made: dict[str, Any] = {
             "host": HostFs(),

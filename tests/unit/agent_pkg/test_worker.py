@@ -22,6 +22,7 @@ class Agent:
 
     def __init__(self, node, ledger=None, make_reconciler=None):
         self.node, self.cache, self.sink = node, Cache("n1"), Sink()
+        node.follows = self.cache.follows
         self.worker = Worker(
             WorkerParts(
                 host=node.machine.host,

@@ -76,7 +76,7 @@ class MovePages(Backend):
             try:
                 for pages in self._misplaced(pidfd, order, start, end):
                     size = len(pages) * order.page_size
-                    if order.cancel.is_set() or size > left:
+                    if not order.may_go_on or size > left:
                         return max(1, done)
                     check()
                     node = target(

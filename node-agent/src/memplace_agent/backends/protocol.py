@@ -8,7 +8,6 @@ node has; `engine.build` makes it, and gives it its fields.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Mapping
 from typing import ClassVar, NoReturn, Protocol
 
@@ -36,7 +35,7 @@ class Moving(Protocol):
     @property
     def private_anonymous(self) -> bool: ...  # noqa: D102
     @property
-    def cancel(self) -> threading.Event: ...  # noqa: D102
+    def may_go_on(self) -> bool: ...  # noqa: D102
 
 
 class Backend(Protocol):

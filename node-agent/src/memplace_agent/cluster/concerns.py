@@ -26,9 +26,7 @@ def concerns(before: Any, after: Any, objects: Objects, node_name: str) -> bool:
             both = [each for each in (before, after) if each is not None]
             return any(_may_select(each, pod, objects) for each in both for pod in pods)
         case PodState():
-            labels = labels_of(objects)
-            known = [each for kind in PLACEMENTS for each in objects[kind].values()]
-            placements = [each for each in known if each.spec.selects_node(labels)]
+            placements = _placements_here(objects)
             then, now = (pod and with_namespace(pod, objects) for pod in (before, after))
             return _follows(then, placements) != _follows(now, placements)
         case LabelledNamespace(name):
@@ -39,6 +37,22 @@ def concerns(before: Any, after: Any, objects: Objects, node_name: str) -> bool:
                 tier.spec.covers(node_name, labels_of(objects)) for tier in tiers
             )
     return True
+
+
+def followed(container_id: str, objects: Objects) -> Placement | None:
+    """Return the placement that a container follows; None for none, or none that is known."""
+    for pod in objects[Kind.POD].values():
+        for name, id_ in pod.container_ids.items():
+            if id_ == container_id:
+                found = assign(_placements_here(objects), with_namespace(pod, objects).ref)
+                return found[name].winner if name in found else None
+    return None
+
+
+def _placements_here(objects: Objects) -> list[Placement]:
+    labels = labels_of(objects)
+    known = (each for kind in PLACEMENTS for each in objects[kind].values())
+    return [each for each in known if each.spec.selects_node(labels)]
 
 
 def _may_select(placement: Placement, pod: PodState, objects: Objects) -> bool:

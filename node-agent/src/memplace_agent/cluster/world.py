@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 from memplace.api.v1alpha1 import (
+    AgentMode,
     NodeMemory,
     NodeMemoryStatus,
     Placement,
@@ -23,7 +24,7 @@ from memplace.api.v1alpha1 import (
 from memplace.kinds import OnDelete
 from memplace.rollout import waits
 
-from memplace_agent.cluster.concerns import concerns, labels_of, with_namespaces
+from memplace_agent.cluster.concerns import concerns, followed, labels_of, with_namespaces
 from memplace_agent.cluster.kinds import PARSERS, PLACEMENTS, Kind, controller_uid
 from memplace_agent.cluster.odd import Odd, held, held_pods, parse_odd, unsure
 from memplace_agent.cluster.scope import Scope, Token
@@ -189,6 +190,26 @@ class Cache:
         if wakes:
             self.changed.set()
 
+    def follows(self, container_id: str, placement: Placement | None) -> bool:
+        """Return whether a container follows a placement by now, as that was when it was taken.
+
+        Who acts on a snapshot asks this before each step of what takes long: the next snapshot
+        is taken after all that is to be done with this one. For any thread.
+
+        Args:
+            container_id: The container.
+            placement: The one it follows by the snapshot. None: it follows none, or one for which
+                what was done is to be given back.
+        """
+        with self._lock:
+            own = self._own_mode()
+            now = followed(container_id, self._objects)
+        if placement is None:
+            return now is None or now.gives_back
+        if now is None or own is AgentMode.RETIRED:
+            return False
+        return now.uid == placement.uid and now.asks_as(placement)
+
     def snapshot(self) -> World:
         """Return the world as it is now."""
         with self._lock:
@@ -201,7 +222,7 @@ class Cache:
             unlisted = [pod for pod in pods if not self._scope.knows(pod.ref.namespace)]
             knows_labels = Kind.NODE in self._listed
             labels = labels_of(self._objects)
-        own = objects[Kind.NODE_MEMORY]
+            mode = self._own_mode()
         odd = tuple(each for each in odd if not knows_labels or each.may_be_on(labels))
         placements = objects[Kind.PLACEMENT] + objects[Kind.CLUSTER_PLACEMENT]
         here = tuple(p for p in placements if p.spec.selects_node(labels))
@@ -217,7 +238,7 @@ class Cache:
             labels=labels,
             tiers=objects[Kind.TIER],
             pods=pods,
-            mode=own[0].spec.mode_of(self._installation) if own else None,
+            mode=mode,
             not_understood=tuple(
                 _not_understood(each, kept=each.uid in kept)
                 for each in odd
@@ -233,6 +254,10 @@ class Cache:
             last_words=last_words,
             namespaces=namespaces,
         )
+
+    def _own_mode(self) -> AgentMode | None:
+        own = next(iter(self._objects[Kind.NODE_MEMORY].values()), None)
+        return own.spec.mode_of(self._installation) if own else None
 
     def _needed(self) -> frozenset[str]:
         pods = self._objects[Kind.POD].values()

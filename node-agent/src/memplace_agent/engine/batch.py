@@ -58,7 +58,7 @@ def carry_out(
     order = batch.job.order
     parts = _fitting(batch, look, pidfd)
     # Looks take a moment, too; this is the last one before the pages are taken.
-    if not parts or order.cancel.is_set() or batch.job.dropped:
+    if not parts or not order.may_go_on or batch.job.dropped:
         batch.untried[:0] = parts
         return
     try:

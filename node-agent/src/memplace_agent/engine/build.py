@@ -28,7 +28,7 @@ from memplace_agent.engine.look import Looker
 from memplace_agent.engine.measure import Sampler
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.objects import Objects
-from memplace_agent.engine.orders import MoveOrder, Work
+from memplace_agent.engine.orders import Follows, MoveOrder, Work, follows_as_taken
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Placer
 from memplace_agent.engine.pool import Pool
@@ -119,6 +119,7 @@ class Engine:
     tick: Callable[[], None] = lambda: None
     move_tick: Callable[[], None] = lambda: None
     explainer: Explainer = field(default_factory=Explainer)
+    follows: Follows = follows_as_taken
     mover: Mover = field(init=False)
     births: Births = field(init=False)
     chosen: Choice = field(init=False)
@@ -235,6 +236,7 @@ class Engine:
                     cost=system.cost or time.perf_counter,
                     merges_pages=partial(merges_pages, host),
                     tick=self.tick,
+                    follows=self.follows,
                 ),
                 undoer=Undoer(pinner, hands, store, self.tick),
                 shims=Shims(pinner, hands, store, self.metrics, settings.shim_default),

@@ -162,6 +162,7 @@ class GoingBack:
                     policy=policy,
                     ranges=tuple(ranges),
                     cancel=way.cancel,
+                    is_wanted=partial(self.looker.follows, claim.container, None),
                     # What KSM merged may be another pod's, too.
                     move_all=not self.looker.merges_pages(),
                     private_anonymous=True,

@@ -31,6 +31,7 @@ from memplace_agent.engine.judge import problem_of
 from memplace_agent.engine.lesser import sample_again_s
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.ordering import orders_of
+from memplace_agent.engine.orders import Follows, follows_as_taken
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.placer import Outcome, Placer, Problem, Wanted
 from memplace_agent.engine.pool import PoolBusy, Stuck
@@ -156,6 +157,7 @@ class Looker:
     merges_pages: Callable[[], bool]
     sharing: Sharing
     tick: Callable[[], None] = lambda: None
+    follows: Follows = follows_as_taken
     _backoffs: Backoffs[int] = field(
         default_factory=lambda: Backoffs[int](first_s=2.0, limit_s=300.0)
     )
@@ -318,11 +320,11 @@ class Looker:
         ref: CgroupRef,
         is_member: IsMember,
     ) -> None:
-        outcome = known.outcome
+        outcome, wanted = known.outcome, container.wanted
         if outcome is None or outcome.plan is None:
             return
         due = outcome.plan.moves
-        if container.wanted.act is Act.PLACE:  # others have to do again what comes anew
+        if wanted.act is Act.PLACE:  # others have to do again what comes anew
             due = container.contention.after(pinned.identity, outcome.plan, self.clock())
         moves = [(move, policy) for move, policy in outcome.moves if move in due]
         known.outcome = outcome.without_mappings
@@ -337,13 +339,14 @@ class Looker:
                 pid=outcome.survey.pid,
                 identity=outcome.identity,
                 pin=partial(self.pinner.pidfd, outcome.survey.pid, is_member, outcome.identity),
-                placement=container.wanted.placement,
-                container=container.wanted.container_id,
+                placement=wanted.placement,
+                container=wanted.container_id,
                 cancel=container.cancel,
+                is_wanted=partial(self.follows, wanted.container_id, wanted.placement),
                 cgroup=ref.path,
-                may_share=partial(self.sharing.check, container.wanted.group),
-                has_policy=container.wanted.act is Act.PLACE,
-                weights=container.wanted.weights,
+                may_share=partial(self.sharing.check, wanted.group),
+                has_policy=wanted.act is Act.PLACE,
+                weights=wanted.weights,
             ),
         )
 

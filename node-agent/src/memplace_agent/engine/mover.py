@@ -4,7 +4,7 @@
     mover = Mover(backend, look, Senses(host), Pacer(Limits(), clock()))
     threading.Thread(target=mover.run, args=(stop,), name="mover", daemon=True).start()
     mover.submit(identity, orders)     # after the policies are set; replaces older ones
-    orders[0].cancel.set()             # the placement is gone
+    orders[0].cancel.set()             # the placement is gone; or orders[0].is_wanted() tells it
     mover.progress()                   # for the report
 
 What is left after a call is measured. So a page that does not move (it is pinned, or
@@ -193,6 +193,8 @@ class Mover:
             return max(0.0, next_time - now)
         node = self._senses.node(now)
         for job in due:
+            if not job.order.is_wanted():
+                continue  # whoever ordered it will cancel it, or find that nothing has changed
             request = self._request(job, now)
             answer = self._pacer.ask(request, node, now)
             if isinstance(answer, Grant):

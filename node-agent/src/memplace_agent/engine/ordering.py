@@ -39,6 +39,7 @@ def orders_of(
     placement: Placement,
     container: str,
     cancel: Event,
+    is_wanted: Callable[[], bool],
     cgroup: Path,
     may_share: Callable[[frozenset[ObjectId]], None],
     has_policy: bool = True,
@@ -55,6 +56,7 @@ def orders_of(
         placement: Whose tenant, uid and migration count.
         container: As in an order.
         cancel: As in an order.
+        is_wanted: As in an order.
         cgroup: As in an order.
         may_share: Raises if somebody who may not maps one of these objects; asked before each
             call.
@@ -74,6 +76,7 @@ def orders_of(
             policy=key.policy,
             ranges=tuple(MoveRange(move.start, move.end, move.bytes) for move in group),
             cancel=cancel,
+            is_wanted=is_wanted,
             move_all=key.move_all,
             private_anonymous=key.private,
             page_size=key.page_size,

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Protocol
 
+from memplace.api.v1alpha1 import Placement
 from memplace.calls import CUT_ALIGNMENT, MAX_CALL_RANGES
 from memplace.kinds import Policy
 from memplace.nodes import NumaSet
@@ -55,6 +56,8 @@ class MoveOrder:
         ranges: What to move, not overlapping.
         cancel: Set by whoever does not want it any more; at most the call that is under way
             at that moment is still finished.
+        is_wanted: Whether it is wanted by what the cluster says at this moment, which whoever
+            sets `cancel` may learn later. It waits while it is not.
         move_all: Move pages that other processes map, too.
         private_anonymous: The ranges are private anonymous memory.
         page_size: Bytes of one page; a multiple of it is moved.
@@ -73,6 +76,7 @@ class MoveOrder:
     policy: Policy
     ranges: tuple[MoveRange, ...]
     cancel: Event
+    is_wanted: Callable[[], bool] = lambda: True
     move_all: bool = False
     private_anonymous: bool = False
     page_size: int = 4096
@@ -94,6 +98,11 @@ class MoveOrder:
         )
 
     @property
+    def may_go_on(self) -> bool:
+        """Whether the next call may be made."""
+        return not self.cancel.is_set() and self.is_wanted()
+
+    @property
     def nodes(self) -> NumaSet:
         """Where the pages belong."""
         return self.policy.nodes
@@ -111,6 +120,16 @@ class Look(Protocol):
         Raises:
             ProcessGone: The process ended.
         """
+
+
+# Whether a container, by its id, follows a placement by now as that was when it was taken; with
+# None whether what was done in it is to be given back.
+Follows = Callable[[str, Placement | None], bool]
+
+
+def follows_as_taken(_container_id: str, _placement: Placement | None) -> bool:
+    """Say that nothing has changed."""
+    return True
 
 
 # Runs something with a pidfd of the order's process, and a check before each change.

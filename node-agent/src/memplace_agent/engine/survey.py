@@ -151,7 +151,7 @@ class Surveyor:
 
         Raises:
             Stuck: It did not let itself be read in time.
-            PoolBusy: Too many others did not.
+            PoolBusy: No thread was free, or there is none.
         """
         known = self._known.setdefault(pinned.identity, _Known())
         walk = self.reader.way is not Way.POLICY and (audit or self._is_audit_due(known))

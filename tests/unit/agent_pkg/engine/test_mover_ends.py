@@ -69,3 +69,20 @@ def test_a_tier_that_was_full_for_a_moment_puts_nothing_off(bench, region):
     change(roomy, stuck=False)
     bench.run(12)
     assert bench.mover.progress() == ()
+
+
+def test_what_is_not_wanted_while_it_looks_waits_and_is_not_looked_at_again(bench, region):
+    wanted = [True]
+    bench.queue(100, region(BASE, GIB), is_wanted=lambda: wanted[0])
+    look = bench.mover._look
+
+    def meanwhile(*args):
+        wanted[0] = False
+        return look(*args)
+
+    bench.mover._look = meanwhile
+    bench.run(10)
+    assert bench.machine.calls == [] and bench.looks == 1
+    bench.mover._look, wanted[0] = look, True
+    bench.run(10)
+    assert bench.mover.progress() == () and bench.machine.pages(100, BASE) == {1: GIB >> 12}
