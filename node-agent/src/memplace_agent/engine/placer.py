@@ -218,9 +218,7 @@ class Placer:
         if seen.survey.incomplete:
             return Outcome(identity=pinned.identity, survey=seen.survey, changed=True)
         following, resident = seen.following(wanted.matcher), seen.survey.resident
-        measured = self._hands.measure(
-            pinned, wanted.group, following, resident, others=others
-        )
+        measured = self._hands.measure(pinned, wanted.group, following, resident, others=others)
         planned = self._plan(wanted, seen, measured.pages)
         # Only their pages tell of mappings that show the wanted policy without having it.
         again = self._set(work, seen, planned)
