@@ -194,15 +194,10 @@ class Surveyor:
         until = time.monotonic() + self.deadline_s
         request = Request(numa_maps=walk, seen_stacks=stacks, seen_layout=layout)
         view = self.reader.read(pid, pidfd, until, request)
+        view, name = named(self.reader, view, pidfd)
         if view.incomplete:
             return Survey(pid=pid, identity=identity, view=view)
-        return Survey(
-            pid=pid,
-            identity=identity,
-            view=view,
-            image=self._image(pid),
-            name=self._name(pid, view),
-        )
+        return Survey(pid=pid, identity=identity, view=view, image=self._image(pid), name=name)
 
     def _image(self, pid: int) -> int:
         try:
@@ -210,9 +205,18 @@ class Surveyor:
         except ProcessGone:
             return 0
 
-    def _name(self, pid: int, view: ProcessView) -> ProcessName:
-        try:
-            exe = str((self.host.pid(pid) / "exe").readlink())
-        except OSError:  # it ended, or it is none of a user's
-            exe = ""
-        return ProcessName(view.status.name if view.status else "", exe)
+
+def named(reader: Reader, view: ProcessView, pidfd: PidFd) -> tuple[ProcessView, ProcessName]:
+    """Return a view, incomplete if nobody can tell what the process runs, and what it is called.
+
+    A rule may be about the name: without it the process would follow no rule for a moment, and
+    all its policies would be taken away.
+    """
+    comm, exe = view.status.name if view.status else "", ""
+    if view.incomplete is None:
+        found = reader.executable(view.pid, pidfd)
+        if isinstance(found, Incomplete):
+            view = replace(view, vmas=EMPTY, numa=None, incomplete=found)
+        else:
+            exe = found
+    return view, ProcessName(comm, exe)
