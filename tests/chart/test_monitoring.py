@@ -18,6 +18,8 @@ FILES = ROOT / "charts/memplace/files"
 REFERENCE = (ROOT / "docs/reference/metrics.md").read_text()
 # What nobody looks at from day to day.
 NOT_SHOWN = {
+    "memplace_agent_policy_walks_total": "only on kernels that tell policies nowhere else",
+    "memplace_agent_policy_walk_seconds_total": "the same; 1 % of the time of a process at most",
     "memplace_agent_nri_connected": "starts that are announced say the same",
     "memplace_agent_processes_gone_total": "it is normal",
     "memplace_agent_region_policies": "one process with too many is a reason of its placement",

@@ -17,6 +17,7 @@ from memplace_agent.containers.identity import Identities
 from memplace_agent.containers.pinning import Pinner
 from memplace_agent.engine.pool import Pool
 from memplace_agent.engine.survey import DEADLINE_S, Surveyor
+from memplace_agent.metrics import Metrics
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import Way, best_way
 
@@ -69,7 +70,7 @@ def lines_of_maps(pid):
 
 def survey(machine, way, child):
     """Read it as the agent does; returns what was read and the seconds that took."""
-    surveyor = Surveyor(machine.host, Reader(machine.host, machine, way), Pool())
+    surveyor = Surveyor(machine.host, Reader(machine.host, machine, way), Pool(), Metrics())
     pinner = Pinner(machine.host, machine, Identities(unique_inodes=True))
     begin = time.monotonic()
     with pinner.pin(child.pid, lambda _: True) as pinned:

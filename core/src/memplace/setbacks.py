@@ -6,6 +6,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
+from heapq import nsmallest
 from typing import Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -57,9 +58,20 @@ class Setbacks(Generic[Key]):
         self._known: dict[Key, list[Setback]] = {}
 
     def add(
-        self, key: Key, start: int, end: int, *, why: str, now: float, left: int = 0
+        self,
+        key: Key,
+        start: int,
+        end: int,
+        *,
+        why: str,
+        now: float,
+        left: int = 0,
+        most: int = _MOST,
     ) -> Setback:
-        """Note that a range failed; `left` bytes of it are still misplaced."""
+        """Note that a range failed; `left` bytes of it are still misplaced.
+
+        Of the key no more than `most` ranges are known afterwards, nor more than 4,096.
+        """
         before = self._cut_out(key, start, end)
         delay = next_delay(max((old.delay for old in before), default=0.0))
         new = Setback(
@@ -73,8 +85,9 @@ class Setbacks(Generic[Key]):
         )
         known = self._known.setdefault(key, [])
         known.insert(_index(known, start), new)
-        if len(known) > _MOST:
-            known.remove(min(known, key=lambda old: old.until))
+        if (over := len(known) - min(most, _MOST)) > 0:
+            soonest = set(nsmallest(over, known, key=lambda old: old.until))
+            self._known[key] = [old for old in known if old not in soonest]
         return new
 
     def clear(self, key: Key, start: int, end: int) -> None:

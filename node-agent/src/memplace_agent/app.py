@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from threading import Event
 from typing import Any
@@ -30,6 +31,7 @@ from memplace_agent.engine.worker import Worker, WorkerParts
 from memplace_agent.http import HttpServer, LoopbackServer, SecureServer
 from memplace_agent.metrics import Metrics
 from memplace_agent.nri.plugin import NriPlugin
+from memplace_agent.procfs.query import Way
 from memplace_agent.settings import Settings
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.features import Features, probe
@@ -104,7 +106,7 @@ def run(settings: Settings) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
     metrics, threads = Metrics(), Threads()
     cluster = _Cluster(in_cluster(os.environ), settings, threads)
-    features = _probe(settings, metrics)
+    found = _probe(settings, metrics)
     for watcher in cluster.watchers:
         metrics.watch_age.labels(watcher.kind.value).set_function(partial(_age, watcher))
     pool, secure = Pool(), settings.metrics_tls
@@ -117,10 +119,11 @@ def run(settings: Settings) -> None:
     if secure:
         SecureServer(secure.port, metrics.text, ServerTls(secure)).start()
     worker_pulse, mover_pulse = Pulse("worker", _HANGS_AFTER_S), Pulse("mover", _HANGS_AFTER_S)
-    kernel = RunningKernel(features.nr, features.version)
+    system = running_system(settings.host, RunningKernel(found.nr, found.version), found)
+    features = replace(found, walks=system.reader.way is not Way.POLICY)
     engine = Engine(
         settings,
-        running_system(settings.host, kernel, features),
+        system,
         features,
         metrics,
         pool=pool,

@@ -34,6 +34,16 @@ class Metrics:
             "Bytes that onDelete RestorePages should have moved back and could not.",
             registry=registry,
         )
+        self.walks = Counter(
+            "memplace_agent_policy_walks_total",
+            "Reads of numa_maps for the policies of a process, each a walk of its page tables.",
+            registry=registry,
+        )
+        self.walk_seconds = Counter(
+            "memplace_agent_policy_walk_seconds_total",
+            "Time that reads of numa_maps for policies took.",
+            registry=registry,
+        )
         self.managed_containers = Gauge(
             "memplace_agent_managed_containers",
             "Containers whose memory is placed, or moved by best effort, for a placement.",

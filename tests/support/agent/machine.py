@@ -58,6 +58,7 @@ class Process:
     task_policy: Policy = DEFAULT
     image: int = 1
     comm: str = "a b) c"
+    exe: str = "/bin/program"
     allowed: frozenset[int] | None = None
     state: str = "S"
     threads: int = 1
@@ -209,6 +210,8 @@ class Machine:
     def write(self, pid):
         process, directory = self.processes[pid], self.host.pid(pid)
         image = str((process.image << 12) + 0x1000)
+        (directory / ".exe").symlink_to(process.exe)
+        (directory / ".exe").rename(directory / "exe")
         fields = [process.state, str(process.ppid), *["0"] * 17, str(process.start_time)]
         fields += ["0"] * 3 + [image, "0", image, *["0"] * 18, image]
         (directory / "comm").write_text(f"{process.comm}\n")

@@ -315,9 +315,8 @@ def test_the_programs_own_policy_wins_and_that_is_said(node, kit):
 
 
 def test_a_rule_may_be_about_some_processes_only(node, kit):
-    node.machine.start(100, A, kit.heap())
+    node.machine.start(100, A, kit.heap(), exe="/usr/bin/main")
     node.machine.start(101, A, kit.heap(), comm="worker-1")
-    (node.machine.host.pid(100) / "exe").symlink_to("/usr/bin/main")
     for pattern, placed in (("worker-*", 101), ("/usr/bin/*", 100)):
         rule = kit.overriding() | {"regions": [{"type": "Heap", "process": pattern}]}
         assert node.full(kit.placement(rules=[rule]))[ONE].state == "Placed"

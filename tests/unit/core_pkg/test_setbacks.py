@@ -71,6 +71,10 @@ def test_what_is_remembered_is_bounded():
     for n in range(4_500):
         setbacks.add(1, 2 * n, 2 * n + 1, why="x", now=float(n))
     assert len(setbacks.of(1)) <= 4096
+    setbacks.add(1, 0, 1, why="x", now=0.0, most=100)
+    known = setbacks.of(1)
+    assert len(known) == 100 and known[-1].start == 2 * 4_499
+    assert [old.start for old in known] == sorted(old.start for old in known)
     setbacks.forget(1)
     assert setbacks.of(1) == ()
 

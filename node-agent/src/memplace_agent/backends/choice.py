@@ -23,6 +23,12 @@ _INSTEAD = {
 }
 
 
+_WALKS = (
+    "This kernel tells policies of processes in numa_maps alone, which walks page tables: it is "
+    "read rarely, and a policy that a program changes itself may be noticed late."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
     """A backend, and why not a better one.
@@ -32,6 +38,7 @@ class Choice:
         can: What it can on this node.
         better: The backends that would be better, best first, each with what is in the way.
         found: What is said of process_mbind() itself.
+        walks: Policies can be read only by a walk of page tables.
         warning: What else moves pages here, or makes the agent slow; empty when nothing does.
     """
 
@@ -40,6 +47,7 @@ class Choice:
     better: tuple[tuple[BackendName, FeatureUnavailable], ...]
     found: str
     warning: str = ""
+    walks: bool = False
 
     @property
     def name(self) -> BackendName:
@@ -64,6 +72,7 @@ class Choice:
         parts, told = [self.found], {str(error) for _, error in self.better[:1]}
         parts += [f"{name}: {err}" for name, err in self.better[1:] if str(err) not in told]
         parts.append(f"{_INSTEAD[self.name]}." if self.name in _INSTEAD else "")
+        parts.append(_WALKS if self.walks and Capability.MEASURES in self.can else "")
         if self.warning and Capability.MOVES in self.can and not self.is_sticky:
             parts.append(f"Beware: {self.warning}. No policy keeps pages where they are here.")
         return " ".join(part for part in parts if part)
@@ -78,4 +87,4 @@ def choose(features: Features) -> Choice:
             break
         better.append((kind.name, error))
     can = kind.offers(features)
-    return Choice(kind, can, tuple(better), features.message, features.warning)
+    return Choice(kind, can, tuple(better), features.message, features.warning, features.walks)

@@ -77,13 +77,17 @@ class _Bench:
     def __post_init__(self) -> None:
         process = self.process
         self.backend = ProcessMbind(process.system.kernel, flags=self.features.flags)
+        metrics, clock = Metrics(), process.system.clock
+        surveyor = Surveyor(
+            self.host, process.reader, process.pool, metrics, clock, _READ_DEADLINE_S
+        )
         self.hands = Hands(
             process.pool,
-            Surveyor(self.host, process.reader, process.pool, _READ_DEADLINE_S),
+            surveyor,
             process.sampler,
             PolicySetter(self.backend),
-            Metrics(),
-            process.system.clock,
+            metrics,
+            clock,
         )
 
     def mover(self) -> Mover:

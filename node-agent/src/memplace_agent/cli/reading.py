@@ -14,7 +14,6 @@ from functools import partial
 
 from memplace.claim_view import View
 from memplace.claims import Claim
-from memplace.entries import ProcessName
 from memplace.errors import MemplaceError, ProcessGone
 from memplace.explain import Facts, through_claim
 from memplace.explained import Reading
@@ -27,7 +26,7 @@ from memplace_agent.containers.pinning import Pinned, Pinner
 from memplace_agent.engine.build import System, running_system
 from memplace_agent.engine.measure import Measured, Sampler
 from memplace_agent.engine.pool import Pool, Stuck, Turn
-from memplace_agent.engine.survey import Survey
+from memplace_agent.engine.survey import Survey, named
 from memplace_agent.errors import DeadlinePassed
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.procfs.image import parse_image
@@ -183,18 +182,13 @@ class Process:
             deadline_s=_DEADLINE_S,
             pidfd=pinned.pidfd,
         )
-        status = view.status
-        directory = self.host.pid(pinned.pid)
-        try:
-            exe = str((directory / "exe").readlink())
-        except OSError:
-            exe = ""
+        view, name = named(self.reader, view, pinned.pidfd)
         return Survey(
             pid=pinned.pid,
             identity=pinned.identity,
             view=view,
-            image=parse_image(read_proc(directory / "stat")),
-            name=ProcessName(status.name if status else "", exe),
+            image=parse_image(read_proc(self.host.pid(pinned.pid) / "stat")),
+            name=name,
         )
 
     def _read(self, pid: int, turn: Turn) -> ProcessView:

@@ -207,7 +207,7 @@ class Engine:
     def reconciler(self, store: LedgerStore) -> Reconciler:
         """Make what works on a ledger."""
         system, host, settings = self.system, self.settings.host, self.settings
-        surveyor = Surveyor(host, system.reader, self.pool)
+        surveyor = Surveyor(host, system.reader, self.pool, self.metrics, system.clock)
         hands = Hands(
             self.pool,
             surveyor,

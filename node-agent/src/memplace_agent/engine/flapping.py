@@ -30,6 +30,9 @@ _FIRST_DELAY_S = 60.0
 # In place for so long without being disturbed: whoever took turns has stopped.
 _FORGOTTEN_AFTER_S = 7200.0
 
+# Who took a turn or two, and none since, has most likely stopped; enough to make room for others.
+_CALM_AFTER_S = 600.0
+
 # What a running program or a page at the wrong moment can make of a region in place.
 _NOISE_BYTES = 1 << 20
 _NOISE_SHARE = 0.01
@@ -120,6 +123,15 @@ class Flapping(Generic[Key]):
         self._known[key] = known
         contended = known.times >= CONTENDED_AFTER
         return Verdict(known.in_place or known.begin <= now, contended, known.times, known.cause)
+
+    def is_calm(self, key: Key, now: float) -> bool:
+        """Return whether a region is in its place and not disturbed: to forget it does no harm."""
+        known = self._known.get(key)
+        if known is None or not known.in_place:
+            return known is None
+        if known.times >= CONTENDED_AFTER:
+            return now - known.last > _FORGOTTEN_AFTER_S
+        return not known.times or now - known.begin >= _CALM_AFTER_S
 
     def forget(self, keys: Iterable[Key]) -> None:
         """Forget regions that are gone."""

@@ -41,6 +41,7 @@ from memplace_agent.engine.orders import (
     progress_of,
     unguarded,
 )
+from memplace_agent.engine.waiting import MOST, leave_out, share
 from memplace_agent.node.senses import SensesLike
 from memplace_agent.syscalls import PidFd
 
@@ -74,6 +75,7 @@ class _Process:
     until: float = 0.0
     delay: float = 0.0
     setbacks: Setbacks[JobKey] = field(default_factory=Setbacks)
+    begins: dict[JobKey, int] = field(default_factory=dict)
 
 
 class Mover:
@@ -94,6 +96,7 @@ class Mover:
         guard: Guard = unguarded,
         moved: Callable[[MoveOrder, int], None] = lambda _order, _size: None,
         finished: Callable[[MoveOrder], None] = lambda _order: None,
+        most: int = MOST,
     ) -> None:
         """Make one; `run` starts it.
 
@@ -106,7 +109,8 @@ class Mover:
             tick: Called at each turn, for a watchdog.
             guard: Makes a batch's calls so that they may be given up.
             moved: Told of bytes that arrived.
-            finished: Told of orders with nothing left to move.
+            finished: Told of orders with nothing left to move here: more may come with a plan.
+            most: How many ranges may wait; see `waiting`.
         """
         self._backend = backend
         self._look = look
@@ -117,6 +121,7 @@ class Mover:
         self._guard = guard
         self._moved = moved
         self._finished = finished
+        self._most = most
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._jobs: dict[int, dict[JobKey, Job]] = {}
@@ -128,7 +133,8 @@ class Mover:
     def submit(self, identity: int, orders: Iterable[MoveOrder]) -> None:
         """Take what is to be moved in a process now, instead of what was before.
 
-        Ranges that were tried in vain stay put off; whatever else there is counts anew.
+        Ranges that were tried in vain stay put off; whatever else there is counts anew. Of more
+        than may wait, some are left to the next plan.
         """
         new = {order.key: Job.of(order) for order in orders}
         with self._lock:
@@ -140,6 +146,7 @@ class Mover:
             if new:
                 self._jobs[identity] = new
                 self._processes.setdefault(identity, _Process())
+                leave_out(self._all(), self._begins, self._most)
             self._settle_tallies()
         self._wake.set()
 
@@ -249,6 +256,9 @@ class Mover:
     def _settle_tallies(self) -> None:
         queued = {(job.order.container, job.order.rule) for job in self._all()}
         self._done = {key: done for key, done in self._done.items() if key in queued}
+
+    def _begins(self, job: Job) -> dict[JobKey, int]:
+        return self._of(job).begins
 
     def _of(self, job: Job) -> _Process:
         return self._processes.setdefault(job.order.identity, _Process())
@@ -374,8 +384,9 @@ class Mover:
         log.debug("moves of a process pause for %g s: %s", process.delay, error)
 
     def _set_back(self, job: Job, part: Part, why: str, now: float) -> None:
-        self._of(job).setbacks.add(
-            job.order.key, part.start, part.end, why=why, now=now, left=part.bytes
+        setbacks, most = self._of(job).setbacks, share(len(self._processes), self._most)
+        setbacks.add(
+            job.order.key, part.start, part.end, why=why, now=now, left=part.bytes, most=most
         )
 
     def _rest(self, job: Job, now: float) -> None:

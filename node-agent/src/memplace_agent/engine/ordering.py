@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -68,7 +68,7 @@ def orders_of(
         MoveOrder(
             identity=identity,
             pid=pid,
-            pin=partial(_pinned, pin, group, may_share),
+            pin=partial(_pinned, pin, _objects(group), may_share),
             namespace=placement.tenant,
             container=container,
             placement=placement.uid,
@@ -101,13 +101,16 @@ def _grouped(
     return groups
 
 
+def _objects(moves: Iterable[Move]) -> frozenset[ObjectId]:
+    return frozenset(move.object for move in moves if move.object is not None)
+
+
 @contextlib.contextmanager
 def _pinned(
     pin: Callable[[], AbstractContextManager[PidFd]],
-    moves: Sequence[Move],
+    objects: frozenset[ObjectId],
     may_share: Callable[[frozenset[ObjectId]], None],
 ) -> Iterator[PidFd]:
-    objects = frozenset(move.object for move in moves if move.object is not None)
     if objects:
         may_share(objects)
     with pin() as pidfd:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Event
 from typing import Protocol
@@ -201,8 +201,9 @@ class Job:
     """An order, and what is left of it. The mover's own.
 
     Attributes:
-        order: What was asked for.
-        parts: What is left.
+        order: What was asked for, without its ranges.
+        parts: What is left, and may be tried.
+        later: Bytes that are left to the next plan, since too many ranges wait.
         not_before: When it is worth a look again.
         wait: What it waited for when it was last looked at; None if it was at work.
         proven: A batch has moved something: pages of it do move.
@@ -213,6 +214,7 @@ class Job:
 
     order: MoveOrder
     parts: deque[Part] = field(default_factory=deque)
+    later: int = 0
     not_before: float = 0.0
     wait: Wait | None = None
     proven: bool = False
@@ -224,12 +226,26 @@ class Job:
     def of(cls, order: MoveOrder) -> Job:
         """Begin with an order."""
         parts = (Part(move.start, move.end, move.bytes) for move in order.ranges)
-        return cls(order, deque(part for part in parts if part.bytes > 0 and part.start < part.end))
+        kept = deque(part for part in parts if part.bytes > 0 and part.start < part.end)
+        return cls(replace(order, ranges=()), kept)
 
     @property
     def left(self) -> int:
         """Bytes that are still to be moved."""
-        return sum(part.bytes for part in self.parts)
+        return sum(part.bytes for part in self.parts) + self.later
+
+    def leave_out(self, most: int, begin: int) -> int:
+        """Keep so many parts, and leave others to later; returns the address of the first of them.
+
+        Those from an address on come first: so with each plan it is the turn of others, and what
+        does not move is in the way of nothing.
+        """
+        parts, left = self.parts, self.left
+        turn = [part for part in parts if part.start >= begin]
+        turn += [part for part in parts if part.start < begin]
+        self.parts = deque(turn[:most])
+        self.later = left - sum(part.bytes for part in self.parts)
+        return turn[most].start
 
     def take(
         self, most: int, setbacks: Setbacks[JobKey], now: float, *, longest: int | None = None

@@ -9,7 +9,7 @@ the new mapping may be one.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -23,7 +23,8 @@ from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.pool import Pool, Turn
 from memplace_agent.engine.remembered import Remembered
 from memplace_agent.hostfs import HostFs, read_proc
-from memplace_agent.procfs.audit import next_audit
+from memplace_agent.metrics import Metrics
+from memplace_agent.procfs.audit import next_audit, rest
 from memplace_agent.procfs.image import parse_image
 from memplace_agent.procfs.mapped import own_policies, regions_of
 from memplace_agent.procfs.process import Incomplete, ProcessView, Reader, Request
@@ -128,6 +129,8 @@ class _Known:
     image: int = 0
     former: int = 0
     audit_at: float = 0.0
+    # An undo that does not end begins no other time before.
+    rests_until: float = float("-inf")
 
 
 @dataclass(slots=True)
@@ -137,6 +140,8 @@ class Surveyor:
     host: HostFs
     reader: Reader
     pool: Pool
+    metrics: Metrics
+    clock: Callable[[], float] = time.monotonic
     deadline_s: float = DEADLINE_S
     _known: dict[int, _Known] = field(default_factory=dict)
 
@@ -169,7 +174,23 @@ class Surveyor:
             deadline_s=self.deadline_s,
             pidfd=pinned.pidfd,
         )
-        return survey if survey.incomplete else self._remember(known, survey)
+        if survey.incomplete:
+            return survey
+        if not audit:
+            known.rests_until = float("-inf")
+        elif survey.view.numa is not None:
+            now = self.clock()
+            known.rests_until = max(now, known.rests_until) + rest(survey.view.numa_took)
+        return self._remember(known, survey)
+
+    def resting(self) -> frozenset[int]:
+        """Return which processes are to be left alone after audits that were asked for.
+
+        They take 1 % of the time at most, too. The first one is at once, and all of them are
+        wherever audits walk no page tables.
+        """
+        now = self.clock()
+        return frozenset(i for i, known in self._known.items() if known.rests_until > now)
 
     def note(self, identity: int, changes: Collection[Change]) -> None:
         """Take up what was set in a process, where its mappings don't tell."""
@@ -182,7 +203,7 @@ class Surveyor:
         self._known = {i: known for i, known in self._known.items() if i in identities}
 
     def _is_audit_due(self, known: _Known) -> bool:
-        return known.policies is None or time.monotonic() >= known.audit_at
+        return known.policies is None or self.clock() >= known.audit_at
 
     def _remember(self, known: _Known, survey: Survey) -> Survey:
         view = survey.view
@@ -193,8 +214,10 @@ class Surveyor:
         if view.way is Way.POLICY:
             return survey
         if view.numa is not None:
+            self.metrics.walks.inc()
+            self.metrics.walk_seconds.inc(view.numa_took)
             known.policies = Remembered(tuple(own_policies(view)))
-            known.audit_at = next_audit(time.monotonic(), view.numa_took)
+            known.audit_at = next_audit(self.clock(), view.numa_took)
             return survey
         return replace(survey, policies=known.policies)
 
@@ -213,15 +236,10 @@ class Surveyor:
         until = time.monotonic() + self.deadline_s
         request = Request(numa_maps=walk, seen_stacks=stacks, seen_layout=layout)
         view = self.reader.read(pid, pidfd, until, request)
+        view, name = named(self.reader, view, pidfd)
         if view.incomplete:
             return Survey(pid=pid, identity=identity, view=view)
-        return Survey(
-            pid=pid,
-            identity=identity,
-            view=view,
-            image=self._image(pid),
-            name=self._name(pid, view),
-        )
+        return Survey(pid=pid, identity=identity, view=view, image=self._image(pid), name=name)
 
     def _image(self, pid: int) -> int:
         try:
@@ -229,9 +247,18 @@ class Surveyor:
         except ProcessGone:
             return 0
 
-    def _name(self, pid: int, view: ProcessView) -> ProcessName:
-        try:
-            exe = str((self.host.pid(pid) / "exe").readlink())
-        except OSError:  # it ended, or it is none of a user's
-            exe = ""
-        return ProcessName(view.status.name if view.status else "", exe)
+
+def named(reader: Reader, view: ProcessView, pidfd: PidFd) -> tuple[ProcessView, ProcessName]:
+    """Return a view, incomplete if nobody can tell what the process runs, and what it is called.
+
+    A rule may be about the name: without it the process would follow no rule for a moment, and
+    all its policies would be taken away.
+    """
+    comm, exe = view.status.name if view.status else "", ""
+    if view.incomplete is None:
+        found = reader.executable(view.pid, pidfd)
+        if isinstance(found, Incomplete):
+            view = replace(view, vmas=EMPTY, numa=None, incomplete=found)
+        else:
+            exe = found
+    return view, ProcessName(comm, exe)

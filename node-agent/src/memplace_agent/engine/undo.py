@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -35,6 +36,11 @@ log = logging.getLogger(__name__)
 
 # For a process that never stops forking; the next look goes on.
 _ROUNDS = 8
+
+_RESTS = (
+    "policies could not be restored at once; this kernel tells them by a walk of page tables "
+    "alone, and the processes rest until the next one"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,9 @@ class Undoer:
             refs: Its cgroups; none when it is gone, and all its processes with it.
         """
         refs = tuple(refs)
+        if any(map(self._is_resting, refs)):
+            # All of them at once: else some would rest whenever others do not.
+            return Undone(whole=False, message=_RESTS)
         looked_at: set[int] = set()
         message = ""
         for _ in range(_ROUNDS):
@@ -89,6 +98,15 @@ class Undoer:
                 self.store.drop(claim.container)
                 return Undone(whole=True)
         return Undone(whole=False, message="its processes fork all the time")
+
+    def _is_resting(self, ref: CgroupRef) -> bool:
+        resting = self.hands.surveyor.resting()
+        is_member = member_test(self.pinner.host, ref)
+        for pid in sorted(read_members(ref)) if resting else ():
+            with suppress(MemplaceError, OSError), self.pinner.pin(pid, is_member) as pinned:
+                if pinned.identity in resting:
+                    return True
+        return False
 
     def _process(
         self, container: str, pid: int, ref: CgroupRef, looked_at: set[int]

@@ -12,6 +12,11 @@ from __future__ import annotations
 MOST_DUTY = 0.01
 
 
+def rest(took: float) -> float:
+    """Return for how many seconds a process is left alone after a read that took so many."""
+    return took * (1 / MOST_DUTY - 1)
+
+
 def next_audit(ended: float, took: float, least: float = 300.0) -> float:
     """Return when the next audit of a process may begin.
 
@@ -24,4 +29,4 @@ def next_audit(ended: float, took: float, least: float = 300.0) -> float:
     Returns:
         Seconds of the same clock: reads as long as the last one take `MOST_DUTY` of the time.
     """
-    return ended + max(least, took * (1 / MOST_DUTY - 1))
+    return ended + max(least, rest(took))

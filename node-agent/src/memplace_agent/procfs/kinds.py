@@ -25,6 +25,9 @@ _LARGEST_GUARD = 1 << 20
 # Without the flag the kernel merges a stack with anonymous memory above it (musl): one that is
 # larger is heap for the most part. Threads have 8 MiB by default, 128 KiB with musl.
 _LARGEST_STACK = 64 << 20
+# What the kernel puts after the path of a file that was removed or replaced.
+DELETED = " (deleted)"
+
 # Files of tmpfs without a name, and the shared memory that has one by convention.
 _SHMEM = ("/memfd:", "/SYSV", "/dev/shm/", "/dev/zero", "[anon_shmem:")
 _NO_DEVICE = ("/dev/shm/", "/dev/zero", "/dev/hugepages/")
@@ -139,7 +142,7 @@ def kind_of(mapping: Mapped, stacks: Collection[int]) -> RegionKind:
     What is executable keeps the kind of its memory; a rule on heap leaves it out by its
     permissions.
     """
-    path = mapping.path.removesuffix(" (deleted)")
+    path = mapping.path.removesuffix(DELETED)
     if "ht" in mapping.flags or path.startswith("/anon_hugepage"):
         return RegionKind.HUGETLB
     # VM_GROWSDOWN: a part of the main thread's stack that maps does not name

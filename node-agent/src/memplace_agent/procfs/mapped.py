@@ -12,12 +12,10 @@ from memplace.kinds import Policy, RegionKind
 from memplace.objects import ObjectId
 from memplace.regions import Region
 
-from memplace_agent.procfs.kinds import is_special, kind_of
+from memplace_agent.procfs.kinds import DELETED, is_special, kind_of
 from memplace_agent.procfs.numa_maps import NumaMapping
 from memplace_agent.procfs.process import ProcessView
 from memplace_agent.procfs.vmas import PolicySource, Vma, VmaClass
-
-_DELETED = " (deleted)"
 
 
 def regions_of(
@@ -90,7 +88,7 @@ class _Templates(dict[tuple[int, bool], Region | None]):
 
 def _template(one: VmaClass, *, stack: bool) -> Region:
     example = Vma(0, 0, one)
-    path = one.path.removesuffix(_DELETED)
+    path = one.path.removesuffix(DELETED)
     huge = one.page_size > mmap.PAGESIZE
     return Region(
         start=0,

@@ -15,7 +15,7 @@ from pathlib import Path
 from memplace.errors import ParseError, ProcessGone
 
 from memplace_agent.hostfs import HostFs, read_proc
-from memplace_agent.procfs.kinds import thread_stacks
+from memplace_agent.procfs.kinds import DELETED, thread_stacks
 from memplace_agent.procfs.numa_maps import NumaMapping, parse_numa_maps
 from memplace_agent.procfs.query import ReadVmas, Way, read_vmas
 from memplace_agent.procfs.stacks import StackPointers, read_stack_pointers
@@ -159,6 +159,29 @@ class Reader:
             numa_took=took,
             took=time.monotonic() - begin,
         )
+
+    def executable(self, pid: int, pidfd: PidFd) -> str | Incomplete:
+        """Return what a process runs: the file's path as the process sees it.
+
+        Args:
+            pid: The process's id.
+            pidfd: The process.
+
+        Returns:
+            The path, without `` (deleted)``: who replaces the file by a newer one changes
+            nothing for the process. Empty if the path is longer than the kernel tells. Else why
+            nobody can tell.
+        """
+        try:
+            path = str((self.host.pid(pid) / "exe").readlink())
+        except OSError as err:
+            if err.errno == errno.ENAMETOOLONG:
+                return ""
+            found = _of_error(err, partial(self.kernel.is_alive, pidfd))
+            # Between two programs of an execve(), or before its end: it lives.
+            is_changing = err.errno == errno.ENOENT and self.kernel.is_alive(pidfd)
+            return Incomplete(Reason.CUT, err.errno or 0) if is_changing else found
+        return path.removesuffix(DELETED)
 
     def _vmas(self, pid: int, deadline: float) -> ReadVmas:
         return self.ask(self.host.pid(pid), self.way, deadline, self.limit)

@@ -64,6 +64,7 @@ class Features:
         warning: What is not in the way, but makes others wait; empty when nothing does.
         procmap_query_size: Bytes of struct procmap_query that the kernel announces, 0 if it
             announces nothing: see `memplace_agent.procfs.query.best_way`.
+        walks: Policies of other processes are told by numa_maps alone.
     """
 
     nr: int | None
@@ -75,6 +76,7 @@ class Features:
     procmap_query_size: int = 0
     move_error: FeatureUnavailable | None = None
     look_error: FeatureUnavailable | None = None
+    walks: bool = False
 
     @property
     def keeps_defaults(self) -> bool:

@@ -15,6 +15,7 @@ from memplace.pacing import Limits, NodeState, Pacer, Room
 from memplace_agent.backends.process_mbind import ProcessMbind
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, MoveRange
+from memplace_agent.engine.waiting import MOST
 
 MIB = 1 << 20
 CXL = Policy(Mode.PREFERRED_MANY, frozenset({1}))
@@ -58,6 +59,7 @@ class Bench:
     machine: Any
     bandwidth: int = 1 << 45
     flags: int = 0xF7
+    most: int = MOST
     senses: Senses = field(default_factory=Senses)
     clock: Clock = field(default_factory=Clock)
 
@@ -71,6 +73,7 @@ class Bench:
             Pacer(Limits(bandwidth=self.bandwidth), self.clock.now),
             clock=self.clock,
             finished=self.finished.append,
+            most=self.most,
         )
 
     def look(self, pidfd, order, ranges):

@@ -33,6 +33,10 @@ class Passes:
         self.now += 30
         return self.verdict
 
+    def is_calm(self, seconds):
+        """Return whether it is so many seconds later."""
+        return self.flapping.is_calm("k", self.now + seconds)
+
     def disturbed(self, passes, **how):
         for _ in range(passes):
             if self.look(**how).act:
@@ -109,3 +113,20 @@ def test_delays_grow_and_end():
     gaps = [b - a for a, b in pairwise(begins)]
     assert gaps == sorted(gaps)
     assert 3600 <= max(gaps) <= 3720
+
+
+def test_who_takes_turns_is_not_calm_before_it_is_forgotten():
+    passes = Passes()
+    assert passes.is_calm(0)
+    passes.disturbed(1, misplaced=8 * MIB)
+    assert not passes.is_calm(500) and passes.is_calm(600)
+    passes.disturbed(CONTENDED_AFTER + 10, misplaced=8 * MIB)
+    passes.look()
+    assert passes.verdict.contended
+    assert not passes.is_calm(6000) and passes.is_calm(7300)
+
+
+def test_what_is_not_in_its_place_is_not_calm():
+    passes = Passes()
+    passes.look(misplaced=8 * MIB)
+    assert not passes.is_calm(6000)
