@@ -12,8 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.faults.real import RealMachine, count_fds, real_node, tables
+from tests.faults.real import RealMachine, count_fds, real_node
 from tests.support.agent.node import placement, rule
+from tests.support.agent.tables import tables
 from tests.support.cgroups import tree
 
 _STORM = """
