@@ -197,8 +197,8 @@ class Mover:
         """
         now = self._clock()
         due, next_time = self._due(now)
+        self._pacer.prune(now)
         if not due:
-            self._pacer.prune(now)
             return max(0.0, next_time - now)
         node = self._senses.node(now)
         for job in due:
