@@ -180,10 +180,18 @@ class LedgerStore:
         try:
             if not self.directory.is_open:
                 return False
-            name = claim.container
-            known = replace(claim, defaults=self._newborn.get(name, ()))
+            name, before = claim.container, self._newborn.get(claim.container, ())
+            known = replace(claim, defaults=before)
             self._newborn[name] = inherit(known, claim.defaults).defaults
-            self._put(self._claims.get(name, claim))
+            try:
+                self._put(self._claims.get(name, claim))
+            except BaseException:
+                # Nobody drops what has no claim.
+                if before:
+                    self._newborn[name] = before
+                else:
+                    del self._newborn[name]
+                raise
             self._being_born.add(name)
             return True
         finally:

@@ -3,11 +3,16 @@
 
 import errno
 import string
+from dataclasses import replace
 
 import pytest
+from memplace.claims import Ours
+from memplace.ledger import claim_for
 from memplace_agent.world import World
 
 from tests.support.agent.tables import tables
+from tests.unit.agent_pkg.ledger_files import BIND, BOTH, CXL
+from tests.unit.agent_pkg.test_to_come import A
 
 BAD, RANGES, STEP = 0x30000000, 20, 0x200000
 SETBACKS = "hands.setter._setbacks["
@@ -118,3 +123,24 @@ def test_a_pod_that_is_deleted_during_a_move_is_forgotten_behind_it(started, kit
     started.machine.end(100)
     started.full(kit.placement(), pods=[], seconds=60)
     assert tables(started.engine)[".mover._processes"] == 0
+
+
+def test_a_birth_that_cannot_be_written_leaves_nothing(node, monkeypatch):
+    def full(_name, _data):
+        raise OSError(errno.ENOSPC, "no room")
+
+    claim = claim_for(A, ("uid", "ns", "mp"), 1.5)
+    born = replace(claim, defaults=(Ours(CXL, BOTH),))
+    with monkeypatch.context() as patched:
+        patched.setattr(node.store.directory, "replace", full)
+        with pytest.raises(OSError, match="no room"):
+            node.store.put_newborn(born, 1.0)
+    assert not node.claims and not any(tables(node.store).values())
+    # What was put before stays, whatever fails later.
+    node.store.put_newborn(born, 1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(node.store.directory, "replace", full)
+        with pytest.raises(OSError, match="no room"):
+            node.store.put_newborn(replace(claim, defaults=(Ours(BIND, BOTH),)), 1.0)
+    node.store.put(claim)
+    assert node.store.get(A).defaults == born.defaults
