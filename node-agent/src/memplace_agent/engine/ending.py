@@ -130,6 +130,8 @@ class Ending:
             self.state.undoing.pop(claim.container, None)
             self.ended()
         else:
+            # What goes on executing programs meanwhile has them written down, too.
+            self.parts.census.take(claim.container, lambda: refs)
             before = self.state.undoing.get(claim.container, "")
             self.state.undoing[claim.container] = undone.message or before
         return undone.whole

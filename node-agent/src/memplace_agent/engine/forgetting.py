@@ -36,6 +36,7 @@ class Forgetting:
         self.ending.keep(names)
         self.finder.keep(names)
         self.parts.objects.keep(names)
+        self.parts.census.keep(names)
 
     def processes(self) -> None:
         """Forget processes that are in no container that is followed or given back."""

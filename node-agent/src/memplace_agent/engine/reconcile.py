@@ -298,6 +298,7 @@ class Reconciler:
             return self._absent(followed, subject, listed.pod)
         self._parts.shims.inherit(container_id, ref, assignment.winner)
         seen = self._parts.looker.look(followed.container, ref)
+        self._parts.census.take(container_id, lambda: {ref, *self._finder.refs(container_id)})
         self._ending.take_over(seen.outcomes, assignment.winner)
         if seen.is_empty:
             return self._absent(followed, subject, listed.pod, has_unseen=True)
