@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
-from memplace_agent.containers.index import CgroupIndex
 from memplace_agent.engine.pool import Pool
 from memplace_agent.procfs.exclusive import exclusive
 from memplace_agent.procfs.present import present
@@ -86,27 +84,3 @@ def real_node(machine):
 
 def count_fds():
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-def tables(root):
-    """How many entries each table has of what is made of the agent's own classes, by its place."""
-    found, seen, todo = {}, set(), deque([("", root)])
-    while todo:
-        place, thing = todo.popleft()
-        if id(thing) in seen:
-            continue
-        seen.add(id(thing))
-        # Which cgroups there are, as of the last walk, says nothing of processes.
-        if isinstance(thing, CgroupIndex):
-            continue
-        if isinstance(thing, dict | set | list | deque):
-            found[place] = len(thing)
-        if type(thing).__module__.startswith("memplace_agent"):
-            todo.extend((f"{place}.{name}", value) for name, value in _members(thing))
-    return found
-
-
-def _members(thing):
-    names = {name for each in type(thing).__mro__ for name in getattr(each, "__slots__", ())}
-    names |= getattr(thing, "__dict__", {}).keys()
-    return [(name, getattr(thing, name)) for name in sorted(names) if hasattr(thing, name)]

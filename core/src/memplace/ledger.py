@@ -26,7 +26,8 @@ How crash points are covered, given that the claim is on disk before any call:
   had it until then.
 - Fork in between: the child carries what its parent had at that moment, under the same image;
   undo in rounds until a look at the container finds no process that carries anything.
-- exec: the image changes; what hung on the old one no longer applies. `prune` forgets it.
+- exec: the image changes; what hung on the old one no longer applies. `prune` forgets it, once
+  no process has it: until then a child of the one that executed may.
 - exec right before a call: what the call sets, the new program has. Who saw the process before
   says which image that was (`Process.former`), and our forms with `static` are ours in the new
   one, too.
@@ -252,20 +253,36 @@ def inherit(claim: Claim, defaults: Iterable[Ours]) -> Claim:
     return replace(claim, defaults=(*claim.defaults, *new)) if new else claim
 
 
-def prune(claim: Claim, images: Collection[int]) -> Claim:
-    """Forget the images that no process has any more.
+def prune(
+    claim: Claim, live: Collection[int], missed: Collection[int]
+) -> tuple[Claim, frozenset[int]]:
+    """Forget the images that no process had when the container was asked, twice in a row.
+
+    Once is not enough: processes fork and move between cgroups while they are listed, and one
+    that was left out may be the last to carry what its parent has lost by exec(). It is there
+    when the container is asked the next time. Defaults stay, for they hang on no image.
 
     Args:
         claim: The container's claim.
-        images: Those of all its processes, from a complete look: one that goes on until the
-            cgroup lists no process that was not looked at. Empty when the cgroup is.
+        live: The images of its processes now.
+        missed: What the time before returned; empty the first time.
+
+    Returns:
+        The claim, the same object if nothing is forgotten, and which of its images were missed
+        this time.
     """
-    live = frozenset(images)
-    if all(footprint.images <= live for footprint in claim.footprints):
-        return claim if live else replace(claim, defaults=())
-    footprints = (replace(f, images=f.images & live) for f in claim.footprints)
+    missing = images_of(claim) - frozenset(live)
+    gone = missing & frozenset(missed)
+    if not gone:
+        return claim, missing
+    footprints = (replace(f, images=f.images - gone) for f in claim.footprints)
     left = tuple(footprint for footprint in footprints if footprint.images)
-    return replace(claim, footprints=left, defaults=claim.defaults if live else ())
+    return replace(claim, footprints=left), missing - gone
+
+
+def images_of(claim: Claim) -> frozenset[int]:
+    """Return the images that a claim knows."""
+    return frozenset[int]().union(*(footprint.images for footprint in claim.footprints))
 
 
 def _put(claim: Claim, image: int, footprint: Footprint) -> Claim:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator
 from dataclasses import dataclass, replace
 from heapq import nsmallest
 from typing import Generic, TypeVar
@@ -97,6 +97,10 @@ class Setbacks(Generic[Key]):
     def forget(self, key: Key) -> None:
         """Forget a key."""
         self._known.pop(key, None)
+
+    def keep(self, keys: Collection[Key]) -> None:
+        """Forget all keys but these."""
+        self._known = {key: known for key, known in self._known.items() if key in keys}
 
     def open_parts(self, key: Key, start: int, end: int, now: float) -> list[tuple[int, int]]:
         """Return the parts of a range that may be tried now, ascending."""

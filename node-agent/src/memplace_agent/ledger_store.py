@@ -10,6 +10,7 @@ a crash leaves. Here is how that is kept:
   know; files of newer ones are left as they are and named in `unread`. As long as there are
   any, not everything is known to be undone: do not retire. An older agent that comes back
   does not overwrite them, and takes their policies for the program's own.
+- A file larger than agents read is not written: what was kept before stays, and can be undone.
 - What a newer agent adds without changing the version is carried along unread.
 - Version 2 says of a claim that defaults for mappings to come were set: an agent that knows
   version 1 only could not take them away, and what comes later would stay. Such claims are
@@ -45,7 +46,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from memplace.claims import Claim, Ours
-from memplace.errors import FeatureUnavailable
+from memplace.errors import FeatureUnavailable, MemplaceError
 from memplace.kinds import OnDelete
 from memplace.ledger import inherit
 from memplace.objects import object_of
@@ -75,6 +76,15 @@ class AnotherAgent(FeatureUnavailable, BlockingIOError):  # noqa: N818  says wha
     HELP = (
         "One node agent per node: look for a second release of the chart, or a pod that is "
         "still terminating. This agent goes on by itself once that one has ended."
+    )
+
+
+class ClaimTooLarge(MemplaceError, OSError):  # noqa: N818  says what happened
+    """The claim of a container would need a file that no agent reads (EFBIG)."""
+
+    HELP = (
+        "Programs of one container set, or execute, more than memplace can remember. What was "
+        "placed before stays, and can be given back; nothing new is placed in the container."
     )
 
 
@@ -156,6 +166,7 @@ class LedgerStore:
         """Keep a claim: when this returns, it survives the end of this agent.
 
         Raises:
+            ClaimTooLarge: The next agent would not read it. What was kept before is.
             OSError: It could not be written, for example ENOSPC. What was kept before is.
             ValueError: The id of its container can't be the name of a file.
         """
@@ -180,10 +191,18 @@ class LedgerStore:
         try:
             if not self.directory.is_open:
                 return False
-            name = claim.container
-            known = replace(claim, defaults=self._newborn.get(name, ()))
+            name, before = claim.container, self._newborn.get(claim.container, ())
+            known = replace(claim, defaults=before)
             self._newborn[name] = inherit(known, claim.defaults).defaults
-            self._put(self._claims.get(name, claim))
+            try:
+                self._put(self._claims.get(name, claim))
+            except BaseException:
+                # Nobody drops what has no claim.
+                if before:
+                    self._newborn[name] = before
+                else:
+                    del self._newborn[name]
+                raise
             self._being_born.add(name)
             return True
         finally:
@@ -203,7 +222,11 @@ class LedgerStore:
         record = _merged(
             _record(claim, version, self.directory.boot_id), self._raw.get(claim.container)
         )
-        self.directory.replace(name, msgspec.json.encode(record))
+        data = msgspec.json.encode(record)
+        if len(data) > _LARGEST:
+            text = f"the claim of container {claim.container} would have {len(data)} bytes"
+            raise ClaimTooLarge(errno.EFBIG, text)
+        self.directory.replace(name, data)
         if version > before:
             self.directory.remove(_file(claim.container, before))
         self._versions[claim.container] = version

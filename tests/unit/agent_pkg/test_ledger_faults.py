@@ -2,13 +2,14 @@
 """The ledger on disk under faults: agents that are killed while they write, and a full /run."""
 
 import contextlib
+import errno
 import os
 import signal
 import sys
 import time
 
 import pytest
-from memplace_agent.ledger_store import AnotherAgent, LedgerStore
+from memplace_agent.ledger_store import AnotherAgent, ClaimTooLarge, LedgerStore
 
 from tests.unit.agent_pkg.ledger_files import BOOT, A, claim, file_of, on_tmpfs, opened, run
 
@@ -164,6 +165,22 @@ store.drop(A)
 assert not list(store)
 print("done")
 """
+
+
+def test_a_claim_that_no_agent_would_read_is_not_written(directory, monkeypatch):
+    small, large = claim(), claim(images=range(1, 2000))
+    monkeypatch.setattr("memplace_agent.ledger_store._LARGEST", 4096)
+    with opened(directory) as store:
+        store.put(small)
+        with pytest.raises(ClaimTooLarge, match="bytes") as caught:
+            store.put(large)
+        assert caught.value.errno == errno.EFBIG
+        assert store.get(A) == small
+        # An undo goes on with what it knows; what is on disk is enough for the next one.
+        assert store.put_for_undo(large) is False
+        assert store.get(A) == large
+    with opened(directory) as store:
+        assert list(store) == [small] and not store.unread
 
 
 @pytest.mark.needs_root("mounts a tmpfs")

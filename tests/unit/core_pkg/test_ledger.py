@@ -8,7 +8,7 @@ from memplace.claim_view import View
 from memplace.claims import Footprint, Process
 from memplace.forms import MAX_KEPT, MAX_OURS
 from memplace.kinds import Mode, Policy
-from memplace.ledger import admit, prune, record, record_default, record_newborn
+from memplace.ledger import admit, images_of, prune, record, record_default, record_newborn
 from memplace.nodes import parse_cut_nodes
 
 from tests.unit.core_pkg.ledgers import (
@@ -27,6 +27,12 @@ from tests.unit.core_pkg.ledgers import (
     seen,
 )
 from tests.unit.core_pkg.memory import PAGE
+
+
+def gone_from(claim, live):
+    """The claim once two looks in a row have seen these images."""
+    _, missed = prune(claim, live, ())
+    return prune(claim, live, missed)[0]
 
 
 def test_a_typical_program_is_remembered_by_one_policy():
@@ -72,8 +78,7 @@ def test_after_exec_a_policy_is_the_programs():
     recorded, _ = placed(seen(0))
     assert not View(recorded.claim, OTHER).carries(seen(0, policy=OURS))
     assert not View(recorded.claim, Process(0, BOTH)).carries(seen(0, policy=OURS))
-    pruned = prune(recorded.claim, {OTHER.image})
-    assert pruned.is_empty
+    assert gone_from(recorded.claim, {OTHER.image}).is_empty
 
 
 def test_what_a_call_set_just_after_exec_is_ours():
@@ -295,8 +300,37 @@ def test_programs_that_look_alike_share_a_footprint():
         claim = placed(seen(0), claim=claim, process=Process(image, BOTH))[0].claim
     (footprint,) = claim.footprints
     assert footprint.images == frozenset(range(1, 200))
-    assert prune(claim, {5}).footprints == (replace(footprint, images=frozenset({5})),)
-    assert prune(claim, set()).is_empty
+    assert gone_from(claim, {5}).footprints == (replace(footprint, images=frozenset({5})),)
+    assert gone_from(claim, {5, 900}) == gone_from(claim, {5})
+    assert gone_from(claim, {900}).is_empty
+
+
+def test_an_image_is_forgotten_when_it_was_missed_twice_in_a_row():
+    claim = EMPTY
+    for image in (1, 2, 3):
+        claim = placed(seen(0), claim=claim, process=Process(image, BOTH))[0].claim
+    once, missed = prune(claim, {1}, ())
+    assert once is claim and missed == {2, 3}
+    # One of them was left out, and is there again: it counts anew.
+    twice, missed = prune(once, {1, 2}, missed)
+    assert images_of(twice) == {1, 2} and not missed
+    again, missed = prune(twice, {1}, missed)
+    assert again is twice and missed == {2}
+    assert images_of(prune(again, {1}, missed)[0]) == {1}
+
+
+def test_what_came_after_the_last_time_was_not_missed_then():
+    claim = placed(seen(0), process=Process(1, BOTH))[0].claim
+    _, missed = prune(claim, {7}, ())
+    claim = placed(seen(0), claim=claim, process=Process(2, BOTH))[0].claim
+    left, missed = prune(claim, {7}, missed)
+    assert images_of(left) == {2} == missed
+
+
+def test_defaults_hang_on_no_image_and_stay():
+    claim, _ = record_default(EMPTY, ONE, CXL)
+    left = gone_from(claim, {900})
+    assert not left.footprints and left.defaults == claim.defaults
 
 
 def test_what_one_program_can_make_the_agent_remember_is_bounded():

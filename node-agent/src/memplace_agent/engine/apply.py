@@ -12,7 +12,7 @@ Pages are moved by `memplace_agent.engine.mover`, later.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from memplace.calls import MAX_CALL_RANGES
@@ -192,6 +192,11 @@ class PolicySetter:
         """Forget a process that ended."""
         for setbacks in self._setbacks.values():
             setbacks.forget(identity)
+
+    def keep(self, identities: Collection[int]) -> None:
+        """Forget all processes but these."""
+        for setbacks in self._setbacks.values():
+            setbacks.keep(identities)
 
     def _groups(
         self, identity: int, steps: Iterable[SetPolicy], report: PolicyReport, now: float

@@ -21,6 +21,7 @@ from memplace_agent.containers.pinning import Pinner
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.apply import PolicySetter
 from memplace_agent.engine.birth import Births
+from memplace_agent.engine.census import Census
 from memplace_agent.engine.duelist import DueList, Pace
 from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.hands import Hands
@@ -239,6 +240,7 @@ class Engine:
                     follows=self.follows,
                 ),
                 undoer=Undoer(pinner, hands, store, self.tick),
+                census=Census(host, store),
                 shims=Shims(pinner, hands, store, self.metrics, settings.shim_default),
                 objects=objects,
                 due=DueList(Pace(slow_s=settings.audit_s)),

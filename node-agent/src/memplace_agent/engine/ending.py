@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
 from memplace.api.v1alpha1 import Placement
@@ -46,6 +46,18 @@ class Ending:
         # The dataclass is frozen for those who use it.
         back = GoingBack(self.parts.looker, self.parts.store)
         object.__setattr__(self, "going_back", back)
+
+    @property
+    def identities(self) -> frozenset[int]:
+        """The processes to which something is given back."""
+        return self.parts.undoer.identities | self.going_back.identities
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all containers, shims and objects but these."""
+        self.undoing.keep(names)
+        self.parts.undoer.keep(names)
+        for name in self.state.undoing.keys() - set(names):
+            del self.state.undoing[name]
 
     def know(self) -> None:
         """Take what placements say of their end from a new world."""
@@ -118,6 +130,8 @@ class Ending:
             self.state.undoing.pop(claim.container, None)
             self.ended()
         else:
+            # What goes on executing programs meanwhile has them written down, too.
+            self.parts.census.take(claim.container, lambda: refs)
             before = self.state.undoing.get(claim.container, "")
             self.state.undoing[claim.container] = undone.message or before
         return undone.whole

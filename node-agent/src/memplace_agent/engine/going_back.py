@@ -68,6 +68,11 @@ class GoingBack:
     store: LedgerStore
     _ways: dict[str, _Way] = field(default_factory=dict)
 
+    @property
+    def identities(self) -> frozenset[int]:
+        """The processes whose pages are moved back."""
+        return frozenset[int]().union(*(way.identities for way in self._ways.values()))
+
     def look(self, claim: Claim, refs: Iterable[CgroupRef], near: NumaSet) -> str:
         """Go on with a container.
 

@@ -226,6 +226,8 @@ class Looker:
         self._backoffs.keep(identities)
         self._put_off.keep(identities)
         self.placer.keep(identities)
+        self.mover.keep(identities)
+        self.hands.setter.keep(identities)
         self.hands.surveyor.keep(identities)
         self.hands.pool.keep(set(identities))
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -158,6 +158,15 @@ class Mover:
             self._processes.pop(identity, None)
             self._settle_tallies()
 
+    def keep(self, identities: Collection[int]) -> None:
+        """Forget what failed in all processes but these, and those with orders.
+
+        A batch that is under way when its process is forgotten makes it known again.
+        """
+        with self._lock:
+            for identity in self._processes.keys() - self._jobs.keys() - set(identities):
+                del self._processes[identity]
+
     def wake(self) -> None:
         """Have a look at once: something was cancelled, or the agent ends."""
         self._wake.set()
@@ -195,8 +204,8 @@ class Mover:
         """
         now = self._clock()
         due, next_time = self._due(now)
+        self._pacer.prune(now)
         if not due:
-            self._pacer.prune(now)
             return max(0.0, next_time - now)
         node = self._senses.node(now)
         for job in due:

@@ -16,6 +16,7 @@ from memplace.kinds import Capability
 from memplace.objects import object_of
 
 from memplace_agent.containers.refs import CgroupRef
+from memplace_agent.engine.census import Census
 from memplace_agent.engine.duelist import DueList
 from memplace_agent.engine.expected import Table, expected
 from memplace_agent.engine.explainer import Explainer
@@ -45,6 +46,7 @@ class Parts:
     store: LedgerStore
     looker: Looker
     undoer: Undoer
+    census: Census
     shims: Shims
     objects: Objects
     due: DueList

@@ -29,6 +29,7 @@ from memplace_agent.engine.duelist import Look, Outcome
 from memplace_agent.engine.ending import Ending
 from memplace_agent.engine.expected import paused_pods
 from memplace_agent.engine.explaining import Explaining
+from memplace_agent.engine.forgetting import Forgetting
 from memplace_agent.engine.judge import judge
 from memplace_agent.engine.known import Followed, Listed, News, State, news_of, subject_of
 from memplace_agent.engine.lesser import LEFT, SETTLED
@@ -66,6 +67,7 @@ class Reconciler:
         usage, gauge = UsageStore(parts.store.directory), parts.metrics.namespace_limited
         self._allotments = Allotments(parts.act_for, gauge, usage, parts.host.cgroup)
         self._trials = Trials(parts, self._state, self._allotments)
+        self._forgetting = Forgetting(parts, self._state, self._finder, self._ending, self._trials)
         # Filled by other threads.
         self._moved, self._born = deque[str](), deque[str]()
         self._news = News.NONE
@@ -129,11 +131,7 @@ class Reconciler:
             namespaces[container_id] = self._state.listed[container_id].pod.ref.namespace
         namespaces |= self._parts.shims.due()
         self._parts.due.update(namespaces, self._parts.clock())
-        self._ending.undoing.keep(namespaces)
-        self._finder.keep(namespaces)
-        self._parts.objects.keep(namespaces)
-        for container_id in self._state.undoing.keys() - namespaces.keys():
-            del self._state.undoing[container_id]
+        self._forgetting.containers(namespaces)
 
     def _read_machine(self) -> None:
         state, parts = self._state, self._parts
@@ -213,6 +211,8 @@ class Reconciler:
             self._news = News.STATE
         view = Explaining(state, self._report_of, self._wanted_of, self._finder, parts)
         parts.explainer.serve(view)
+        # Not with what follows: a world that changes all the time has that read by `take`.
+        self._forgetting.processes()
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
         before = state.machine
@@ -220,10 +220,6 @@ class Reconciler:
         state.machine_at, now = parts.clock(), state.machine
         if state.is_synced and (now.tiers, now.sizes) != (before.tiers, before.sizes):
             self.take(state.world)
-        kept = (each.container.identities for each in state.followed.values())
-        identities = frozenset[int]().union(*kept)
-        parts.looker.keep(identities)
-        self._trials.keep(identities)
 
     def _look(self, look: Look) -> Outcome:
         container_id = look.container_id
@@ -302,6 +298,7 @@ class Reconciler:
             return self._absent(followed, subject, listed.pod)
         self._parts.shims.inherit(container_id, ref, assignment.winner)
         seen = self._parts.looker.look(followed.container, ref)
+        self._parts.census.take(container_id, lambda: {ref, *self._finder.refs(container_id)})
         self._ending.take_over(seen.outcomes, assignment.winner)
         if seen.is_empty:
             return self._absent(followed, subject, listed.pod, has_unseen=True)

@@ -12,9 +12,9 @@ of all that has to be given back.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from memplace.claim_view import View
@@ -70,6 +70,18 @@ class Undoer:
     hands: Hands
     store: LedgerStore
     tick: Callable[[], None] = lambda: None
+    # By container, whom the last try has met.
+    _met: dict[str, set[int]] = field(default_factory=dict)
+
+    @property
+    def identities(self) -> frozenset[int]:
+        """The processes of containers that are not given back yet, as of the last try."""
+        return frozenset[int]().union(*self._met.values())
+
+    def keep(self, container_ids: Collection[str]) -> None:
+        """Forget all containers but these."""
+        for container_id in self._met.keys() - set(container_ids):
+            del self._met[container_id]
 
     def undo(self, claim: Claim, refs: Iterable[CgroupRef]) -> Undone:
         """Undo what was done in a container.
@@ -83,6 +95,7 @@ class Undoer:
             # All of them at once: else some would rest whenever others do not.
             return Undone(whole=False, message=_RESTS)
         looked_at: set[int] = set()
+        self._met[claim.container] = set()
         message = ""
         for _ in range(_ROUNDS):
             results: list[_Result] = []
@@ -114,6 +127,7 @@ class Undoer:
         is_member = member_test(self.pinner.host, ref)
         try:
             with self.pinner.pin(pid, is_member) as pinned:
+                self._met[container].add(pinned.identity)
                 if pinned.identity in looked_at:
                     return _Result.NOTHING, ""
                 result, why = self._give_back(container, pinned)

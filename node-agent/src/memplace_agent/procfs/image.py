@@ -26,12 +26,29 @@ def parse_image(text: str) -> int:
 
     Source: proc_pid_stat(5), fields 26, 28 and 47; linux ``fs/proc/array.c:do_task_stat()``.
     """
-    fields = text[text.rfind(")") + 1 :].split()
-    try:
-        places = [fields[at] for at in _FIELDS]
-    except IndexError as err:
-        raise ParseError("/proc/PID/stat", text) from err
+    places = _places(text)
     if places[0] in _HIDDEN or places[1] in _HIDDEN:
         return 0
     digest = hashlib.blake2b(" ".join(places).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1 or 1
+
+
+def has_memory(text: str) -> bool:
+    """Return whether a thread has an address space, hidden or not, from its ``stat``.
+
+    It has none once it has ended; others of its process may have it still.
+
+    Raises:
+        ParseError: As `parse_image`.
+
+    Source: linux ``fs/proc/array.c:do_task_stat()``, which shows 1 for what it hides.
+    """
+    return _places(text)[0] != "0"
+
+
+def _places(text: str) -> list[str]:
+    fields = text[text.rfind(")") + 1 :].split()
+    try:
+        return [fields[at] for at in _FIELDS]
+    except IndexError as err:
+        raise ParseError("/proc/PID/stat", text) from err

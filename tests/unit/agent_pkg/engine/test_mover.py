@@ -11,6 +11,8 @@ from memplace.pacing import PROBE_BYTES, Room, WaitReason
 from memplace_agent.errors import CallFailed, HoleInRange, TryAgain
 from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_PRIVATE_ANON
 
+from tests.support.agent.tables import tables
+
 MIB, GIB = 1 << 20, 1 << 30
 BASE = 0x100000000
 
@@ -290,6 +292,18 @@ def test_a_slow_placement_does_not_slow_down_others(make, region):
     (slow,) = bench.mover.progress()
     assert slow.placement == "slow"
     assert slow.done <= 8 * MIB
+
+
+def test_a_queue_that_is_never_empty_keeps_no_account_of_those_who_left(make, region):
+    bench = make(bandwidth=64 * MIB)
+    bench.queue(100, region(BASE, 64 * GIB))
+    for n in range(50):
+        more = {"container": f"{n:064x}", "placement": f"uid-{n}", "limit": GIB}
+        bench.queue(200 + n, region(BASE, 2 * MIB), namespace="small", **more)
+        bench.run(1)
+    bench.run(20)
+    assert [p.container for p in bench.mover.progress()] == ["a" * 64]
+    assert tables(bench.mover)["._pacer._placements"] == 0
 
 
 def test_local_policies_never_get_here_but_do_no_harm(bench, region):
