@@ -12,7 +12,7 @@ from pathlib import Path
 
 from memplace.errors import ProcessGone
 
-from memplace_agent.containers.members import read_pids
+from memplace_agent.containers.members import known_pids
 from memplace_agent.containers.names import id_of, names_container
 from memplace_agent.containers.walk import PodGroup
 from memplace_agent.hostfs import HostFs, read_proc
@@ -63,12 +63,14 @@ def sandbox_pids(
     found: set[int] = set()
     for group in groups:
         names = [name or group.path.name for name in group.containers]
-        apps = [name for name in names if any(names_container(name, id_) for id_ in app_ids)]
-        if group.containers == ("",) and apps:
-            continue
-        found |= read_pids(group.path).difference(*(read_pids(group.path / n) for n in apps))
-        ids = {id_of(name) for name in names}.difference(app_ids)
-        found.update(*(read_pids(path) for id_, path in strays.items() if id_ in ids))
+        others = [name for name in names if not any(names_container(name, i) for i in app_ids)]
+        if group.containers == ("",):
+            found |= known_pids(group.path) if others else frozenset()
+        else:
+            found |= known_pids(group.path, 1)
+            found.update(*(known_pids(group.path / name) for name in others))
+        ids = {id_of(name) for name in others}.difference(app_ids)
+        found.update(*(known_pids(path) for id_, path in strays.items() if id_ in ids))
     return frozenset(found)
 
 

@@ -45,6 +45,9 @@ _SOON_S, _LATER_S = 0.0005, 0.005
 # A write of the ledger takes a fraction of a millisecond; the round after this one tries again.
 LEDGER_S = 0.003
 
+# A container that is being made has few cgroups; who makes more keeps no other one waiting.
+_CGROUPS = 64
+
 # What the runtime runs beside the program, whatever cgroup that is in.
 _NOT_A_PROGRAM = frozenset({"pause", "conmon"})
 
@@ -238,4 +241,4 @@ def _pids(cgroup: Path) -> set[int] | None:
         text = (cgroup / "cgroup.procs").read_text()
     except OSError:
         return None
-    return {int(pid) for pid in text.split() if pid != "0"} or set(read_pids(cgroup))
+    return {int(pid) for pid in text.split() if pid != "0"} or set(read_pids(cgroup, _CGROUPS))

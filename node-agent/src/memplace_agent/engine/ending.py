@@ -109,6 +109,17 @@ class Ending:
             return Outcome.QUIET if is_there else Outcome.CHANGED
         return Outcome.FAILED
 
+    def look_at_shim(self, pod_uid: str) -> Outcome:
+        """Bring the shim of a pod in line with what is expected of the pod's containers."""
+        state = self.state
+        held = state.world.held_pods | state.paused_pods
+        if not state.is_synced or pod_uid in held:
+            return Outcome.QUIET
+        outcome, in_the_way = self.parts.shims.look(pod_uid, self.finder)
+        state.undoing |= in_the_way
+        self.ended()
+        return outcome
+
     def undo(self, claim: Claim, refs: tuple[CgroupRef, ...]) -> bool:
         """Give back what a claim speaks of; returns whether all of it is."""
         self.going_back.end(claim.container)
