@@ -2,6 +2,7 @@
 """Containers that make cgroups of their own which can't be read, or too many: about them alone."""
 
 import os
+import shutil
 
 import pytest
 from memplace_agent.containers import members
@@ -110,3 +111,53 @@ def test_a_container_of_very_many_cgroups_is_said_and_costs_its_neighbours_littl
     node.clock.now += 1000
     node.reconciler.audit()
     assert 0 < len(read) <= 128 + 1
+
+
+def test_what_is_known_of_a_crowd_is_given_back_and_its_claim_kept(started, kit):
+    started.full(kit.placement())
+    scope = crowd(started.machine, A, MAX_CGROUPS + 64)
+    started.full()
+    assert started.machine.policies(100)["[heap]"] is None
+    assert started.claims and f"more than {MAX_CGROUPS} cgroups" in started.said["mp"].message
+    for number in range(MAX_CGROUPS // 64 + 1):
+        shutil.rmtree(scope / str(number))
+    started.run(400)
+    assert not started.claims and not started.said
+
+
+def test_a_container_that_hides_keeps_no_other_from_being_undone(node, kit):
+    for pid, container in ((100, A), (200, B)):
+        node.machine.start(pid, container, kit.heap())
+    node.full(kit.placement(), pods=[kit.pod(ids="ab")])
+    hide(node.machine, A)
+    done, why = node.reconciler.undo_all()
+    assert not done and "/below: Is a directory" in why
+    assert node.machine.policies(200)["[heap]"] is None
+    assert [claim.container for claim in node.claims] == [A]
+    show(node.machine, A, 100)
+    assert node.reconciler.undo_all() == (True, "")
+    assert node.machine.policies(100)["[heap]"] is None
+
+
+def test_an_error_nobody_thought_of_is_about_one_claim(node, kit, monkeypatch):
+    for pid, container in ((100, A), (200, B)):
+        node.machine.start(pid, container, kit.heap())
+    pods = [kit.pod(ids="ab")]
+    node.full(kit.placement(), pods=pods)
+    undoer = type(node.reconciler._parts.undoer)
+    real = undoer.undo
+
+    def odd(one, claim, refs):
+        if claim.container == A:
+            raise ValueError("odd")
+        return real(one, claim, refs)
+
+    monkeypatch.setattr(undoer, "undo", odd)
+    node.full(pods=pods)
+    assert node.machine.policies(200)["[heap]"] is None
+    assert node.said["mp"].reason == "Undoing" and "odd" in node.said["mp"].message
+    done, why = node.reconciler.undo_all()
+    assert not done and "odd" in why
+    monkeypatch.setattr(undoer, "undo", real)
+    assert node.reconciler.undo_all() == (True, "")
+    assert node.machine.policies(100)["[heap]"] is None

@@ -206,6 +206,15 @@ def test_a_retired_node_has_everything_back_and_no_files(with_root, node) -> Non
     assert not node.machine.host.journal.exists()
 
 
+def test_a_node_that_can_not_be_retired_says_what_is_in_the_way(with_root, node) -> None:
+    hide(node.machine, "a" * 64, pod="pod")
+    retire(with_root)
+    with_root.run(10)
+    condition = with_root.condition("Retired")
+    assert (condition.status, condition.reason) == ("False", "Undoing")
+    assert "/below: Is a directory" in condition.message
+
+
 def test_a_file_that_nobody_understands_keeps_a_node_from_retiring(with_root, node) -> None:
     file = node.machine.host.journal / f"{'b' * 64}.v7.json"
     file.write_text("{}")

@@ -37,9 +37,10 @@ from memplace_agent.engine.look import Container
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
 from memplace_agent.engine.reporting import reports_of
-from memplace_agent.engine.shim_claims import first_shims, is_shim_id, pod_of_id
+from memplace_agent.engine.shim_claims import is_shim_id, pod_of_id
 from memplace_agent.engine.trials import Trials, room_for
 from memplace_agent.engine.wanting import Wants
+from memplace_agent.errors import told
 from memplace_agent.node.machine import read_machine
 from memplace_agent.report import Reports, Subject
 from memplace_agent.usage_store import UsageStore
@@ -262,7 +263,7 @@ class Reconciler:
         return self._ending.look(claim)
 
     def _failed(self, look: Look, err: Exception) -> None:
-        text = f"{err} {err.HELP}" if isinstance(err, MemplaceError) else f"{err!r}"
+        text = told(err)
         reason = err.reason if isinstance(err, MemplaceError) else Reason.FAILED
         followed = self._state.followed.get(look.container_id)
         if followed is None or followed.report.message != text:
@@ -373,8 +374,7 @@ class Reconciler:
         self._read_machine()
         self._finder.look_again()
         if self._parts.unsupported is None:
-            for claim in first_shims(self._parts.store):
-                self._ending.undo(claim, self._finder.refs_of(claim))
+            self._ending.undo_all()
         return not tuple(self._parts.store), next(iter(self._state.undoing.values()), "")
 
     # --- what is said ---
