@@ -14,6 +14,7 @@ container, once in a while.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -26,7 +27,7 @@ from memplace.errors import MemplaceError, ProcessGone
 from memplace.ledger import claim_for, inherit
 
 from memplace_agent.containers.finder import Finder
-from memplace_agent.containers.members import read_members
+from memplace_agent.containers.members import Unlisted, read_members
 from memplace_agent.containers.names import id_of
 from memplace_agent.containers.pinning import Pinned, Pinner
 from memplace_agent.containers.refs import CgroupRef
@@ -55,6 +56,11 @@ log = logging.getLogger(__name__)
 _ROUNDS = 8
 # A sandbox is the child of what makes it for some 100 ms, of a slow machine for seconds.
 _SOON = 8
+
+_UNWRITTEN = (
+    "the ledger can't be written: what the shim has started is given back first, and the ledger "
+    "knows of that by the shim's claim"
+)
 
 
 @dataclass(slots=True)
@@ -156,7 +162,9 @@ class Shims:
         try:
             for _ in range(_ROUNDS):
                 had = self._take_away(claim, shim)
-                self._claim_heirs(claim.process.pod, siblings(refs[0]) if refs else [])
+                containers = siblings(refs[0]) if refs else []
+                if not self._claim_heirs(claim.process.pod, containers):
+                    return Undone(whole=False, message=_UNWRITTEN)
                 if not had:
                     self.store.drop(claim.container)
                     self._count()
@@ -233,22 +241,32 @@ class Shims:
 
     # --- what it has started ---
 
-    def _claim_heirs(self, pod_uid: str, containers: Iterable[CgroupRef]) -> None:
-        for claim in self._claims(pod_uid):
-            for ref in containers:
-                self._claim_heir(claim, ref)
+    def _claim_heirs(self, pod_uid: str, containers: Iterable[CgroupRef]) -> bool:
+        # Returns whether the ledger knows of all that the pod's shims have started.
+        pairs = itertools.product(self._claims(pod_uid), tuple(containers))
+        are_known = [self._claim_heir(claim, ref) for claim, ref in pairs]  # each of them
+        return all(are_known)
 
-    def _claim_heir(self, claim: Claim, ref: CgroupRef) -> None:
+    def _claim_heir(self, claim: Claim, ref: CgroupRef) -> bool:
         container_id = id_of(ref.path.name)
         if container_id is None:
-            return
+            return True
         known = self.store.get(container_id)
         new = inherit(
             known or claim_for(container_id, claim.placement, time.time()), claim.defaults
         )
-        if new is not known and any(self._carries(claim, pid) for pid in read_members(ref)):
-            self.found(container_id, ref)
-            self.store.put(new)
+        if new is known:
+            return self.store.put_for_undo(new)  # if it could not be written before
+        if not self._has_heir(claim, ref):
+            return True
+        self.found(container_id, ref)
+        return self.store.put_for_undo(new)
+
+    def _has_heir(self, claim: Claim, ref: CgroupRef) -> bool:
+        try:
+            return any(self._carries(claim, pid) for pid in read_members(ref))
+        except Unlisted:
+            return True  # who is not listed may be one
 
     def _carries(self, claim: Claim, pid: int) -> bool:
         try:
