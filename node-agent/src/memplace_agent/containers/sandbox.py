@@ -7,10 +7,9 @@ runs the sandbox there instead, or the shim that talks to it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-
-from memplace.errors import ProcessGone
 
 from memplace_agent.containers.members import known_pids
 from memplace_agent.containers.names import id_of, names_container
@@ -41,6 +40,9 @@ _MAPPINGS = {
     "/memfd:ch_ram": "a virtual machine (Cloud Hypervisor)",
     "anon_inode:kvm-vcpu": "a virtual machine (KVM)",
 }
+
+# Reads a process of a namespace; None if it does not let itself be read in time.
+Guard = Callable[[int, str, Callable[[], str]], str | None]
 
 # A shim says less than the machine beside it.
 _VAGUE = "a virtual machine (Kata Containers)"
@@ -74,15 +76,33 @@ def sandbox_pids(
     return frozenset(found)
 
 
-def sandbox_program(host: HostFs, pids: Iterable[int]) -> str:
-    """Return what sandbox some processes are, in words; "" when they are none that is known."""
-    vague = ""
+def at_once(pid: int, group: str, read: Callable[[], str]) -> str | None:
+    """Read a process as a `Guard` does, and wait for as long as it takes."""
+    del pid, group
+    return read()
+
+
+def sandbox_program(
+    host: HostFs, pids: Iterable[int], group: str = "", guard: Guard = at_once
+) -> str | None:
+    """Return what sandbox some processes are, in words; "" when they are none that is known.
+
+    None when nobody knows: one of them did not let itself be read.
+
+    Args:
+        host: Where /proc is.
+        pids: The processes.
+        group: The namespace of their pod.
+        guard: Reads them: cmdline and maps wait for who holds the address space.
+    """
+    vague, is_known = "", True
     for pid in sorted(pids)[:_MAX_PIDS]:
-        found = _program(host.pid(pid))
+        found = guard(pid, group, partial(_program, host.pid(pid)))
         if found and found != _VAGUE:
             return found
-        vague = vague or found
-    return vague
+        vague = vague or found or ""
+        is_known &= found is not None
+    return vague or ("" if is_known else None)
 
 
 def program_names(host: HostFs, pids: Iterable[int]) -> frozenset[str]:
@@ -105,5 +125,5 @@ def _program(directory: Path) -> str:
 def _read(path: Path) -> str:
     try:
         return read_proc(path)
-    except (ProcessGone, PermissionError):
+    except OSError:  # it is gone, or not to be read
         return ""

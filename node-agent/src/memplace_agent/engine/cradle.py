@@ -23,6 +23,7 @@ from memplace_agent.containers.elders import has_elder
 from memplace_agent.containers.events import Born
 from memplace_agent.containers.members import member_test, read_pids
 from memplace_agent.containers.pinning import Pinned, Pinner
+from memplace_agent.containers.sandbox import Guard, at_once
 from memplace_agent.engine.apply import SetFuture
 from memplace_agent.engine.callers import Call, Callers
 from memplace_agent.engine.expected import Newborn
@@ -73,7 +74,7 @@ class Tools:
     """What cradles work with.
 
     `still` says whether the same is wanted of a pod's container; `shims` is how many pods' shims
-    are looked for just now.
+    are looked for just now; `guard` reads what tells them from sandboxes.
     """
 
     pinner: Pinner
@@ -82,6 +83,7 @@ class Tools:
     still: Callable[[Born, Newborn], bool]
     clock: Callable[[], float] = time.monotonic
     shims: int = 0
+    guard: Guard = at_once
 
 
 @dataclass(slots=True)

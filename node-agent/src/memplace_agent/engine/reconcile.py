@@ -36,6 +36,7 @@ from memplace_agent.engine.lesser import LEFT, SETTLED
 from memplace_agent.engine.look import Container
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
+from memplace_agent.engine.programs import Programs
 from memplace_agent.engine.reporting import reports_of
 from memplace_agent.engine.shim_claims import is_shim_id, pod_of_id
 from memplace_agent.engine.trials import Trials, room_for
@@ -61,7 +62,8 @@ class Reconciler:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._state = State()
-        self._finder = Finder(parts.host, parts.clock)
+        guard = Programs(parts.host, parts.looker.hands.pool)
+        self._finder = Finder(parts.host, parts.clock, guard=guard)
         parts.shims.found = self._finder.told
         self._ending = Ending(parts, self._state, self._finder, self._set_due)
         self._wants = Wants(parts.can)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import Placement
@@ -42,6 +42,7 @@ from memplace_agent.containers.shim import (
 from memplace_agent.engine.duelist import Outcome
 from memplace_agent.engine.expected import Newborn, Table, process_of
 from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.programs import DEADLINE_S, Programs
 from memplace_agent.engine.shim_claims import claim_of_shim, inherited, shim_id
 from memplace_agent.engine.to_come import taken_away
 from memplace_agent.engine.undo import Undone
@@ -71,6 +72,7 @@ class Shims:
         enabled: Whether shims get defaults; if not, what they have is given back.
         found: Is told of containers that get a claim here, and where they are: the last walk
             through the tree of cgroups may be older than they are.
+        deadline_s: How long to wait for what tells a shim from a sandbox.
     """
 
     pinner: Pinner
@@ -79,6 +81,7 @@ class Shims:
     metrics: Metrics
     enabled: bool = False
     found: Callable[[str, CgroupRef], None] = lambda _id, _ref: None
+    deadline_s: float = DEADLINE_S
     _wanted: Mapping[str, Newborn] = field(default_factory=dict)
     _told: dict[str, str] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
@@ -117,7 +120,10 @@ class Shims:
             return Outcome.CHANGED, {}  # ask again soon
         newborn = self._wanted.get(pod_uid)
         containers = siblings(refs[0]) if refs else []
-        shim = find_shim(self.pinner.host, containers) if containers else NoShim("")
+        shim = self._find(containers, newborn)
+        if isinstance(shim, NoShim) and shim.is_unknown:  # what it has stays
+            self._tell(pod_uid, shim.why)
+            return self._not_yet(pod_uid, shim), {}
         outcome = Outcome.QUIET
         keeps = ""
         if newborn is not None and isinstance(shim, Shim):
@@ -176,6 +182,12 @@ class Shims:
         return Undone(whole=False, message="a shim is busy, or starts programs all the time")
 
     # --- one shim ---
+
+    def _find(self, containers: Sequence[CgroupRef], newborn: Newborn | None) -> Shim | NoShim:
+        if not containers or newborn is None:
+            return NoShim("")
+        guard = Programs(self.pinner.host, self.hands.pool, self.deadline_s)
+        return find_shim(self.pinner.host, containers, newborn.placement.tenant, guard)
 
     def _claims(self, pod_uid: str) -> list[Claim]:
         return [each for each in self.store if each.process and each.process.pod == pod_uid]
