@@ -75,3 +75,8 @@ def raise_errno(number: int, call: str) -> NoReturn:
 def errno_name(err: OSError) -> str:
     """Return the name of an errno, as a metric's label."""
     return errno.errorcode.get(err.errno or 0, "none")
+
+
+def told(err: Exception) -> str:
+    """Return an error for people: with what they can do about it, if anybody thought of it."""
+    return f"{err} {err.HELP}" if isinstance(err, MemplaceError) else repr(err)

@@ -110,12 +110,13 @@ def read_proc(path: Path) -> str:
     """
     try:
         # Paths of mappings are bytes of any kind.
-        return _read(str(path)).decode("utf-8", "surrogateescape")
+        return read_file(str(path)).decode("utf-8", "surrogateescape")
     except (FileNotFoundError, ProcessLookupError) as err:
         raise ProcessGone(err.errno, "the process is gone") from err
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """Read a file that the kernel makes; raises what open(2) and read(2) do."""
     # Most files have a line or two, and each look at a process reads some of them: Path and
     # open() would take several times as long as the kernel.
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -46,7 +46,7 @@ class Look:
             hierarchy=index.hierarchy,
             pod_has_cgroup=bool(groups),
             has_cgroups=any(group.containers for group in groups),
-            sandbox=sandbox_program(self.host, pids),
+            sandbox=sandbox_program(self.host, pids) or "",
             others=program_names(self.host, pids),
             runtime_class=runtime_class,
         )

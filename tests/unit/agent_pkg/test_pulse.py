@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from memplace_agent.containers import members
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine import pulse
 from memplace_agent.engine.pulse import BEAT_S, Pulse
@@ -116,6 +117,51 @@ def test_a_cgroup_below_counts(node: Node, grower: Grower) -> None:
     node.beat()
     grower.grow()
     assert node.beat() == {"a"}
+
+
+def test_one_whose_processes_are_hidden_keeps_nobody_from_being_felt(
+    node: Node, grower: Grower
+) -> None:
+    node.put("a", below="container")
+    (node.root / "a/container/cgroup.procs").unlink()
+    (node.root / "a/container/cgroup.procs").mkdir()
+    node.put("b", grower.pid)
+    node.beat()
+    grower.grow()
+    assert node.beat() == {"b"}
+
+
+def test_an_error_nobody_thought_of_is_about_one_container_which_stays_as_it_was(
+    tmp_path: Path, grower: Grower
+) -> None:
+    for pid in ("7", "8"):
+        (tmp_path / "proc" / pid).mkdir(parents=True)
+    odd = tmp_path / "proc/7/statm"
+    odd.write_text("100 20 3\n")
+    (tmp_path / "proc/8/statm").symlink_to(f"/proc/{grower.pid}/statm")
+    node = Node(tmp_path)
+    node.pulse = Pulse(HostFs(proc=tmp_path / "proc"), clock=lambda: node.now, cost=node._cost)
+    node.put("a", 7)
+    node.put("b", 8)
+    node.beat()
+    odd.write_text("100 odd 3\n")
+    grower.grow()
+    assert node.beat() == {"b"}
+    odd.write_text("200 20 3\n")
+    assert node.beat() == {"a"}
+
+
+def test_of_very_many_cgroups_a_few_are_read(
+    node: Node, grower: Grower, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(1000):
+        node.put("a", below=str(number))
+    node.put("a", grower.pid, below="first")
+    read: list[str] = []
+    procs = members._procs
+    monkeypatch.setattr(members, "_procs", lambda path: (read.append(path), procs(path))[1])
+    node.beat()
+    assert 0 < len(read) <= 128
 
 
 def test_of_many_processes_each_has_its_turn(node: Node, grower: Grower) -> None:

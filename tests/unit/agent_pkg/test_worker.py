@@ -13,6 +13,7 @@ from memplace_agent.engine.worker import Worker, WorkerParts
 from memplace_agent.syscalls.features import Features
 
 from tests.unit.agent_pkg.test_app import Sink
+from tests.unit.agent_pkg.test_hidden import hide
 from tests.unit.agent_pkg.test_watch import eventually
 from tests.unit.agent_pkg.test_world import RUNNING, newer, placement, pod
 
@@ -158,6 +159,43 @@ def test_a_step_that_fails_is_logged_and_the_next_one_made(at_work, node, monkey
     stop.set()
 
 
+def test_a_container_that_hides_its_processes_keeps_nobody_from_being_looked_at(
+    at_work, node, kit
+) -> None:
+    hide(node.machine, "a" * 64, pod="pod")
+    node.machine.start(200, "b" * 64, kit.heap(), pod="pod")
+    second = RUNNING | {"name": "d", "containerID": f"containerd://{'b' * 64}"}
+    at_work.cache.event(Kind.POD, "MODIFIED", pod(RUNNING, second))
+    at_work.run(90)
+    assert node.machine.policies(200)["[heap]"] == kit.CXL
+    (report,) = at_work.status.placements
+    states = {each.name: (each.state, each.message) for each in report.pods[0].containers}
+    assert states["d"][0] == "Placed"
+    assert states["c"][0] == "Failed" and "/below: Is a directory" in states["c"][1]
+
+
+@pytest.mark.parametrize(
+    ("part", "does"), [("pulse", "beat"), ("explainer", "serve"), ("allotments", "audit")]
+)
+def test_a_part_of_the_audit_that_fails_ends_no_other(
+    at_work, kit, monkeypatch, part, does
+) -> None:
+    def broken(*_):
+        raise ValueError("odd")
+
+    node = at_work.node
+    parts = node.reconciler._parts
+    about = node.reconciler._allotments if part == "allotments" else getattr(parts, part)
+    monkeypatch.setattr(type(about), does, broken)
+    before = node.reconciler._state.machine_at
+    node.machine.start(200, "b" * 64, kit.heap(), pod="pod")
+    second = RUNNING | {"name": "d", "containerID": f"containerd://{'b' * 64}"}
+    at_work.cache.event(Kind.POD, "MODIFIED", pod(RUNNING, second))
+    at_work.run(90)
+    assert node.machine.policies(200)["[heap]"] == kit.CXL
+    assert node.reconciler._state.machine_at > before + 30
+
+
 def retire(agent, mode="Retired"):
     meta = {"name": "n1", "uid": "u", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
     agent.cache.event(Kind.NODE_MEMORY, "ADDED", {"metadata": meta, "spec": {"agent": mode}})
@@ -177,6 +215,15 @@ def test_a_retired_node_has_everything_back_and_no_files(with_root, node) -> Non
     assert with_root.condition("Retired").status == "True"
     assert set(node.machine.policies(100).values()) == {None}
     assert not node.machine.host.journal.exists()
+
+
+def test_a_node_that_can_not_be_retired_says_what_is_in_the_way(with_root, node) -> None:
+    hide(node.machine, "a" * 64, pod="pod")
+    retire(with_root)
+    with_root.run(10)
+    condition = with_root.condition("Retired")
+    assert (condition.status, condition.reason) == ("False", "Undoing")
+    assert "/below: Is a directory" in condition.message
 
 
 def test_a_file_that_nobody_understands_keeps_a_node_from_retiring(with_root, node) -> None:

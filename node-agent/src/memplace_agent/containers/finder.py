@@ -17,7 +17,13 @@ from memplace_agent.containers.members import is_populated
 from memplace_agent.containers.names import normal_uid
 from memplace_agent.containers.place import find_place
 from memplace_agent.containers.refs import CgroupRef
-from memplace_agent.containers.sandbox import program_names, sandbox_pids, sandbox_program
+from memplace_agent.containers.sandbox import (
+    Guard,
+    at_once,
+    program_names,
+    sandbox_pids,
+    sandbox_program,
+)
 from memplace_agent.containers.walk import PodGroup
 from memplace_agent.hostfs import HostFs
 
@@ -43,8 +49,10 @@ class Finder:
         host: HostFs,
         clock: Callable[[], float],
         cost: Callable[[], float] = time.perf_counter,
+        guard: Guard = at_once,
     ) -> None:
         self._host = host
+        self._guard = guard
         self._clock = clock
         self._cost = cost
         self._index: CgroupIndex | None = None
@@ -135,7 +143,7 @@ class Finder:
             has_memory=has_memory(self._host.cgroup),
             pod_has_cgroup=bool(groups),
             has_cgroups=any(group.containers for group in groups),
-            sandbox=sandbox_program(self._host, pids),
+            sandbox=sandbox_program(self._host, pids, pod.ref.namespace, self._guard) or "",
             others=program_names(self._host, pids),
             runtime_class=pod.runtime_class,
             where=self._where(container_id, pod, ref, groups),

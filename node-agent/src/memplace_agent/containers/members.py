@@ -10,11 +10,39 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from memplace.errors import MemplaceError
+
 from memplace_agent.containers.refs import CgroupRef
-from memplace_agent.hostfs import HostFs, read_proc
+from memplace_agent.hostfs import HostFs, read_file, read_proc
+
+# A container may be a node of its own, with some hundred pods.
+MAX_CGROUPS = 4096
+
+_GONE = (errno.ENOENT, errno.ENODEV)
+
+
+class Unlisted(MemplaceError, OSError):  # noqa: N818  says what happened
+    """Not all processes of a cgroup are known.
+
+    Who may make cgroups in a container can make any number, and take from the agent, which may
+    not read all that root may, the right to list their processes.
+
+    Attributes:
+        found: Those that are.
+    """
+
+    HELP = (
+        "A program in the container made these cgroups: have it make fewer, and leave their "
+        "directories and cgroup.procs readable."
+    )
+
+    def __init__(self, why: str, found: frozenset[int]) -> None:
+        super().__init__(f"not all processes of the container are known: {why}")
+        self.found = found
 
 
 def read_members(ref: CgroupRef) -> frozenset[int]:
@@ -23,28 +51,57 @@ def read_members(ref: CgroupRef) -> frozenset[int]:
     They may end, and their ids be taken by others, as soon as this has returned.
 
     Raises:
-        OSError: The tree can't be read.
+        Unlisted: There may be more, see `Unlisted.found`.
     """
     return read_pids(ref.path)
 
 
-def read_pids(cgroup: Path) -> frozenset[int]:
-    """Do as `read_members`, for any cgroup."""
-    return frozenset(pid for top, _, _ in os.walk(cgroup) for pid in _procs(Path(top)))
+def read_pids(cgroup: Path, at_most: int = MAX_CGROUPS) -> frozenset[int]:
+    """Do as `read_members`, for any cgroup; reads that many cgroups at most."""
+    found: set[int] = set()
+    why = ""
+    todo, known = deque([str(cgroup)]), 1
+    while todo:
+        here = todo.popleft()
+        try:
+            found.update(_procs(here))
+            for below in _below(here):
+                if known == at_most:
+                    why = why or f"it has more than {at_most} cgroups"
+                    break
+                known += 1
+                todo.append(below)
+        except OSError as err:
+            if err.errno not in _GONE:
+                why = why or f"{here}: {err.strerror}"
+    if why:
+        raise Unlisted(why, frozenset(found))
+    return frozenset(found)
+
+
+def known_pids(cgroup: Path, at_most: int = MAX_CGROUPS) -> frozenset[int]:
+    """Do as `read_pids`, and leave out what can't be listed."""
+    try:
+        return read_pids(cgroup, at_most)
+    except Unlisted as err:
+        return err.found
 
 
 def is_populated(cgroup: Path) -> bool:
     """Return whether a process lives in a cgroup or below it; False when it is gone.
 
     Reads one file, however many processes there are. Where that is not there (the root has
-    none) the lists are read.
+    none) the lists are read; in those that can't be read there may be one.
 
     Source: linux ``Documentation/admin-guide/cgroup-v2.rst``, "[Un]populated Notification".
     """
     try:
         text = (cgroup / "cgroup.events").read_text()
     except OSError:
-        return bool(read_pids(cgroup))
+        try:
+            return bool(read_pids(cgroup))
+        except Unlisted:
+            return True
     return "populated 0" not in text.splitlines()
 
 
@@ -94,13 +151,20 @@ def is_below(container: Sequence[str], proc_cgroup: str) -> bool:
     )
 
 
-def _procs(directory: Path) -> list[int]:
+def _procs(directory: str) -> list[int]:
     try:
-        text = (directory / "cgroup.procs").read_text()
+        text = read_file(f"{directory}/cgroup.procs")
     except OSError as err:
         # EOPNOTSUPP: a threaded cgroup, its processes show in the one above.
-        if err.errno in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
+        if err.errno in (*_GONE, errno.EOPNOTSUPP):
             return []
         raise
     # 0 stands for a process that this pid namespace does not have.
-    return [int(pid) for pid in text.split() if pid != "0"]
+    return [int(pid) for pid in text.split() if pid != b"0"]
+
+
+def _below(directory: str) -> Iterator[str]:
+    with os.scandir(directory) as entries:
+        for each in entries:
+            if each.is_dir(follow_symlinks=False):
+                yield each.path

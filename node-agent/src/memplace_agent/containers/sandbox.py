@@ -7,12 +7,11 @@ runs the sandbox there instead, or the shim that talks to it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
-from memplace.errors import ProcessGone
-
-from memplace_agent.containers.members import read_pids
+from memplace_agent.containers.members import known_pids
 from memplace_agent.containers.names import id_of, names_container
 from memplace_agent.containers.walk import PodGroup
 from memplace_agent.hostfs import HostFs, read_proc
@@ -42,6 +41,9 @@ _MAPPINGS = {
     "anon_inode:kvm-vcpu": "a virtual machine (KVM)",
 }
 
+# Reads a process of a namespace; None if it does not let itself be read in time.
+Guard = Callable[[int, str, Callable[[], str]], str | None]
+
 # A shim says less than the machine beside it.
 _VAGUE = "a virtual machine (Kata Containers)"
 
@@ -63,24 +65,44 @@ def sandbox_pids(
     found: set[int] = set()
     for group in groups:
         names = [name or group.path.name for name in group.containers]
-        apps = [name for name in names if any(names_container(name, id_) for id_ in app_ids)]
-        if group.containers == ("",) and apps:
-            continue
-        found |= read_pids(group.path).difference(*(read_pids(group.path / n) for n in apps))
-        ids = {id_of(name) for name in names}.difference(app_ids)
-        found.update(*(read_pids(path) for id_, path in strays.items() if id_ in ids))
+        others = [name for name in names if not any(names_container(name, i) for i in app_ids)]
+        if group.containers == ("",):
+            found |= known_pids(group.path) if others else frozenset()
+        else:
+            found |= known_pids(group.path, 1)
+            found.update(*(known_pids(group.path / name) for name in others))
+        ids = {id_of(name) for name in others}.difference(app_ids)
+        found.update(*(known_pids(path) for id_, path in strays.items() if id_ in ids))
     return frozenset(found)
 
 
-def sandbox_program(host: HostFs, pids: Iterable[int]) -> str:
-    """Return what sandbox some processes are, in words; "" when they are none that is known."""
-    vague = ""
+def at_once(pid: int, group: str, read: Callable[[], str]) -> str | None:
+    """Read a process as a `Guard` does, and wait for as long as it takes."""
+    del pid, group
+    return read()
+
+
+def sandbox_program(
+    host: HostFs, pids: Iterable[int], group: str = "", guard: Guard = at_once
+) -> str | None:
+    """Return what sandbox some processes are, in words; "" when they are none that is known.
+
+    None when nobody knows: one of them did not let itself be read.
+
+    Args:
+        host: Where /proc is.
+        pids: The processes.
+        group: The namespace of their pod.
+        guard: Reads them: cmdline and maps wait for who holds the address space.
+    """
+    vague, is_known = "", True
     for pid in sorted(pids)[:_MAX_PIDS]:
-        found = _program(host.pid(pid))
+        found = guard(pid, group, partial(_program, host.pid(pid)))
         if found and found != _VAGUE:
             return found
-        vague = vague or found
-    return vague
+        vague = vague or found or ""
+        is_known &= found is not None
+    return vague or ("" if is_known else None)
 
 
 def program_names(host: HostFs, pids: Iterable[int]) -> frozenset[str]:
@@ -103,5 +125,5 @@ def _program(directory: Path) -> str:
 def _read(path: Path) -> str:
     try:
         return read_proc(path)
-    except (ProcessGone, PermissionError):
+    except OSError:  # it is gone, or not to be read
         return ""

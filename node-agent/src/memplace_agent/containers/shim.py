@@ -33,7 +33,7 @@ from memplace_agent.containers.names import (
     pod_of,
 )
 from memplace_agent.containers.refs import CgroupRef
-from memplace_agent.containers.sandbox import sandbox_program
+from memplace_agent.containers.sandbox import Guard, at_once, sandbox_program
 from memplace_agent.hostfs import HostFs, read_proc
 from memplace_agent.procfs.stat import Stat, parse_stat
 
@@ -46,6 +46,9 @@ _ENDED = frozenset("ZXx")
 # runc has three for each program that it makes.
 _MAX_HELPERS = 256
 
+# A sandbox makes none of its own.
+_CGROUPS = 64
+
 
 @dataclass(frozen=True, slots=True)
 class Shim:
@@ -57,10 +60,17 @@ class Shim:
 
 @dataclass(frozen=True, slots=True)
 class NoShim:
-    """Why there is none, for people; `is_final` if there will be none, and not only not yet."""
+    """Why there is none, for people.
+
+    Attributes:
+        why: What is in the way.
+        is_final: There will be none, and not only not yet.
+        is_unknown: There may be one: who it is can't be read.
+    """
 
     why: str
     is_final: bool = False
+    is_unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +115,24 @@ def siblings(ref: CgroupRef) -> list[CgroupRef]:
     return [each for _, each in sorted(found, key=lambda pair: pair[0])]
 
 
-def find_shim(host: HostFs, containers: Sequence[CgroupRef]) -> Shim | NoShim:
+def find_shim(
+    host: HostFs, containers: Sequence[CgroupRef], group: str = "", guard: Guard = at_once
+) -> Shim | NoShim:
     """Find the shim of a pod.
 
     Args:
         host: Where /proc is.
         containers: The pod's, as `siblings` gives them; the oldest that lives is the sandbox.
+        group: The pod's namespace.
+        guard: See `sandbox_program`.
+
+    Raises:
+        OSError: The processes of the sandbox can't be listed.
     """
     sandbox = next((ref for ref in containers if is_populated(ref.path)), None)
     if sandbox is None:
         return NoShim("the pod has no process yet")
-    pids = read_pids(sandbox.path)
+    pids = read_pids(sandbox.path, _CGROUPS)
     parents = {stat.ppid for pid in pids if (stat := _stat(host, pid))} - pids
     if len(parents) != 1:
         return NoShim(f"its first container has {len(parents)} parents")
@@ -129,8 +146,11 @@ def find_shim(host: HostFs, containers: Sequence[CgroupRef]) -> Shim | NoShim:
             why = why_not(parent, [each for each in living if each], pod)
     except ProcessGone:
         return NoShim("the parent of its first container has ended")
-    if not why and (program := sandbox_program(host, [pid, *pids])):
-        why = f"it runs {program}"
+    if not why:
+        program = sandbox_program(host, [pid, *pids], group, guard)
+        if program is None:
+            return NoShim("what its first container runs can't be read", is_unknown=True)
+        why = f"it runs {program}" if program else ""
     return NoShim(why, parent.name == _MONITOR) if why else Shim(pid, started)
 
 

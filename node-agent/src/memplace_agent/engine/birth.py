@@ -28,6 +28,7 @@ from memplace_agent.containers.index import Hierarchy, read_hierarchy
 from memplace_agent.containers.pinning import Pinner
 from memplace_agent.containers.place import find_place
 from memplace_agent.containers.refs import CgroupRef
+from memplace_agent.containers.sandbox import Guard, at_once
 from memplace_agent.engine.apply import PolicySetter
 from memplace_agent.engine.asked import Asked
 from memplace_agent.engine.callers import Callers
@@ -74,6 +75,7 @@ class Births:
         born: Called with the id of a container that was reached.
         clock: Seconds, only forward.
         shims: Whether the shims of new pods get a default as well.
+        guard: Reads what tells shims from sandboxes; who is born waits for it meanwhile.
     """
 
     def __init__(
@@ -87,8 +89,9 @@ class Births:
         born: Callable[[str], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
         shims: bool = False,
+        guard: Guard = at_once,
     ) -> None:
-        self._shims = shims
+        self._shims, self._guard = shims, guard
         self._host, self._pinner, self._setter = host, pinner, setter
         self._metrics, self._clock = metrics, clock
         self._begun, self._born = begun, born
@@ -309,7 +312,8 @@ class Births:
     def _tools(self, store: LedgerStore) -> Tools:
         callers = self._callers = self._callers or Callers(self._setter, _THREADS, self._clock)
         shims = sum(isinstance(each, ShimCradle) for each in self._cradles.values())
-        return Tools(self._pinner, callers, store, self._is_still, self._clock, shims)
+        found = self._is_still, self._clock, shims, self._guard
+        return Tools(self._pinner, callers, store, *found)
 
     def _count(self, cradle: Cradle | ShimCradle) -> None:
         if cradle.error is not None:

@@ -34,6 +34,7 @@ from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Placer
 from memplace_agent.engine.pool import Pool
 from memplace_agent.engine.pressures import Pressures
+from memplace_agent.engine.programs import Programs
 from memplace_agent.engine.pulse import Pulse
 from memplace_agent.engine.reconcile import Reconciler
 from memplace_agent.engine.sharing import Sharing
@@ -62,6 +63,8 @@ from memplace_agent.syscalls.views import page_nodes
 
 # A call that moves 64 MiB takes a tenth of a second; of a process that is throttled, longer.
 MOVE_DEADLINE_S = 30.0
+# What tells a pod's shim from a sandbox is read while containers wait for their default.
+_BIRTH_DEADLINE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,7 @@ class Engine:
             born=self._born,
             clock=system.clock,
             shims=self.settings.shim_default,
+            guard=Programs(self.settings.host, self.pool, _BIRTH_DEADLINE_S),
         )
 
     @property

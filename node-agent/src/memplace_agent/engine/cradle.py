@@ -23,6 +23,7 @@ from memplace_agent.containers.elders import has_elder
 from memplace_agent.containers.events import Born
 from memplace_agent.containers.members import member_test, read_pids
 from memplace_agent.containers.pinning import Pinned, Pinner
+from memplace_agent.containers.sandbox import Guard, at_once
 from memplace_agent.engine.apply import SetFuture
 from memplace_agent.engine.callers import Call, Callers
 from memplace_agent.engine.expected import Newborn
@@ -44,6 +45,9 @@ _SOON_S, _LATER_S = 0.0005, 0.005
 
 # A write of the ledger takes a fraction of a millisecond; the round after this one tries again.
 LEDGER_S = 0.003
+
+# A container that is being made has few cgroups; who makes more keeps no other one waiting.
+_CGROUPS = 64
 
 # What the runtime runs beside the program, whatever cgroup that is in.
 _NOT_A_PROGRAM = frozenset({"pause", "conmon"})
@@ -70,7 +74,7 @@ class Tools:
     """What cradles work with.
 
     `still` says whether the same is wanted of a pod's container; `shims` is how many pods' shims
-    are looked for just now.
+    are looked for just now; `guard` reads what tells them from sandboxes.
     """
 
     pinner: Pinner
@@ -79,6 +83,7 @@ class Tools:
     still: Callable[[Born, Newborn], bool]
     clock: Callable[[], float] = time.monotonic
     shims: int = 0
+    guard: Guard = at_once
 
 
 @dataclass(slots=True)
@@ -242,4 +247,4 @@ def _pids(cgroup: Path) -> set[int] | None:
         text = (cgroup / "cgroup.procs").read_text()
     except OSError:
         return None
-    return {int(pid) for pid in text.split() if pid != "0"} or set(read_pids(cgroup))
+    return {int(pid) for pid in text.split() if pid != "0"} or set(read_pids(cgroup, _CGROUPS))

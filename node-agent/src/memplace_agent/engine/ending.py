@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -20,8 +21,13 @@ from memplace_agent.engine.going_back import GoingBack
 from memplace_agent.engine.known import State, standing_of
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Outcome as Seen
+from memplace_agent.engine.shim_claims import first_shims
+from memplace_agent.engine.undo import Undone
 from memplace_agent.engine.undoing import Decision, Undoing
 from memplace_agent.engine.words import keep_words, owned, write
+from memplace_agent.errors import told
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,12 +127,36 @@ class Ending:
             return Outcome.QUIET if is_there else Outcome.CHANGED
         return Outcome.FAILED
 
-    def undo(self, claim: Claim, refs: tuple[CgroupRef, ...]) -> bool:
-        """Give back what a claim speaks of; returns whether all of it is."""
-        self.going_back.end(claim.container)
-        undone = self.parts.undo(claim, refs, is_whole=self.finder.is_whole)
+    def look_at_shim(self, pod_uid: str) -> Outcome:
+        """Bring the shim of a pod in line with what is expected of the pod's containers."""
+        state = self.state
+        held = state.world.held_pods | state.paused_pods
+        if not state.is_synced or pod_uid in held:
+            return Outcome.QUIET
+        outcome, in_the_way = self.parts.shims.look(pod_uid, self.finder)
+        state.undoing |= in_the_way
+        self.ended()
+        return outcome
+
+    def undo_all(self) -> None:
+        """Give back what all claims speak of; what is in the way of one is in no other's."""
+        for claim in first_shims(self.parts.store):
+            self.undo(claim)
+
+    def undo(self, claim: Claim, refs: tuple[CgroupRef, ...] | None = None) -> bool:
+        """Give back what a claim speaks of; returns whether all of it is.
+
+        Args:
+            claim: The claim.
+            refs: Its cgroups; None: to be found.
+        """
+        try:
+            undone = self._undo(claim, self.finder.refs_of(claim) if refs is None else refs)
+        except Exception as err:  # whatever it is, it is about this claim
+            undone = Undone(whole=False, message=told(err))
+            extra = {"container": claim.container, "error": undone.message}
+            log.warning("undo failed", extra=extra, exc_info=not isinstance(err, OSError))
         if undone.whole:
-            self.going_back.stop(claim.container)
             self.state.undoing.pop(claim.container, None)
             self.ended()
         else:
@@ -135,3 +165,10 @@ class Ending:
             before = self.state.undoing.get(claim.container, "")
             self.state.undoing[claim.container] = undone.message or before
         return undone.whole
+
+    def _undo(self, claim: Claim, refs: tuple[CgroupRef, ...]) -> Undone:
+        self.going_back.end(claim.container)
+        undone = self.parts.undo(claim, refs, is_whole=self.finder.is_whole)
+        if undone.whole:
+            self.going_back.stop(claim.container)
+        return undone

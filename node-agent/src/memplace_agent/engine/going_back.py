@@ -21,7 +21,7 @@ from threading import Event
 
 from memplace.claim_view import View
 from memplace.claims import DEFAULT, Change, Claim
-from memplace.errors import MemplaceError, ProcessGone
+from memplace.errors import ProcessGone
 from memplace.kinds import Mode, Policy
 from memplace.ledger import admit, record
 from memplace.nodes import NumaSet
@@ -29,13 +29,14 @@ from memplace.rebind import STATIC
 from memplace.regions import Region
 from memplace.residency import Span
 
-from memplace_agent.containers.members import member_test, read_members
+from memplace_agent.containers.members import known_pids, member_test
 from memplace_agent.containers.pinning import IsMember, Pinned
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.look import Looker
 from memplace_agent.engine.orders import MoveOrder, MoveRange, label
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import taken_away
+from memplace_agent.errors import told
 from memplace_agent.ledger_store import LedgerStore
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,8 @@ class GoingBack:
         found = 0
         for ref in refs:
             is_member = member_test(self.looker.pinner.host, ref)
-            for pid in sorted(read_members(ref)):
+            # Of those that nobody can list policies can't come back either: undo says so.
+            for pid in sorted(known_pids(ref.path)):
                 self.looker.tick()
                 try:
                     with self.looker.pinner.pin(pid, is_member) as pinned:
@@ -140,9 +142,9 @@ class GoingBack:
                         found += self._submit(work, claim, ref, is_member, way)
                 except ProcessGone:
                     continue
-                except (MemplaceError, OSError) as err:
+                except Exception as err:
                     # Its policies come back all the same; that tells what is wrong.
-                    log.warning("pages stay", extra={"pid": pid, "error": str(err)})
+                    log.warning("pages stay", extra={"pid": pid, "error": told(err)})
         return found
 
     def _submit(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.backends import Act
+from memplace.errors import ProcessGone
 from memplace.future import Future
 from memplace.pacing import WaitReason
 from memplace.policy import RuleResult
@@ -29,6 +30,7 @@ from msgspec import UNSET
 from memplace_agent.engine.lesser import NOTES
 from memplace_agent.engine.orders import Progress
 from memplace_agent.engine.placer import Outcome, Problem
+from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import sentence
 from memplace_agent.procfs.process import Incomplete
 from memplace_agent.procfs.process import Reason as Why
@@ -76,6 +78,23 @@ _SETTLED = {
     Act.WAIT: (ContainerState.AWAITING_ROLLOUT, Reason.AWAITING_ROLLOUT),
     Act.TRY: (ContainerState.DRY_RUN, Reason.DRY_RUN),
 }
+
+
+def problem_in(survey: Survey) -> Problem | None:
+    """Return what keeps a process from being placed; None for nothing.
+
+    Raises:
+        ProcessGone: It ended.
+    """
+    incomplete = survey.incomplete
+    if incomplete is not None:
+        if incomplete.reason is Why.PROCESS_GONE:
+            raise ProcessGone("the process ended while it was read")
+        return problem_of(incomplete)
+    if not survey.image:
+        text = "the kernel hides from the agent which program a process runs"
+        return Problem(Reason.MISSING_CAPABILITY, text)
+    return None
 
 
 def problem_of(incomplete: Incomplete) -> Problem:

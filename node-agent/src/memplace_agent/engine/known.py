@@ -16,6 +16,7 @@ from memplace.pods import PodState
 
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.look import Container
+from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.undoing import Standing
 from memplace_agent.node.machine import Machine
 from memplace_agent.report import Subject
@@ -73,6 +74,13 @@ class Followed:
     ref: CgroupRef | None = None
     placed: tuple[str, int] | None = None
     unsettled_at: float | None = None
+
+    def end(self, mover: Mover) -> None:
+        """Say that it follows none any more: its moves end with the call that is under way."""
+        self.container.cancel.set()
+        for identity in self.container.identities:
+            mover.forget(identity)
+        mover.wake()
 
 
 @dataclass(slots=True)

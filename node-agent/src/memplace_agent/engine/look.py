@@ -7,17 +7,15 @@ backoff of its own; what is as it was costs one read of its mappings.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 from memplace.backends import Act
 from memplace.errors import MemplaceError, ProcessGone
 from memplace.objects import Common, ObjectId
-from memplace.policy import Move
 from memplace.reasons import Reason
 
 from memplace_agent.containers.members import member_test, read_members
@@ -27,10 +25,10 @@ from memplace_agent.engine.again import is_same, look_again
 from memplace_agent.engine.backoff import Backoffs
 from memplace_agent.engine.contention import Contention
 from memplace_agent.engine.hands import Hands
-from memplace_agent.engine.judge import problem_of
+from memplace_agent.engine.judge import problem_in
 from memplace_agent.engine.lesser import sample_again_s
 from memplace_agent.engine.mover import Mover
-from memplace_agent.engine.ordering import orders_of
+from memplace_agent.engine.ordering import moves_all, orders_of
 from memplace_agent.engine.orders import Follows, follows_as_taken
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.placer import Outcome, Placer, Problem, Wanted
@@ -38,9 +36,9 @@ from memplace_agent.engine.pool import PoolBusy, Stuck
 from memplace_agent.engine.put_off import PutOff
 from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
+from memplace_agent.errors import told
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.forked import Others, others_in
-from memplace_agent.procfs.process import Reason as Why
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +79,8 @@ class Container:
     _processes: dict[int, _Process] = field(default_factory=dict)
     # By pid, when it was looked at last.
     _looked: dict[int, float] = field(default_factory=dict)
+    # By pid, what is in the way of looking at it at all.
+    _unpinned: dict[int, Problem] = field(default_factory=dict)
 
     def follow(self, wanted: Wanted) -> bool:
         """Take what it is to have from now on; returns whether that is something else.
@@ -182,19 +182,34 @@ class Looker:
             self.tick()
             looked_at.add(pid)
             container._looked[pid] = self.clock()
-            with contextlib.suppress(ProcessGone), self.pinner.pin(pid, is_member) as pinned:
-                known = container._processes.get(pinned.identity) or _Process(pid)
-                changed |= pinned.identity not in container._processes
-                found[pinned.identity] = known
-                container._processes[pinned.identity] = known
-                changed |= self._process(container, pinned, known, ref, is_member)
-                continue
-            self.metrics.processes_gone.inc()
+            changed |= self._visit(container, pid, found, ref, is_member)
         changed |= self._forget_gone(container, members, looked_at, found)
         new = len(members - container._looked.keys())
         is_whole = len(looked_at) == len(members)
-        found_all = tuple(container._processes.values())
-        return _sum(found_all, changed=changed, new=new, is_whole=is_whole)
+        return _sum(container, changed=changed, new=new, is_whole=is_whole)
+
+    def _visit(
+        self,
+        container: Container,
+        pid: int,
+        found: dict[int, _Process],
+        ref: CgroupRef,
+        is_member: IsMember,
+    ) -> bool:
+        # Returns whether something was changed, or is new.
+        container._unpinned.pop(pid, None)
+        try:
+            with self.pinner.pin(pid, is_member) as pinned:
+                is_new = pinned.identity not in container._processes
+                known = container._processes.setdefault(pinned.identity, _Process(pid))
+                found[pinned.identity] = known
+                return self._process(container, pinned, known, ref, is_member) or is_new
+        except ProcessGone:
+            self.metrics.processes_gone.inc()
+        except Exception as err:  # whatever it is, it is about this process
+            container._unpinned[pid] = problem = _problem_of(err)
+            log.warning("process failed", extra={"pid": pid, "error": problem.message})
+        return False
 
     def _forget_gone(
         self,
@@ -209,7 +224,7 @@ class Looker:
             for identity, each in container._processes.items()
             if each.pid not in members
             or _is_gone(each)
-            or (each.pid in looked_at and identity not in found)
+            or (each.pid in looked_at - container._unpinned.keys() and identity not in found)
         ]
         for identity in gone:
             del container._processes[identity]
@@ -218,6 +233,7 @@ class Looker:
             self.placer.forget(identity)
         for pid in container._looked.keys() - members:
             del container._looked[pid]
+            container._unpinned.pop(pid, None)
         container.contention.keep(container._processes.keys())
         return bool(gone)
 
@@ -290,7 +306,7 @@ class Looker:
         )
         known.outcome, known.wanted, known.sampled_at = outcome, wanted, now
         known.sampled_among_many = container.others is not None
-        known.problem = _problem(outcome.survey)
+        known.problem = problem_in(outcome.survey)
         self._put_off.planned(outcome, now)
         if outcome.changed:
             self.metrics.apply.labels("success", "").inc()
@@ -298,17 +314,16 @@ class Looker:
 
     def _read(self, wanted: Wanted, pinned: Pinned, known: _Process) -> Survey | None:
         survey = self.hands.read(pinned, wanted.group)
-        known.problem = _problem(survey)
+        known.problem = problem_in(survey)
         known.outcome = None if known.problem else known.outcome
         return None if known.problem else survey
 
     def _failed(self, pinned: Pinned, known: _Process, err: Exception) -> None:
-        reason = err.reason if isinstance(err, MemplaceError) else Reason.FAILED
-        text = f"{err} {err.HELP}" if isinstance(err, MemplaceError) else repr(err)
-        if known.problem is None or known.problem.reason is not reason:
-            log.warning("process failed", extra={"pid": pinned.pid, "error": text})
-        known.outcome, known.problem = None, Problem(reason, text)
-        self.metrics.apply.labels("failed", reason).inc()
+        problem = _problem_of(err)
+        if known.problem is None or known.problem.reason is not problem.reason:
+            log.warning("process failed", extra={"pid": pinned.pid, "error": problem.message})
+        known.outcome, known.problem = None, problem
+        self.metrics.apply.labels("failed", problem.reason).inc()
         if not isinstance(err, PoolBusy | Stuck):  # these have a quarantine of their own
             self._backoffs.failed(pinned.identity, self.clock())
 
@@ -337,7 +352,7 @@ class Looker:
             pinned.identity,
             orders_of(
                 moves,
-                partial(self._may_move_all, outcome),
+                partial(moves_all, outcome.survey.view.vmas, self.merges_pages),
                 pid=outcome.survey.pid,
                 identity=outcome.identity,
                 pin=partial(self.pinner.pidfd, outcome.survey.pid, is_member, outcome.identity),
@@ -351,30 +366,6 @@ class Looker:
                 weights=wanted.weights,
             ),
         )
-
-    def _may_move_all(self, outcome: Outcome, move: Move) -> bool:
-        # Pages shared through fork belong to the container; pages that KSM merged may be those
-        # of any process of the node. Only mappings that are marked for it have such pages.
-        # Of shared mappings it merges none.
-        # Source: linux Documentation/admin-guide/mm/ksm.rst; VmFlags mg of proc_pid_smaps(5).
-        if not move.move_all or move.object is not None or not self.merges_pages():
-            return move.move_all
-        vmas = outcome.survey.view.vmas
-        index = vmas.at(move.start)
-        flags = vmas[index].flags.split() if index is not None else []
-        return bool(flags) and "mg" not in flags
-
-
-def _problem(survey: Survey) -> Problem | None:
-    incomplete = survey.incomplete
-    if incomplete is not None:
-        if incomplete.reason is Why.PROCESS_GONE:
-            raise ProcessGone("the process ended while it was read")
-        return problem_of(incomplete)
-    if not survey.image:
-        text = "the kernel hides from the agent which program a process runs"
-        return Problem(Reason.MISSING_CAPABILITY, text)
-    return None
 
 
 def _relatives(container: Container, survey: Survey) -> list[OwnPolicies]:
@@ -391,9 +382,15 @@ def _is_gone(process: _Process) -> bool:
     return process.problem is not None and process.problem.reason is Reason.PROCESS_GONE
 
 
-def _sum(processes: Sequence[_Process], *, changed: bool, new: int, is_whole: bool) -> Seen:
+def _problem_of(err: Exception) -> Problem:
+    return Problem(err.reason if isinstance(err, MemplaceError) else Reason.FAILED, told(err))
+
+
+def _sum(container: Container, *, changed: bool, new: int, is_whole: bool) -> Seen:
+    processes = tuple(container._processes.values())
     outcomes = tuple(each.outcome for each in processes if each.outcome)
     unseen = tuple(each.problem for each in processes if each.problem)
+    unseen = (*unseen, *container._unpinned.values())
     if new:
         text = f"{new} processes have not been looked at yet"
         unseen = (*unseen, Problem(Reason.TRY_AGAIN, text))

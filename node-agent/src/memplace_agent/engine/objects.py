@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from memplace.api.v1alpha1 import Placement, Rule, title_of
 from memplace.claim_view import View
 from memplace.claims import Change, Claim
-from memplace.errors import MemplaceError, ProcessGone
+from memplace.errors import ProcessGone
 from memplace.kinds import RegionKind
 from memplace.ledger import claim_for
 from memplace.matching import Matcher
@@ -33,6 +33,7 @@ from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.words import owned
+from memplace_agent.errors import told
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.procfs.mounts import tmpfs_devices
 
@@ -360,15 +361,15 @@ class Objects:
                 if not way.then:
                     return True, ""
                 report = self._go(pinned, group, way, undo=True)
-                told = _told(report)
-                if told:
-                    return False, told[0][1]
+                problems = _told(report)
+                if problems:
+                    return False, problems[0][1]
                 if release(claim, self._mapped(pinned, group, one)).then:
                     return False, "an object keeps its policy"
         except ProcessGone:
             return True, ""
-        except (MemplaceError, OSError) as err:
-            return False, str(err)
+        except Exception as err:  # who maps it through another process may give it back
+            return False, told(err)
         return True, ""
 
     def _mapped(self, pinned: Pinned, group: str, one: ObjectId) -> list[Region]:

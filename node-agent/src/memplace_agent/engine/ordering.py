@@ -17,6 +17,7 @@ from memplace.objects import ObjectId
 from memplace.policy import Move
 
 from memplace_agent.engine.orders import MoveOrder, MoveRange
+from memplace_agent.procfs.vmas import Vmas
 from memplace_agent.syscalls import PidFd
 
 
@@ -87,6 +88,26 @@ def orders_of(
         )
         for key, group in _grouped(moves, may_move_all).items()
     ]
+
+
+def moves_all(vmas: Vmas, merges_pages: Callable[[], bool], move: Move) -> bool:
+    """Return whether pages of a move that others map may move along.
+
+    Pages shared through fork belong to the container; pages that KSM merged may be those of any
+    process of the node. Only mappings that are marked for it have such pages, and no shared ones.
+
+    Args:
+        vmas: Of the process.
+        merges_pages: Whether KSM works, or has.
+        move: One of its moves.
+
+    Source: linux Documentation/admin-guide/mm/ksm.rst; VmFlags mg of proc_pid_smaps(5).
+    """
+    if not move.move_all or move.object is not None or not merges_pages():
+        return move.move_all
+    index = vmas.at(move.start)
+    flags = vmas[index].flags.split() if index is not None else []
+    return bool(flags) and "mg" not in flags
 
 
 def _grouped(

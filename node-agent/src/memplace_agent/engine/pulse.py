@@ -13,6 +13,7 @@ Source: proc_pid_statm(5); linux ``fs/proc/task_mmu.c:task_statm()``, which read
 
 from __future__ import annotations
 
+import logging
 import os
 import resource
 import time
@@ -20,9 +21,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from memplace_agent.containers.members import read_pids
+from memplace_agent.containers.members import known_pids
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.hostfs import HostFs
+
+log = logging.getLogger(__name__)
 
 # How often at most.
 BEAT_S = 1.0
@@ -30,6 +33,8 @@ BEAT_S = 1.0
 _REST = 199.0
 # Of a container with more processes only so many are asked for their size, in turns.
 _PROCESSES = 32
+# And of one that has made cgroups of its own so many are read; all the others pay for its beat.
+_CGROUPS = 128
 # Files that stay open, and the share of those that the agent may have.
 _OPEN, _OPEN_SHARE = 4096, 4
 # As much as a line of statm has, and the start of a long list of processes.
@@ -85,7 +90,13 @@ class Pulse:
         before, self._felt = self._felt, {}
         self._turn += 1
         for container_id, ref in containers.items():
-            self._felt[container_id] = self._feel(ref.path, before.get(container_id, _NOTHING))
+            try:
+                self._felt[container_id] = self._feel(ref.path, before.get(container_id, _NOTHING))
+            except Exception as err:  # whatever it is, the others are felt all the same
+                extra = {"container": container_id, "error": repr(err)}
+                log.warning("a container can't be felt", extra=extra)
+                if container_id in before:
+                    self._felt[container_id] = before[container_id]
         self._files.close_unread()
         self._next_at = now + max(BEAT_S, (self._cost() - begin) * _REST)
         return frozenset(
@@ -97,7 +108,7 @@ class Pulse:
     def _feel(self, cgroup: Path, before: _Felt) -> _Felt:
         members = self._files.read(f"{cgroup}/cgroup.procs", _LIST).split()
         if not members:  # crun and systemd make cgroups of their own below
-            members = [b"%d" % pid for pid in sorted(read_pids(cgroup))]
+            members = [b"%d" % pid for pid in sorted(known_pids(cgroup, _CGROUPS))]
         if len(members) <= _PROCESSES:
             return _Felt(members, {pid: self._size(pid) for pid in members})
         known = {pid: before.sizes[pid] for pid in members if pid in before.sizes}

@@ -25,6 +25,7 @@ from memplace_agent.containers.members import is_populated
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine import said
 from memplace_agent.engine.allotments import Allotments, Allotted
+from memplace_agent.engine.chores import each_by_itself
 from memplace_agent.engine.duelist import Look, Outcome
 from memplace_agent.engine.ending import Ending
 from memplace_agent.engine.expected import paused_pods
@@ -36,10 +37,12 @@ from memplace_agent.engine.lesser import LEFT, SETTLED
 from memplace_agent.engine.look import Container
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Wanted
+from memplace_agent.engine.programs import Programs
 from memplace_agent.engine.reporting import reports_of
-from memplace_agent.engine.shim_claims import first_shims, is_shim_id, pod_of_id
+from memplace_agent.engine.shim_claims import is_shim_id, pod_of_id
 from memplace_agent.engine.trials import Trials, room_for
 from memplace_agent.engine.wanting import Wants
+from memplace_agent.errors import told
 from memplace_agent.node.machine import read_machine
 from memplace_agent.report import Reports, Subject
 from memplace_agent.usage_store import UsageStore
@@ -60,7 +63,8 @@ class Reconciler:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._state = State()
-        self._finder = Finder(parts.host, parts.clock)
+        guard = Programs(parts.host, parts.looker.hands.pool)
+        self._finder = Finder(parts.host, parts.clock, guard=guard)
         parts.shims.found = self._finder.told
         self._ending = Ending(parts, self._state, self._finder, self._set_due)
         self._wants = Wants(parts.can)
@@ -98,7 +102,7 @@ class Reconciler:
         shims = self._expect()
         acts = parts.acts(state.view)
         for container_id in state.followed.keys() - acts.keys():
-            self._drop(container_id)
+            self._state.followed.pop(container_id).end(self._parts.looker.mover)
         self._wants.keep({each.winner.uid for each in state.view.assignments.values()})
         self._set_due()
         # What was kept for a placement that was paused may have to end now.
@@ -198,21 +202,36 @@ class Reconciler:
 
     def audit(self) -> None:
         """Do what no event asks for: feel who has changed, read the node, forget who is gone."""
-        parts, state = self._parts, self._state
+        felt = self._hear, self._feel, self._press
+        # Who is gone is not forgotten with the node's own: a world that changes all the time
+        # has that read by `take`.
+        forget = self._forgetting.processes
+        each_by_itself(*felt, self._count_left, self._explain, forget, self._read_anew)
+
+    def _hear(self) -> None:
+        moved = {self._moved.popleft() for _ in range(len(self._moved))}
+        self._parts.due.follow_up(moved, self._parts.clock())
         if self._born:
             self._born.clear()
             self._set_due()
-        refs = state.refs
-        moved = {self._moved.popleft() for _ in range(len(self._moved))}
-        parts.due.follow_up(moved, parts.clock())
-        parts.due.felt(parts.pulse.beat(refs), parts.clock())
-        self._allot(self._allotments.audit(parts.clock()))
-        if parts.pressures.beat(refs):
+
+    def _feel(self) -> None:
+        felt = self._parts.pulse.beat(self._state.refs)
+        self._parts.due.felt(felt, self._parts.clock())
+
+    def _count_left(self) -> None:
+        self._allot(self._allotments.audit(self._parts.clock()))
+
+    def _press(self) -> None:
+        if self._parts.pressures.beat(self._state.refs):
             self._news = News.STATE
-        view = Explaining(state, self._report_of, self._wanted_of, self._finder, parts)
-        parts.explainer.serve(view)
-        # Not with what follows: a world that changes all the time has that read by `take`.
-        self._forgetting.processes()
+
+    def _explain(self) -> None:
+        known = self._report_of, self._wanted_of, self._finder, self._parts
+        self._parts.explainer.serve(Explaining(self._state, *known))
+
+    def _read_anew(self) -> None:
+        parts, state = self._parts, self._state
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
         before = state.machine
@@ -224,7 +243,7 @@ class Reconciler:
     def _look(self, look: Look) -> Outcome:
         container_id = look.container_id
         if is_shim_id(container_id):
-            return self._look_at_shim(pod_of_id(container_id))
+            return self._ending.look_at_shim(pod_of_id(container_id))
         listed = self._state.listed.get(container_id)
         if container_id in self._state.world.held:
             return Outcome.QUIET
@@ -243,7 +262,7 @@ class Reconciler:
         return self._ending.look(claim)
 
     def _failed(self, look: Look, err: Exception) -> None:
-        text = f"{err} {err.HELP}" if isinstance(err, MemplaceError) else f"{err!r}"
+        text = told(err)
         reason = err.reason if isinstance(err, MemplaceError) else Reason.FAILED
         followed = self._state.followed.get(look.container_id)
         if followed is None or followed.report.message != text:
@@ -345,35 +364,17 @@ class Reconciler:
         self._trials.absent(subject, absence)
         return Outcome.CHANGED if absence.reason is Reason.PENDING else Outcome.QUIET
 
-    def _drop(self, container_id: str) -> None:
-        container = self._state.followed.pop(container_id).container
-        container.cancel.set()
-        for identity in container.identities:
-            self._parts.looker.mover.forget(identity)
-        self._parts.looker.mover.wake()
-
-    def _look_at_shim(self, pod_uid: str) -> Outcome:
-        state = self._state
-        held = state.world.held_pods | state.paused_pods
-        if not state.is_synced or pod_uid in held:
-            return Outcome.QUIET
-        outcome, in_the_way = self._parts.shims.look(pod_uid, self._finder)
-        state.undoing |= in_the_way
-        self._set_due()
-        return outcome
-
     def undo_all(self) -> tuple[bool, str]:
         """Give everything back; returns whether nothing is left, and else what is in the way."""
         self._parts.expect_nothing()
         for container_id in tuple(self._state.followed):
-            self._drop(container_id)
+            self._state.followed.pop(container_id).end(self._parts.looker.mover)
         self._state.view = View(PlacementIndex([]), [], {})
         self._state.listed.clear()
         self._read_machine()
         self._finder.look_again()
         if self._parts.unsupported is None:
-            for claim in first_shims(self._parts.store):
-                self._ending.undo(claim, self._finder.refs_of(claim))
+            self._ending.undo_all()
         return not tuple(self._parts.store), next(iter(self._state.undoing.values()), "")
 
     # --- what is said ---

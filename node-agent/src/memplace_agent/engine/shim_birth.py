@@ -78,7 +78,8 @@ class ShimCradle:
 
     def _try(self, tools: Tools) -> bool:
         host, pod_uid = tools.pinner.host, self.born.ref.pod_uid
-        shim = find_shim(host, siblings(self.born.ref))
+        group = self.newborn.placement.tenant
+        shim = find_shim(host, siblings(self.born.ref), group, tools.guard)
         if isinstance(shim, NoShim):
             return not shim.is_final
         with tools.pinner.pin(shim.pid, is_started(host, shim)) as pinned:
@@ -89,6 +90,5 @@ class ShimCradle:
                 return False
             if tools.store.put_newborn(claim, LEDGER_S):
                 self.claim_id = claim.container
-                group = self.newborn.placement.tenant
                 self._call = tools.callers.submit(pinned.pidfd, group, steps) or self._call
         return True

@@ -14,9 +14,10 @@ container, once in a while.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from memplace.api.v1alpha1 import Placement
@@ -26,7 +27,7 @@ from memplace.errors import MemplaceError, ProcessGone
 from memplace.ledger import claim_for, inherit
 
 from memplace_agent.containers.finder import Finder
-from memplace_agent.containers.members import read_members
+from memplace_agent.containers.members import Unlisted, read_members
 from memplace_agent.containers.names import id_of
 from memplace_agent.containers.pinning import Pinned, Pinner
 from memplace_agent.containers.refs import CgroupRef
@@ -41,6 +42,7 @@ from memplace_agent.containers.shim import (
 from memplace_agent.engine.duelist import Outcome
 from memplace_agent.engine.expected import Newborn, Table, process_of
 from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.programs import DEADLINE_S, Programs
 from memplace_agent.engine.shim_claims import claim_of_shim, inherited, shim_id
 from memplace_agent.engine.to_come import taken_away
 from memplace_agent.engine.undo import Undone
@@ -56,6 +58,11 @@ _ROUNDS = 8
 # A sandbox is the child of what makes it for some 100 ms, of a slow machine for seconds.
 _SOON = 8
 
+_UNWRITTEN = (
+    "the ledger can't be written: what the shim has started is given back first, and the ledger "
+    "knows of that by the shim's claim"
+)
+
 
 @dataclass(slots=True)
 class Shims:
@@ -65,6 +72,7 @@ class Shims:
         enabled: Whether shims get defaults; if not, what they have is given back.
         found: Is told of containers that get a claim here, and where they are: the last walk
             through the tree of cgroups may be older than they are.
+        deadline_s: How long to wait for what tells a shim from a sandbox.
     """
 
     pinner: Pinner
@@ -73,6 +81,7 @@ class Shims:
     metrics: Metrics
     enabled: bool = False
     found: Callable[[str, CgroupRef], None] = lambda _id, _ref: None
+    deadline_s: float = DEADLINE_S
     _wanted: Mapping[str, Newborn] = field(default_factory=dict)
     _told: dict[str, str] = field(default_factory=dict)
     _tries: dict[str, int] = field(default_factory=dict)
@@ -111,7 +120,10 @@ class Shims:
             return Outcome.CHANGED, {}  # ask again soon
         newborn = self._wanted.get(pod_uid)
         containers = siblings(refs[0]) if refs else []
-        shim = find_shim(self.pinner.host, containers) if containers else NoShim("")
+        shim = self._find(containers, newborn)
+        if isinstance(shim, NoShim) and shim.is_unknown:  # what it has stays
+            self._tell(pod_uid, shim.why)
+            return self._not_yet(pod_uid, shim), {}
         outcome = Outcome.QUIET
         keeps = ""
         if newborn is not None and isinstance(shim, Shim):
@@ -156,7 +168,9 @@ class Shims:
         try:
             for _ in range(_ROUNDS):
                 had = self._take_away(claim, shim)
-                self._claim_heirs(claim.process.pod, siblings(refs[0]) if refs else [])
+                containers = siblings(refs[0]) if refs else []
+                if not self._claim_heirs(claim.process.pod, containers):
+                    return Undone(whole=False, message=_UNWRITTEN)
                 if not had:
                     self.store.drop(claim.container)
                     self._count()
@@ -168,6 +182,12 @@ class Shims:
         return Undone(whole=False, message="a shim is busy, or starts programs all the time")
 
     # --- one shim ---
+
+    def _find(self, containers: Sequence[CgroupRef], newborn: Newborn | None) -> Shim | NoShim:
+        if not containers or newborn is None:
+            return NoShim("")
+        guard = Programs(self.pinner.host, self.hands.pool, self.deadline_s)
+        return find_shim(self.pinner.host, containers, newborn.placement.tenant, guard)
 
     def _claims(self, pod_uid: str) -> list[Claim]:
         return [each for each in self.store if each.process and each.process.pod == pod_uid]
@@ -233,22 +253,32 @@ class Shims:
 
     # --- what it has started ---
 
-    def _claim_heirs(self, pod_uid: str, containers: Iterable[CgroupRef]) -> None:
-        for claim in self._claims(pod_uid):
-            for ref in containers:
-                self._claim_heir(claim, ref)
+    def _claim_heirs(self, pod_uid: str, containers: Iterable[CgroupRef]) -> bool:
+        # Returns whether the ledger knows of all that the pod's shims have started.
+        pairs = itertools.product(self._claims(pod_uid), tuple(containers))
+        are_known = [self._claim_heir(claim, ref) for claim, ref in pairs]  # each of them
+        return all(are_known)
 
-    def _claim_heir(self, claim: Claim, ref: CgroupRef) -> None:
+    def _claim_heir(self, claim: Claim, ref: CgroupRef) -> bool:
         container_id = id_of(ref.path.name)
         if container_id is None:
-            return
+            return True
         known = self.store.get(container_id)
         new = inherit(
             known or claim_for(container_id, claim.placement, time.time()), claim.defaults
         )
-        if new is not known and any(self._carries(claim, pid) for pid in read_members(ref)):
-            self.found(container_id, ref)
-            self.store.put(new)
+        if new is known:
+            return self.store.put_for_undo(new)  # if it could not be written before
+        if not self._has_heir(claim, ref):
+            return True
+        self.found(container_id, ref)
+        return self.store.put_for_undo(new)
+
+    def _has_heir(self, claim: Claim, ref: CgroupRef) -> bool:
+        try:
+            return any(self._carries(claim, pid) for pid in read_members(ref))
+        except Unlisted:
+            return True  # who is not listed may be one
 
     def _carries(self, claim: Claim, pid: int) -> bool:
         try:

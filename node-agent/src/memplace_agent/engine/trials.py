@@ -31,6 +31,7 @@ from memplace_agent.engine.look import Container, Looker, Seen
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.put_off import PutOff
 from memplace_agent.engine.wanting import Wants
+from memplace_agent.errors import told
 from memplace_agent.hostfs import HostFs
 from memplace_agent.node.memory import read_rooms
 from memplace_agent.report import Subject
@@ -149,7 +150,7 @@ class Trials:
         return structs.replace(report, message=shorten(f"{who}; {report.message}"))
 
     def _failed(self, container_id: str, tried: Followed, err: Exception) -> None:
-        text = f"{err} {err.HELP}" if isinstance(err, MemplaceError) else f"{err!r}"
+        text = told(err)
         reason = err.reason if isinstance(err, MemplaceError) else Reason.FAILED
         if tried.report.message != text:
             log.warning("dry run failed", extra={"container": container_id, "error": text})

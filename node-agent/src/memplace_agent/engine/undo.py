@@ -19,17 +19,18 @@ from enum import Enum, auto
 
 from memplace.claim_view import View
 from memplace.claims import Claim
-from memplace.errors import MemplaceError, ProcessGone
+from memplace.errors import ProcessGone
 from memplace.ledger import admit
 from memplace.regions import Region
 
-from memplace_agent.containers.members import member_test, read_members
+from memplace_agent.containers.members import Unlisted, member_test, read_members
 from memplace_agent.containers.pinning import Pinned, Pinner
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.judge import problem_of
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import taken_away
+from memplace_agent.errors import told
 from memplace_agent.ledger_store import LedgerStore
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,10 @@ class Undoer:
         for _ in range(_ROUNDS):
             results: list[_Result] = []
             for ref in refs:
-                for pid in sorted(read_members(ref)):
+                pids, why = _members(ref)
+                results += [_Result.LEFT] if why else []
+                message = message or why
+                for pid in sorted(pids):
                     self.tick()
                     result, why = self._process(claim.container, pid, ref, looked_at)
                     results.append(result)
@@ -115,7 +119,7 @@ class Undoer:
     def _is_resting(self, ref: CgroupRef) -> bool:
         resting = self.hands.surveyor.resting()
         is_member = member_test(self.pinner.host, ref)
-        for pid in sorted(read_members(ref)) if resting else ():
+        for pid in sorted(_members(ref)[0]) if resting else ():
             with suppress(MemplaceError, OSError), self.pinner.pin(pid, is_member) as pinned:
                 if pinned.identity in resting:
                     return True
@@ -139,7 +143,7 @@ class Undoer:
         return result, why
 
     def _failed(self, pid: int, err: Exception) -> str:
-        text = f"{err} {err.HELP}" if isinstance(err, MemplaceError) else f"{err!r}"
+        text = told(err)
         log.warning("undo failed", extra={"pid": pid, "error": text})
         return text
 
@@ -199,6 +203,14 @@ class Undoer:
         # Something else is mapped by now where policies were read: look once more.
         survey = self.hands.read(pinned, group, audit=True)
         return bool(survey.incomplete or View(claim, survey.process).release(_plain(survey)))
+
+
+def _members(ref: CgroupRef) -> tuple[frozenset[int], str]:
+    # Those that are known, and why there may be others.
+    try:
+        return read_members(ref), ""
+    except Unlisted as err:
+        return err.found, told(err)
 
 
 def _plain(survey: Survey) -> tuple[Region, ...]:
