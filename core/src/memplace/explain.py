@@ -27,7 +27,8 @@ from memplace.explained import (
 )
 from memplace.extents import extents
 from memplace.kinds import Policy
-from memplace.matching import NO_MATCH, Match, Matcher
+from memplace.matches import NO_MATCH, Match
+from memplace.matching import Matcher
 from memplace.nodes import NumaSet, format_nodes
 from memplace.policy import Plan
 from memplace.regions import Region
