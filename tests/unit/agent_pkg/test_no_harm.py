@@ -16,7 +16,7 @@ from memplace_agent.containers import members
 from memplace_agent.containers.index import CgroupIndex
 from memplace_agent.engine.pool import Pool
 from memplace_agent.procfs.query import Way
-from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON
+from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_PRIVATE_ANON
 
 from tests.support.agent.machine import CXL
 
@@ -147,6 +147,24 @@ def test_patterns_that_cost_too_much_are_about_one_process(node, kit):
     # It is tried again later; meanwhile each look is short.
     assert len(ticks) >= 3
     assert max(b - a for a, b in pairwise([began, *ticks, time.thread_time()])) < 5
+
+
+def test_whether_pages_are_merged_is_asked_once_for_many_moves(node, kit, monkeypatch):
+    ksm = node.machine.host.ksm / "pages_sharing"
+    ksm.parent.mkdir(parents=True)
+    ksm.write_text("1000\n")
+    regions = [kit.anon((1 << 32) + (n << 21)) for n in range(500)]
+    node.machine.start(100, A, *regions)
+    read, real = [], Path.read_text
+
+    def read_text(path, *args, **kwargs):
+        read.extend([path] if path == ksm else [])
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    node.full(kit.placement(), seconds=0.5)
+    assert any(call[3] & MPOL_MF_MOVE for call in node.machine.calls)
+    assert 1 <= len(read) <= 4
 
 
 @pytest.mark.parametrize("undo", [False, True])

@@ -334,7 +334,7 @@ class Looker:
             pinned.identity,
             orders_of(
                 moves,
-                partial(self._may_move_all, outcome),
+                partial(_may_move_all, outcome, self.merges_pages()),
                 pid=outcome.survey.pid,
                 identity=outcome.identity,
                 pin=partial(self.pinner.pidfd, outcome.survey.pid, is_member, outcome.identity),
@@ -348,17 +348,18 @@ class Looker:
             ),
         )
 
-    def _may_move_all(self, outcome: Outcome, move: Move) -> bool:
-        # Pages shared through fork belong to the container; pages that KSM merged may be those
-        # of any process of the node. Only mappings that are marked for it have such pages.
-        # Of shared mappings it merges none.
-        # Source: linux Documentation/admin-guide/mm/ksm.rst; VmFlags mg of proc_pid_smaps(5).
-        if not move.move_all or move.object is not None or not self.merges_pages():
-            return move.move_all
-        vmas = outcome.survey.view.vmas
-        index = vmas.at(move.start)
-        flags = vmas[index].flags.split() if index is not None else []
-        return bool(flags) and "mg" not in flags
+
+def _may_move_all(outcome: Outcome, merged: bool, move: Move) -> bool:  # noqa: FBT001
+    # Pages shared through fork belong to the container; pages that KSM merged may be those
+    # of any process of the node. Only mappings that are marked for it have such pages.
+    # Of shared mappings it merges none.
+    # Source: linux Documentation/admin-guide/mm/ksm.rst; VmFlags mg of proc_pid_smaps(5).
+    if not move.move_all or move.object is not None or not merged:
+        return move.move_all
+    vmas = outcome.survey.view.vmas
+    index = vmas.at(move.start)
+    flags = vmas[index].flags.split() if index is not None else []
+    return bool(flags) and "mg" not in flags
 
 
 def _problem(survey: Survey) -> Problem | None:
