@@ -51,7 +51,7 @@ def test_so_does_one_of_several_stars(parts, data):
     [
         ("*" + "[!b]" * 30) * 8 + "[!x]b",
         "*" + "a" * 1000 + "b*",
-        "*" + "a" * 60 + "b*",
+        "*" + "a" * 500 + "b" + "a" * 500 + "*",
         "*" + "?a" * 500 + "b*",
         "*" + "[ab]" * 250 + "b*",
         "*a" * 8 + "*",
@@ -62,12 +62,13 @@ def test_so_does_one_of_several_stars(parts, data):
 def test_what_a_pattern_costs_is_not_more_than_what_is_counted(pattern):
     # A unit is a nanosecond or two; a machine with others on it is slower than that.
     compiled = Glob(pattern)
-    compiled.matches("a" * 100 + "b", endless())
-    text, work = "a" * 4095 + "x", endless()
-    began = time.thread_time_ns()
-    for _ in range(20):
-        compiled.matches(text, work)
-    assert time.thread_time_ns() - began < 20 * (10**12 - work._left) + 10**7
+    compiled.matches("a" * 1100 + "b", endless())
+    for text in ("a" * 4095 + "x", "a" * 2400):  # str.find() searches the two in other ways
+        work = endless()
+        began = time.thread_time_ns()
+        for _ in range(40):
+            compiled.matches(text, work)
+        assert time.thread_time_ns() - began < 20 * (10**12 - work._left) + 3 * 10**6
 
 
 def test_a_text_is_compared_once():
