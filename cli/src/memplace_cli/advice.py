@@ -41,6 +41,8 @@ _ADVICE = {
     "itself) and stop it, or delete the placement.",
     Reason.TOO_MANY_MAPPINGS: "Raise vm.max_map_count on the node, or write rules that select "
     "fewer regions (minSize).",
+    Reason.RULES_TOO_COSTLY: "Write fewer entries, and patterns with fewer *, ? and [...]: a path "
+    "that begins with letters and ends with * costs least (docs/regions.md).",
     Reason.LEADER_EXITED: "Restart the program; nothing helps while this process lives.",
     Reason.STUCK: "Look at the process on the node: it may wait for a disk or a device.",
     Reason.CGROUP_NOT_FOUND: "Compare the places that the message names with the node's cgroups, "

@@ -3,11 +3,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from fnmatch import translate
 from typing import NamedTuple
 
 from memplace.api.v1alpha1 import RegionEntry
@@ -49,29 +46,33 @@ class Mismatch(StrEnum):
     @property
     def rank(self) -> int:
         """How near it was, from 0."""
-        return list(Mismatch).index(self)
+        return _RANKS[self]
 
 
-class Miss(NamedTuple):
-    """What keeps an entry from a region: a reason, and the same for people."""
+_RANKS = {mismatch: rank for rank, mismatch in enumerate(Mismatch)}
 
-    reason: Mismatch
-    text: str
+
+class Bits(NamedTuple):
+    """The bits of patterns, in the `Globs` of each key: an entry's, or those that match."""
+
+    name: int = 0
+    path: int = 0
+    process: int = 0
+
+
+_NO_PATTERNS = Bits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledEntry:
-    """An entry with its patterns compiled and its sizes in bytes.
+    """An entry with its patterns as bits and its sizes in bytes.
 
     Attributes:
         number: Tells the entries of a matcher apart that differ in more than sizes.
         kinds: The kinds of mappings that it may mean.
         executable: Whether memory that is normally never executable may be.
         permissions: Such as ``rw-``, or empty for any.
-        name: Matches names of anonymous memory, or None for any; of a name that begins with
-            blanks also what follows them.
-        path: Matches paths of files, or None for any.
-        process: Matches comm, executable or its last part, or None for any.
+        patterns: Of its name, path and process; 0 for any.
         min_bytes: The smallest extent.
         max_bytes: The largest extent, or None for any.
     """
@@ -81,9 +82,7 @@ class CompiledEntry:
     kinds: frozenset[RegionKind]
     executable: bool
     permissions: str
-    name: Callable[[str], object] | None
-    path: Callable[[str], object] | None
-    process: Callable[[str], object] | None
+    patterns: Bits
     min_bytes: int
     max_bytes: int | None
 
@@ -92,45 +91,49 @@ class CompiledEntry:
         """Whether the size of the extent decides anything."""
         return self.min_bytes > 0 or self.max_bytes is not None
 
-    def means_process(self, process: ProcessName) -> bool:
-        """Return whether it is about that process."""
-        names = (process.comm, process.exe, process.exe.rpartition("/")[2])
-        return self.process is None or any(self.process(name) for name in names)
-
-    def _means_name(self, name: str) -> bool:
-        # Go and glibc begin theirs with a blank, which nobody sees in [anon: Go: heap].
-        pattern = self.name
-        return pattern is None or bool(pattern(name) or pattern(name.lstrip(" ")))
-
     def may_mean(self, kind: RegionKind, permissions: str) -> bool:
         """Return whether it may mean mappings of that kind with these permissions."""
         executable = permissions.endswith("x") and kind in _HEAP and not self.executable
         return kind in self.kinds and not executable and self.permissions in ("", permissions)
 
-    def miss(self, region: Region, meant: frozenset[int]) -> Miss | None:
+    def miss(self, region: Region, bits: Bits) -> Mismatch | None:
         """Return the first key that does not hold, the size left aside.
 
         Args:
             region: The region.
-            meant: Numbers of the entries with ``process`` that mean its process.
+            bits: Of the patterns that match it and its process.
         """
-        type_, wanted = self.entry.type, self.entry
-        private = region.kind in _PRIVATE
+        private, patterns = region.kind in _PRIVATE, self.patterns
         if region.kind not in self.kinds or (private and region.shared):
-            kind = "shared memory" if private and region.shared else region.kind
-            return Miss(Mismatch.OTHER_TYPE, f"type is {type_}, it is {kind}")
+            return Mismatch.OTHER_TYPE
         if region.executable and region.kind in _HEAP and not self.executable:
-            return Miss(Mismatch.EXECUTABLE, f"type {type_} leaves executable memory alone")
-        if self.process and self.number not in meant:
-            return Miss(Mismatch.OTHER_PROCESS, f"process is {wanted.process}, it is another")
+            return Mismatch.EXECUTABLE
+        if patterns.process and not patterns.process & bits.process:
+            return Mismatch.OTHER_PROCESS
         if self.permissions not in ("", region.permissions):
-            text = f"permissions are {self.permissions}, it has {region.permissions}"
-            return Miss(Mismatch.OTHER_PERMISSIONS, text)
-        if not self._means_name(region.name):
-            return Miss(Mismatch.OTHER_NAME, f"name is {wanted.name}, {_its(region.name)}")
-        if self.path and not self.path(region.path):
-            return Miss(Mismatch.OTHER_PATH, f"path is {wanted.path}, {_its(region.path)}")
+            return Mismatch.OTHER_PERMISSIONS
+        if patterns.name and not patterns.name & bits.name:
+            return Mismatch.OTHER_NAME
+        if patterns.path and not patterns.path & bits.path:
+            return Mismatch.OTHER_PATH
         return None
+
+    def tell(self, miss: Mismatch, region: Region) -> str:
+        """Say a miss of a region to people."""
+        type_, wanted = self.entry.type, self.entry
+        match miss:
+            case Mismatch.EXECUTABLE:
+                return f"type {type_} leaves executable memory alone"
+            case Mismatch.OTHER_PROCESS:
+                return f"process is {wanted.process}, it is another"
+            case Mismatch.OTHER_PERMISSIONS:
+                return f"permissions are {self.permissions}, it has {region.permissions}"
+            case Mismatch.OTHER_NAME:
+                return f"name is {wanted.name}, {_its(region.name)}"
+            case Mismatch.OTHER_PATH:
+                return f"path is {wanted.path}, {_its(region.path)}"
+        is_shared = region.kind in _PRIVATE and region.shared
+        return f"type is {type_}, it is {'shared memory' if is_shared else region.kind}"
 
     def fits(self, size: int, slack: int = 1) -> bool:
         """Return whether an extent of that many bytes is within the bounds.
@@ -144,17 +147,23 @@ class CompiledEntry:
         )
 
 
-def compile_entry(entry: RegionEntry, number: int) -> CompiledEntry:
-    """Compile an entry; `number` tells it apart from the others of a matcher."""
+def compile_entry(
+    entry: RegionEntry, number: int = 0, patterns: Bits = _NO_PATTERNS
+) -> CompiledEntry:
+    """Compile an entry.
+
+    Args:
+        entry: The entry.
+        number: Tells it apart from the others of a matcher.
+        patterns: Its patterns' bits; without them it matches whatever its patterns say.
+    """
     return CompiledEntry(
         number=number,
         entry=entry,
         kinds=_HEAP if entry.type is RegionKind.HEAP else frozenset({entry.type}),
         executable=entry.permissions.endswith("x") and entry.type is not RegionKind.HEAP,
         permissions=entry.permissions,
-        name=_pattern(entry.name),
-        path=_pattern(entry.path),
-        process=_pattern(entry.process),
+        patterns=patterns,
         min_bytes=entry.min_bytes,
         max_bytes=entry.max_bytes,
     )
@@ -162,7 +171,3 @@ def compile_entry(entry: RegionEntry, number: int) -> CompiledEntry:
 
 def _its(text: str) -> str:
     return f"its is {text!r}" if text else "it has none"
-
-
-def _pattern(glob: str) -> Callable[[str], object] | None:
-    return re.compile(translate(glob)).match if glob else None

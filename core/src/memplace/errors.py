@@ -67,6 +67,24 @@ class ProcessGone(MemplaceError, ProcessLookupError):  # noqa: N818  says what h
     HELP = "Nothing to do: the next pass sees the processes that exist then."
 
 
+class RulesTooCostly(MemplaceError):  # noqa: N818  says what happened
+    """To compare the rules with the mappings of a process would keep the others waiting.
+
+    Attributes:
+        about: How much there is to compare, for people.
+    """
+
+    reason = Reason.RULES_TOO_COSTLY
+    HELP = (
+        "Write fewer entries, and patterns with fewer *, ? and [...]: a path that begins with "
+        "letters and ends with * costs least."
+    )
+
+    def __init__(self, about: str) -> None:
+        self.about = about
+        super().__init__(f"to compare the rules with a process would take too long: {about}")
+
+
 class FeatureUnavailable(MemplaceError, OSError):  # noqa: N818  says what happened
     """The node can't do what was asked; the subclasses say why."""
 

@@ -28,7 +28,8 @@ from memplace.explained import (
 )
 from memplace.extents import extents
 from memplace.kinds import Policy
-from memplace.matching import NO_MATCH, Match, Matcher
+from memplace.matches import NO_MATCH, Match
+from memplace.matching import Matcher
 from memplace.nodes import NumaSet, format_nodes
 from memplace.objects import Common, surplus
 from memplace.policy import Plan

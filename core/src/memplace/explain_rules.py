@@ -9,7 +9,8 @@ from memplace.api.v1alpha1 import Rule
 from memplace.entries import Mismatch
 from memplace.explained import RuleExplained, WhyNotCounted
 from memplace.kinds import ExistingPages
-from memplace.matching import Match, Matcher, WhyNot
+from memplace.matches import Match, WhyNot
+from memplace.matching import Matcher
 from memplace.nodes import NumaSet, format_nodes
 from memplace.policy import Plan, RuleResult
 from memplace.regions import Region

@@ -173,7 +173,7 @@ def _of_rule(
 
 
 def _compiled(entries: Iterable[RegionEntry]) -> list[CompiledEntry]:
-    return [compile_entry(entry, 0) for entry in entries]
+    return [compile_entry(entry) for entry in entries]
 
 
 def _may_mean_born(entry: CompiledEntry, kind: RegionKind) -> bool:

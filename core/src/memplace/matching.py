@@ -2,7 +2,8 @@
 """Which rule a region follows, or, rule by rule, why it does not.
 
 `Matcher` is the one place that knows. Rules are compiled once; what does not depend on a
-size is worked out once for all regions that look alike.
+size is worked out once for all regions that look alike. A tenant writes the rules, and a program
+of the tenant's makes the mappings: what both cost together is counted, and bounded.
 
 So each key of an entry is known here, too. `_Compiler._number` tells entries apart by it, and
 `Matcher._sort` tells regions apart by what it is compared with: without that, a region gets the
@@ -13,47 +14,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, repeat
-from typing import NamedTuple
 
 from memplace.api.v1alpha1 import RegionEntry, Rule
-from memplace.entries import CompiledEntry, Mismatch, Miss, ProcessName, compile_entry
+from memplace.entries import Bits, CompiledEntry, Mismatch, ProcessName, compile_entry
 from memplace.extents import extents
+from memplace.globs import Globs, Work
+from memplace.matches import NO_MATCH, Decision, Match, Miss
 from memplace.quantity import format_quantity
 from memplace.regions import Region
 
 # Whether a region carries the policy that memplace set for that rule.
 Held = Callable[[Rule, Region], bool]
 
-# A program chooses its mappings' names: this many sorts of regions are kept.
-_MAX_SORTS = 4096
+# So many sorts of regions are kept; a program chooses what it has.
+_MAX_SORTS = 1024
+
+# What one call may cost, in units of `Work`: about half a second of processor time.
+_MOST_WORK = 300_000_000
+# What an entry costs for each sort of regions, and for each region where sizes decide.
+_PER_ENTRY = 500
+_PER_SIZE = 500
 
 _NOBODY = ProcessName("", "")
-
-
-class WhyNot(NamedTuple):
-    """Why a region does not follow a rule.
-
-    Attributes:
-        rule: The rule's name.
-        reason: For machines.
-        text: For people.
-    """
-
-    rule: str
-    reason: Mismatch
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """The rule that a region follows, if any, and why it does not follow the others."""
-
-    rule: Rule | None
-    why_not: tuple[WhyNot, ...] = ()
-
-
-NO_MATCH = Match(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +53,35 @@ class _Compiler:
 
     def __init__(self) -> None:
         self._numbers: dict[tuple[object, ...], int] = {}
+        self.names, self.paths, self.processes = Globs(), Globs(), Globs()
 
     def compile(self, entries: Iterable[RegionEntry]) -> tuple[CompiledEntry, ...]:
-        return tuple(compile_entry(entry, self._number(entry)) for entry in entries)
+        return tuple(
+            compile_entry(entry, self._number(entry), self._patterns(entry)) for entry in entries
+        )
 
     def _number(self, entry: RegionEntry) -> int:
         keys = (entry.type, entry.name, entry.path, entry.permissions, entry.process)
         return self._numbers.setdefault(keys, len(self._numbers))
+
+    def _patterns(self, entry: RegionEntry) -> Bits:
+        return Bits(
+            self.names.bit(entry.name),
+            self.paths.bit(entry.path),
+            self.processes.bit(entry.process),
+        )
+
+    def process(self, process: ProcessName, work: Work) -> int:
+        # The bits of the patterns that mean a process.
+        bits = 0
+        for name in (process.comm, process.exe, process.exe.rpartition("/")[2]):
+            bits |= self.processes.matching(name, work)
+        return bits
+
+    def name(self, name: str, work: Work) -> int:
+        # Go and glibc begin theirs with a blank, which nobody sees in [anon: Go: heap].
+        bits = self.names.matching(name, work)
+        return bits | self.names.matching(name.lstrip(" "), work) if name[:1] == " " else bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,44 +93,42 @@ class _Candidate:
     exclude: tuple[CompiledEntry, ...]
     miss: Miss | None
 
-    @property
-    def sized(self) -> bool:
-        return any(entry.sized for entry in (*self.entries, *self.exclude))
-
-    def why_not(self, sizes: Mapping[int, int], slack: int = 1) -> WhyNot | None:
+    def why_not(self, sizes: Mapping[int, int], slack: int = 1) -> Miss | None:
         # sizes: size of the extent, by the entry's number. None: the rule matches.
         if self.miss:
-            return WhyNot(self.rule.name, self.miss.reason, self.miss.text)
+            return self.miss
         if not any(entry.fits(sizes.get(entry.number, 0), slack) for entry in self.entries):
             return self._wrong_size(self.entries[0], sizes)
         for entry in self.exclude:
             if entry.fits(sizes.get(entry.number, 0)):
-                return WhyNot(self.rule.name, Mismatch.EXCLUDED, "exclude takes it out")
+                return _missed(self.rule, Mismatch.EXCLUDED, "exclude takes it out")
         return None
 
-    def _wrong_size(self, entry: CompiledEntry, sizes: Mapping[int, int]) -> WhyNot:
+    def _wrong_size(self, entry: CompiledEntry, sizes: Mapping[int, int]) -> Miss:
         size = sizes[entry.number]
-        if size < entry.min_bytes:
-            bound = f"minSize is {format_quantity(entry.min_bytes)}"
-            reason = Mismatch.TOO_SMALL
-        else:
-            bound = f"maxSize is {format_quantity(entry.max_bytes or 0)}"
-            reason = Mismatch.TOO_LARGE
-        return WhyNot(self.rule.name, reason, f"{bound}, its extent has {format_quantity(size)}")
+        is_small = size < entry.min_bytes
+        bytes_ = entry.min_bytes if is_small else entry.max_bytes or 0
+
+        def tell(_: Region) -> str:
+            bound = f"{'minSize' if is_small else 'maxSize'} is {format_quantity(bytes_)}"
+            return f"{bound}, its extent has {format_quantity(size)}"
+
+        return Miss(self.rule.name, Mismatch.TOO_SMALL if is_small else Mismatch.TOO_LARGE, tell)
 
 
 @dataclass(slots=True)
 class _Sort:
     # Regions that differ in address, size, policy and pages only.
     candidates: tuple[_Candidate, ...]
-    open: frozenset[int] = field(init=False)  # numbers of entries that match but for the size
-    match: Match | None = field(init=False)  # of all of them, when no size decides
+    entries: int = field(init=False)  # how many match but for the size
+    open: frozenset[int] = field(init=False)  # numbers of those to which the size matters
+    decision: Decision | None = field(init=False)  # of all of them, when no size decides
 
     def __post_init__(self) -> None:
-        self.open = frozenset(
-            e.number for c in self.candidates for e in (*c.entries, *c.exclude) if e.sized
-        )
-        self.match = None if self.open else _decide(self.candidates, {})
+        entries = [e for c in self.candidates for e in (*c.entries, *c.exclude)]
+        self.entries = len(entries)
+        self.open = frozenset(e.number for e in entries if e.sized)
+        self.decision = None if self.open else _decide(self.candidates, {})
 
 
 class Matcher:
@@ -156,8 +160,8 @@ class Matcher:
             for rule in rules
         )
         self.rules = tuple(compiled.rule for compiled in self._rules)
-        entries = [entry for rule in self._rules for entry in (*rule.entries, *rule.exclude)]
-        self._process_entries = tuple(entry for entry in entries if entry.process)
+        self._compiler = compiler
+        self._entries = sum(len(rule.entries) + len(rule.exclude) for rule in self._rules)
         self._sorts: dict[tuple[object, ...], _Sort] = {}
 
     def match(
@@ -177,67 +181,83 @@ class Matcher:
         Returns:
             One match per region, in the order of `regions`; it does not depend on that.
         """
-        meant = frozenset(
-            e.number for e in self._process_entries if e.means_process(process or _NOBODY)
+        work = Work(
+            _MOST_WORK,
+            f"mappings: {len(regions)}, entries of regions and exclude: {self._entries}",
         )
+        meant = self._compiler.process(process or _NOBODY, work)
         order = sorted(range(len(regions)), key=lambda index: regions[index].start)
         ascending = [regions[index] for index in order]
-        sorts = [self._sort(region, meant) for region in ascending]
-        if any(sort.match is None for sort in sorts):
-            found = _sized_matches(ascending, sorts, held)
+        sorts = [self._sort(region, meant, work) for region in ascending]
+        if any(sort.decision is None for sort in sorts):
+            found = _sized_decisions(ascending, sorts, held, work)
         else:
-            found = [sort.match or NO_MATCH for sort in sorts]
+            found = [sort.decision or _UNDECIDED for sort in sorts]
         matches = [NO_MATCH] * len(regions)
-        for index, match in zip(order, found, strict=True):
-            matches[index] = match
+        for index, region, decision in zip(order, ascending, found, strict=True):
+            matches[index] = Match(*decision, region)
         return matches
 
-    def _sort(self, region: Region, meant: frozenset[int]) -> _Sort:
-        key = (
-            *(region.kind, region.shared, region.special, region.permissions),
-            *(region.name, region.path, meant),
-        )
+    def _sort(self, region: Region, meant: int, work: Work) -> _Sort:
+        names, paths = self._compiler.name(region.name, work), self._compiler.paths
+        bits = Bits(names, paths.matching(region.path, work), meant)
+        key = (region.kind, region.shared, region.special, region.permissions, bits)
         known = self._sorts.get(key)
         if known is None:
+            work.spend(self._entries * _PER_ENTRY)
             if len(self._sorts) >= _MAX_SORTS:
                 self._sorts.clear()
-            known = _Sort(tuple(_candidate(rule, region, meant) for rule in self._rules))
+            known = _Sort(tuple(_candidate(rule, region, bits) for rule in self._rules))
             self._sorts[key] = known
         return known
 
 
-def _candidate(compiled: _CompiledRule, region: Region, meant: frozenset[int]) -> _Candidate:
+_UNDECIDED = Decision(None)
+
+
+def _candidate(compiled: _CompiledRule, region: Region, bits: Bits) -> _Candidate:
     if region.special:
-        return _Candidate(compiled.rule, (), (), Miss(Mismatch.SPECIAL, "it is the kernel's"))
-    misses = [(entry, entry.miss(region, meant)) for entry in compiled.entries]
+        miss = _missed(compiled.rule, Mismatch.SPECIAL, "it is the kernel's")
+        return _Candidate(compiled.rule, (), (), miss)
+    misses = [(entry, entry.miss(region, bits)) for entry in compiled.entries]
     fitting = tuple(entry for entry, miss in misses if miss is None)
     return _Candidate(
         rule=compiled.rule,
         entries=fitting,
-        exclude=tuple(e for e in compiled.exclude if e.miss(region, meant) is None),
-        # The entry that failed last was the nearest; it tells most.
-        miss=None if fitting else max((m for _, m in misses if m), key=lambda m: m.reason.rank),
+        exclude=tuple(e for e in compiled.exclude if e.miss(region, bits) is None),
+        miss=None if fitting else _nearest(compiled.rule, misses),
     )
+
+
+def _nearest(rule: Rule, misses: Iterable[tuple[CompiledEntry, Mismatch | None]]) -> Miss:
+    # The entry that failed last was the nearest; it tells most.
+    failed = [(entry, miss) for entry, miss in misses if miss is not None]
+    entry, miss = max(failed, key=lambda pair: pair[1].rank)
+    return Miss(rule.name, miss, partial(entry.tell, miss))
+
+
+def _missed(rule: Rule, reason: Mismatch, text: str) -> Miss:
+    return Miss(rule.name, reason, lambda _: text)
 
 
 def _decide(
     candidates: Sequence[_Candidate], sizes: Mapping[int, int], winner: _Candidate | None = None
-) -> Match:
+) -> Decision:
     # The first candidate that matches wins, or the one that is given.
-    why_not: list[WhyNot] = []
+    misses: list[Miss] = []
     won: Rule | None = None
     for candidate in candidates:
         reason = candidate.why_not(sizes)
         if candidate is winner or (winner is None and won is None and reason is None):
             won = candidate.rule
         else:
-            why_not.append(reason or _earlier(candidate.rule, winner.rule if winner else won))
-    return Match(won, tuple(why_not))
+            misses.append(reason or _earlier(candidate.rule, winner.rule if winner else won))
+    return Decision(won, tuple(misses))
 
 
-def _earlier(rule: Rule, won: Rule | None) -> WhyNot:
+def _earlier(rule: Rule, won: Rule | None) -> Miss:
     name = won.name if won else ""
-    return WhyNot(rule.name, Mismatch.EARLIER_RULE, f"rule {name} before it has it")
+    return _missed(rule, Mismatch.EARLIER_RULE, f"rule {name} before it has it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +269,9 @@ class _Part:
     regions: int
 
 
-def _sizes(regions: Sequence[Region], sorts: Sequence[_Sort]) -> list[Mapping[int, int]]:
+def _sizes(
+    regions: Sequence[Region], sorts: Sequence[_Sort], work: Work
+) -> list[Mapping[int, int]]:
     # For each region, by number of the entry, the size of the extent it means there; regions in
     # ascending order. Regions between which no entry tells share one mapping.
     found: list[Mapping[int, int]] = []
@@ -259,7 +281,7 @@ def _sizes(regions: Sequence[Region], sorts: Sequence[_Sort]) -> list[Mapping[in
             _part(opened, regions, list(run))
             for opened, run in groupby(range(first, last), key=lambda index: sorts[index].open)
         ]
-        for sizes, part in zip(_part_sizes(parts), parts, strict=True):
+        for sizes, part in zip(_part_sizes(parts, work), parts, strict=True):
             found.extend(repeat(sizes, part.regions))
     return found
 
@@ -268,10 +290,12 @@ def _part(opened: frozenset[int], regions: Sequence[Region], run: Sequence[int])
     return _Part(opened, regions[run[0]].start, regions[run[-1]].end, len(run))
 
 
-def _part_sizes(parts: Sequence[_Part]) -> list[dict[int, int]]:
+def _part_sizes(parts: Sequence[_Part], work: Work) -> list[dict[int, int]]:
     # For each part of an extent, by number, the size of the run of parts that an entry means.
     sizes: list[dict[int, int]] = [{} for _ in parts]
-    for number in frozenset[int]().union(*(part.open for part in parts)):
+    numbers = frozenset[int]().union(*(part.open for part in parts))
+    work.spend(len(numbers) * len(parts) * _PER_SIZE)
+    for number in numbers:
         for is_meant, indices in groupby(
             range(len(parts)), key=lambda index: number in parts[index].open
         ):
@@ -282,23 +306,24 @@ def _part_sizes(parts: Sequence[_Part]) -> list[dict[int, int]]:
     return sizes
 
 
-def _sized_matches(
-    regions: Sequence[Region], sorts: Sequence[_Sort], held: Held | None
-) -> list[Match]:
-    strict: dict[tuple[object, ...], Match] = {}
+def _sized_decisions(
+    regions: Sequence[Region], sorts: Sequence[_Sort], held: Held | None, work: Work
+) -> list[Decision]:
+    work.spend(sum(sort.entries for sort in sorts if sort.decision is None) * _PER_SIZE)
+    strict: dict[tuple[object, ...], Decision] = {}
     return [
-        sort.match or _sized_match(sort, region, sizes, held, strict)
-        for region, sort, sizes in zip(regions, sorts, _sizes(regions, sorts), strict=True)
+        sort.decision or _sized_decision(sort, region, sizes, held, strict)
+        for region, sort, sizes in zip(regions, sorts, _sizes(regions, sorts, work), strict=True)
     ]
 
 
-def _sized_match(
+def _sized_decision(
     sort: _Sort,
     region: Region,
     sizes: Mapping[int, int],
     held: Held | None,
-    known: dict[tuple[object, ...], Match],
-) -> Match:
+    known: dict[tuple[object, ...], Decision],
+) -> Decision:
     # known: what was decided without `held`, by sort and sizes.
     key = (id(sort), *sizes.items())
     strict = known.get(key)

@@ -128,6 +128,11 @@ class Reason(StrEnum):
         "A policy would bring the process near the number of mappings it may have.",
         Trait.FAILURE,
     )
+    RULES_TOO_COSTLY = (
+        "RulesTooCostly",
+        "To compare the rules with the mappings of a process takes too long; it is left alone.",
+        Trait.FAILURE,
+    )
     LEADER_EXITED = (
         "LeaderExited",
         "The first thread of a process has ended; the kernel does not allow placing the rest.",

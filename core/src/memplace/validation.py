@@ -65,7 +65,7 @@ def _covers(wider: RegionEntry, entry: RegionEntry) -> bool:
 
 def _permissions(entry: RegionEntry) -> set[tuple[RegionKind, str]]:
     # The kinds of mappings, each with the permissions, that the entry may mean.
-    compiled = compile_entry(entry, 0)
+    compiled = compile_entry(entry)
     all_of_them = ("".join(letters) for letters in product("r-", "w-", "x-"))
     return {
         (kind, permissions)

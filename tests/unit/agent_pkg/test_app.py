@@ -89,7 +89,7 @@ def tell(cache, worker, mode):
 
 
 def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host, cache, worker):
-    """An uninstall deletes it before it ends the agent; nothing may be left on the host."""
+    """An uninstall that may not end the agents does so; nothing may be left on the host."""
     tell(cache, worker, "Retired")
     assert not host.journal.exists()
     cache.event(Kind.NODE_MEMORY, "DELETED", {"metadata": META})

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A placement that only tells: nothing is done for it, and what it did before is given back."""
 
+from dataclasses import replace
+
 import pytest
 from memplace.errors import KernelWithoutProcessMbind
+from memplace_agent.node import memory
 
 from tests.support.agent.build import HEAP_RULE, new_pod
 from tests.unit.agent_pkg.shim_ward import SHIM, ShimWard
@@ -30,6 +33,18 @@ def test_what_would_not_fit_is_told(started, kit):
     # What the kernel frees by itself is room.
     started.machine.set_free(1, 0, cache_kb=1 << 20)
     assert started.run(120)[ONE].reason == "DryRun"
+
+
+def test_what_would_fit_is_read_once_for_many_containers(node, kit, monkeypatch):
+    for number in range(50):
+        node.machine.start(1000 + number, f"{number:064x}", kit.heap())
+    pod, ids = kit.pod(), {f"c{n}": f"{n:064x}" for n in range(50)}
+    pods = [replace(pod, ref=replace(pod.ref, containers=tuple(ids)), container_ids=ids)]
+    read, real = [], memory._room
+    monkeypatch.setattr(memory, "_room", lambda *of: (read.append(of[0].name), real(*of))[1])
+    reports = node.full(kit.placement(**DRY), pods=pods, seconds=0.9)
+    assert [each.reason for each in reports.values()] == ["DryRun"] * 50
+    assert sorted(read) == ["node0", "node1"]
 
 
 def test_it_is_looked_at_no_more_often_than_what_is_in_its_place(started, kit):

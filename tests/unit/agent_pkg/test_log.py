@@ -6,6 +6,8 @@ from __future__ import annotations
 import io
 import json
 import logging
+import subprocess
+import sys
 
 import pytest
 from memplace_agent.log import JsonFormatter, OncePerState
@@ -73,6 +75,17 @@ def test_many_things_fill_no_disk_and_are_counted(written) -> None:
     clock.now += 60
     logger.warning("process failed", extra={"pid": 10_001, "error": "EACCES"})
     assert lines()[-1]["not_written"] == 9970
+
+
+@pytest.mark.parametrize(("level", "lines"), [("INFO", 1), ("DEBUG", 5)])
+def test_the_agent_logs_a_state_once_unless_it_is_debugged(level: str, lines: int) -> None:
+    program = (
+        f"import logging; from memplace_agent import log; log.configure({level!r})\n"
+        "for _ in range(5): logging.getLogger('x').warning('failed', extra={'pid': 7})"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    written = [json.loads(line) for line in ran.stderr.splitlines()]
+    assert [(line["message"], line["pid"]) for line in written] == [("failed", 7)] * lines
 
 
 def test_what_is_said_once_is_said_each_time(written) -> None:

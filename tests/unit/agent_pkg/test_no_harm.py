@@ -5,7 +5,9 @@ does is bounded, whatever a program does meanwhile."""
 import errno
 import os
 import threading
+import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,7 @@ from memplace_agent.containers import members
 from memplace_agent.containers.index import CgroupIndex
 from memplace_agent.engine.pool import Pool
 from memplace_agent.procfs.query import Way
-from memplace_agent.syscalls import MPOL_MF_PRIVATE_ANON
+from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_PRIVATE_ANON
 
 from tests.support.agent.machine import CXL
 
@@ -118,6 +120,51 @@ def test_every_process_ticks_the_watchdog(node, kit):
     node.reconciler._parts.looker.tick = lambda: ticks.append(1)
     node.run(20)
     assert len(ticks) >= 20
+
+
+def test_patterns_that_cost_too_much_are_about_one_process(node, kit):
+    costly = [{"type": "File", "path": f"/*x{number}*"} for number in range(480)]
+    rules = [
+        kit.rule(costly[at], "PreferredMany", "cxl")
+        | {"name": f"r{at}", "regions": costly[at : at + 16], "exclude": costly[at + 16 : at + 32]}
+        for at in range(0, 480, 32)
+    ]
+    rules.append(kit.rule({"type": "Heap"}, "PreferredMany", "cxl"))
+    paths = ["/" + "a" * 4000 + f"{number}" for number in range(500)]
+    files = [kit.anon((1 << 32) + (n << 21), path=path) for n, path in enumerate(paths)]
+    node.machine.start(100, A, kit.heap(), *files)
+    node.machine.start(101, A, kit.heap())
+    node.machine.start(200, B, kit.heap())
+    ticks = []
+    node.reconciler._parts.looker.tick = lambda: ticks.append(time.thread_time())
+    began = time.thread_time()
+    reports = both(node, kit, rules=rules)
+    assert node.machine.policies(101)["[heap]"] == kit.CXL
+    assert reports[TWO].state == "Placed"
+    assert reports[ONE].reason == "RulesTooCostly"
+    assert "entries of regions and exclude: 481" in reports[ONE].message
+    assert "fewer entries" in reports[ONE].message
+    # It is tried again later; meanwhile each look is short.
+    assert len(ticks) >= 3
+    assert max(b - a for a, b in pairwise([began, *ticks, time.thread_time()])) < 5
+
+
+def test_whether_pages_are_merged_is_asked_once_for_many_moves(node, kit, monkeypatch):
+    ksm = node.machine.host.ksm / "pages_sharing"
+    ksm.parent.mkdir(parents=True)
+    ksm.write_text("1000\n")
+    regions = [kit.anon((1 << 32) + (n << 21)) for n in range(500)]
+    node.machine.start(100, A, *regions)
+    read, real = [], Path.read_text
+
+    def read_text(path, *args, **kwargs):
+        read.extend([path] if path == ksm else [])
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    node.full(kit.placement(), seconds=0.5)
+    assert any(call[3] & MPOL_MF_MOVE for call in node.machine.calls)
+    assert 1 <= len(read) <= 4
 
 
 @pytest.mark.parametrize("undo", [False, True])

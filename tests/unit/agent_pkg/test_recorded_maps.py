@@ -15,7 +15,8 @@ import pytest
 from memplace.api.v1alpha1 import PolicySpec, RegionEntry, Rule
 from memplace.entries import ProcessName
 from memplace.kinds import Mode, RegionKind
-from memplace.matching import Match, Matcher
+from memplace.matches import Match
+from memplace.matching import Matcher
 from memplace.regions import Region
 from memplace_agent.procfs.kinds import thread_stacks
 

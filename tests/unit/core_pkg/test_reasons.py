@@ -98,6 +98,7 @@ def test_the_words_are_an_interface() -> None:
         "Uneven",
         "Contended",
         "TooManyMappings",
+        "RulesTooCostly",
         "LeaderExited",
         "Stuck",
         "CgroupNotFound",

@@ -275,7 +275,8 @@ def _give_back(bench: _Bench, pinned: Pinned, key: str) -> tuple[int, list[str]]
         report = bench.hands.set(pinned, "", (), regions, undo=changes)
         given += report.done
         if not report.complete:
-            return given, [_error(each) for each in report.errors] or ["some ranges failed"]
+            told = [text for _, text in report.told(pinned.pid)]
+            return given, told or ["some ranges failed"]
     return given, ["it maps memory all the time: try again"]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from memplace.calls import MAX_CALL_RANGES
 from memplace.errors import MissingCapability
@@ -54,6 +55,14 @@ class SetPolicy:
     undo: bool = False
 
 
+class Failure(NamedTuple):
+    """An error of a step, and the range ``[start, end)`` that it is about."""
+
+    start: int
+    end: int
+    error: CallFailed | MissingCapability
+
+
 @dataclass(slots=True)
 class PolicyReport:
     """What came of it.
@@ -76,12 +85,19 @@ class PolicyReport:
     left: int = 0
     failed: int = 0
     busy: bool = False
-    errors: list[CallFailed | MissingCapability] = field(default_factory=list)
+    errors: list[Failure] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
         """Whether all that could be done is done."""
         return not (self.put_off or self.left or self.failed)
+
+    def told(self, pid: int) -> list[tuple[Reason, str]]:
+        """Return the reasons of the errors, each with a text for people, of a process."""
+        return [
+            (error.reason, f"process {pid}, {start:#x}-{end:#x}: {error} {error.HELP}")
+            for start, end, error in self.errors
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +289,7 @@ class PolicySetter:
             report.busy = True
             return False
         if len(report.errors) < _MOST_TOLD:
-            report.errors.append(error)
+            report.errors.append(Failure(step.start, step.end, error))
         if answer is Answer.REFUSED:
             return False
         report.failed += 1

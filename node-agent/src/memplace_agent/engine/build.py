@@ -251,6 +251,7 @@ class Engine:
                 pulse=Pulse(host, system.clock, system.cost or self._cost),
                 pressures=Pressures(self.metrics, system.clock, system.cost or self._cost),
                 metrics=self.metrics,
+                senses=system.senses,
                 unsupported=self.features.error,
                 can=self.chosen.can,
                 explainer=self.explainer,

@@ -99,8 +99,8 @@ class Hands:
         )
         if report.calls:
             self.metrics.apply_duration.observe(time.monotonic() - start)
-        for error in report.errors:
-            self.metrics.syscall_errors.labels("process_mbind", errno_name(error)).inc()
+        for failure in report.errors:
+            self.metrics.syscall_errors.labels("process_mbind", errno_name(failure.error)).inc()
         self.surveyor.note(pinned.identity, [*undo, *changes])
         return report
 

@@ -352,7 +352,7 @@ class Looker:
             pinned.identity,
             orders_of(
                 moves,
-                partial(moves_all, outcome.survey.view.vmas, self.merges_pages),
+                partial(moves_all, outcome.survey.view.vmas, self.merges_pages()),
                 pid=outcome.survey.pid,
                 identity=outcome.identity,
                 pin=partial(self.pinner.pidfd, outcome.survey.pid, is_member, outcome.identity),

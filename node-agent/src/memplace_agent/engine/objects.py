@@ -231,7 +231,7 @@ class Objects:
             if claim is not None:
                 report = self._go(pinned, placement.tenant, release(claim, regions), undo=True)
                 calls += report.calls
-                problems += _told(report)
+                problems += _told(report, pinned.pid)
         by_object: dict[ObjectId, list[tuple[Step, Region]]] = {}
         for step, region in steps:
             if region.object is not None:
@@ -284,7 +284,7 @@ class Objects:
         self.store.put(claim)
         self._rule_of[name] = pairs[0][0].rule
         report = self._go(pinned, placement.tenant, way)
-        problems += _told(report)
+        problems += _told(report, pinned.pid)
         return report.calls
 
     def _go(self, pinned: Pinned, group: str, way: Way, *, undo: bool = False) -> PolicyReport:
@@ -361,7 +361,7 @@ class Objects:
                 if not way.then:
                     return True, ""
                 report = self._go(pinned, group, way, undo=True)
-                problems = _told(report)
+                problems = _told(report, pinned.pid)
                 if problems:
                     return False, problems[0][1]
                 if release(claim, self._mapped(pinned, group, one)).then:
@@ -393,8 +393,9 @@ def _by_object(regions: Iterable[Region]) -> dict[ObjectId, list[Region]]:
     return found
 
 
-def _told(report: PolicyReport) -> list[tuple[Reason, str]]:
-    found = [(error.reason, f"{error} {error.HELP}") for error in report.errors]
+def _told(report: PolicyReport, pid: int) -> list[tuple[Reason, str]]:
+    found = report.told(pid)
     if not found and not report.complete:
-        found.append((Reason.FAILED, "shared memory failed and is tried again later"))
+        text = f"process {pid}: shared memory failed and is tried again later"
+        found.append((Reason.FAILED, text))
     return found

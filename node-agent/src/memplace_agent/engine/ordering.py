@@ -90,7 +90,7 @@ def orders_of(
     ]
 
 
-def moves_all(vmas: Vmas, merges_pages: Callable[[], bool], move: Move) -> bool:
+def moves_all(vmas: Vmas, merged: bool, move: Move) -> bool:  # noqa: FBT001  for partial()
     """Return whether pages of a move that others map may move along.
 
     Pages shared through fork belong to the container; pages that KSM merged may be those of any
@@ -98,12 +98,12 @@ def moves_all(vmas: Vmas, merges_pages: Callable[[], bool], move: Move) -> bool:
 
     Args:
         vmas: Of the process.
-        merges_pages: Whether KSM works, or has.
+        merged: Whether KSM works, or has.
         move: One of its moves.
 
     Source: linux Documentation/admin-guide/mm/ksm.rst; VmFlags mg of proc_pid_smaps(5).
     """
-    if not move.move_all or move.object is not None or not merges_pages():
+    if not move.move_all or move.object is not None or not merged:
         return move.move_all
     index = vmas.at(move.start)
     flags = vmas[index].flags.split() if index is not None else []

@@ -30,6 +30,7 @@ from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.machine import Machine
+from memplace_agent.node.senses import SensesLike
 from memplace_agent.world import World
 
 
@@ -53,6 +54,7 @@ class Parts:
     pulse: Pulse
     pressures: Pressures
     metrics: Metrics
+    senses: SensesLike
     unsupported: FeatureUnavailable | None
     can: frozenset[Capability]
     explainer: Explainer = field(default_factory=Explainer)

@@ -348,7 +348,7 @@ class Placer:
         report = self._hands.set(
             work.pinned, wanted.group, written.changes, seen.mapped, undo=released
         )
-        work.problems += _problems(report)
+        work.problems += _problems(report, work.pinned.pid)
         if not report.calls:
             return seen
         work.changed = True
@@ -392,8 +392,9 @@ def _too_many(survey: Survey, wanted: Wanted) -> Problem:
     )
 
 
-def _problems(report: PolicyReport) -> list[Problem]:
-    found = [Problem(error.reason, f"{error} {error.HELP}") for error in report.errors]
+def _problems(report: PolicyReport, pid: int) -> list[Problem]:
+    found = [Problem(reason, text) for reason, text in report.told(pid)]
     if not found and (failed := report.put_off + report.failed):
-        found.append(Problem(Reason.FAILED, f"{failed} ranges failed and are tried again later"))
+        text = f"process {pid}: {failed} ranges failed, to be tried again"
+        found.append(Problem(Reason.FAILED, text))
     return found

@@ -336,7 +336,7 @@ class Reconciler:
             is_fresh=now - (followed.unsettled_at or now) <= _FRESH_S,
             future=followed.container.wanted.future,
             act=followed.container.wanted.act,
-            room=room_for(followed.container.wanted.act, self._parts.host),
+            room=room_for(followed.container.wanted.act, self._parts.senses, now),
             refused=self._allotments.refused(container_id, assignment.winner),
         )
         misplaced = any(rule.misplaced_bytes for rule in followed.report.rules)

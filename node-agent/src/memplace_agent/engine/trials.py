@@ -32,18 +32,17 @@ from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.put_off import PutOff
 from memplace_agent.engine.wanting import Wants
 from memplace_agent.errors import told
-from memplace_agent.hostfs import HostFs
-from memplace_agent.node.memory import read_rooms
+from memplace_agent.node.senses import SensesLike
 from memplace_agent.report import Subject
 
 log = logging.getLogger(__name__)
 
 
-def room_for(act: Act, host: HostFs) -> Mapping[int, int]:
+def room_for(act: Act, senses: SensesLike, now: float) -> Mapping[int, int]:
     """Return how many bytes would fit on each NUMA node, of a dry run only."""
     if act is not Act.TRY:
         return {}
-    return {node: room_bytes(room) for node, room in read_rooms(host).items()}
+    return {node: room_bytes(room) for node, room in senses.node(now).rooms.items()}
 
 
 def _looker(of: Looker) -> Looker:
@@ -142,7 +141,7 @@ class Trials:
             seen.outcomes,
             unseen=seen.unseen,
             act=wanted.act,
-            room=room_for(wanted.act, self.parts.host),
+            room=room_for(wanted.act, self.parts.senses, self.parts.clock()),
             refused=self.allotments.refused(container_id, wanted.placement),
         )
         assert listed.assignment is not None

@@ -173,7 +173,7 @@ class Undoer:
         self.store.put_for_undo(admitted)
         report = self.hands.set(pinned, group, (), regions, undo=changes)
         if not report.complete:
-            why = next((f"{error} {error.HELP}" for error in report.errors), "")
+            why = next((text for _, text in report.told(pinned.pid)), "")
             # What failed before and is put off is not told again.
             return _Result.LEFT, why
         if report.changed and self._carries(admitted, pinned, group):

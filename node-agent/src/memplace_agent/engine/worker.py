@@ -217,8 +217,8 @@ class Worker:
     # --- retirement ---
 
     def _is_to_retire(self, world: World) -> bool:
-        # An uninstall deletes the NodeMemory before it ends a retired agent, which must not
-        # take up its work again and leave files on the host.
+        # A retired agent whose NodeMemory is deleted must not take up its work again and leave
+        # files on the host. An uninstall ends the agents first, but only if it was told to.
         was_retired = self._retirement is not _ACTIVE
         return world.mode is AgentMode.RETIRED or (world.mode is None and was_retired)
 
