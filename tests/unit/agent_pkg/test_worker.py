@@ -11,6 +11,7 @@ from memplace_agent.cluster.world import Cache
 from memplace_agent.engine.build import open_ledger
 from memplace_agent.engine.worker import Worker, WorkerParts
 from memplace_agent.syscalls.features import Features
+from memplace_agent.threads import Pulse, Threads
 
 from tests.unit.agent_pkg.test_app import Sink
 from tests.unit.agent_pkg.test_watch import eventually
@@ -20,18 +21,19 @@ from tests.unit.agent_pkg.test_world import RUNNING, newer, placement, pod
 class Agent:
     """A worker on a node; time passes when the test says so."""
 
-    def __init__(self, node, ledger=None):
+    def __init__(self, node, ledger=None, engine=lambda node, _: node.reconciler):
         self.node, self.cache, self.sink = node, Cache("n1"), Sink()
+        self.pulse = Pulse("worker", 120)
         self.worker = Worker(
             WorkerParts(
                 host=node.machine.host,
                 features=Features(473, 2, flags=0xF7, error=node.unsupported),
                 open_ledger=ledger or (lambda: node.store),
-                make_reconciler=lambda _: node.reconciler,
+                make_reconciler=lambda store: engine(node, store),
                 metrics=node.metrics,
                 source=self.cache,
                 sink=self.sink,
-                tick=lambda: None,
+                pulse=self.pulse,
                 version="0.9",
                 clock=node.clock,
             )
@@ -147,6 +149,140 @@ def test_a_step_that_fails_is_logged_and_the_next_one_made(at_work, node, monkey
     stop.set()
 
 
+def once(monkeypatch, owner, name, error):
+    """Have something fail the first time."""
+    real, left = getattr(owner, name), [error]
+
+    def failing(*args, **kwargs):
+        if left:
+            raise left.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, failing)
+
+
+def counted(monkeypatch, owner, name, then=lambda: None):
+    """Have calls counted, and something done with each."""
+    real, calls = getattr(owner, name), []
+
+    def counting(*args, **kwargs):
+        calls.append(args)
+        then()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, counting)
+    return calls
+
+
+def bear(agent, seconds):
+    """Let time pass, errors or not; returns those that came."""
+    errors = []
+    for _ in range(int(seconds * 4)):
+        try:
+            agent.run(0.25)
+        except Exception as err:
+            errors.append(err)
+            agent.node.clock.now += 0.25
+    return errors
+
+
+NO_FILES = OSError(24, "Too many open files")
+
+
+@pytest.mark.parametrize("what", ["take", "snapshot"])
+def test_what_could_not_be_taken_once_is_taken_without_another_event(
+    node, kit, monkeypatch, what
+) -> None:
+    node.machine.start(100, "a" * 64, kit.heap(), pod=pod(RUNNING)["metadata"]["uid"])
+    agent = Agent(node)
+    agent.list()
+    owner = node.reconciler if what == "take" else agent.cache
+    once(monkeypatch, owner, what, NO_FILES)
+    agent.cache.event(Kind.PLACEMENT, "ADDED", placement())
+    agent.cache.event(Kind.POD, "ADDED", pod(RUNNING))
+    assert bear(agent, 60) == [NO_FILES]
+    assert node.machine.policies(100)["[heap]"] == kit.CXL
+
+
+def test_an_edit_whose_take_broke_off_in_the_middle_is_looked_at_at_once(
+    at_work, node, kit, monkeypatch
+) -> None:
+    at_work.run(60)
+    once(monkeypatch, node.reconciler._parts.due, "changed", NO_FILES)
+    rule = kit.rule({"type": "Heap"}, "PreferredMany", "dram")
+    edited = placement(rules=[rule], generation=2)
+    at_work.cache.event(Kind.PLACEMENT, "MODIFIED", edited)
+    assert bear(at_work, 3) == [NO_FILES]
+    assert node.machine.policies(100)["[heap]"] != kit.CXL
+
+
+def test_memory_that_came_and_could_not_be_taken_is_taken_later(at_work, node, monkeypatch) -> None:
+    at_work.run(60)
+    taken = counted(monkeypatch, node.reconciler, "take")
+    once(monkeypatch, node.reconciler, "take", NO_FILES)
+    node.machine.add_node(2, cpus="", tier=6)
+    assert bear(at_work, 120) == [NO_FILES]
+    assert len(taken) == 1
+
+
+def test_a_ledger_that_cannot_be_worked_on_once_is_no_other_agents(node, kit) -> None:
+    """What was opened for it is closed again: else the agent would wait for itself."""
+    errors = [RecursionError("maximum recursion depth exceeded")]
+
+    def engine(node, store):
+        if errors:
+            raise errors.pop()
+        node.store = store
+        node.start()
+        return node.reconciler
+
+    node.store.close()
+    agent = Agent(node, ledger=lambda: open_ledger(node.machine.host), engine=engine).list()
+    said = [next(c for c in s.conditions if c.type == "Supported") for s in agent.sink.published]
+    assert said[0].status == "False" and "recursion" in said[0].message
+    assert {c.reason for c in said} == {"FeatureUnavailable", "ProcessMbindAvailable"}
+    assert agent.condition("Supported").status == "True"
+
+
+def test_a_report_that_could_not_be_made_is_made_later(at_work, monkeypatch) -> None:
+    at_work.run(60)
+    once(monkeypatch, at_work.sink, "publish", NO_FILES)
+    at_work.cache.event(Kind.PLACEMENT, "DELETED", placement())
+    assert bear(at_work, 15) == [NO_FILES]
+    assert not at_work.status.placements
+
+
+@pytest.mark.parametrize("what", ["audit", "step", "reports"])
+def test_a_worker_whose_steps_all_fail_is_not_called_healthy(
+    at_work, node, monkeypatch, what
+) -> None:
+    """Its lease ends, and the kubelet restarts it: that may help where nothing else does."""
+
+    def broken(*_):
+        raise NO_FILES
+
+    real = getattr(type(node.reconciler), what)
+    broken_one = property(broken) if what == "reports" else broken
+    monkeypatch.setattr(type(node.reconciler), what, broken_one)
+    monkeypatch.setattr("memplace_agent.engine.worker._STEP_S", 0.01)
+    at_work.pulse.limit_s = 0.3
+    threads = Threads()
+    at_work.cache.changed.set()
+    node.clock.now += 30
+    threads.start(lambda stop, _: at_work.worker.run(stop), at_work.pulse)
+
+    def is_told():
+        node.clock.now += 5
+        return any("has failed" in problem for problem in threads.problems())
+
+    eventually(is_told)
+    monkeypatch.setattr(type(node.reconciler), what, real)
+    eventually(lambda: threads.is_alive)
+    threads.stop.set()
+    at_work.cache.changed.set()
+    threads.join(5)
+
+
 def retire(agent, mode="Retired"):
     meta = {"name": "n1", "uid": "u", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"}
     agent.cache.event(Kind.NODE_MEMORY, "ADDED", {"metadata": meta, "spec": {"agent": mode}})
@@ -166,6 +302,26 @@ def test_a_retired_node_has_everything_back_and_no_files(with_root, node) -> Non
     assert with_root.condition("Retired").status == "True"
     assert set(node.machine.policies(100).values()) == {None}
     assert not node.machine.host.journal.exists()
+
+
+def test_what_cannot_be_given_back_keeps_nothing_else_from_it(with_root, node, kit) -> None:
+    second = pod(RUNNING | {"containerID": f"containerd://{'0' * 64}"})
+    second["metadata"] |= {"uid": "second", "name": "q"}
+    node.machine.start(200, "0" * 64, kit.heap(), pod="second")
+    with_root.cache.event(Kind.POD, "ADDED", second)
+    with_root.run(20)
+    assert node.machine.policies(200)["[heap]"] == kit.CXL
+    procs = node.machine.cgroup(node.claims[0].container, "pod") / "cgroup.procs"
+    procs.rename(procs.with_name("kept"))
+    procs.mkdir()
+    retire(with_root)
+    assert not bear(with_root, 10)
+    assert set(node.machine.policies(200).values()) == {None}
+    assert "Is a directory" in with_root.condition("Retired").message
+    procs.rmdir()
+    procs.with_name("kept").rename(procs)
+    with_root.run(10)
+    assert with_root.condition("Retired").status == "True"
 
 
 def test_a_file_that_nobody_understands_keeps_a_node_from_retiring(with_root, node) -> None:

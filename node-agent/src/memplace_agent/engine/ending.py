@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
@@ -20,8 +21,11 @@ from memplace_agent.engine.going_back import GoingBack
 from memplace_agent.engine.known import State, standing_of
 from memplace_agent.engine.parts import Parts
 from memplace_agent.engine.placer import Outcome as Seen
+from memplace_agent.engine.undo import Undone
 from memplace_agent.engine.undoing import Decision, Undoing
 from memplace_agent.engine.words import keep_words, owned, write
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,12 @@ class Ending:
     def undo(self, claim: Claim, refs: tuple[CgroupRef, ...]) -> bool:
         """Give back what a claim speaks of; returns whether all of it is."""
         self.going_back.end(claim.container)
-        undone = self.parts.undo(claim, refs, is_whole=self.finder.is_whole)
+        try:
+            undone = self.parts.undo(claim, refs, is_whole=self.finder.is_whole)
+        except Exception as err:  # one claim keeps no other from being given back
+            undone = Undone(whole=False, message=f"{err!r}")
+            if self.state.undoing.get(claim.container) != undone.message:
+                log.warning("undo failed", extra={"container": claim.container}, exc_info=True)
         if undone.whole:
             self.going_back.stop(claim.container)
             self.state.undoing.pop(claim.container, None)

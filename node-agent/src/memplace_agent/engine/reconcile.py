@@ -85,7 +85,6 @@ class Reconciler:
         self._ending.know()
         parts.objects.sharing.know(world.pods)
         self._read_machine()
-        before, was_paused = state.view, state.paused
         state.paused = frozenset(each.uid for each in world.existing if each.is_frozen)
         state.given_back = frozenset(p.uid for p in world.existing if p.gives_back)
         state.placements = PlacementIndex(world.placements)
@@ -100,12 +99,13 @@ class Reconciler:
         self._wants.keep({each.winner.uid for each in state.view.assignments.values()})
         self._set_due()
         # What was kept for a placement that was paused may have to end now.
-        is_over = bool(was_paused - state.paused)
+        is_over = bool(state.whole.paused - state.paused)
         objects = (c.container for c in parts.store if is_over or object_of(c.container))
-        changed = delta(before, state.view) | allotted.containers
+        changed = delta(state.whole.view, state.view) | allotted.containers
         self._follow_anew(changed & state.followed.keys())
         parts.due.changed(changed.union(shims, objects, tried), parts.clock())
         parts.metrics.managed_containers.set(sum(act.changes for act in acts.values()))
+        state.settle()
 
     def _expect(self) -> list[str]:
         closed, state = self._allotments.closed, self._state
@@ -201,9 +201,10 @@ class Reconciler:
     def audit(self) -> None:
         """Do what no event asks for: feel who has changed, read the node, forget who is gone."""
         parts, state = self._parts, self._state
-        if self._born:
-            self._born.clear()
+        if born := len(self._born):
             self._set_due()
+            for _ in range(born):
+                self._born.popleft()
         refs = state.refs
         moved = {self._moved.popleft() for _ in range(len(self._moved))}
         parts.due.follow_up(moved, parts.clock())
@@ -215,10 +216,9 @@ class Reconciler:
         parts.explainer.serve(view)
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
-        before = state.machine
         self._read_machine()
-        state.machine_at, now = parts.clock(), state.machine
-        if state.is_synced and (now.tiers, now.sizes) != (before.tiers, before.sizes):
+        state.machine_at, now, taken = parts.clock(), state.machine, state.whole.machine
+        if state.is_synced and (now.tiers, now.sizes) != (taken.tiers, taken.sizes):
             self.take(state.world)
         kept = (each.container.identities for each in state.followed.values())
         identities = frozenset[int]().union(*kept)
@@ -372,6 +372,7 @@ class Reconciler:
             self._drop(container_id)
         self._state.view = View(PlacementIndex([]), [], {})
         self._state.listed.clear()
+        self._state.settle()
         self._read_machine()
         self._finder.look_again()
         if self._parts.unsupported is None:

@@ -25,6 +25,7 @@ from memplace_agent.node.memory import read_kernel_moves
 from memplace_agent.report import Reports, Retirement, node_status
 from memplace_agent.retire import has_profile, remove_host_files, restore_profile
 from memplace_agent.syscalls.features import Features, blocked
+from memplace_agent.threads import Pulse
 from memplace_agent.world import World
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class WorkerParts:
         metrics: What is counted.
         source: What is wanted.
         sink: Who is told.
-        tick: Called as the work goes on.
+        pulse: Told as the work goes on, and whether it goes well.
         version: The agent's.
         clock: Seconds, only forward.
     """
@@ -94,7 +95,7 @@ class WorkerParts:
     metrics: Metrics
     source: Source
     sink: Sink
-    tick: Callable[[], None]
+    pulse: Pulse
     version: str
     clock: Callable[[], float] = time.monotonic
 
@@ -108,6 +109,8 @@ class Worker:
         self._store: LedgerStore | None = None
         self._reconciler: Reconciler | None = None
         self._world: World | None = None
+        # Something differs from the world that was seen last; the reconciler has that one whole.
+        self._is_stale, self._is_taken = True, False
         self._not_before = float("-inf")
         self._reported_at = float("-inf")
         self._claim_at = float("-inf")
@@ -117,34 +120,46 @@ class Worker:
         self._conditions: tuple[Condition, ...] = ()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until told to stop; an error is logged, and it goes on."""
+        """Work until told to stop; an error is logged, and it goes on.
+
+        A restart may help a node on which nothing works any more, so that is told by the pulse.
+        What fails for one container never comes here.
+        """
+        pulse = self._parts.pulse
         while not stop.is_set():
             self._parts.source.changed.wait(self._pause())
-            self._parts.tick()
             if stop.is_set():
                 return
             try:
                 self.step()
+                pulse.went_well()
             except Exception:
                 log.exception("a step failed")
+                pulse.failed()
                 stop.wait(_STEP_S)
 
     def step(self) -> None:
-        """Do what is due now; nothing before everything is listed."""
+        """Do what is due now; nothing before everything is listed.
+
+        What was not done because of an error is due at the next step.
+        """
         source = self._parts.source
-        is_new = source.changed.is_set() or self._world is None
-        source.changed.clear()
+        if source.changed.is_set():
+            # What is set from now on is for the next one.
+            source.changed.clear()
+            self._is_stale = True
         if not source.is_synced:
             return
-        if is_new:
+        if self._is_stale:
             self._world, self._news = source.snapshot(), News.STATE
+            self._is_stale, self._is_taken = False, False
         try:
-            self._do(is_new=is_new)
+            self._do()
         finally:
             self._claim()
             self._report()
 
-    def _do(self, *, is_new: bool) -> None:
+    def _do(self) -> None:
         assert self._world is not None
         if self._is_to_retire(self._world):
             self._retire()
@@ -152,12 +167,12 @@ class Worker:
         if self._retirement is not _ACTIVE:
             self._retirement, self._not_before = _ACTIVE, float("-inf")
             self._give_profile_back()
-        known = self._reconciler
         reconciler = self._opened()
         if reconciler is None:
             return
-        if is_new or known is None:
+        if not self._is_taken:
             reconciler.take(self._world)
+            self._is_taken = True
         self._look(reconciler)
 
     def _look(self, reconciler: Reconciler) -> None:
@@ -167,7 +182,7 @@ class Worker:
         # What changes meanwhile is to be felt in about a second.
         end = clock() + _STEP_S
         for _ in range(_LOOKS_PER_STEP):
-            self._parts.tick()
+            self._parts.pulse.tick()
             if not reconciler.step():
                 self._parts.metrics.last_success.set_to_current_time()
                 return
@@ -189,21 +204,27 @@ class Worker:
             return self._reconciler
         try:
             self._store = self._parts.open_ledger()
-        except OSError as err:
+            self._reconciler = self._parts.make_reconciler(self._store)
+        except Exception as err:
+            # What is held is in the way of the next try, and of another agent.
+            if self._store is not None:
+                self._store.close()
+                self._store = None
             self._not_before = self._parts.clock() + _ASK_AGAIN_S
             self._blocked(err)
             return None
-        self._features = self._parts.features
-        self._reconciler = self._parts.make_reconciler(self._store)
+        self._features, self._is_taken = self._parts.features, False
         self._news = News.STATE
         return self._reconciler
 
-    def _blocked(self, err: OSError) -> None:
-        error = err
+    def _blocked(self, err: Exception) -> None:
+        error, is_odd = err, not isinstance(err, OSError)
         if not isinstance(error, FeatureUnavailable):
-            error = FeatureUnavailable(err.errno, f"the ledger can't be opened: {err}")
+            text = f"the ledger can't be opened: {repr(err) if is_odd else err}"
+            what = (err.errno, text) if isinstance(err, OSError) else (text,)
+            error = FeatureUnavailable(*what)
         if str(self._features.error) != str(error):
-            log.error("waiting for the ledger", extra={"error": str(error)})
+            log.error("waiting for the ledger", extra={"error": str(error)}, exc_info=is_odd)
         self._features = blocked(self._parts.features, error)
         self._news = News.STATE
 
@@ -282,7 +303,11 @@ class Worker:
         pause = _REPORT_S if self._news is News.STATE else _FIGURES_S
         if self._news is News.NONE or now - self._reported_at < pause:
             return
-        self._news, self._reported_at = News.NONE, now
+        self._news, self._reported_at = News.STATE, now  # until it is told
+        self._parts.sink.publish(self._status())
+        self._news = News.NONE
+
+    def _status(self) -> NodeMemoryStatus:
         reconciler, world = self._reconciler, self._world
         status = node_status(
             reconciler.reports if reconciler else Reports(),
@@ -294,7 +319,7 @@ class Worker:
             not_understood=world.not_understood if world else (),
         )
         self._conditions = status.conditions
-        self._parts.sink.publish(status)
+        return status
 
     def _warned(self) -> Features:
         # What the kernel moves by itself, an admin can turn off; placements can't.
