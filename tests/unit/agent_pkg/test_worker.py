@@ -23,7 +23,7 @@ class Agent:
 
     def __init__(self, node, ledger=None, engine=lambda node, _: node.reconciler):
         self.node, self.cache, self.sink = node, Cache("n1"), Sink()
-        self.pulse = Pulse("worker", 120)
+        self.pulse, self.spent = Pulse("worker", 120), 0.0
         self.worker = Worker(
             WorkerParts(
                 host=node.machine.host,
@@ -36,6 +36,7 @@ class Agent:
                 pulse=self.pulse,
                 version="0.9",
                 clock=node.clock,
+                cost=lambda: self.spent,
             )
         )
 
@@ -281,6 +282,86 @@ def test_a_worker_whose_steps_all_fail_is_not_called_healthy(
     threads.stop.set()
     at_work.cache.changed.set()
     threads.join(5)
+
+
+def edit(agent, generation):
+    rule = {"name": "heap", "regions": [{"type": "Heap", "minSize": f"{generation}Ki"}]}
+    policy = {"mode": "PreferredMany", "tiers": ["cxl"]}
+    edited = placement(rules=[rule | {"policy": policy}], generation=generation)
+    agent.cache.event(Kind.PLACEMENT, "MODIFIED", edited)
+
+
+def test_edits_of_a_second_are_taken_together(at_work, node, kit, monkeypatch) -> None:
+    at_work.run(60)
+    takes = counted(monkeypatch, node.reconciler, "take")
+    for generation in range(2, 102):
+        edit(at_work, generation)
+        at_work.worker.step()
+        assert takes  # the first of a quiet time is taken at once
+        node.clock.now += 0.01
+    assert len(takes) <= 5
+    at_work.run(1)
+    assert takes[-1][0].placements[0].generation == 101
+
+
+def test_who_edits_all_the_time_leaves_others_their_looks(at_work, node, kit, monkeypatch) -> None:
+    """As on a node with so many placements that an edit takes 0.3 s, and a report as long."""
+    at_work.run(60)
+    other = placement("other", namespace="elsewhere")
+    theirs = pod({**RUNNING, "containerID": f"containerd://{'b' * 64}"})
+    theirs["metadata"] |= {"namespace": "elsewhere", "uid": "theirs", "name": "q"}
+    node.machine.start(200, "b" * 64, kit.heap(), pod="theirs")
+    at_work.cache.event(Kind.PLACEMENT, "ADDED", other)
+    at_work.cache.event(Kind.POD, "ADDED", theirs)
+    at_work.run(20)
+    assert node.machine.policies(200)["[heap]"] == kit.CXL
+
+    def works(seconds):
+        def work():
+            node.clock.now += seconds
+            at_work.spent += seconds
+
+        return work
+
+    takes = counted(monkeypatch, node.reconciler, "take", works(0.3))
+    said = counted(monkeypatch, at_work.sink, "publish", works(0.3))
+    node.machine.born(200, kit.anon(0x30000000, kit.MIB))
+    end, generation = node.clock.now + 20, 2
+    while node.clock.now < end:
+        edit(at_work, generation)
+        at_work.worker.step()
+        generation, node.clock.now = generation + 1, node.clock.now + 0.1
+    assert 7 <= len(takes) <= 10 and 5 <= len(said) <= 8
+    assert node.machine.policies(200)["0x30000000"] == kit.CXL
+
+
+def test_a_change_that_waits_ends_no_round_of_looks(at_work, node, monkeypatch) -> None:
+    looks = []
+
+    def step():
+        at_work.cache.changed.set()
+        node.clock.now += 0.01
+        looks.append("look")
+        return True
+
+    monkeypatch.setattr(node.reconciler, "step", step)
+    at_work.cache.changed.set()
+    at_work.worker.step()
+    assert 20 < len(looks) < 30  # until it may be taken
+
+
+def test_a_change_that_waits_keeps_no_processor_busy(at_work, monkeypatch) -> None:
+    steps, stop = counted(monkeypatch, at_work.worker, "step"), threading.Event()
+    at_work.cache.changed.set()
+    at_work.worker.step()
+    at_work.cache.changed.set()
+    thread = threading.Thread(target=at_work.worker.run, args=(stop,), daemon=True)
+    thread.start()
+    eventually(lambda: len(steps) > 2)
+    assert len(steps) < 6
+    stop.set()
+    thread.join(5)
+    assert not thread.is_alive()
 
 
 def retire(agent, mode="Retired"):

@@ -18,6 +18,7 @@ from memplace.reasons import Reason
 
 from memplace_agent.engine.known import News
 from memplace_agent.engine.reconcile import Reconciler
+from memplace_agent.engine.rest import Rest
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
@@ -36,6 +37,9 @@ _STEP_S = 1.0
 _REPORT_S = 1.0
 # To put a report together takes a node with many containers longer than to look at one of them.
 _FIGURES_S = 10.0
+# Who edits placements all the time does not keep the containers of others from being looked at.
+# The first change of a quiet time is taken at once.
+_TAKE_S, _LAST_TAKE_S = 0.25, 2.0
 
 # A namespace without pods here is known for longer than this.
 _CLAIMS_S = 10.0
@@ -86,6 +90,7 @@ class WorkerParts:
         pulse: Told as the work goes on, and whether it goes well.
         version: The agent's.
         clock: Seconds, only forward.
+        cost: Seconds that the worker's thread has worked.
     """
 
     host: HostFs
@@ -98,6 +103,7 @@ class WorkerParts:
     pulse: Pulse
     version: str
     clock: Callable[[], float] = time.monotonic
+    cost: Callable[[], float] = time.thread_time
 
 
 class Worker:
@@ -111,6 +117,9 @@ class Worker:
         self._world: World | None = None
         # Something differs from the world that was seen last; the reconciler has that one whole.
         self._is_stale, self._is_taken = True, False
+        clock, cost = parts.clock, parts.cost
+        self._take_rest = Rest(clock, cost, least_s=_TAKE_S, most_s=_LAST_TAKE_S)
+        self._report_rest = Rest(clock, cost, least_s=_REPORT_S, most_s=_FIGURES_S)
         self._not_before = float("-inf")
         self._reported_at = float("-inf")
         self._claim_at = float("-inf")
@@ -127,7 +136,9 @@ class Worker:
         """
         pulse = self._parts.pulse
         while not stop.is_set():
-            self._parts.source.changed.wait(self._pause())
+            # What changes during a rest waits for its end, and wakes nobody.
+            wakes = self._parts.source.changed if self._take_rest.is_over else stop
+            wakes.wait(self._pause())
             if stop.is_set():
                 return
             try:
@@ -144,20 +155,25 @@ class Worker:
         What was not done because of an error is due at the next step.
         """
         source = self._parts.source
-        if source.changed.is_set():
+        if self._is_change_due:
             # What is set from now on is for the next one.
             source.changed.clear()
             self._is_stale = True
         if not source.is_synced:
             return
         if self._is_stale:
-            self._world, self._news = source.snapshot(), News.STATE
+            with self._take_rest.after():
+                self._world, self._news = source.snapshot(), News.STATE
             self._is_stale, self._is_taken = False, False
         try:
             self._do()
         finally:
             self._claim()
             self._report()
+
+    @property
+    def _is_change_due(self) -> bool:
+        return self._parts.source.changed.is_set() and self._take_rest.is_over
 
     def _do(self) -> None:
         assert self._world is not None
@@ -171,7 +187,8 @@ class Worker:
         if reconciler is None:
             return
         if not self._is_taken:
-            reconciler.take(self._world)
+            with self._take_rest.after():
+                reconciler.take(self._world)
             self._is_taken = True
         self._look(reconciler)
 
@@ -187,7 +204,7 @@ class Worker:
                 self._parts.metrics.last_success.set_to_current_time()
                 return
             self._news = max(self._news, reconciler.take_news())
-            if self._parts.source.changed.is_set() or clock() >= end:
+            if self._is_change_due or clock() >= end:
                 return
 
     def _pause(self) -> float:
@@ -195,7 +212,9 @@ class Worker:
         if reconciler is None or self._retirement is not _ACTIVE:
             return _STEP_S
         due_at = reconciler.next_at()
-        return _STEP_S if due_at is None else min(_STEP_S, max(0.0, due_at - now))
+        pause = _STEP_S if due_at is None else min(_STEP_S, due_at - now)
+        rest_s = self._take_rest.left_s
+        return max(0.0, min(pause, rest_s) if rest_s > 0 else pause)
 
     # --- the ledger ---
 
@@ -300,12 +319,13 @@ class Worker:
 
     def _report(self) -> None:
         now = self._parts.clock()
-        pause = _REPORT_S if self._news is News.STATE else _FIGURES_S
-        if self._news is News.NONE or now - self._reported_at < pause:
+        is_early = self._news is News.FIGURES and now - self._reported_at < _FIGURES_S
+        if self._news is News.NONE or is_early or not self._report_rest.is_over:
             return
-        self._news, self._reported_at = News.STATE, now  # until it is told
-        self._parts.sink.publish(self._status())
-        self._news = News.NONE
+        self._news = News.STATE  # until it is told
+        with self._report_rest.after():
+            self._parts.sink.publish(self._status())
+        self._news, self._reported_at = News.NONE, now
 
     def _status(self) -> NodeMemoryStatus:
         reconciler, world = self._reconciler, self._world
