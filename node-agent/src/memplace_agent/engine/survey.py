@@ -112,6 +112,8 @@ class _Known:
     stacks: frozenset[int] = frozenset()
     policies: Remembered | None = None
     audit_at: float = 0.0
+    # What the last walk came to if it failed: so it is taken to be until the next one.
+    failed: Survey | None = None
 
 
 @dataclass(slots=True)
@@ -131,13 +133,15 @@ class Surveyor:
             pinned: The process.
             group: The namespace that pays for threads that are lost with it.
             audit: Read policies from numa_maps, if nothing else tells them, now rather than
-                when it is due: before an undo.
+                when it is due: before an undo. Not so if that has just failed.
 
         Raises:
             Stuck: It did not let itself be read in time.
             PoolBusy: Too many others did not.
         """
         known = self._known.setdefault(pinned.identity, _Known())
+        if known.failed is not None and time.monotonic() < known.audit_at:
+            return known.failed
         walk = self.reader.way is not Way.POLICY and (audit or self._is_audit_due(known))
         survey = self.pool.run(
             partial(
@@ -153,7 +157,13 @@ class Surveyor:
             deadline_s=self.deadline_s,
             pidfd=pinned.pidfd,
         )
-        return survey if survey.incomplete else self._remember(known, survey)
+        if survey.incomplete is None:
+            return self._remember(known, survey)
+        if survey.view.numa_took:
+            # A walk is no cheaper for having failed.
+            known.failed = survey
+            known.audit_at = next_audit(time.monotonic(), survey.view.numa_took, least=0.0)
+        return survey
 
     def note(self, identity: int, changes: Collection[Change]) -> None:
         """Take up what was set in a process, where its mappings don't tell."""
@@ -170,7 +180,7 @@ class Surveyor:
 
     def _remember(self, known: _Known, survey: Survey) -> Survey:
         view = survey.view
-        known.layout, known.stacks = view.vmas.layout, view.stacks
+        known.layout, known.stacks, known.failed = view.vmas.layout, view.stacks, None
         if view.way is Way.POLICY:
             return survey
         if view.numa is not None:
