@@ -185,6 +185,19 @@ def test_a_retirement_that_fails_says_where_and_what_to_do(cluster: Cluster) -> 
     assert cluster.api.call("GET", f"{DAEMONSETS}/memplace-agent").ok
 
 
+def test_agents_that_cannot_undo_are_not_waited_for_until_the_timeout(cluster: Cluster) -> None:
+    daemonset(cluster, HELM)
+    cluster.report()
+    retired(cluster, done=False)
+    began = time.monotonic()
+    failed = hook(cluster, timeout="150")
+    assert 25 < time.monotonic() - began < 100
+    assert failed.returncode == 1
+    assert f"node {cluster.node}: CannotUndo (3 containers carry policies)" in failed.stdout
+    assert "Nothing was deleted" in failed.stdout
+    assert cluster.api.call("GET", f"{DAEMONSETS}/memplace-agent").ok
+
+
 def test_resume_takes_an_uninstall_back_and_not_an_admins_word(cluster: Cluster) -> None:
     daemonset(cluster, HELM)
     cluster.report()

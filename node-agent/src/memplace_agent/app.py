@@ -142,7 +142,7 @@ def run(settings: Settings) -> None:
             metrics=metrics,
             source=cluster.cache,
             sink=cluster.publisher,
-            tick=worker_pulse.tick,
+            pulse=worker_pulse,
             version=__version__,
         )
     )

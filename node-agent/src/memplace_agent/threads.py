@@ -35,27 +35,38 @@ def hurry() -> None:
 
 
 class Pulse:
-    """When a thread last showed that it goes on."""
+    """When a thread last showed that it goes on, and since when all that it does fails."""
 
     def __init__(self, name: str, limit_s: float) -> None:
         """Begin with a tick; after `limit_s` seconds without one the thread counts as hanging."""
         self.name = name
         self.limit_s = limit_s
         self._ticked = time.monotonic()
+        self._failed_at: float | None = None
 
     def tick(self) -> None:
         """Say that work goes on."""
         self._ticked = time.monotonic()
 
-    @property
-    def age_s(self) -> float:
-        """Seconds since the last tick."""
-        return time.monotonic() - self._ticked
+    def failed(self) -> None:
+        """Say that a round of work ended by an error: until one goes well, ticks do not count."""
+        if self._failed_at is None:
+            self._failed_at = time.monotonic()
+
+    def went_well(self) -> None:
+        """Say that a round of work is done; a tick, too."""
+        self._failed_at = None
+        self.tick()
 
     @property
-    def is_alive(self) -> bool:
-        """Whether it ticked lately."""
-        return self.age_s < self.limit_s
+    def problem(self) -> str:
+        """Why it counts as hanging, for people; empty if it does not."""
+        now, failed_at = time.monotonic(), self._failed_at
+        if failed_at is not None and now - failed_at >= self.limit_s:
+            return f"all that it tries has failed for {now - failed_at:.0f} s: see the log"
+        if now - self._ticked >= self.limit_s:
+            return f"no sign of life for {now - self._ticked:.0f} s"
+        return ""
 
 
 class _Thread:
@@ -124,6 +135,4 @@ def _problem(thread: _Thread) -> str:
         return f"{pulse.name}: ended by an error {thread.crashes} times in a row"
     if not thread.thread.is_alive():
         return f"{pulse.name}: ended"
-    if not pulse.is_alive:
-        return f"{pulse.name}: no sign of life for {pulse.age_s:.0f} s"
-    return ""
+    return f"{pulse.name}: {pulse.problem}" if pulse.problem else ""

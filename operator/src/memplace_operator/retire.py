@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from memplace.api.conditions import find_condition, is_true
 from memplace.api.server import ApiError
 from memplace.api.v1alpha1 import AgentMode, NodeMemory
-from memplace.reasons import ConditionType
+from memplace.reasons import ConditionType, Reason
 
 from memplace_operator.agents import reports
 from memplace_operator.kinds import Kind, served_kinds
@@ -18,10 +18,33 @@ from memplace_operator.kubeapi import UNREACHABLE, KubeApi
 from memplace_operator.pulses import Pulses
 
 POLL_S = 1.0
+# What an agent can't undo, it can't undo later: somebody has to do something on the node. So long
+# it is waited all the same, for who said it of an uninstall before this one.
+CANNOT_S = 30.0
 # Nodes that are told at the same time.
 _AT_ONCE = 16
 
 Say = Callable[[str], None]
+
+
+class Refusals:
+    """Since when which nodes say that they can't undo."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Start without knowing any; the clock only goes forward."""
+        self._clock = clock
+        self._since: dict[str, float] = {}
+
+    def look(self, nodes: Iterable[NodeMemory]) -> None:
+        """Take the reports, as read just now."""
+        said = [node.name for node in nodes if _reason(node) == Reason.CANNOT_UNDO]
+        self._since = {name: self._since.get(name, self._clock()) for name in said}
+
+    def are_final(self, names: Iterable[str]) -> bool:
+        """Return whether all of these have said so for `CANNOT_S`, one after the other look."""
+        now = self._clock()
+        return all(now - self._since.get(name, now) >= CANNOT_S for name in names)
+
 
 WHAT_TO_DO = """\
 Nothing was deleted. Look at the log of the agent on each of them, then run helm uninstall again.
@@ -42,6 +65,8 @@ async def retire(
 ) -> bool:
     """Tell the agents to retire and wait for those that are alive; deletes nothing.
 
+    It does not wait on if all that are left have said for a while that they can't undo.
+
     Args:
         api: The API server.
         installation: The uid of the agents' DaemonSet; empty: agents of any, for good.
@@ -53,7 +78,7 @@ async def retire(
         Whether all agents that live have retired.
     """
     deadline = time.monotonic() + timeout_s
-    pulses, waiting = Pulses(), ["nothing is known of the nodes yet"]
+    pulses, refusals, waiting = Pulses(), Refusals(), ["nothing is known of the nodes yet"]
     while True:
         began = time.monotonic()
         try:
@@ -66,17 +91,21 @@ async def retire(
             nodes = await reports(api)
             await _tell(api, nodes, installation, say)
             pulses.look(nodes)
-            waiting = _waiting(nodes, pulses)
-            if not waiting:
+            refusals.look(nodes)
+            left = _left(nodes, pulses)
+            waiting = [f"node {node.name}: {_how_far(node)}" for node in left]
+            if not left:
                 say("all agents have retired")
                 return True
+            if refusals.are_final(node.name for node in left):
+                say(_failed("not retired, and these agents can't undo all", waiting, advice))
+                return False
         except (*UNREACHABLE, ApiError) as err:
             say(f"trying again: {err or type(err).__name__}")
         # Thousands of reports take seconds to list; somebody else wants the API server, too.
         pause = max(POLL_S, 2 * (time.monotonic() - began))
         if time.monotonic() + pause >= deadline:
-            lines = "\n".join(f"  {line}" for line in waiting)
-            say(f"not retired after {timeout_s:.0f} s:\n{lines}\n{advice}")
+            say(_failed(f"not retired after {timeout_s:.0f} s", waiting, advice))
             return False
         await asyncio.sleep(pause)
 
@@ -119,13 +148,22 @@ async def _patch(api: KubeApi, nodes: Iterable[NodeMemory], spec: dict[str, str 
     await asyncio.gather(*(one(node.name) for node in nodes))
 
 
-def _waiting(nodes: Iterable[NodeMemory], pulses: Pulses) -> list[str]:
+def _left(nodes: Iterable[NodeMemory], pulses: Pulses) -> list[NodeMemory]:
     return [
-        f"node {node.name}: {_how_far(node)}"
+        node
         for node in sorted(nodes, key=lambda node: node.name)
         if not is_true(node.status.conditions, ConditionType.RETIRED)
         and not pulses.is_silent(node.name)
     ]
+
+
+def _failed(what: str, waiting: Iterable[str], advice: str) -> str:
+    return "\n".join([f"{what}:", *(f"  {line}" for line in waiting), advice])
+
+
+def _reason(node: NodeMemory) -> str:
+    found = find_condition(node.status.conditions, ConditionType.RETIRED)
+    return found.reason if found else ""
 
 
 def _how_far(node: NodeMemory) -> str:

@@ -14,8 +14,9 @@ from memplace_agent.metrics import Metrics
 from memplace_agent.settings import Settings
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.features import Features
+from memplace_agent.threads import Pulse
 
-from tests.support.agent.node import shared_pool
+from tests.support.agent.node import Clock, shared_pool
 
 META = {
     "name": "n",
@@ -57,7 +58,12 @@ def cache():
 
 
 @pytest.fixture
-def worker(host, cache):
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def worker(host, cache, clock):
     features, metrics = Features(900, 2), Metrics()
     system = running_system(host, RunningKernel(None), features)
     engine = Engine(
@@ -72,8 +78,9 @@ def worker(host, cache):
             metrics=metrics,
             source=cache,
             sink=Sink(),
-            tick=lambda: None,
+            pulse=Pulse("worker", 120),
             version="0.9",
+            clock=clock,
         )
     )
     for kind in Kind:
@@ -83,43 +90,49 @@ def worker(host, cache):
     return found
 
 
-def tell(cache, worker, mode):
-    cache.event(Kind.NODE_MEMORY, "MODIFIED", {"metadata": META, "spec": {"agent": mode}})
-    worker.step()
+@pytest.fixture
+def tell(cache, worker, clock):
+    """Takes events of the NodeMemory to the worker."""
+
+    def tell(mode, type_="MODIFIED"):
+        clock.now += 1
+        cache.event(Kind.NODE_MEMORY, type_, {"metadata": META, "spec": {"agent": mode}})
+        worker.step()
+
+    return tell
 
 
-def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host, cache, worker):
+def test_a_retired_agent_stays_so_when_its_node_memory_is_deleted(host, tell):
     """An uninstall that may not end the agents does so; nothing may be left on the host."""
-    tell(cache, worker, "Retired")
+    tell("Retired")
     assert not host.journal.exists()
-    cache.event(Kind.NODE_MEMORY, "DELETED", {"metadata": META})
-    worker.step()
+    tell("Retired", "DELETED")
     assert not host.journal.exists()
-    tell(cache, worker, "Active")
+    tell("Active")
     assert host.journal.is_dir()
 
 
-def test_who_goes_back_to_work_can_be_restarted(host, cache, worker):
+def test_who_goes_back_to_work_can_be_restarted(host, tell):
     """The kubelet needs the profile for that, and init containers do not run again."""
     profile = host.seccomp / "agent.json"
     seccomp.install(host.seccomp, host)
     before = profile.read_bytes()
-    tell(cache, worker, "Retired")
+    tell("Retired")
     assert not host.seccomp.exists()
-    tell(cache, worker, "Active")
+    tell("Active")
     assert profile.read_bytes() == before
 
 
-def test_where_there_was_no_profile_none_comes(host, cache, worker):
+def test_where_there_was_no_profile_none_comes(host, tell):
     for mode in ("Retired", "Active"):
-        tell(cache, worker, mode)
+        tell(mode)
     assert not host.seccomp.exists()
 
 
-def test_a_profile_that_cannot_be_written_does_not_stop_the_work(host, cache, worker, caplog):
+def test_a_profile_that_cannot_be_written_does_not_stop_the_work(host, tell, caplog):
     seccomp.install(host.seccomp, host)
-    tell(cache, worker, "Retired")
+    tell("Retired")
     host.seccomp.write_text("a file is in its place")
-    tell(cache, worker, "Active")
+    tell("Active")
     assert host.journal.is_dir()
     assert "delete this pod" in caplog.text

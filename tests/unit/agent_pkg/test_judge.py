@@ -118,6 +118,7 @@ def test_the_agents_own_cpuset_is_named() -> None:
         (Why.DEADLINE, "Stuck"),
         (Why.TOO_LARGE, "TooManyMappings"),
         (Why.FAILED, "Failed"),
+        (Why.BAD_TEXT, "Failed"),
         (Why.CUT, "Moving"),
     ],
 )

@@ -166,7 +166,7 @@ def test_mappings_that_cannot_be_understood_are_no_view(reader):
     found = ReadVmas(vmas_of(raw), Ended.COMPLETE)
     reader = Reader(HOST, KERNEL, reader.way, ask=lambda *_: found)
     view = read(reader, os.getpid())
-    assert view.incomplete.reason is Reason.CUT
+    assert str(view.incomplete) == "BadText (not a memory policy: 'prefer (most):1')"
     assert len(view.vmas) == 0
 
 

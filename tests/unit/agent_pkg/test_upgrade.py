@@ -103,3 +103,11 @@ def test_a_file_that_nobody_understands_stays_and_is_named(left, text):
     file.write_text(text)
     left.restart()
     assert file.exists() and [unread.file for unread in left.store.unread] == [file.name]
+
+
+def test_a_file_nested_without_end_stays_and_the_others_are_taken_over(left, kit):
+    file = left.machine.host.journal / "99-1000.json"
+    file.write_text('{"x":' + "[" * 100_000)
+    left.restart()
+    assert file.exists() and [unread.file for unread in left.store.unread] == [file.name]
+    assert [claim.container for claim in left.claims] == [A]

@@ -42,10 +42,11 @@ class Backoffs(Generic[K]):
     def __len__(self) -> int:
         return len(self._failed)
 
-    def failed(self, key: K, now: float) -> float:
-        """Count a failure; returns when the next try is due."""
+    def failed(self, key: K, now: float, *, free: int = 0) -> float:
+        """Count a failure; returns when the next try is due: the first `free` cost no wait."""
         times = self.times(key)
-        wait = min(self._limit_s, self._first_s * 2.0 ** min(times, _MAX_DOUBLINGS))
+        doublings = min(times - free, _MAX_DOUBLINGS)
+        wait = min(self._limit_s, self._first_s * 2.0**doublings) if doublings >= 0 else 0.0
         self._failed[key] = _Failed(times + 1, now + wait)
         return now + wait
 

@@ -9,10 +9,17 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 
-def each_by_itself(*chores: Callable[[], None]) -> None:
-    """Do some things one after the other; an error in one is logged and ends no other."""
+def each_by_itself(*chores: Callable[[], None]) -> bool:
+    """Do some things one after the other; an error in one is logged and ends no other.
+
+    Returns:
+        Whether there was none.
+    """
+    went_well = True
     for chore in chores:
         try:
             chore()
         except Exception:
             log.exception("a chore failed", extra={"chore": chore.__name__})
+            went_well = False
+    return went_well

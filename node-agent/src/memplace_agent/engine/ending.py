@@ -150,8 +150,10 @@ class Ending:
             claim: The claim.
             refs: Its cgroups; None: to be found.
         """
+        found = refs or ()
         try:
-            undone = self._undo(claim, self.finder.refs_of(claim) if refs is None else refs)
+            found = self.finder.refs_of(claim) if refs is None else refs
+            undone = self._undo(claim, found)
         except Exception as err:  # whatever it is, it is about this claim
             undone = Undone(whole=False, message=told(err))
             extra = {"container": claim.container, "error": undone.message}
@@ -161,7 +163,7 @@ class Ending:
             self.ended()
         else:
             # What goes on executing programs meanwhile has them written down, too.
-            self.parts.census.take(claim.container, lambda: refs)
+            self.parts.census.take(claim.container, lambda: found)
             before = self.state.undoing.get(claim.container, "")
             self.state.undoing[claim.container] = undone.message or before
         return undone.whole

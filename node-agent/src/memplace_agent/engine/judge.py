@@ -102,6 +102,9 @@ def problem_of(incomplete: Incomplete) -> Problem:
     known = _INCOMPLETE.get(incomplete.reason)
     if known is not None:
         return known
+    if incomplete.reason is Why.BAD_TEXT:
+        text = "the kernel describes a process in a form that this agent's version does not know"
+        return Problem(Reason.FAILED, f"{text}: {incomplete.text}")
     if incomplete.reason is Why.FAILED:
         return Problem(Reason.FAILED, f"a process can't be read: {incomplete}")
     return Problem(Reason.TRY_AGAIN, f"a process is being changed: {incomplete}")

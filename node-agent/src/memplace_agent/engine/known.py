@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import NamedTuple
 
 from memplace.api.v1alpha1 import ContainerReport, Placement
 from memplace.assignment import Assignment, PlacementIndex, Target, View
@@ -83,13 +84,22 @@ class Followed:
         mover.wake()
 
 
+class Whole(NamedTuple):
+    """What followed from a world that was taken to the end; see `State`."""
+
+    view: View
+    paused: frozenset[str] = frozenset()
+    machine: Machine = Machine()
+
+
 @dataclass(slots=True)
 class State:
     """What a reconciler knows: what is wanted, what the node has, how all of it fares.
 
     `paused` has the uids of placements that are paused, `paused_pods` what the cgroups of pods
     may be named for that one of these has a container of; `given_back` has the uids of those
-    that are there and for which what was done is to be undone all the same.
+    that are there and for which what was done is to be undone all the same; what differs from
+    `whole` is to be done yet, also if an error ended the take that found it.
     """
 
     world: World = field(default_factory=World)
@@ -104,6 +114,11 @@ class State:
     paused_pods: frozenset[str] = frozenset()
     given_back: frozenset[str] = frozenset()
     machine_at: float = float("-inf")
+    whole: Whole = field(default_factory=lambda: Whole(View(PlacementIndex([]), [], {})))
+
+    def settle(self) -> None:
+        """Say that all that follows from what is known now is done, or due."""
+        self.whole = Whole(self.view, self.paused, self.machine)
 
     def list_containers(self) -> None:
         """List the containers of the world's pods anew, each with the placement it follows."""

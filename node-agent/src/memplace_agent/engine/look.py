@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 # Who has thousands of processes does not keep others waiting: the next look goes on.
 _BUDGET_S = 1.0
 
+# execve() and exit() are short: who has no memory at so many looks may have none for long.
+_FREE_TRIES = 3
 # After that it is asked who else maps what a process shares; others may have asked just now.
 _INDEX_AGE_S = 30.0
 
@@ -270,10 +272,11 @@ class Looker:
         except Exception as err:  # whatever it is, it is about this process
             self._failed(pinned, known, err)
             return False
-        if known.problem is None or known.problem.reason is Reason.TRY_AGAIN:
+        if known.problem is None:
             self._backoffs.succeeded(pinned.identity)
         else:
-            self._backoffs.failed(pinned.identity, self.clock())
+            free = _FREE_TRIES if known.problem.reason is Reason.TRY_AGAIN else 0
+            self._backoffs.failed(pinned.identity, self.clock(), free=free)
         self._order(container, pinned, known, ref, is_member)
         return changed
 

@@ -186,9 +186,9 @@ class Mover:
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop; no error ends it."""
         while not stop.is_set():
-            self._tick()
             try:
                 delay = self.step()
+                self._tick()
             except Exception:
                 log.exception("the mover failed; it goes on")
                 delay = _IDLE_S

@@ -91,7 +91,6 @@ class Reconciler:
         self._ending.know()
         parts.objects.sharing.know(world.pods)
         self._read_machine()
-        before, was_paused = state.view, state.paused
         state.paused = frozenset(each.uid for each in world.existing if each.is_frozen)
         state.given_back = frozenset(p.uid for p in world.existing if p.gives_back)
         state.placements = PlacementIndex(world.placements)
@@ -106,12 +105,13 @@ class Reconciler:
         self._wants.keep({each.winner.uid for each in state.view.assignments.values()})
         self._set_due()
         # What was kept for a placement that was paused may have to end now.
-        is_over = bool(was_paused - state.paused)
+        is_over = bool(state.whole.paused - state.paused)
         objects = (c.container for c in parts.store if is_over or object_of(c.container))
-        changed = delta(before, state.view) | allotted.containers
+        changed = delta(state.whole.view, state.view) | allotted.containers
         self._follow_anew(changed & state.followed.keys())
         parts.due.changed(changed.union(shims, objects, tried), parts.clock())
         parts.metrics.managed_containers.set(sum(act.changes for act in acts.values()))
+        state.settle()
 
     def _expect(self) -> list[str]:
         closed, state = self._allotments.closed, self._state
@@ -200,20 +200,24 @@ class Reconciler:
         """Return when a container is due next; None if none will be."""
         return self._parts.due.next_at()
 
-    def audit(self) -> None:
-        """Do what no event asks for: feel who has changed, read the node, forget who is gone."""
+    def audit(self) -> bool:
+        """Do what no event asks for: feel who has changed, read the node, forget who is gone.
+
+        What fails of it keeps nothing else from its turn; returns whether nothing did.
+        """
         felt = self._hear, self._feel, self._press
         # Who is gone is not forgotten with the node's own: a world that changes all the time
         # has that read by `take`.
         forget = self._forgetting.processes
-        each_by_itself(*felt, self._count_left, self._explain, forget, self._read_anew)
+        return each_by_itself(*felt, self._count_left, self._explain, forget, self._read_anew)
 
     def _hear(self) -> None:
         moved = {self._moved.popleft() for _ in range(len(self._moved))}
         self._parts.due.follow_up(moved, self._parts.clock())
-        if self._born:
-            self._born.clear()
+        if born := len(self._born):
             self._set_due()
+            for _ in range(born):
+                self._born.popleft()
 
     def _feel(self) -> None:
         felt = self._parts.pulse.beat(self._state.refs)
@@ -234,10 +238,9 @@ class Reconciler:
         parts, state = self._parts, self._state
         if parts.clock() - state.machine_at < _MACHINE_AGAIN_S:
             return
-        before = state.machine
         self._read_machine()
-        state.machine_at, now = parts.clock(), state.machine
-        if state.is_synced and (now.tiers, now.sizes) != (before.tiers, before.sizes):
+        state.machine_at, now, taken = parts.clock(), state.machine, state.whole.machine
+        if state.is_synced and (now.tiers, now.sizes) != (taken.tiers, taken.sizes):
             self.take(state.world)
 
     def _look(self, look: Look) -> Outcome:
@@ -371,6 +374,7 @@ class Reconciler:
             self._state.followed.pop(container_id).end(self._parts.looker.mover)
         self._state.view = View(PlacementIndex([]), [], {})
         self._state.listed.clear()
+        self._state.settle()
         self._read_machine()
         self._finder.look_again()
         if self._parts.unsupported is None:

@@ -131,6 +131,8 @@ class _Known:
     audit_at: float = 0.0
     # An undo that does not end begins no other time before.
     rests_until: float = float("-inf")
+    # What the last walk came to if it failed: so it is taken to be until the next one.
+    failed: Survey | None = None
 
 
 @dataclass(slots=True)
@@ -152,13 +154,15 @@ class Surveyor:
             pinned: The process.
             group: The namespace that pays for threads that are lost with it.
             audit: Read policies from numa_maps, if nothing else tells them, now rather than
-                when it is due: before an undo.
+                when it is due: before an undo. Not so if that has just failed.
 
         Raises:
             Stuck: It did not let itself be read in time.
             PoolBusy: No thread was free, or there is none.
         """
         known = self._known.setdefault(pinned.identity, _Known())
+        if known.failed is not None and self.clock() < known.audit_at:
+            return known.failed
         walk = self.reader.way is not Way.POLICY and (audit or self._is_audit_due(known))
         survey = self.pool.run(
             partial(
@@ -175,6 +179,10 @@ class Surveyor:
             pidfd=pinned.pidfd,
         )
         if survey.incomplete:
+            if survey.view.numa_took:
+                # A walk is no cheaper for having failed.
+                known.failed = survey
+                known.audit_at = next_audit(self.clock(), survey.view.numa_took, least=0.0)
             return survey
         if not audit:
             known.rests_until = float("-inf")
@@ -207,7 +215,7 @@ class Surveyor:
 
     def _remember(self, known: _Known, survey: Survey) -> Survey:
         view = survey.view
-        known.layout, known.stacks = view.vmas.layout, view.stacks
+        known.layout, known.stacks, known.failed = view.vmas.layout, view.stacks, None
         if survey.image not in (0, known.image):
             known.image, known.former = survey.image, known.image
         survey = replace(survey, former=known.former)

@@ -68,8 +68,8 @@ def _import(store: LedgerStore, host: HostFs, name: str) -> bool:
             known = store.get(entry.container_id)
             claim = known or claim_for(entry.container_id, entry.placement, time.time())
             store.put(_with(claim, image, _footprint(entry)))
-    except (msgspec.DecodeError, OSError, ValueError) as err:
-        log.error("a file of an older agent stays", extra={"file": name, "error": str(err)})
+    except Exception as err:  # whatever it is, it is about this file
+        log.error("a file of an older agent stays", extra={"file": name, "error": repr(err)})
         return False
     store.drop_unread(name)
     return image is not None

@@ -18,6 +18,7 @@ from memplace.reasons import Reason
 
 from memplace_agent.engine.known import News
 from memplace_agent.engine.reconcile import Reconciler
+from memplace_agent.engine.rest import Rest
 from memplace_agent.hostfs import HostFs
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.metrics import Metrics
@@ -25,6 +26,7 @@ from memplace_agent.node.memory import read_kernel_moves
 from memplace_agent.report import Reports, Retirement, node_status
 from memplace_agent.retire import has_profile, remove_host_files, restore_profile
 from memplace_agent.syscalls.features import Features, blocked
+from memplace_agent.threads import Pulse
 from memplace_agent.world import World
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ _STEP_S = 1.0
 _REPORT_S = 1.0
 # To put a report together takes a node with many containers longer than to look at one of them.
 _FIGURES_S = 10.0
+# Who edits placements all the time does not keep the containers of others from being looked at.
+# The first change of a quiet time is taken at once.
+_TAKE_S, _LAST_TAKE_S = 0.25, 2.0
 
 # A namespace without pods here is known for longer than this.
 _CLAIMS_S = 10.0
@@ -82,9 +87,10 @@ class WorkerParts:
         metrics: What is counted.
         source: What is wanted.
         sink: Who is told.
-        tick: Called as the work goes on.
+        pulse: Told as the work goes on, and whether it goes well.
         version: The agent's.
         clock: Seconds, only forward.
+        cost: Seconds that the worker's thread has worked.
     """
 
     host: HostFs
@@ -94,9 +100,10 @@ class WorkerParts:
     metrics: Metrics
     source: Source
     sink: Sink
-    tick: Callable[[], None]
+    pulse: Pulse
     version: str
     clock: Callable[[], float] = time.monotonic
+    cost: Callable[[], float] = time.thread_time
 
 
 class Worker:
@@ -108,6 +115,11 @@ class Worker:
         self._store: LedgerStore | None = None
         self._reconciler: Reconciler | None = None
         self._world: World | None = None
+        # Something differs from the world that was seen last; the reconciler has that one whole.
+        self._is_stale, self._is_taken = True, False
+        clock, cost = parts.clock, parts.cost
+        self._take_rest = Rest(clock, cost, least_s=_TAKE_S, most_s=_LAST_TAKE_S)
+        self._report_rest = Rest(clock, cost, least_s=_REPORT_S, most_s=_FIGURES_S)
         self._not_before = float("-inf")
         self._reported_at = float("-inf")
         self._claim_at = float("-inf")
@@ -117,34 +129,53 @@ class Worker:
         self._conditions: tuple[Condition, ...] = ()
 
     def run(self, stop: threading.Event) -> None:
-        """Work until told to stop; an error is logged, and it goes on."""
+        """Work until told to stop; an error is logged, and it goes on.
+
+        A restart may help a node on which nothing works any more, so that is told by the pulse.
+        What fails for one container never comes here.
+        """
+        pulse = self._parts.pulse
         while not stop.is_set():
-            self._parts.source.changed.wait(self._pause())
-            self._parts.tick()
+            # What changes during a rest waits for its end, and wakes nobody.
+            wakes = self._parts.source.changed if self._take_rest.is_over else stop
+            wakes.wait(self._pause())
             if stop.is_set():
                 return
             try:
                 self.step()
+                pulse.went_well()
             except Exception:
                 log.exception("a step failed")
+                pulse.failed()
                 stop.wait(_STEP_S)
 
     def step(self) -> None:
-        """Do what is due now; nothing before everything is listed."""
+        """Do what is due now; nothing before everything is listed.
+
+        What was not done because of an error is due at the next step.
+        """
         source = self._parts.source
-        is_new = source.changed.is_set() or self._world is None
-        source.changed.clear()
+        if self._is_change_due:
+            # What is set from now on is for the next one.
+            source.changed.clear()
+            self._is_stale = True
         if not source.is_synced:
             return
-        if is_new:
-            self._world, self._news = source.snapshot(), News.STATE
+        if self._is_stale:
+            with self._take_rest.after():
+                self._world, self._news = source.snapshot(), News.STATE
+            self._is_stale, self._is_taken = False, False
         try:
-            self._do(is_new=is_new)
+            self._do()
         finally:
             self._claim()
             self._report()
 
-    def _do(self, *, is_new: bool) -> None:
+    @property
+    def _is_change_due(self) -> bool:
+        return self._parts.source.changed.is_set() and self._take_rest.is_over
+
+    def _do(self) -> None:
         assert self._world is not None
         if self._is_to_retire(self._world):
             self._retire()
@@ -152,27 +183,29 @@ class Worker:
         if self._retirement is not _ACTIVE:
             self._retirement, self._not_before = _ACTIVE, float("-inf")
             self._give_profile_back()
-        known = self._reconciler
         reconciler = self._opened()
         if reconciler is None:
             return
-        if is_new or known is None:
-            reconciler.take(self._world)
+        if not self._is_taken:
+            with self._take_rest.after():
+                reconciler.take(self._world)
+            self._is_taken = True
         self._look(reconciler)
 
     def _look(self, reconciler: Reconciler) -> None:
-        reconciler.audit()
+        went_well = reconciler.audit()
         self._news = max(self._news, reconciler.take_news())
         clock = self._parts.clock
         # What changes meanwhile is to be felt in about a second.
         end = clock() + _STEP_S
         for _ in range(_LOOKS_PER_STEP):
-            self._parts.tick()
+            self._parts.pulse.tick()
             if not reconciler.step():
-                self._parts.metrics.last_success.set_to_current_time()
+                if went_well:
+                    self._parts.metrics.last_success.set_to_current_time()
                 return
             self._news = max(self._news, reconciler.take_news())
-            if self._parts.source.changed.is_set() or clock() >= end:
+            if self._is_change_due or clock() >= end:
                 return
 
     def _pause(self) -> float:
@@ -180,7 +213,9 @@ class Worker:
         if reconciler is None or self._retirement is not _ACTIVE:
             return _STEP_S
         due_at = reconciler.next_at()
-        return _STEP_S if due_at is None else min(_STEP_S, max(0.0, due_at - now))
+        pause = _STEP_S if due_at is None else min(_STEP_S, due_at - now)
+        rest_s = self._take_rest.left_s
+        return max(0.0, min(pause, rest_s) if rest_s > 0 else pause)
 
     # --- the ledger ---
 
@@ -189,21 +224,27 @@ class Worker:
             return self._reconciler
         try:
             self._store = self._parts.open_ledger()
-        except OSError as err:
+            self._reconciler = self._parts.make_reconciler(self._store)
+        except Exception as err:
+            # What is held is in the way of the next try, and of another agent.
+            if self._store is not None:
+                self._store.close()
+                self._store = None
             self._not_before = self._parts.clock() + _ASK_AGAIN_S
             self._blocked(err)
             return None
-        self._features = self._parts.features
-        self._reconciler = self._parts.make_reconciler(self._store)
+        self._features, self._is_taken = self._parts.features, False
         self._news = News.STATE
         return self._reconciler
 
-    def _blocked(self, err: OSError) -> None:
-        error = err
+    def _blocked(self, err: Exception) -> None:
+        error, is_odd = err, not isinstance(err, OSError)
         if not isinstance(error, FeatureUnavailable):
-            error = FeatureUnavailable(err.errno, f"the ledger can't be opened: {err}")
+            text = f"the ledger can't be opened: {repr(err) if is_odd else err}"
+            what = (err.errno, text) if isinstance(err, OSError) else (text,)
+            error = FeatureUnavailable(*what)
         if str(self._features.error) != str(error):
-            log.error("waiting for the ledger", extra={"error": str(error)})
+            log.error("waiting for the ledger", extra={"error": str(error)}, exc_info=is_odd)
         self._features = blocked(self._parts.features, error)
         self._news = News.STATE
 
@@ -279,10 +320,15 @@ class Worker:
 
     def _report(self) -> None:
         now = self._parts.clock()
-        pause = _REPORT_S if self._news is News.STATE else _FIGURES_S
-        if self._news is News.NONE or now - self._reported_at < pause:
+        is_early = self._news is News.FIGURES and now - self._reported_at < _FIGURES_S
+        if self._news is News.NONE or is_early or not self._report_rest.is_over:
             return
+        self._news = News.STATE  # until it is told
+        with self._report_rest.after():
+            self._parts.sink.publish(self._status())
         self._news, self._reported_at = News.NONE, now
+
+    def _status(self) -> NodeMemoryStatus:
         reconciler, world = self._reconciler, self._world
         status = node_status(
             reconciler.reports if reconciler else Reports(),
@@ -294,7 +340,7 @@ class Worker:
             not_understood=world.not_understood if world else (),
         )
         self._conditions = status.conditions
-        self._parts.sink.publish(status)
+        return status
 
     def _warned(self) -> Features:
         # What the kernel moves by itself, an admin can turn off; placements can't.

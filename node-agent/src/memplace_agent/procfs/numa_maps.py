@@ -31,7 +31,7 @@ _POLICY = re.compile(
     re.ASCII,
 )
 _LINE = re.compile(
-    rf"(?P<start>[0-9a-f]+) (?P<policy>{_POLICY.pattern})(?: (?P<rest>.*))?",
+    rf"(?P<start>[0-9a-f]+) (?P<policy>{_POLICY.pattern})(?: (?!\()(?P<rest>.*))?",
     re.ASCII | re.DOTALL,
 )
 _ADDRESS = re.compile(r"[0-9a-f]+", re.ASCII)

@@ -24,6 +24,9 @@ from memplace_agent.procfs.vmas import EMPTY, MAX_VMAS, Vmas
 from memplace_agent.syscalls import Kernel, PidFd
 from memplace_agent.syscalls.views import Ended
 
+# Of a text that is not understood, so many characters say which it is.
+_SHOWN = 80
+
 
 class Reason(StrEnum):
     """Why a view is not complete."""
@@ -34,6 +37,7 @@ class Reason(StrEnum):
     PROCESS_GONE = "ProcessGone"
     DENIED = "Denied"  # EACCES or EPERM
     CUT = "Cut"  # its address space changed under the read (execve), or a text was not whole
+    BAD_TEXT = "BadText"  # a text has another form than the agent knows, as of a newer kernel
     TOO_LARGE = "TooLarge"  # more mappings than `MAX_VMAS`
     DEADLINE = "Deadline"  # the kernel did not answer in time
     FAILED = "Failed"  # another errno
@@ -41,12 +45,21 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Incomplete:
-    """What is the matter with a view; ``errno`` is 0 where no call failed."""
+    """What is the matter with a view.
+
+    Attributes:
+        reason: What.
+        errno: Of the call that failed; 0 where none did.
+        text: Which text has another form than it should, the begin of it.
+    """
 
     reason: Reason
     errno: int = 0
+    text: str = ""
 
     def __str__(self) -> str:
+        if self.text:
+            return f"{self.reason} ({self.text})"
         return f"{self.reason} ({os.strerror(self.errno)})" if self.errno else self.reason.value
 
 
@@ -82,7 +95,8 @@ class ProcessView:
         numa: By first address, what numa_maps said of the mappings that did not change
             meanwhile. None if it was not read, so without policies it is not known which
             there are.
-        took: Seconds that the read took; of numa_maps, for `next_audit`, as ``numa_took``.
+        took: Seconds that the read took; of numa_maps, for `next_audit`, as ``numa_took``: also
+            of a walk that came to nothing, and 0 without one.
         incomplete: Why this is no view of the process, None if it is one. A process without
             mappings is never complete.
     """
@@ -146,9 +160,14 @@ class Reader:
             if problem:
                 return view(status=status, incomplete=problem, took=time.monotonic() - begin)
             stacks = self._stacks(pid, found.vmas, deadline, request)
-            numa, took = self._numa(pid, found.vmas, deadline, request)
         except (ProcessGone, ParseError, OSError) as err:
             return view(incomplete=_of_error(err, alive))
+        walked_at = time.monotonic()
+        try:
+            numa, took = self._numa(pid, found.vmas, deadline, request)
+        except (ProcessGone, ParseError, OSError) as err:
+            took = time.monotonic() - walked_at
+            return view(incomplete=_of_error(err, alive), numa_took=took)
         if not alive():
             return view(incomplete=Incomplete(Reason.PROCESS_GONE))
         return view(
@@ -228,7 +247,9 @@ def _problem(found: ReadVmas, status: Status, alive: Callable[[], bool]) -> Inco
     )
     if no_memory and status.leader_exited:
         return Incomplete(Reason.LEADER_EXITED)
-    if no_memory or found.ended in (Ended.CUT, Ended.BAD_TEXT):
+    if found.ended is Ended.BAD_TEXT:
+        return Incomplete(Reason.BAD_TEXT, text="maps")
+    if no_memory or found.ended is Ended.CUT:
         # execve() is between two programs, or exit() between memory and end.
         return Incomplete(Reason.CUT, found.errno)
     if found.ended is Ended.LATE:
@@ -243,6 +264,8 @@ def _of_error(err: Exception, alive: Callable[[], bool]) -> Incomplete:
         return Incomplete(Reason.PROCESS_GONE)
     if isinstance(err, OSError) and err.errno:
         return _of_errno(err.errno)
+    if isinstance(err, ParseError):
+        return Incomplete(Reason.BAD_TEXT, text=f"not a {err.what}: {err.text[:_SHOWN]!r}")
     return Incomplete(Reason.CUT)
 
 
