@@ -5,8 +5,12 @@ cpusets, mremap(), the kernel's demotion or the program itself do meanwhile."""
 from dataclasses import replace
 
 from memplace.kinds import Mode, Policy
+from memplace.rebind import STATIC
 from memplace_agent.procfs.query import Way
 
+from tests.support.agent.machine import CXL
+
+OURS = replace(CXL, flags=frozenset({STATIC}))
 A = "a" * 64
 ONE = ("mp", "p", "c0")
 
@@ -59,6 +63,40 @@ def test_the_programs_own_policy_is_respected(node, kit):
     report = node.full(kit.placement())[ONE]
     assert not node.machine.calls
     assert report.rules[0].own_regions == 1 and "override" in report.message
+
+
+HOME = Policy(Mode.BIND, frozenset({0}), home_node=0)
+
+
+def test_a_home_node_is_given_back(node, kit):
+    node.machine.start(100, A, kit.anon(0x20000000, policy=HOME))
+    wanted = kit.placement(rules=[kit.overriding()])
+    assert node.full(wanted)[ONE].state == "Placed"
+    assert node.machine.policies(100)["0x20000000"] == kit.CXL
+    node.restart()
+    node.full()
+    assert node.machine.policies(100)["0x20000000"] == HOME and not node.claims
+
+
+def test_a_policy_that_a_rule_wants_keeps_its_home_node(node, kit):
+    """Nothing is set, and a move, which sets the policy once more, does not take it away."""
+    node.machine.start(100, A, kit.anon(0x20000000, policy=HOME).with_runs([(1, 256)]))
+    wanted = kit.rule({"type": "Heap"}, "Bind", "dram") | {"override": True}
+    assert node.full(kit.placement(rules=[wanted]))[ONE].state == "Placed"
+    assert node.machine.pages(100, 0x20000000) == {0: 256}
+    assert {policy for _, _, policy, _ in node.machine.calls} == {HOME}
+    assert node.machine.policies(100)["0x20000000"] == HOME
+    node.full()
+    assert node.machine.policies(100)["0x20000000"] == HOME
+
+
+def test_ours_with_a_home_node_of_the_programs_is_ours_still(node, kit):
+    node.machine.start(100, A, kit.anon(0x20000000))
+    node.full(kit.placement())
+    again(node, "0x20000000", policy=replace(OURS, home_node=0), runs=[(1, 256)])
+    assert node.full(kit.placement())[ONE].state == "Placed"
+    node.full()
+    assert node.machine.policies(100)["0x20000000"] is None
 
 
 def again(node, path, **changes):

@@ -200,6 +200,11 @@ def test_a_home_node_is_given_back():
     assert given_back(recorded.claim, after) == [home]
 
 
+def test_what_differs_from_what_is_wanted_by_its_home_node_alone_is_left():
+    recorded, _ = placed(seen(0, policy=replace(BIND0, home_node=0)), policy=BIND0)
+    assert not recorded.changes and not recorded.refused
+
+
 def test_a_policy_whose_text_is_cut_off_is_known_again():
     nodes = frozenset(range(1, 60, 2))
     process = Process(7, frozenset(range(61)))
