@@ -37,9 +37,10 @@ What can't be told, and what happens then: a policy in exactly our form that the
 ours); a kept range whose mapping moved, or was replaced by one with the default for mappings to
 come (given back as the form or the range says); nodes that the kernel did not show at first,
 such as those of a `static` mask outside of the cpuset, or a home node where numa_maps is all there
-is (not given back); what a program maps that
-is executed right before the default is taken away, if the agent ends right after that (the
-program's). Never adopted: a policy by its mode alone.
+is (not given back); what a program maps that is executed right before the default is taken away,
+if the agent ends right after that (the program's); what another program, or an object, got that
+came between the last read and a call, if the agent ends before it reads again (theirs; else it is
+taken away at once, see `withdraw` and docs/adr/0042). Never adopted: a policy by its mode alone.
 
 Example, for one process of a container (the store and the call are the agent's)::
 
@@ -65,7 +66,17 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from memplace.claim_view import View, find_footprint, footprint_of
-from memplace.claims import DEFAULT, Change, Claim, Footprint, Mapped, Ours, Process, Wanted
+from memplace.claims import (
+    DEFAULT,
+    Change,
+    Claim,
+    Footprint,
+    Kept,
+    Mapped,
+    Ours,
+    Process,
+    Wanted,
+)
 from memplace.forms import Elsewhere, Forms, NoForm, form_class
 from memplace.kinds import Policy
 from memplace.nodes import NumaSet
@@ -263,6 +274,32 @@ def prune(claim: Claim, images: Collection[int]) -> Claim:
     footprints = (replace(f, images=f.images & live) for f in claim.footprints)
     left = tuple(footprint for footprint in footprints if footprint.images)
     return replace(claim, footprints=left, defaults=claim.defaults if live else ())
+
+
+def withdraw(
+    changes: Iterable[Change], process: Process, regions: Iterable[Mapped]
+) -> tuple[Change, ...]:
+    """Return what takes policies away that calls have set on something they were not meant for.
+
+    Args:
+        changes: What was set.
+        process: As it is now, with the image that it has now.
+        regions: What of it was not meant, as it is now, ascending. Where these show exactly
+            what was set it is taken away, and nothing else.
+    """
+    now, image = process.allowed, process.image or 1
+    kept = tuple(
+        Kept(change.start, change.end, Ours(_clipped(change.policy, now), now))
+        for change in sorted(changes, key=lambda change: change.start)
+        if change.policy != DEFAULT
+    )
+    footprint = Footprint(images=frozenset({image}), kept=kept)
+    claim = replace(claim_for("", ("", "", ""), 0.0), footprints=(footprint,))
+    return View(claim, process._replace(image=image)).release(regions)
+
+
+def _clipped(policy: Policy, allowed: NumaSet) -> Policy:
+    return replace(policy, nodes=policy.nodes & allowed)
 
 
 def _put(claim: Claim, image: int, footprint: Footprint) -> Claim:

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 from memplace.claim_view import View
-from memplace.claims import Footprint, Process
+from memplace.claims import Change, Footprint, Process
 from memplace.forms import MAX_KEPT, MAX_OURS
 from memplace.kinds import Mode, Policy
-from memplace.ledger import admit, prune, record, record_default, record_newborn
+from memplace.ledger import admit, prune, record, record_default, record_newborn, withdraw
 from memplace.nodes import parse_cut_nodes
 
 from tests.unit.core_pkg.ledgers import (
@@ -347,3 +347,21 @@ def test_the_default_policy_is_no_default_of_a_birth():
 def find_ours(claim, image):
     (footprint,) = [each for each in claim.footprints if image in each.images]
     return {ours.policy for ours in footprint.ours}
+
+
+def test_what_hit_something_else_is_taken_away_and_nothing_but_that():
+    process = Process(9, frozenset({0, 1}))
+    changes = [
+        Change(start=0, end=4 * PAGE, policy=replace(CXL, nodes=frozenset({1, 5}))),
+        Change(start=8 * PAGE, end=12 * PAGE, policy=BIND0),
+        Change(start=16 * PAGE, end=20 * PAGE, policy=DEFAULT),
+    ]
+    shown = [
+        seen(0, policy=CXL),
+        seen(8, policy=replace(BIND0, nodes=frozenset({1}))),
+        seen(16, policy=BIND0),
+    ]
+    none = Change(start=0, end=4 * PAGE, policy=DEFAULT)
+    assert withdraw(changes, process, shown) == (none,)
+    assert withdraw(changes, process._replace(image=0), shown) == (none,)
+    assert withdraw(changes, process, [seen(0)]) == ()

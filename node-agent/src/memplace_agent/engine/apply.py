@@ -62,6 +62,8 @@ class PolicyReport:
         calls: How many calls were made.
         done: Steps that were carried out.
         changed: Steps whose range is something else by now: normal.
+        astray: Shared objects that got a policy which was meant for something else: it was taken
+            away at once.
         put_off: Steps that failed before and are not due yet.
         left: Steps not reached: the process is busy, or too many others failed.
         failed: Steps that failed now.
@@ -72,6 +74,7 @@ class PolicyReport:
     calls: int = 0
     done: int = 0
     changed: int = 0
+    astray: int = 0
     put_off: int = 0
     left: int = 0
     failed: int = 0
@@ -82,6 +85,17 @@ class PolicyReport:
     def complete(self) -> bool:
         """Whether all that could be done is done."""
         return not (self.put_off or self.left or self.failed)
+
+    def told(self, of: str) -> list[tuple[Reason, str]]:
+        """Return what is in the way, for people, of ranges such as " of shared memory"."""
+        found = [(error.reason, f"{error} {error.HELP}") for error in self.errors]
+        if self.astray:
+            text = "the process mapped shared memory over what was meant: that has no policy again"
+            found.append((Reason.FAILED, text))
+        if not found and (self.put_off or self.failed):
+            failed = self.put_off + self.failed
+            found.append((Reason.FAILED, f"{failed} ranges{of} failed and are tried again later"))
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +141,11 @@ class PolicySetter:
         self._backend = backend
         # Apart, so that what could not be set is no reason to wait with giving it back.
         self._setbacks = {undo: Setbacks[int]() for undo in (True, False)}
+
+    @property
+    def knows_private(self) -> bool:
+        """Whether the kernel leaves alone what should be private anonymous memory and is not."""
+        return self._backend.knows_private
 
     def apply(
         self,
