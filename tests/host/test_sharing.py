@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from memplace_agent.engine import measure
+from memplace_agent.procfs.smaps import SMALL
 
 from tests.support.guest.harness import (
     MIB,
@@ -204,7 +205,7 @@ def test_a_mapper_that_comes_during_the_work_ends_it_and_what_was_set_comes_back
     _clear()
 
 
-@pytest.mark.parametrize("small", [measure.SMALL, 0])
+@pytest.mark.parametrize("small", [SMALL, 0])
 def test_pages_of_a_fork_count_once(monkeypatch, small):
     """What others map is told by smaps, and of larger processes by the cgroup's account."""
     monkeypatch.setattr(measure, "SMALL", small)

@@ -115,7 +115,7 @@ class View:
         if not region.own:
             return None
         if region.policy_is_whole:
-            return self._ours.get(region.policy)
+            return self._ours.get(_form(region.policy))
         return next((o for p, o in self._ours.items() if _begins(p, region.policy)), None)
 
     def _kept_in(self, region: Mapped) -> Iterator[Kept]:
@@ -123,7 +123,7 @@ class View:
             if not region.own:
                 same = policy == DEFAULT
             elif region.policy_is_whole:
-                same = policy == region.policy
+                same = policy == _form(region.policy)
             else:
                 same = _begins(policy, region.policy)
             if same:
@@ -174,6 +174,12 @@ def default_is_ours(claim: Claim, process: Process) -> bool:
 def _shown_defaults(claim: Claim, process: Process) -> Iterator[Policy]:
     # As the process would show them.
     return (rebind(ours.policy, ours.allowed, process.allowed) for ours in claim.defaults)
+
+
+def _form(shown: Policy) -> Policy:
+    # The program may have given a home node to ours: the flag that it does not use tells it. One
+    # of its own with a home node is not taken for ours.
+    return shown.without_home if STATIC in shown.flags else shown
 
 
 def _begins(whole: Policy, cut: Policy) -> bool:

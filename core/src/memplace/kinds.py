@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -124,3 +124,8 @@ class Policy:
     nodes: frozenset[int] = frozenset()
     flags: frozenset[str] = frozenset()
     home_node: int | None = None
+
+    @property
+    def without_home(self) -> Policy:
+        """The same without its home node: no rule says one."""
+        return self if self.home_node is None else replace(self, home_node=None)

@@ -40,10 +40,12 @@ What can't be told, and what happens then: a policy in exactly our form that the
 *after* memplace did, or under a default of ours that was there before its first look (taken for
 ours); a kept range whose mapping moved, or was replaced by one with the default for mappings to
 come (given back as the form or the range says); nodes that the kernel did not show at first,
-such as those of a `static` mask outside of the cpuset (not given back); what a program maps that
-is executed right before the default is taken away, if the agent ends right after that (the
-program's), and likewise what a call sets in it, or at any time in a plain form. Never adopted: a
-policy by its mode alone.
+such as those of a `static` mask outside of the cpuset, or a home node where numa_maps is all there
+is (not given back); what a program maps that is executed right before the default is taken away,
+if the agent ends right after that (the program's), and likewise what a call sets in it, or at any
+time in a plain form; what an object got that came between the last read and a call, if the agent
+ends before it reads again (theirs; else it is taken away at once, see `astray.withdraw`
+and docs/adr/0042). Never adopted: a policy by its mode alone.
 
 Example, for one process of a container (the store and the call are the agent's)::
 
@@ -69,7 +71,16 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from memplace.claim_view import View, find_footprint, footprint_of
-from memplace.claims import DEFAULT, Change, Claim, Footprint, Mapped, Ours, Process, Wanted
+from memplace.claims import (
+    DEFAULT,
+    Change,
+    Claim,
+    Footprint,
+    Mapped,
+    Ours,
+    Process,
+    Wanted,
+)
 from memplace.forms import Elsewhere, Forms, NoForm, form_class
 from memplace.kinds import Policy
 from memplace.nodes import NumaSet
@@ -357,8 +368,12 @@ def _previous(view: View, step: Wanted, region: Mapped) -> Iterator[tuple[int, i
             at = end
     # The program's part of a mapping that is partly ours stays, and what has by itself the
     # policy that is wanted needs no call, and none to undo it.
-    if at < last and not (region.own and (parts or unread == step.policy)):
+    if at < last and not (region.own and (parts or _is(unread, step.policy))):
         yield at, last, unread
+
+
+def _is(policy: Policy | None, wanted: Policy) -> bool:
+    return policy is not None and policy.without_home == wanted
 
 
 def _pairs(steps: Iterable[Wanted], regions: list[Mapped]) -> Iterator[tuple[Wanted, Mapped]]:

@@ -263,7 +263,7 @@ def _won(
     process, ours, sharing = asked
 
     def held(rule: Rule, region: Region) -> bool:
-        return region.policy == wanted.get(rule.name) and ours(region)
+        return region.policy.without_home == wanted.get(rule.name) and ours(region)
 
     won = {rule.name: _Won() for rule in matcher.rules}
     released: list[Region] = []
@@ -297,7 +297,7 @@ def _has_policy(rule: Rule, policy: Policy, region: Region) -> bool:
         return True
     # A move sets the policy on the mapping itself; that is a step, to be given back.
     borrowed = not region.own and bool(_misplaced(rule, policy.nodes, region))
-    return region.policy == policy and not borrowed
+    return region.policy.without_home == policy and not borrowed
 
 
 def _misplaced(rule: Rule, nodes: NumaSet, region: Region) -> int:

@@ -124,6 +124,7 @@ class Node:
         self.unsupported = None
         self.no_moves = None
         self.future = 3
+        self.flags = FLAGS
         self.way = Way.POLICY
         self.pool = pool or shared_pool()
         self.bandwidth = 1 << 45
@@ -167,7 +168,7 @@ class Node:
             Features(
                 473,
                 machine.version,
-                FLAGS,
+                self.flags,
                 self.future,
                 error=self.unsupported,
                 move_error=self.no_moves,

@@ -80,6 +80,11 @@ def future_lines(future):
     return [f"Mpol_future_{name}:\t{text}" for name, text in shown.items()]
 
 
+def with_home(policy):
+    home = "" if policy.home_node is None else f" home:{policy.home_node}"
+    return format_policy(policy) + home
+
+
 def without_static(policy):
     return replace(policy, flags=policy.flags - {STATIC})
 
@@ -96,7 +101,7 @@ def class_of(vma, policy, task_policy):
         page_size=vma.page_size,
         unnamed=False,
         name=vma.path.encode("utf-8", "surrogateescape"),
-        policy=format_policy(policy or task_policy).encode(),
+        policy=with_home(policy or task_policy).encode(),
         source=(2 if in_object(vma) else 1) if policy else 0,
         flags=vma.flags.encode(),
     )

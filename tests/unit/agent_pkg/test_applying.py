@@ -24,6 +24,7 @@ from memplace_agent.procfs.query import Way
 from memplace_agent.syscalls.features import Features
 
 from tests.support.agent.machine import BIND, HEAP, MIB, Machine
+from tests.support.agent.mappings import Vma
 from tests.support.agent.node import FLAGS, anon, heap
 
 PLACEMENT = """\
@@ -140,6 +141,18 @@ def test_a_kernel_that_can_set_no_policies_is_said(machine, capsys, monkeypatch,
     said = any("this kernel can set no policies" in note for note in process["notes"])
     assert said == (Capability.POLICIES not in can)
     assert regions == {"set PreferredMany:1, move to 1"}
+
+
+def test_undo_leaves_the_policies_of_objects_to_who_set_them(machine, capsys):
+    apply()
+    agents = ((0, 1), 9)
+    machine.objects.set(agents, 0, MIB, machine.processes[100].vmas[0].policy)
+    where = SOMEWHERE + 16 * MIB
+    machine.map(100, Vma(where, where + MIB, "/dev/shm/x", "rw-s", 9, device=(0, 1)))
+    assert run("--undo") == 0
+    assert "/dev/shm/x" in machine.policies(100)
+    assert machine.objects.ranges(agents)
+    assert machine.policies(100)["[heap]"] is None
 
 
 def test_applying_again_finds_nothing_to_do(machine, capsys):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+from dataclasses import replace
 
 import pytest
 from memplace.calls import CUT_ALIGNMENT
@@ -12,7 +13,12 @@ from memplace.errors import ProcessGone
 from memplace_agent import syscalls
 from memplace_agent._memplace_sys import ffi
 from memplace_agent.errors import CallFailed, TryAgain
-from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, RunningKernel
+from memplace_agent.syscalls import (
+    MPOL_MF_MOVE,
+    MPOL_MF_MOVE_ALL,
+    MPOL_MF_PRIVATE_ANON,
+    RunningKernel,
+)
 from memplace_agent.syscalls.features import probe
 
 from tests.support.agent.machine import CXL
@@ -161,6 +167,21 @@ def test_a_child_that_uses_its_parents_memory_is_for_the_next_round(monkeypatch,
 def test_no_default_without_an_announced_number(pidfd, kit):
     with pytest.raises(CallFailed):
         RunningKernel(None).set_future(pidfd, kit.CXL, 3, 0)
+
+
+@pytest.mark.parametrize(("home", "made"), [(None, (0, 0x80)), (0, (0, 0x90)), (1, (1, 0x90))])
+def test_a_home_node_goes_with_the_flag_that_says_so(monkeypatch, pidfd, home, made):
+    seen = []
+
+    def call(*passed):
+        *_, args, _, flags = passed
+        seen.append((args.home_node, flags))
+        return 4096
+
+    monkeypatch.setattr(syscalls, "raw_call", call)
+    policy = replace(CXL, home_node=home)
+    RunningKernel(900, 2).process_mbind(pidfd, [(0, 4096)], policy, MPOL_MF_PRIVATE_ANON)
+    assert seen == [made]
 
 
 def moved_ranges(machine):

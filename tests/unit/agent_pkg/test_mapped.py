@@ -2,6 +2,7 @@
 """Views of processes as regions, with policies from wherever the kernel tells them."""
 
 from array import array
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def raw(policy=b"default", source=0, *, name=b"", page_size=4096, flags=b"rd wr 
         (b"bind:0", 0, Policy(Mode.BIND, frozenset({0})), False),
         (b"bind:0", 1, Policy(Mode.BIND, frozenset({0})), True),
         (b"default", 1, DEFAULT, True),
-        (b"prefer (many):1 home:1", 1, CXL, True),
+        (b"prefer (many):1 home:1", 1, replace(CXL, home_node=1), True),
         (b"interleave:0-1", 2, Policy(Mode.INTERLEAVE, frozenset({0, 1})), True),
     ],
 )

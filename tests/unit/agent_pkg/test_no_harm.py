@@ -16,7 +16,7 @@ from memplace_agent.containers import members
 from memplace_agent.containers.index import CgroupIndex
 from memplace_agent.engine.pool import Pool
 from memplace_agent.procfs.query import Way
-from memplace_agent.syscalls import MPOL_MF_MOVE, MPOL_MF_PRIVATE_ANON
+from memplace_agent.syscalls import MPOL_MF_MOVE
 
 from tests.support.agent.machine import CXL
 
@@ -218,23 +218,6 @@ def test_containers_that_are_gone_are_forgotten(node, kit):
     assert not node.claims and not state.followed and not state.undoing
     node.run(60)
     assert len(node.reconciler._parts.looker.hands.surveyor._known) == 0
-
-
-def test_what_is_mapped_over_a_region_meanwhile_is_not_touched(node, kit):
-    node.machine.start(100, A, kit.anon(0x20000000))
-
-    def swap():
-        node.machine.unmap(100, 0x20000000)
-        shm = kit.Vma(0x20000000, 0x20100000, "/dev/shm/x", "rw-s", 9, pages={0: 256})
-        node.machine.map(100, shm)
-        node.machine.on_call = None
-
-    node.machine.on_call = swap
-    node.full(kit.placement())
-    assert node.machine.policies(100)["/dev/shm/x"] is None
-    # It was not even set for a moment: there was nothing to give back.
-    ((_, _, policy, flags),) = node.machine.calls
-    assert policy == OURS and flags & MPOL_MF_PRIVATE_ANON
 
 
 def test_a_process_without_its_first_thread_is_said_and_nothing_forgotten(started, kit):

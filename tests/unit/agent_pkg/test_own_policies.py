@@ -4,9 +4,15 @@ cpusets, mremap(), the kernel's demotion or the program itself do meanwhile."""
 
 from dataclasses import replace
 
+import pytest
 from memplace.kinds import Mode, Policy
+from memplace.rebind import STATIC
 from memplace_agent.procfs.query import Way
 
+from tests.support.agent.machine import CXL
+from tests.support.agent.mappings import DEFAULT
+
+OURS = replace(CXL, flags=frozenset({STATIC}))
 A = "a" * 64
 ONE = ("mp", "p", "c0")
 
@@ -59,6 +65,126 @@ def test_the_programs_own_policy_is_respected(node, kit):
     report = node.full(kit.placement())[ONE]
     assert not node.machine.calls
     assert report.rules[0].own_regions == 1 and "override" in report.message
+
+
+HOME = Policy(Mode.BIND, frozenset({0}), home_node=0)
+
+
+def test_a_home_node_is_given_back(node, kit):
+    node.machine.start(100, A, kit.anon(0x20000000, policy=HOME))
+    wanted = kit.placement(rules=[kit.overriding()])
+    assert node.full(wanted)[ONE].state == "Placed"
+    assert node.machine.policies(100)["0x20000000"] == kit.CXL
+    node.restart()
+    node.full()
+    assert node.machine.policies(100)["0x20000000"] == HOME and not node.claims
+
+
+def test_a_policy_that_a_rule_wants_keeps_its_home_node(node, kit):
+    """Nothing is set, and a move, which sets the policy once more, does not take it away."""
+    node.machine.start(100, A, kit.anon(0x20000000, policy=HOME).with_runs([(1, 256)]))
+    wanted = kit.rule({"type": "Heap"}, "Bind", "dram") | {"override": True}
+    assert node.full(kit.placement(rules=[wanted]))[ONE].state == "Placed"
+    assert node.machine.pages(100, 0x20000000) == {0: 256}
+    assert {policy for _, _, policy, _ in node.machine.calls} == {HOME}
+    assert node.machine.policies(100)["0x20000000"] == HOME
+    node.full()
+    assert node.machine.policies(100)["0x20000000"] == HOME
+
+
+def test_ours_with_a_home_node_of_the_programs_is_ours_still(node, kit):
+    node.machine.start(100, A, kit.anon(0x20000000))
+    node.full(kit.placement())
+    again(node, "0x20000000", policy=replace(OURS, home_node=0), runs=[(1, 256)])
+    assert node.full(kit.placement())[ONE].state == "Placed"
+    node.full()
+    assert node.machine.policies(100)["0x20000000"] is None
+
+
+def executes(node, kit):
+    def execute():
+        node.machine.on_call = None
+        node.machine.execute(100, kit.anon(0x20000000))
+
+    return execute
+
+
+@pytest.mark.parametrize("undo", [False, True])
+@pytest.mark.parametrize("way", [Way.POLICY, Way.MAPS])
+def test_what_was_executed_between_look_and_call_is_given_back(node, kit, way, undo):
+    """For the new program nothing is written down: what it got is taken away at once."""
+    node.way = way
+    node.start()
+    wanted = kit.placement(rules=[kit.overriding()])
+    node.machine.start(100, A, kit.anon(0x20000000, policy=kit.BIND))
+    if undo:
+        node.full(wanted)
+    node.machine.calls.clear()
+    node.machine.on_call = executes(node, kit)
+    report = node.full(*([] if undo else [wanted]))
+    assert [call[2] for call in node.machine.calls[:2]] == [kit.BIND if undo else CXL, DEFAULT]
+    if not undo:
+        assert (report[ONE].state, report[ONE].rules[0].own_regions) == ("Placed", 0)
+        assert node.machine.policies(100)["0x20000000"] == kit.CXL
+        node.restart()
+        node.full()
+    assert node.machine.policies(100)["0x20000000"] is None and not node.claims
+
+
+def test_a_program_that_is_executed_right_before_the_call_gets_nothing(node, kit):
+    node.machine.start(100, A, kit.anon(0x20000000, policy=kit.BIND))
+    put = node.store.put
+
+    def written(claim):
+        put(claim)
+        if not node.machine.calls:
+            node.machine.execute(100)
+            node.store.put = put
+
+    node.store.put = written
+    node.full(kit.placement(rules=[kit.overriding()]))
+    assert node.machine.calls == []
+
+
+@pytest.mark.parametrize("way", [Way.POLICY, Way.MAPS])
+def test_what_was_executed_right_after_the_call_keeps_its_own(node, kit, way):
+    """Nothing of the call is left there."""
+    node.way = way
+    node.start()
+    node.machine.start(100, A, kit.anon(0x20000000))
+    real = node.machine.process_mbind
+
+    def call(*args):
+        done = real(*args)
+        node.machine.process_mbind = real
+        node.machine.execute(100, kit.anon(0x20000000, policy=kit.BIND))
+        return done
+
+    node.machine.process_mbind = call
+    assert node.full(kit.placement())[ONE].rules[0].own_regions == 1
+    assert len(node.machine.calls) == 1
+    assert node.machine.policies(100)["0x20000000"] == kit.BIND
+
+
+def test_mappings_of_one_program_are_not_taken_for_those_of_the_next(node, kit):
+    """Else what the old one had would be given back to the new one."""
+    node.machine.start(100, A, kit.anon(0x20000000, policy=kit.BIND))
+    real = node.machine.read_vmas
+
+    def read(*asked):
+        found = real(*asked)
+        if node.machine.processes[100].vmas[0].policy == kit.BIND:
+            node.machine.execute(100, kit.anon(0x20000000))
+        return found
+
+    node.machine.read_vmas = read
+    node.start()
+    wanted = kit.placement(rules=[kit.overriding()])
+    assert node.full(wanted)[ONE].state == "Placed"
+    node.machine.read_vmas = real
+    node.start()
+    node.full()
+    assert node.machine.policies(100)["0x20000000"] is None and not node.claims
 
 
 def again(node, path, **changes):

@@ -86,6 +86,17 @@ def test_a_program_that_is_executed_just_before_it_is_taken_away_is_undone(start
     assert started.machine.policies(100) == {hex(LATER): None}
 
 
+def test_a_program_that_is_executed_just_before_it_is_set_has_it_and_loses_it(started, kit):
+    started.machine.on_future = executes(started, kit)
+    placed(started, kit)
+    assert future(started)
+    started.machine.born(100, kit.heap())
+    started.restart()
+    started.full()
+    assert not future(started) and not started.claims
+    assert set(started.machine.policies(100).values()) == {None}
+
+
 def test_the_same_when_rules_take_it_away(started, kit):
     placed(started, kit)
     started.machine.on_future = executes(started, kit)

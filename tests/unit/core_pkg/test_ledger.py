@@ -4,11 +4,19 @@
 from dataclasses import replace
 
 import pytest
+from memplace.astray import withdraw
 from memplace.claim_view import View
-from memplace.claims import Footprint, Process
+from memplace.claims import Change, Footprint, Process
 from memplace.forms import MAX_KEPT, MAX_OURS
 from memplace.kinds import Mode, Policy
-from memplace.ledger import admit, images_of, prune, record, record_default, record_newborn
+from memplace.ledger import (
+    admit,
+    images_of,
+    prune,
+    record,
+    record_default,
+    record_newborn,
+)
 from memplace.nodes import parse_cut_nodes
 
 from tests.unit.core_pkg.ledgers import (
@@ -224,6 +232,11 @@ def test_a_home_node_is_given_back():
     assert given_back(recorded.claim, after) == [home]
 
 
+def test_what_differs_from_what_is_wanted_by_its_home_node_alone_is_left():
+    recorded, _ = placed(seen(0, policy=replace(BIND0, home_node=0)), policy=BIND0)
+    assert not recorded.changes and not recorded.refused
+
+
 def test_a_policy_whose_text_is_cut_off_is_known_again():
     nodes = frozenset(range(1, 60, 2))
     process = Process(7, frozenset(range(61)))
@@ -395,3 +408,21 @@ def test_the_default_policy_is_no_default_of_a_birth():
 def find_ours(claim, image):
     (footprint,) = [each for each in claim.footprints if image in each.images]
     return {ours.policy for ours in footprint.ours}
+
+
+def test_what_hit_something_else_is_taken_away_and_nothing_but_that():
+    process = Process(9, frozenset({0, 1}))
+    changes = [
+        Change(start=0, end=4 * PAGE, policy=replace(CXL, nodes=frozenset({1, 5}))),
+        Change(start=8 * PAGE, end=12 * PAGE, policy=BIND0),
+        Change(start=16 * PAGE, end=20 * PAGE, policy=DEFAULT),
+    ]
+    shown = [
+        seen(0, policy=CXL),
+        seen(8, policy=replace(BIND0, nodes=frozenset({1}))),
+        seen(16, policy=BIND0),
+    ]
+    none = Change(start=0, end=4 * PAGE, policy=DEFAULT)
+    assert withdraw(changes, process, shown) == (none,)
+    assert withdraw(changes, process._replace(image=0), shown) == (none,)
+    assert withdraw(changes, process, [seen(0)]) == ()

@@ -51,6 +51,11 @@ class ProcessMbind(Backend):
         """Version 1 walks a range as a whole, with the target's mmap_lock held for writing."""
         return CUT_ALIGNMENT if self._kernel.version < _STEPS_SINCE else None
 
+    @property
+    def knows_private(self) -> bool:
+        """Version 1 has no MPOL_MF_PRIVATE_ANON."""
+        return bool(self._private)
+
     @staticmethod
     def why_not(features: Features) -> FeatureUnavailable | None:
         """See `Backend.why_not`."""

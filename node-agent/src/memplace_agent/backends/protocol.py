@@ -44,6 +44,7 @@ class Backend(Protocol):
     Attributes:
         name: As NodeMemory spells it.
         longest: Bytes of address space that a range of a move may have; None for any.
+        knows_private: Whether `set_policy` can tell private anonymous memory from all else.
     """
 
     name: ClassVar[BackendName]
@@ -51,6 +52,10 @@ class Backend(Protocol):
     @property
     def longest(self) -> int | None:  # noqa: D102
         return None
+
+    @property
+    def knows_private(self) -> bool:  # noqa: D102
+        return False
 
     @staticmethod
     def why_not(features: Features) -> FeatureUnavailable | None:

@@ -44,6 +44,7 @@ from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import PolicySetter
 from memplace_agent.engine.build import MOVE_DEADLINE_S
 from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.meant import Meant
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.orders import MoveOrder, MoveRange, Work
 from memplace_agent.engine.placer import Outcome, Placer, Wanted
@@ -266,13 +267,15 @@ def _give_back(bench: _Bench, pinned: Pinned, key: str) -> tuple[int, list[str]]
         survey = bench.hands.read(pinned, "", audit=True)
         if claim is None or survey.incomplete:
             return given, [f"it can't be read: {survey.incomplete}"]
-        claim, regions = admit(claim, survey.process), survey.regions()
+        # Objects have claims of their own, of the agent's.
+        regions = [region for region in survey.regions() if not region.in_object]
+        claim, meant = admit(claim, survey.process), Meant(survey.image, regions)
         changes = View(claim, survey.process).release(regions)
         if not changes:
             bench.store.drop(key)
             return given, []
         bench.store.put_for_undo(claim)
-        report = bench.hands.set(pinned, "", (), regions, undo=changes)
+        report = bench.hands.set(pinned, "", (), meant, undo=changes)
         given += report.done
         if not report.complete:
             told = [text for _, text in report.told(pinned.pid)]

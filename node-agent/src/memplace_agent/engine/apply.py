@@ -71,6 +71,8 @@ class PolicyReport:
         calls: How many calls were made.
         done: Steps that were carried out.
         changed: Steps whose range is something else by now: normal.
+        astray: Shared objects that got a policy which was meant for something else: it was taken
+            away at once.
         put_off: Steps that failed before and are not due yet.
         left: Steps not reached: the process is busy, or too many others failed.
         failed: Steps that failed now.
@@ -81,6 +83,7 @@ class PolicyReport:
     calls: int = 0
     done: int = 0
     changed: int = 0
+    astray: int = 0
     put_off: int = 0
     left: int = 0
     failed: int = 0
@@ -92,12 +95,24 @@ class PolicyReport:
         """Whether all that could be done is done."""
         return not (self.put_off or self.left or self.failed)
 
-    def told(self, pid: int) -> list[tuple[Reason, str]]:
-        """Return the reasons of the errors, each with a text for people, of a process."""
-        return [
+    def told(self, pid: int, of: str = "") -> list[tuple[Reason, str]]:
+        """Return what is in the way in a process, for people.
+
+        Args:
+            pid: The process.
+            of: Whose ranges they are, such as " of shared memory".
+        """
+        found = [
             (error.reason, f"process {pid}, {start:#x}-{end:#x}: {error} {error.HELP}")
             for start, end, error in self.errors
         ]
+        if self.astray:
+            text = "mapped shared memory over what was meant: that has no policy again"
+            found.append((Reason.FAILED, f"process {pid} {text}"))
+        if not found and (failed := self.put_off + self.failed):
+            text = f"process {pid}: {failed} ranges{of} failed and are tried again later"
+            found.append((Reason.FAILED, text))
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +158,11 @@ class PolicySetter:
         self._backend = backend
         # Apart, so that what could not be set is no reason to wait with giving it back.
         self._setbacks = {undo: Setbacks[int]() for undo in (True, False)}
+
+    @property
+    def knows_private(self) -> bool:
+        """Whether the kernel leaves alone what should be private anonymous memory and is not."""
+        return self._backend.knows_private
 
     def apply(
         self,

@@ -16,6 +16,7 @@ from memplace.policy import Move
 
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.meant import Meant
 
 
 @dataclass(slots=True)
@@ -26,12 +27,15 @@ class Covering:
     # By process, the mappings that were given their object's policy as a whole.
     _covered: dict[int, set[tuple[int, int, Policy]]] = field(default_factory=dict)
 
-    def cover(self, pinned: Pinned, group: str, moves: Iterable[tuple[Move, Policy]]) -> None:
+    def cover(
+        self, pinned: Pinned, group: str, meant: Meant, moves: Iterable[tuple[Move, Policy]]
+    ) -> None:
         """Cover the mappings of objects that pages are to be moved through.
 
         Args:
             pinned: The process.
             group: Who pays for threads that it loses.
+            meant: What it has mapped.
             moves: Each with the policy that its object has; others are left alone.
 
         Raises:
@@ -42,7 +46,7 @@ class Covering:
         new = {(m.start, m.end, policy) for m, policy in moves if m.object is not None} - known
         if new:
             changes = [Change(start=low, end=high, policy=policy) for low, high, policy in new]
-            self.hands.set(pinned, group, changes, ())
+            self.hands.set(pinned, group, changes, meant)
             self._covered[pinned.identity] = known | new
 
     def forget(self, identity: int) -> None:

@@ -33,6 +33,7 @@ from memplace_agent.containers.members import known_pids, member_test
 from memplace_agent.containers.pinning import IsMember, Pinned
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.look import Looker
+from memplace_agent.engine.meant import Meant
 from memplace_agent.engine.orders import MoveOrder, MoveRange, label
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import taken_away
@@ -212,7 +213,8 @@ class _Process:
             # Before the calls, as for a rule.
             self.of.store.put(written.claim)
             hands = self.of.looker.hands
-            hands.set(self.pinned, claim.placement[1], written.changes, regions)
+            meant = Meant(survey.image, regions)
+            hands.set(self.pinned, claim.placement[1], written.changes, meant)
             after = self._read(claim)
             if after is None:
                 return {}

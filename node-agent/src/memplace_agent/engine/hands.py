@@ -6,11 +6,13 @@ All of it goes through the pool, so that no process can keep the agent waiting f
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from memplace.astray import withdraw
 from memplace.claims import Change
 from memplace.regions import Region
 from memplace.residency import Ranged
@@ -23,6 +25,7 @@ from memplace_agent.engine.apply import (
     SetFuture,
     SetPolicy,
 )
+from memplace_agent.engine.meant import Meant
 from memplace_agent.engine.measure import Measured, Sampler
 from memplace_agent.engine.pool import Pool, Turn
 from memplace_agent.engine.survey import Survey, Surveyor
@@ -30,6 +33,8 @@ from memplace_agent.errors import errno_name
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.forked import Others
 from memplace_agent.syscalls import PidFd
+
+log = logging.getLogger(__name__)
 
 # A call that sets policies of 1,024 mappings takes milliseconds; the rest is for a busy node.
 _DEADLINE_S = 10.0
@@ -67,42 +72,90 @@ class Hands:
         pinned: Pinned,
         group: str,
         changes: Collection[Change],
-        regions: Iterable[Region],
+        meant: Meant,
         *,
         undo: Collection[Change] = (),
     ) -> PolicyReport:
         """Set policies, in as few calls as possible; `undo` comes first.
 
+        What is private anonymous memory the kernel leaves alone if it is something else by now.
+        All else is read again right before the calls and after them. Policies that another
+        program got, or an object that was not meant, are taken away at once.
+
         Args:
             pinned: The process.
             group: See the class.
             changes: What to set.
-            regions: What it has mapped: private anonymous memory is to be that still.
+            meant: What they were made of, and `undo` as well.
             undo: What to give back.
 
         Raises:
             ProcessGone: It ended.
             Stuck: It did not let a call finish in time.
         """
-        private = {region.start for region in regions if region.private_anonymous}
+        todo = [*undo, *changes]
         steps = [
-            *(_step(change, private, undo=True) for change in undo),
-            *(_step(change, private, undo=False) for change in changes),
+            *(_step(change, meant, undo=True) for change in undo),
+            *(_step(change, meant, undo=False) for change in changes),
         ]
+        kept = self.setter.knows_private
+        loose = {n for n, step in enumerate(steps) if not (kept and step.private_anonymous)}
+        gone: set[int] = set()
+        if loose:
+            survey = self.read(pinned, group)
+            if survey.incomplete:
+                return PolicyReport(busy=True, left=len(todo))
+            now = Meant(survey.image, survey.regions())
+            gone = {n for n in loose if not meant.is_there(todo[n], now)}
+            steps = [step for n, step in enumerate(steps) if n not in gone]
         start = time.monotonic()
-        report = self.pool.run(
-            partial(self._apply, pinned.identity, steps),
+        report, image = self.pool.run(
+            partial(self._apply, pinned, steps, meant.image),
             target=pinned.identity,
             group=group,
             deadline_s=_DEADLINE_S,
             pidfd=pinned.pidfd,
         )
+        report.changed += len(gone)
         if report.calls:
             self.metrics.apply_duration.observe(time.monotonic() - start)
         for failure in report.errors:
             self.metrics.syscall_errors.labels("process_mbind", errno_name(failure.error)).inc()
-        self.surveyor.note(pinned.identity, [*undo, *changes])
+        done = [change for n, change in enumerate(todo) if n not in gone]
+        self.surveyor.note(pinned.identity, done)
+        if report.calls and (loose or image != meant.image):
+            self._take_back(pinned, group, done, meant, report)
         return report
+
+    def _take_back(
+        self,
+        pinned: Pinned,
+        group: str,
+        done: Sequence[Change],
+        meant: Meant,
+        report: PolicyReport,
+    ) -> None:
+        survey = self.read(pinned, group)
+        if survey.incomplete or not self._strays(survey, done, meant):
+            return
+        if not survey.view.knows_policies:
+            survey = self.read(pinned, group, audit=True)
+            if survey.incomplete:
+                return
+        strays = self._strays(survey, done, meant)
+        back = withdraw(done, survey.process, strays)
+        if not back:
+            return
+        log.warning("policies on other mappings taken back", extra={"pid": pinned.pid})
+        again = self.set(pinned, group, (), Meant(survey.image, strays), undo=back)
+        report.changed += len(back)
+        report.astray += sum(1 for region in strays if region.in_object)
+        report.failed += again.failed
+        report.left += again.left
+        report.errors += again.errors
+
+    def _strays(self, survey: Survey, done: Sequence[Change], meant: Meant) -> list[Region]:
+        return meant.strays(done, Meant(survey.image, survey.regions()))
 
     def set_future(self, pinned: Pinned, group: str, steps: Collection[SetFuture]) -> FutureReport:
         """Set defaults for mappings to come, or take them away.
@@ -126,16 +179,22 @@ class Hands:
             self.metrics.syscall_errors.labels("process_mbind", errno_name(report.error)).inc()
         return report
 
-    def _apply(self, identity: int, steps: Sequence[SetPolicy], turn: Turn) -> PolicyReport:
-        pidfd = PidFd(turn.pidfd)
-        return self.setter.apply(pidfd, identity, steps, now=self.clock(), check=turn.check)
+    def _apply(
+        self, pinned: Pinned, steps: Sequence[SetPolicy], image: int, turn: Turn
+    ) -> tuple[PolicyReport, int]:
+        # Also returns what the process is afterwards.
+        if self.surveyor.image(pinned.pid) != image:
+            return PolicyReport(busy=True, left=len(steps)), image
+        pidfd, identity = PidFd(turn.pidfd), pinned.identity
+        report = self.setter.apply(pidfd, identity, steps, now=self.clock(), check=turn.check)
+        return report, self.surveyor.image(pinned.pid)
 
 
-def _step(change: Change, private: Collection[int], *, undo: bool) -> SetPolicy:
+def _step(change: Change, meant: Meant, *, undo: bool) -> SetPolicy:
     return SetPolicy(
         start=change.start,
         end=change.end,
         policy=change.policy,
-        private_anonymous=change.start in private and not undo,
+        private_anonymous=meant.is_private(change),
         undo=undo,
     )

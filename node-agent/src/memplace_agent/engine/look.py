@@ -187,8 +187,7 @@ class Looker:
             changed |= self._visit(container, pid, found, ref, is_member)
         changed |= self._forget_gone(container, members, looked_at, found)
         new = len(members - container._looked.keys())
-        is_whole = len(looked_at) == len(members)
-        return _sum(container, changed=changed, new=new, is_whole=is_whole)
+        return _sum(container, changed=changed, new=new, is_whole=len(looked_at) == len(members))
 
     def _visit(
         self,

@@ -206,7 +206,7 @@ class Sampler:
 
         def has_policy(span: Span) -> bool:
             index = vmas.at(span.start)
-            return index is not None and vmas[index].of.policy == order.policy
+            return index is not None and vmas[index].of.whole_policy == order.policy
 
         return has_policy
 

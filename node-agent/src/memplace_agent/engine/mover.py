@@ -25,7 +25,6 @@ from memplace.errors import ProcessGone
 from memplace.pacing import Grant, Pacer, Request, Wait, WaitReason
 from memplace.reasons import Reason
 from memplace.setbacks import Setbacks, next_delay
-from memplace.shares import Shares
 
 from memplace_agent.backends.protocol import Backend
 from memplace_agent.engine.answers import Answer, answer_of
@@ -41,6 +40,7 @@ from memplace_agent.engine.orders import (
     progress_of,
     unguarded,
 )
+from memplace_agent.engine.turns import Turns
 from memplace_agent.engine.waiting import MOST, leave_out, share
 from memplace_agent.node.senses import SensesLike
 from memplace_agent.syscalls import PidFd
@@ -127,8 +127,7 @@ class Mover:
         self._jobs: dict[int, dict[JobKey, Job]] = {}
         self._done: dict[tuple[str, str], int] = {}
         self._processes: dict[int, _Process] = {}
-        self._namespaces, self._containers = Shares[str](), Shares[str]()
-        self._turns = Shares[JobKey]()
+        self._turns = Turns()
 
     def submit(self, identity: int, orders: Iterable[MoveOrder]) -> None:
         """Take what is to be moved in a process now, instead of what was before.
@@ -237,20 +236,7 @@ class Mover:
                     due.append(job)
                 else:
                     later = min(later, start)
-        return self._in_turn(due), later
-
-    def _in_turn(self, jobs: list[Job]) -> list[Job]:
-        namespaces = self._namespaces.ranks(job.order.namespace for job in jobs)
-        containers = self._containers.ranks(job.order.container for job in jobs)
-        turns = self._turns.ranks(job.order.key for job in jobs)
-        return sorted(
-            jobs,
-            key=lambda job: (
-                namespaces[job.order.namespace],
-                containers[job.order.container],
-                turns[job.order.key],
-            ),
-        )
+        return self._turns.order(due), later
 
     def _drop_unwanted(self) -> None:
         for identity, jobs in list(self._jobs.items()):
@@ -296,7 +282,7 @@ class Mover:
 
     def _turn(self, job: Job, request: Request, grant: Grant, now: float) -> None:
         job.wait = None
-        self._charge(job, _LEAST_CHARGE)
+        self._turns.charge(job, _LEAST_CHARGE)
         longest, setbacks = self._backend.longest, self._of(job).setbacks
         with self._lock:
             parts = job.take(grant.bytes, setbacks, now, longest=longest)
@@ -323,7 +309,7 @@ class Mover:
         now = self._clock()
         if batch.cost:
             self._pacer.spend(request, batch.cost, now, trickle=grant.trickle)
-            self._charge(job, batch.cost)
+            self._turns.charge(job, batch.cost)
         order = job.order
         if batch.moved:
             self._moved(order, batch.moved)
@@ -404,8 +390,3 @@ class Mover:
         times = (setbacks.next_time(key, part.start, part.end, now) for part in job.parts)
         job.not_before = max(now + _TRICKLE_S, min(times, default=now))
         job.wait = Wait(job.not_before, WaitReason.BACKOFF, "what is left did not move so far")
-
-    def _charge(self, job: Job, size: int) -> None:
-        self._namespaces.charge(job.order.namespace, size)
-        self._containers.charge(job.order.container, size)
-        self._turns.charge(job.order.key, size)

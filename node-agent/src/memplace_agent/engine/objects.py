@@ -11,10 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from memplace.api.v1alpha1 import Placement, Rule, title_of
 from memplace.claim_view import View
-from memplace.claims import Change, Claim
+from memplace.claims import Claim
 from memplace.errors import ProcessGone
 from memplace.kinds import RegionKind
 from memplace.ledger import claim_for
@@ -30,6 +31,7 @@ from memplace_agent.containers.pinning import Pinned, Pinner
 from memplace_agent.engine.apply import PolicyReport
 from memplace_agent.engine.covering import Covering
 from memplace_agent.engine.hands import Hands
+from memplace_agent.engine.meant import Meant
 from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.words import owned
@@ -43,6 +45,7 @@ _AGE_S = 30.0
 # again. After that nobody knows whether it still exists.
 _UNMAPPED_S = 300.0
 
+_OF_OBJECTS = " of shared memory"
 _NO_POLICIES = "memory that others may map is placed by policy alone, and this node can't set any"
 _NO_TMPFS = "pages of a file that is not in memory alone are page cache: no policy reaches them"
 
@@ -207,6 +210,7 @@ class Objects:
         self,
         pinned: Pinned,
         placement: Placement,
+        meant: Meant,
         steps: Iterable[tuple[Step, Region]],
         released: Iterable[Region],
     ) -> tuple[int, list[tuple[Reason, str]]]:
@@ -215,7 +219,8 @@ class Objects:
         Args:
             pinned: The process.
             placement: Whose rules want it.
-            steps: Each with the mapping that it is for, as the kernel shows it.
+            meant: What it has mapped, as the kernel shows it.
+            steps: Each with the mapping that it is for.
             released: Mappings that carry ours though no rule means them, or may.
 
         Returns:
@@ -224,53 +229,51 @@ class Objects:
         Raises:
             OSError: The ledger can't be written; nothing was done.
         """
-        problems: list[tuple[Reason, str]] = []
-        calls = 0
-        for one, regions in _by_object(released).items():
-            claim = self.claim(one)
-            if claim is not None:
-                report = self._go(pinned, placement.tenant, release(claim, regions), undo=True)
-                calls += report.calls
-                problems += _told(report, pinned.pid)
+        group = placement.tenant
+        claims = ((self.claim(one), r) for one, r in _by_object(released).items())
+        way = _joined(release(claim, regions) for claim, regions in claims if claim)
+        report = self._go(pinned, group, meant, way, undo=True)
+        calls, problems = report.calls, report.told(pinned.pid, _OF_OBJECTS)
         by_object: dict[ObjectId, list[tuple[Step, Region]]] = {}
         for step, region in steps:
             if region.object is not None:
                 by_object.setdefault(region.object, []).append((step, region))
         # Somebody may have mapped it since the plan was made, and until the calls are done.
-        foreign = self.sharing.why_not(by_object.keys(), placement.tenant, 0.0)
+        foreign = self.sharing.why_not(by_object.keys(), group, 0.0)
         mine = {one: pairs for one, pairs in by_object.items() if one not in foreign}
-        done = [
-            one
+        ways = {
+            one: way
             for one, pairs in mine.items()
-            if self._set_one(pinned, placement, one, pairs, problems)
-        ]
-        late = self.sharing.why_not(done, placement.tenant, 0.0)
+            if (way := self._prepared(placement, one, pairs, problems)).then
+        }
+        # All at once: what it has mapped is read again for each of these.
+        report = self._go(pinned, group, meant, _joined(ways.values()))
+        problems += report.told(pinned.pid, _OF_OBJECTS)
+        late = self.sharing.why_not(ways.keys(), group, 0.0) if report.calls else {}
         for one in late:
-            regions = [region for _, region in mine[one]]
-            self._give_up(pinned, placement.tenant, one, regions)
+            self._give_up(pinned, group, one, [region for _, region in mine[one]])
         problems += [
             (Reason.SHARED_WITH_OTHERS, why) for why in (*foreign.values(), *late.values())
         ]
-        return calls + len(done), problems
+        return calls + report.calls, problems
 
     def _give_up(
         self, pinned: Pinned, group: str, one: ObjectId, regions: Sequence[Region]
     ) -> None:
         # What they show by now is what was just set.
-        claim = self.claim(one)
+        claim, mapped = self.claim(one), self._mapped(pinned, group, one)
         starts = {region.start for region in regions}
-        shown = [r for r in self._mapped(pinned, group, one) if r.start in starts]
+        shown = [region for region in mapped.regions if region.start in starts]
         if claim is not None:
-            self._go(pinned, group, release(claim, shown), undo=True)
+            self._go(pinned, group, mapped, release(claim, shown), undo=True)
 
-    def _set_one(
+    def _prepared(
         self,
-        pinned: Pinned,
         placement: Placement,
         one: ObjectId,
         pairs: Sequence[tuple[Step, Region]],
         problems: list[tuple[Reason, str]],
-    ) -> int:
+    ) -> Way:
         name = claim_name(one)
         before = self.store.get(name)
         claim = owned(before or self.new_claim(one, placement), placement)
@@ -278,30 +281,23 @@ class Objects:
         if way.refused:
             text = f"shared memory can't be given back later ({way.refused})"
             problems.append((Reason.NO_FORM, text))
-        if not way.then:
-            return 0
-        self._is_new |= before is None
-        self.store.put(claim)
-        self._rule_of[name] = pairs[0][0].rule
-        report = self._go(pinned, placement.tenant, way)
-        problems += _told(report, pinned.pid)
-        return report.calls
+        if way.then:
+            self._is_new |= before is None
+            self.store.put(claim)
+            self._rule_of[name] = pairs[0][0].rule
+        return way
 
-    def _go(self, pinned: Pinned, group: str, way: Way, *, undo: bool = False) -> PolicyReport:
-        # What is there may be refused (another's nodes): then the second tells.
-        first = self._call(pinned, group, way.first, undo=undo)
-        report = self._call(pinned, group, way.then, undo=undo)
-        report.calls += first.calls
-        return report
-
-    def _call(
-        self, pinned: Pinned, group: str, changes: Sequence[Change], *, undo: bool
+    def _go(
+        self, pinned: Pinned, group: str, meant: Meant, way: Way, *, undo: bool = False
     ) -> PolicyReport:
-        if not changes:
-            return PolicyReport()
-        if undo:
-            return self.hands.set(pinned, group, (), (), undo=changes)
-        return self.hands.set(pinned, group, changes, ())
+        # What is there may be refused (another's nodes): then the second tells.
+        report = PolicyReport()
+        for changes in (way.first, way.then) if way.then else ():
+            before, back = report.calls, changes if undo else ()
+            on = () if undo else changes
+            report = self.hands.set(pinned, group, on, meant, undo=back)
+            report.calls += before
+        return report
 
     # --- a claim that has to end ---
 
@@ -357,14 +353,15 @@ class Objects:
         group = claim.placement[1]
         try:
             with self.pinner.pin(pid, lambda _: True) as pinned:
-                way = release(claim, self._mapped(pinned, group, one))
+                mapped = self._mapped(pinned, group, one)
+                way = release(claim, mapped.regions)
                 if not way.then:
                     return True, ""
-                report = self._go(pinned, group, way, undo=True)
-                problems = _told(report, pinned.pid)
+                report = self._go(pinned, group, mapped, way, undo=True)
+                problems = report.told(pinned.pid, _OF_OBJECTS)
                 if problems:
                     return False, problems[0][1]
-                if release(claim, self._mapped(pinned, group, one)).then:
+                if release(claim, self._mapped(pinned, group, one).regions).then:
                     return False, "an object keeps its policy"
         except ProcessGone:
             return True, ""
@@ -372,11 +369,12 @@ class Objects:
             return False, told(err)
         return True, ""
 
-    def _mapped(self, pinned: Pinned, group: str, one: ObjectId) -> list[Region]:
+    def _mapped(self, pinned: Pinned, group: str, one: ObjectId) -> Meant:
         survey = self.hands.read(pinned, group, audit=True)
         if survey.incomplete:
             raise OSError(survey.incomplete.errno, f"process {pinned.pid} can't be read")
-        return [r for r in survey.regions() if r.object == one and r.shared]
+        found = [r for r in survey.regions() if r.object == one and r.shared]
+        return Meant(survey.image, found)
 
 
 def _may_share(matcher: Matcher) -> bool:
@@ -393,9 +391,7 @@ def _by_object(regions: Iterable[Region]) -> dict[ObjectId, list[Region]]:
     return found
 
 
-def _told(report: PolicyReport, pid: int) -> list[tuple[Reason, str]]:
-    found = report.told(pid)
-    if not found and not report.complete:
-        text = f"process {pid}: shared memory failed and is tried again later"
-        found.append((Reason.FAILED, text))
-    return found
+def _joined(ways: Iterable[Way]) -> Way:
+    ways = tuple(ways)
+    first = chain.from_iterable(way.first for way in ways)
+    return Way(tuple(first), tuple(chain.from_iterable(way.then for way in ways)))

@@ -31,7 +31,6 @@ from memplace.reasons import Reason
 from memplace.regions import Region
 
 from memplace_agent.containers.pinning import Pinned
-from memplace_agent.engine.apply import PolicyReport
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.holding import Holding, objects_in
 from memplace_agent.engine.objects import Objects
@@ -229,7 +228,7 @@ class Placer:
         holding = Holding.of(planned.following)
         moves = tuple(seen.settled(planned.moves, wanted.act))
         if self._objects is not None:
-            self._objects.covering.cover(pinned, wanted.group, moves)
+            self._objects.covering.cover(pinned, wanted.group, seen.meant, moves)
         return Outcome(
             identity=pinned.identity,
             survey=again.survey,
@@ -326,7 +325,7 @@ class Placer:
             work.problems.append(_too_many(survey, wanted))
             asked = []
         steps = tuple(step for step, region in asked if not region.in_object)
-        if self._set_objects(work, asked, given_back):
+        if self._set_objects(work, seen, asked, given_back):
             return self._seen_again(work)
         if not steps and not released:
             return seen
@@ -346,23 +345,24 @@ class Placer:
         # Before the calls: whoever comes after a crash has to know what they may have done.
         self._store.put(written.claim)
         report = self._hands.set(
-            work.pinned, wanted.group, written.changes, seen.mapped, undo=released
+            work.pinned, wanted.group, written.changes, seen.meant, undo=released
         )
-        work.problems += _problems(report, work.pinned.pid)
+        work.problems += [Problem(*each) for each in report.told(work.pinned.pid)]
         if not report.calls:
             return seen
         work.changed = True
         return self._seen_again(work)
 
     def _set_objects(
-        self, work: _Work, asked: Sequence[tuple[Step, Region]], given_back: Sequence[Region]
+        self, work: _Work, seen: Seen, asked: Sequence[tuple[Step, Region]], back: Sequence[Region]
     ) -> bool:
         # What is private waits for the next plan then: one that knows what came of this.
         steps = [(step, region) for step, region in asked if region.in_object]
-        released = [region for region in given_back if region.in_object]
+        released = [region for region in back if region.in_object]
         if self._objects is None or not (steps or released):
             return False
-        calls, problems = self._objects.set(work.pinned, work.wanted.placement, steps, released)
+        of = work.wanted.placement
+        calls, problems = self._objects.set(work.pinned, of, seen.meant, steps, released)
         work.problems += [Problem(reason, text) for reason, text in problems]
         work.changed |= bool(calls)
         return bool(calls)
@@ -390,11 +390,3 @@ def _too_many(survey: Survey, wanted: Wanted) -> Problem:
         f"a process has {len(survey.view.vmas)} mappings of the {wanted.max_mappings} it may "
         "have (vm.max_map_count): no policy is set on more of them",
     )
-
-
-def _problems(report: PolicyReport, pid: int) -> list[Problem]:
-    found = [Problem(reason, text) for reason, text in report.told(pid)]
-    if not found and (failed := report.put_off + report.failed):
-        text = f"process {pid}: {failed} ranges failed, to be tried again"
-        found.append(Problem(Reason.FAILED, text))
-    return found

@@ -17,6 +17,7 @@ from memplace.policy import Move
 from memplace.problems import Refusal
 from memplace.regions import Region
 
+from memplace_agent.engine.meant import Meant
 from memplace_agent.engine.own import OwnPolicies
 from memplace_agent.engine.survey import Survey
 
@@ -92,6 +93,11 @@ class Seen:
                 yield move, move.policy
             elif region and (region.own or self.ours(region)):
                 yield move, region.policy
+
+    @property
+    def meant(self) -> Meant:
+        """The mappings, for calls on them."""
+        return Meant(self.survey.image, self.mapped)
 
     @property
     def own_policies(self) -> OwnPolicies:

@@ -27,7 +27,7 @@ from memplace_agent.metrics import Metrics
 from memplace_agent.procfs.audit import next_audit, rest
 from memplace_agent.procfs.image import parse_image
 from memplace_agent.procfs.mapped import own_policies, regions_of
-from memplace_agent.procfs.process import Incomplete, ProcessView, Reader, Request
+from memplace_agent.procfs.process import Incomplete, ProcessView, Reader, Reason, Request
 from memplace_agent.procfs.query import Way
 from memplace_agent.procfs.vmas import EMPTY
 from memplace_agent.syscalls import PidFd
@@ -200,6 +200,13 @@ class Surveyor:
         now = self.clock()
         return frozenset(i for i, known in self._known.items() if known.rests_until > now)
 
+    def image(self, pid: int) -> int:
+        """Return the image of a process, 0 if it can't be read; threads may share this."""
+        try:
+            return parse_image(read_proc(self.host.pid(pid) / "stat"))
+        except ProcessGone:
+            return 0
+
     def note(self, identity: int, changes: Collection[Change]) -> None:
         """Take up what was set in a process, where its mappings don't tell."""
         known = self._known.get(identity)
@@ -243,17 +250,16 @@ class Surveyor:
         pidfd = PidFd(turn.pidfd)
         until = time.monotonic() + self.deadline_s
         request = Request(numa_maps=walk, seen_stacks=stacks, seen_layout=layout)
+        before = self.image(pid)
         view = self.reader.read(pid, pidfd, until, request)
         view, name = named(self.reader, view, pidfd)
+        image = self.image(pid)
+        if not view.incomplete and image != before:
+            # It has executed another program, and nobody knows whose mappings these are.
+            view = ProcessView(pid=pid, way=view.way, incomplete=Incomplete(Reason.CUT))
         if view.incomplete:
             return Survey(pid=pid, identity=identity, view=view)
-        return Survey(pid=pid, identity=identity, view=view, image=self._image(pid), name=name)
-
-    def _image(self, pid: int) -> int:
-        try:
-            return parse_image(read_proc(self.host.pid(pid) / "stat"))
-        except ProcessGone:
-            return 0
+        return Survey(pid=pid, identity=identity, view=view, image=image, name=name)
 
 
 def named(reader: Reader, view: ProcessView, pidfd: PidFd) -> tuple[ProcessView, ProcessName]:

@@ -19,7 +19,7 @@ from enum import Enum, auto
 
 from memplace.claim_view import View
 from memplace.claims import Claim
-from memplace.errors import ProcessGone
+from memplace.errors import MemplaceError, ProcessGone
 from memplace.ledger import admit
 from memplace.regions import Region
 
@@ -28,6 +28,7 @@ from memplace_agent.containers.pinning import Pinned, Pinner
 from memplace_agent.containers.refs import CgroupRef
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.judge import problem_of
+from memplace_agent.engine.meant import Meant
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import taken_away
 from memplace_agent.errors import told
@@ -171,7 +172,7 @@ class Undoer:
         if not changes:
             return _Result.NOTHING if survey is before else _Result.GIVEN_BACK, ""
         self.store.put_for_undo(admitted)
-        report = self.hands.set(pinned, group, (), regions, undo=changes)
+        report = self.hands.set(pinned, group, (), Meant(survey.image, regions), undo=changes)
         if not report.complete:
             why = next((text for _, text in report.told(pinned.pid)), "")
             # What failed before and is put off is not told again.

@@ -97,7 +97,7 @@ def _template(one: VmaClass, *, stack: bool) -> Region:
         shared=one.shared,
         name=_name(path),
         path=path if path.startswith("/") else "",
-        policy=one.policy or DEFAULT,
+        policy=one.whole_policy or DEFAULT,
         special=is_special(example),
         page_size=one.page_size or mmap.PAGESIZE,
         permissions=one.permissions,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import overload
 
@@ -64,6 +64,11 @@ class VmaClass:
     home_node: int | None = None
     source: PolicySource | None = None
     flags: str = ""
+
+    @property
+    def whole_policy(self) -> Policy | None:
+        """The policy with its home node, None if the kernel did not tell."""
+        return self.policy and replace(self.policy, home_node=self.home_node)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ Ranges = Sequence[tuple[int, int]]
 # linux include/uapi/linux/mempolicy.h
 MPOL_MF_MOVE = 1 << 1
 MPOL_MF_MOVE_ALL = 1 << 2
+MPOL_MF_HOME_NODE = 1 << 4
 MPOL_MF_FUTURE = 1 << 5
 MPOL_MF_FUTURE_EXEC = 1 << 6
 MPOL_MF_PRIVATE_ANON = 1 << 7
@@ -113,7 +114,8 @@ class RunningKernel:
             pidfd: The process.
             ranges: Half-open ``(start, end)``, page aligned, at most 1024.
             policy: The policy; its nodes are clipped to the process's cpuset by the kernel.
-            flags: MPOL_MF_*; 0 leaves existing pages where they are.
+            flags: MPOL_MF_*; 0 leaves existing pages where they are. MPOL_MF_HOME_NODE is added
+                for a policy that has one.
 
         Returns:
             Bytes of the ranges that were fully processed; less than their sum when a later
@@ -132,6 +134,7 @@ class RunningKernel:
         for entry, (start, end) in zip(vec, ranges, strict=True):
             entry.iov_base = ffi.cast("void *", start)
             entry.iov_len = end - start
+        flags |= 0 if policy.home_node is None else MPOL_MF_HOME_NODE
         with _mpol_args(policy) as args:
             return self._call(pidfd, vec, len(ranges), args, usize=MPOL_ARGS_SIZE, flags=flags)
 
@@ -179,6 +182,7 @@ def _mpol_args(policy: Policy) -> Iterator[Any]:
     args = ffi.new("struct memplace_mpol_args *")
     args.mode = _MODES[policy.mode]
     args.mode_flags = sum(_FLAGS[flag] for flag in policy.flags)
+    args.home_node = policy.home_node or 0
     words = to_words(policy.nodes)
     mask = ffi.new("uint64_t[]", words)
     if policy.nodes:

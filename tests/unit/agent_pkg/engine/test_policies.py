@@ -72,9 +72,12 @@ def test_a_policy_has_no_limit_of_size_and_moves_nothing(machine, kit):
 
 
 @pytest.mark.parametrize(("supported", "made"), [(0xF7, MPOL_MF_PRIVATE_ANON), (0x77, 0), (0, 0)])
-def test_private_memory_is_asked_for_where_the_kernel_can(machine, kit, process, supported, made):
+@pytest.mark.parametrize("undo", [False, True])
+def test_private_memory_is_asked_for_where_the_kernel_can(
+    machine, kit, process, *, supported, made, undo
+):
     pidfd = process(2)
-    wanted = [*steps(kit, [0], private_anonymous=True), *steps(kit, [1])]
+    wanted = [*steps(kit, [0], private_anonymous=True, undo=undo), *steps(kit, [1], undo=undo)]
     setter(machine, supported).apply(pidfd, 1, wanted, now=0)
     assert [(r[0][0], flags) for _, r, _, flags in machine.calls] == (
         [(BASE, made), (BASE + MIB, 0)] if made else [(BASE, 0), (BASE + MIB, 0)]
