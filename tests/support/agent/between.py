@@ -244,3 +244,9 @@ def problem_of(scene, expected):
     scene.rest()
     fds = fds_below(machine.root)
     return f"open before {scene.fds}, and afterwards {fds}" if fds != scene.fds else ""
+
+
+def odd_words(records):
+    """Return what was logged as odd, but for what follows when a program is another one."""
+    said = [each.getMessage() for each in records if each.levelname != "INFO"]
+    return [text for text in said if text != "policies on other mappings taken back"]

@@ -118,7 +118,8 @@ def test_what_is_understood_again_is_placed(two, kit):
 @pytest.fixture
 def surveyor(two):
     host, machine = two.machine.host, two.machine
-    return Surveyor(host, Reader(host, machine, Way.MAPS, ask=machine.read_vmas), shared_pool())
+    reader = Reader(host, machine, Way.MAPS, ask=machine.read_vmas)
+    return Surveyor(host, reader, shared_pool(), two.metrics)
 
 
 @pytest.fixture

@@ -100,11 +100,12 @@ def connect(server: HttpServer, address: str = "127.0.0.2") -> socket.socket:
 
 def test_nobody_takes_all_threads(server: HttpServer) -> None:
     """One client holds many connections open and says nothing; the kubelet still gets in."""
+    others = threading.active_count()
     held = [connect(server) for _ in range(50)]
     started = time.monotonic()
     assert get(server, "/healthz")[0] == 200
     assert time.monotonic() - started < 3
-    assert threading.active_count() < 40
+    assert threading.active_count() - others < 30
     turned_away = sum(not _is_open(s) for s in held)
     # Or more: on a slow machine those that got in have been cut off by now.
     assert turned_away >= 50 - http._PER_ADDRESS

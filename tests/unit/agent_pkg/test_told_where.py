@@ -44,9 +44,9 @@ def test_of_what_is_shared(node, kit, refuse):
     node.machine.start(100, "a" * 64, buffers())
     refuse(fail=True)
     found = node.full(kit.placement(rules=rules()))[ONE]
-    assert "process 100: shared memory failed" in found.message  # put off by then
+    assert "process 100: 1 ranges of shared memory failed" in found.message  # put off by then
     refuse(fail=False)
     assert node.run(600)[ONE].state == "Placed"
     refuse(fail=True)
     node.full()
-    assert "process 100: shared memory failed" in node.said["mp"].message
+    assert "process 100: 1 ranges of shared memory failed" in node.said["mp"].message

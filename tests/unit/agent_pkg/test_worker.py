@@ -272,7 +272,7 @@ def test_memory_that_came_and_could_not_be_taken_is_taken_later(at_work, node, m
     taken = counted(monkeypatch, node.reconciler, "take")
     once(monkeypatch, node.reconciler, "take", NO_FILES)
     node.machine.add_node(2, cpus="", tier=6)
-    assert bear(at_work, 120) == [NO_FILES]
+    assert bear(at_work, 120) == []  # no other part of the audit waits for it
     assert len(taken) == 1
 
 

@@ -174,9 +174,9 @@ class Undoer:
         self.store.put_for_undo(admitted)
         report = self.hands.set(pinned, group, (), Meant(survey.image, regions), undo=changes)
         if not report.complete:
-            why = next((text for _, text in report.told(pinned.pid)), "")
             # What failed before and is put off is not told again.
-            return _Result.LEFT, why
+            told_now = report.told(pinned.pid) if report.errors or report.astray else []
+            return _Result.LEFT, next((text for _, text in told_now), "")
         if report.changed and self._carries(admitted, pinned, group):
             return _Result.LEFT, "it maps memory all the time"
         return _Result.GIVEN_BACK, ""
