@@ -147,6 +147,14 @@ def admit(claim: Claim, process: Process) -> Claim:
     return _put(claim, process.image, footprint)
 
 
+def is_rolled(before: Claim, after: Claim, image: int) -> bool:
+    """Return whether `admit` has found that a cpuset changed, and not only a new image."""
+    if before.defaults != after.defaults:
+        return True
+    known = find_footprint(before, image)
+    return known is not None and known != find_footprint(after, image)
+
+
 def record(
     claim: Claim,
     process: Process,

@@ -49,6 +49,29 @@ def test_a_wider_cpuset_does_not_take_a_programs_own_policy(node, kit):
     assert node.machine.policies(100) == {"[heap]": None, "0x30000000": kit.BIND}
 
 
+def test_a_cpuset_that_narrows_and_widens_again_is_followed(node, kit):
+    """While it is narrow there is nothing to do; what the kernel made of ours is written down."""
+    own = Policy(Mode.PREFERRED_MANY, frozenset({0}))
+    node.machine.start(100, A, kit.anon(0x20000000, policy=own))
+    rule = kit.rule({"type": "Heap"}, "Bind", "cxl") | {"override": True}
+    node.full(kit.placement(rules=[rule]))
+    assert node.machine.policies(100)["0x20000000"] == Policy(Mode.BIND, frozenset({1}))
+    for allowed in ({0}, {0, 1}):  # mpol_rebind_nodemask(): its node is the first of any
+        process = node.machine.processes[100]
+        process.vmas = [
+            replace(vma, policy=vma.policy and Policy(Mode.BIND, frozenset({0})))
+            for vma in process.vmas
+        ]
+        node.machine.allowed = frozenset(allowed)
+        node.machine.write(100)
+        node.restart()
+        node.full(kit.placement(rules=[rule]), seconds=90)
+    assert node.machine.policies(100)["0x20000000"] == Policy(Mode.BIND, frozenset({1}))
+    node.full(seconds=30)
+    assert node.machine.policies(100)["0x20000000"] == own
+    assert not node.claims
+
+
 def test_what_a_mapping_had_moves_along_with_mremap(node, kit):
     node.machine.start(100, A, kit.anon(0x20000000, policy=kit.BIND))
     node.full(kit.placement(rules=[kit.overriding()]))

@@ -19,7 +19,7 @@ from memplace.claim_view import View
 from memplace.claims import DEFAULT, Claim, Process
 from memplace.future import Future
 from memplace.kinds import Policy
-from memplace.ledger import admit, claim_for, record
+from memplace.ledger import admit, claim_for, is_rolled, record
 from memplace.limits import UNLIMITED, Limited
 from memplace.matching import Matcher
 from memplace.nodes import NumaSet
@@ -281,7 +281,9 @@ class Placer:
     def _seen(self, survey: Survey, wanted: Wanted) -> Seen:
         stored = self._store.get(wanted.container_id)
         claim = admit(stored or self._new(wanted), survey.process)
-        if survey.former and stored not in (None, claim):
+        if stored is not None and is_rolled(stored, claim, survey.image):
+            self._store.put_for_undo(claim)  # after another change nothing else would tell
+        elif survey.former and stored not in (None, claim):
             self._store.put(claim)  # the next agent can't know of the program before
         shared = None
         if self._objects is not None:
