@@ -102,6 +102,34 @@ def test_a_placement_that_a_new_agent_does_not_understand_is_neither_acted_on_no
     assert len(node.machine.calls) == calls and node.claims
 
 
+def tier(**spec):
+    made = {"name": "slow", "uid": "t", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    return {"metadata": made, "spec": {"numaNodes": [1], **spec}}
+
+
+@pytest.mark.parametrize("names", [None, ["n1"], ["n2"]])
+def test_a_tier_of_a_newer_version_moves_nothing_after_a_restart(at_work, node, kit, names) -> None:
+    """Without it node 1 is cxl, and may not be: the rule's pages would be moved there."""
+    node.restart()
+    node.machine.start(200, "a" * 64, kit.heap(), pod="pod")
+    calls = len(node.machine.calls)
+    fresh = Agent(node)
+    odd = tier(speed="warp", **({"nodeNames": names} if names else {}))
+    fresh.cache.event(Kind.TIER, "ADDED", odd)
+    fresh.list((Kind.PLACEMENT, placement()), (Kind.POD, pod(RUNNING)), (Kind.TIER, odd))
+    fresh.run(120)
+    is_about_it = names != ["n2"]
+    assert (len(node.machine.calls) == calls) == is_about_it
+    assert node.machine.policies(100)["[heap]"] == kit.CXL and node.claims
+    (report,) = fresh.status.placements
+    assert (report.reason == "NotUnderstood") == is_about_it
+    if is_about_it:
+        assert "what MemoryTier slow says" in report.message
+        fresh.cache.event(Kind.TIER, "DELETED", odd)
+        fresh.run(60)
+        assert node.machine.policies(200)["[heap]"] == kit.CXL
+
+
 def test_events_that_concern_nobody_cost_no_look(at_work, node) -> None:
     at_work.run(60)
     reads = []

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Placements in a form that this version of the agent can't parse.
+"""Placements and tiers in a form that this version of the agent can't parse.
 
 An older agent meets them during an upgrade, and after a rollback. What they order is unknown;
-it is not an order to undo.
+it is not an order to undo. Nor is it known which nodes are of which tier while a MemoryTier
+can't be read.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,6 +95,47 @@ def unsure(placement: Placement) -> Odd:
         is_dry_run=spec.is_dry_run,
         level=spec.level,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class OddTier:
+    """What can be read of a MemoryTier that can't be understood.
+
+    Attributes:
+        name: Its name.
+        problem: Why it can't be understood.
+        node_names: The nodes that it says it is about; None for all.
+    """
+
+    name: str
+    problem: str
+    node_names: frozenset[str] | None
+
+    def may_be_about(self, node_name: str) -> bool:
+        """Return whether it may be about a node; any, if that has no name."""
+        return self.node_names is None or not node_name or node_name in self.node_names
+
+
+def parse_odd_tier(obj: Mapping[str, Any], problem: str) -> OddTier:
+    """Read what can be read of an object that has a uid."""
+    meta, spec = _mapping(obj.get("metadata")), _mapping(obj.get("spec"))
+    return OddTier(str(meta.get("name", "")), problem, _names(spec.get("nodeNames")))
+
+
+def unclear(placements: Iterable[Placement], tiers: Iterable[OddTier]) -> list[Odd]:
+    """Return the placements of which nobody knows what they mean while tiers can't be read.
+
+    A MemoryTier may take any NUMA node out of another tier, so all with rules on tiers are.
+    """
+    found = min(tiers, key=lambda tier: tier.name, default=None)
+    if found is None:
+        return []
+    text = f"it names tiers, and nobody can tell what MemoryTier {found.name} says: {found.problem}"
+    return [
+        replace(unsure(each), problem=text)
+        for each in placements
+        if any(rule.policy.tiers for rule in each.spec.rules)
+    ]
 
 
 def parse_odd(obj: Mapping[str, Any], problem: str, *, is_cluster: bool = False) -> Odd:

@@ -26,7 +26,16 @@ from memplace.rollout import waits
 
 from memplace_agent.cluster.concerns import concerns, followed, labels_of, with_namespaces
 from memplace_agent.cluster.kinds import PARSERS, PLACEMENTS, Kind, controller_uid
-from memplace_agent.cluster.odd import Odd, held, held_pods, parse_odd, unsure
+from memplace_agent.cluster.odd import (
+    Odd,
+    OddTier,
+    held,
+    held_pods,
+    parse_odd,
+    parse_odd_tier,
+    unclear,
+    unsure,
+)
 from memplace_agent.cluster.scope import Scope, Token
 from memplace_agent.world import NotUnderstood, World
 
@@ -77,6 +86,7 @@ class Cache:
         self._lock = threading.Lock()
         self._objects: dict[Kind, dict[str, Any]] = {kind: {} for kind in Kind}
         self._odd: dict[str, Odd] = {}
+        self._odd_tiers: dict[str, OddTier] = {}
         self._listed: set[Kind] = set()
         self._last_words: dict[str, OnDelete] = {}
 
@@ -214,7 +224,7 @@ class Cache:
         """Return the world as it is now."""
         with self._lock:
             objects = {kind: tuple(found.values()) for kind, found in self._objects.items()}
-            odd = tuple(self._odd.values())
+            odd, odd_tiers = tuple(self._odd.values()), tuple(self._odd_tiers.values())
             kept = frozenset(uid for kind in PLACEMENTS for uid in self._objects[kind])
             pods = tuple(with_namespaces(objects[Kind.POD], self._objects))
             last_words = dict(self._last_words)
@@ -230,6 +240,7 @@ class Cache:
         # Without labels nobody knows where such a placement is, and that is no order to undo.
         unknown = () if knows_labels else (each.uid for each in elsewhere)
         unread = [each for each in odd if each.uid not in kept]
+        vague = unclear(here, odd_tiers)
         in_doubt = [unsure(each) for each in here if each.is_cluster]
         doubtful = [pod for pod in pods if pod.ref.namespace_labels is None]
         return World(
@@ -240,14 +251,14 @@ class Cache:
             pods=pods,
             mode=mode,
             not_understood=tuple(
-                _not_understood(each, kept=each.uid in kept)
-                for each in odd
+                _not_understood(each, kept=each.uid in kept and each not in vague)
+                for each in (*odd, *vague)
                 if any(each.may_select(pod.ref) for pod in pods)
             ),
-            held=held(unread, pods, here)
+            held=held((*unread, *vague), pods, here)
             | held(in_doubt, doubtful, here)
             | {id_ for pod in unlisted for id_ in pod.container_ids.values()},
-            held_pods=held_pods(unread, pods)
+            held_pods=held_pods((*unread, *vague), pods)
             | held_pods(in_doubt, doubtful)
             | {pod.ref.uid for pod in unlisted},
             held_placements=frozenset((*unknown, *(each.uid for each in unread))),
@@ -271,6 +282,8 @@ class Cache:
 
     def _uids(self, kind: Kind, namespace: str | None = None) -> set[str]:
         found = dict(self._objects[kind])
+        if kind is Kind.TIER:
+            found |= self._odd_tiers
         if kind in PLACEMENTS:
             of_cluster = kind is Kind.CLUSTER_PLACEMENT
             found |= {uid: odd for uid, odd in self._odd.items() if odd.is_cluster is of_cluster}
@@ -288,7 +301,7 @@ class Cache:
             parsed = _for_node(PARSERS[kind](obj), self._node_name)
         except Exception as err:  # a form nobody thought of is no reason to stop
             return self._put_odd(kind, uid, obj, err)
-        was_odd = kind in PLACEMENTS and self._odd.pop(uid, None) is not None
+        was_odd = (self._odd if kind in PLACEMENTS else self._odd_tiers).pop(uid, None) is not None
         if kind is Kind.NODE:
             # There is one; its object may be made anew.
             is_new: bool = labels_of(self._objects) != parsed
@@ -300,6 +313,8 @@ class Cache:
         self._objects[kind][uid] = parsed
         if before == parsed and not was_odd:
             return False
+        if kind is Kind.TIER and was_odd:
+            return True
         if kind is Kind.NAMESPACE and not self._uids(Kind.CLUSTER_PLACEMENT):
             return False  # nobody asks for labels
         return concerns(before, parsed, self._objects, self._node_name)
@@ -312,6 +327,8 @@ class Cache:
             "object can't be understood; what was understood of it before stays",
             extra={"object": name, "error": str(err) or type(err).__name__},
         )
+        if kind is Kind.TIER:
+            return self._put_odd_tier(uid, parse_odd_tier(obj, str(err)))
         if kind not in PLACEMENTS:
             return False
         odd = parse_odd(obj, str(err), is_cluster=kind is Kind.CLUSTER_PLACEMENT)
@@ -319,10 +336,16 @@ class Cache:
         pods = with_namespaces(self._objects[Kind.POD].values(), self._objects)
         return before != self._odd[uid] and any(self._odd[uid].may_select(p.ref) for p in pods)
 
+    def _put_odd_tier(self, uid: str, odd: OddTier) -> bool:
+        if uid in self._objects[Kind.TIER] or not odd.may_be_about(self._node_name):
+            return False
+        before, self._odd_tiers[uid] = self._odd_tiers.get(uid), odd
+        return before != odd
+
     def _drop(self, kind: Kind, uid: str) -> bool:
         if kind is Kind.NODE:
             return False  # who runs here knows better; the labels stay until there are others
-        was_odd = self._odd.pop(uid, None) if kind in PLACEMENTS else None
+        was_odd = (self._odd if kind in PLACEMENTS else self._odd_tiers).pop(uid, None)
         before = self._objects[kind].pop(uid, None)
         if before is None:
             return was_odd is not None
