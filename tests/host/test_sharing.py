@@ -15,7 +15,9 @@ from tests.support.guest.harness import (
     MIB,
     Agent,
     Target,
+    count_memory,
     is_on_cxl,
+    joining,
     line_of,
     pages_of,
     scope,
@@ -209,7 +211,9 @@ def test_a_mapper_that_comes_during_the_work_ends_it_and_what_was_set_comes_back
 def test_pages_of_a_fork_count_once(monkeypatch, small):
     """What others map is told by smaps, and of larger processes by the cgroup's account."""
     monkeypatch.setattr(measure, "SMALL", small)
-    target = Target()
+    count_memory()
+    with joining() as join:
+        target = Target(join)
     # As of any program that is not root's.
     assert not os.access(f"/proc/{target.pid}/pagemap", os.R_OK, effective_ids=True)
     agent = Agent()

@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from tests.support.guest.harness import Agent, Target, scope, world
+from tests.support.guest.harness import Agent, Target, count_memory, scope, world
 
 pytestmark = pytest.mark.guest("stock")
 
@@ -23,10 +23,7 @@ _TOLD_S = 120
 
 
 def _limit():
-    # Only here: the other steps are about policies, and count no bytes of cgroups.
-    pods = scope().parent.parent
-    for directory in (pods.parent, pods, scope().parent):
-        (directory / "cgroup.subtree_control").write_text("+memory")
+    count_memory()
     (scope() / "memory.high").write_text("1M")
 
 

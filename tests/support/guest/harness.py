@@ -92,6 +92,26 @@ def scope():
     return pod / f"cri-containerd-{CONTAINER}.scope"
 
 
+def count_memory():
+    """Have cgroups count bytes from now on; most steps are about policies and need none."""
+    pod = scope().parent
+    for directory in (pod.parent.parent, pod.parent, pod):
+        (directory / "cgroup.subtree_control").write_text("+memory")
+
+
+@contextlib.contextmanager
+def joining():
+    """Let programs of users enter the container themselves: a move takes no charge along."""
+    doors = [root / "cgroup.procs" for root in (Path("/sys/fs/cgroup"), scope())]
+    for door in doors:
+        door.chmod(0o666)
+    try:
+        yield lambda: (scope() / "cgroup.procs").write_text("0")
+    finally:
+        for door in doors:
+            door.chmod(0o644)
+
+
 def start_as_user(program, *args, before=None):
     """Start a program of this folder that belongs to another user, with pipes to and from it.
 
