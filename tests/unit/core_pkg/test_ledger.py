@@ -4,9 +4,8 @@
 from dataclasses import replace
 
 import pytest
-from memplace.astray import withdraw
 from memplace.claim_view import View
-from memplace.claims import Change, Footprint, Process
+from memplace.claims import Footprint, Process
 from memplace.forms import MAX_KEPT, MAX_OURS
 from memplace.kinds import Mode, Policy
 from memplace.ledger import (
@@ -87,25 +86,6 @@ def test_after_exec_a_policy_is_the_programs():
     assert not View(recorded.claim, OTHER).carries(seen(0, policy=OURS))
     assert not View(recorded.claim, Process(0, BOTH)).carries(seen(0, policy=OURS))
     assert gone_from(recorded.claim, {OTHER.image}).is_empty
-
-
-def test_what_a_call_set_just_after_exec_is_ours():
-    """The claim speaks of the program before; the call has reached the next one."""
-    recorded, (late,) = placed(seen(0))
-    new = OTHER._replace(former=ONE.image)
-    assert given_back(recorded.claim, [late], new) == [DEFAULT]
-    # Written down, it needs nobody who has seen the program before.
-    admitted = admit(recorded.claim, new)
-    assert given_back(admitted, [late], OTHER) == [DEFAULT]
-    assert not given_back(recorded.claim, [late], OTHER)
-
-
-def test_what_the_next_program_sets_in_the_plain_form_is_its_own():
-    recorded, _ = placed(seen(0), seen(8, policy=BIND0))
-    new = OTHER._replace(former=ONE.image)
-    assert {ours.policy for ours in recorded.claim.footprints[0].ours} == {OURS, CXL}
-    assert not View(recorded.claim, new).carries(seen(0, policy=CXL))
-    assert View(recorded.claim, new).carries(seen(0, policy=OURS))
 
 
 def test_nothing_is_recorded_of_a_process_that_cannot_be_told_apart():
@@ -408,21 +388,3 @@ def test_the_default_policy_is_no_default_of_a_birth():
 def find_ours(claim, image):
     (footprint,) = [each for each in claim.footprints if image in each.images]
     return {ours.policy for ours in footprint.ours}
-
-
-def test_what_hit_something_else_is_taken_away_and_nothing_but_that():
-    process = Process(9, frozenset({0, 1}))
-    changes = [
-        Change(start=0, end=4 * PAGE, policy=replace(CXL, nodes=frozenset({1, 5}))),
-        Change(start=8 * PAGE, end=12 * PAGE, policy=BIND0),
-        Change(start=16 * PAGE, end=20 * PAGE, policy=DEFAULT),
-    ]
-    shown = [
-        seen(0, policy=CXL),
-        seen(8, policy=replace(BIND0, nodes=frozenset({1}))),
-        seen(16, policy=BIND0),
-    ]
-    none = Change(start=0, end=4 * PAGE, policy=DEFAULT)
-    assert withdraw(changes, process, shown) == (none,)
-    assert withdraw(changes, process._replace(image=0), shown) == (none,)
-    assert withdraw(changes, process, [seen(0)]) == ()
