@@ -79,12 +79,12 @@ def main(processes):
         reap()
         node.full(wanted, seconds=60)
         assert child.poll() is None
-        last = count_images(node)
+        images.append(count_images(node))
         child.communicate()
         reap()
         settle(node)
         after = tables(node.engine)
-        print("opened", machine.opened, "calls", machine.calls, "images", max(images), last)
+        print("opened", machine.opened, "calls", machine.calls, "images", max(images), images[-1])
         assert fullest > sum(before.values())
         assert before == after, sorted(after.items() ^ before.items())
         assert count_fds() == fds, f"{fds} descriptors before, {count_fds()} after"
