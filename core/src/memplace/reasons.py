@@ -239,7 +239,6 @@ class Reason(StrEnum):
     # Errors that reach logs and metric labels only.
     PARSE_ERROR = "ParseError", "A text does not have the form it should have."
     NO_FORM = "NoForm", "The former policy could not be restored later, so no policy is set."
-    NO_ADDRESS_SPACE = "NoAddressSpace", "The process lives, but has no memory."
     DEADLINE = "Deadline", "It was not done before its deadline."
     PROCESS_GONE = "ProcessGone", "The process ended while the agent looked at it. This is normal."
     TRY_AGAIN = "TryAgain", "The process was busy; the agent tries again at its next look."

@@ -10,6 +10,9 @@ from typing import NoReturn
 from memplace.errors import MemplaceError, MissingCapability, ProcessGone
 from memplace.reasons import Reason
 
+# move_pages() fails with EINVAL of a process that lives.
+WITHOUT_MEMORY = "the process has no memory any more: it ends, or its first thread has ended"
+
 
 class CallFailed(MemplaceError, OSError):  # noqa: N818  says what happened
     """A system call on a process failed; ``errno`` says how."""
@@ -27,19 +30,12 @@ class HoleInRange(CallFailed):
 class TryAgain(CallFailed):
     """The process is in the middle of something that passes.
 
-    It has just been made by vfork() (EBUSY), executes a program (ESRCH, but it lives), or
-    maps something else by now (ESTALE).
+    It has just been made by vfork() (EBUSY), executes a program or ends (ESRCH, but it lives),
+    or maps something else by now (ESTALE).
     """
 
     reason = Reason.TRY_AGAIN
     HELP = "Nothing to do: the next pass tries again."
-
-
-class NoAddressSpace(CallFailed):
-    """The process lives, but has no memory: its first thread has ended, or it is in execve()."""
-
-    reason = Reason.NO_ADDRESS_SPACE
-    HELP = "The threads that are left can't be placed; a program that is just starting passes."
 
 
 class DeadlinePassed(CallFailed):

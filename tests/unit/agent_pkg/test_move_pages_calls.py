@@ -61,7 +61,7 @@ class Moving:
         (errno.EACCES, Answer.CHANGED),
         (errno.ENODEV, Answer.CHANGED),
         (errno.EPERM, Answer.REFUSED),
-        (errno.EINVAL, Answer.FAILED),
+        (errno.EINVAL, Answer.BUSY),
         (errno.ENOMEM, Answer.FAILED),
     ],
 )

@@ -3,6 +3,7 @@
 does is bounded, whatever a program does meanwhile."""
 
 import errno
+import logging
 import os
 import threading
 import time
@@ -18,6 +19,7 @@ from memplace_agent.engine.pool import Pool
 from memplace_agent.procfs.query import Way
 from memplace_agent.syscalls import MPOL_MF_MOVE
 
+from tests.support.agent import machine
 from tests.support.agent.machine import CXL
 
 A, B = "a" * 64, "b" * 64
@@ -43,6 +45,21 @@ def test_a_process_that_cannot_be_read_is_tried_ever_more_rarely(started, kit):
     assert 3 <= len(tries) <= 12
     assert started.reports()[ONE].reason == "MissingCapability"
     assert started.machine.policies(100)["[heap]"] == kit.CXL
+
+
+def test_a_process_that_ends_meanwhile_is_no_warning(started, kit, monkeypatch, caplog):
+    """exit() takes the memory first: then move_pages() fails, and the process lives on a while."""
+
+    def ending(*_):
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
+        patch.setattr(machine, "node_at", ending)
+        started.full(kit.placement())
+    about = [one for one in caplog.records if getattr(one, "pid", 0) == 100]
+    assert about and {one.levelname for one in about} == {"INFO"}
+    assert "it ends, or its first thread has ended" in about[0].error
+    assert started.full(kit.placement())[ONE].state == "Placed"
 
 
 def test_an_error_nobody_thought_of_is_about_one_process(started, kit, monkeypatch):

@@ -13,7 +13,7 @@ from array import array
 import pytest
 from memplace.errors import ProcessGone
 from memplace.residency import EXACT_PAGES, POINTS, Span
-from memplace_agent.errors import DeadlinePassed, NoAddressSpace
+from memplace_agent.errors import DeadlinePassed, TryAgain
 from memplace_agent.procfs.sample import sample
 from memplace_agent.syscalls import RunningKernel
 from memplace_agent.syscalls.views import page_nodes
@@ -106,5 +106,5 @@ def test_pages_of_a_pid_that_changed_hands_are_dropped(memory):
 
 
 def test_a_process_whose_first_thread_ended_is_no_empty_one(leaderless):
-    with pytest.raises(NoAddressSpace):
+    with pytest.raises(TryAgain, match="its first thread has ended"):
         sample(leaderless.pid, [Span(0, PAGE)], FAR, is_alive=lambda: True)

@@ -138,7 +138,6 @@ def test_the_words_are_an_interface() -> None:
         "Retired",
         "ParseError",
         "NoForm",
-        "NoAddressSpace",
         "Deadline",
         "ProcessGone",
         "TryAgain",

@@ -21,7 +21,7 @@ from memplace.kinds import Capability
 from memplace.spread import blocks, target
 
 from memplace_agent.backends.protocol import Backend, Moving
-from memplace_agent.errors import CallFailed, NoAddressSpace, TryAgain
+from memplace_agent.errors import WITHOUT_MEMORY, CallFailed, TryAgain
 from memplace_agent.hostfs import HostFs
 from memplace_agent.procfs.present import Present
 from memplace_agent.procfs.sample import PageNodes
@@ -144,7 +144,7 @@ class MovePages(Backend):
         if number == errno.ESRCH:
             raise TryAgain(number, "move_pages: the process executes another program") from err
         if number == errno.EINVAL:  # nothing else about the call can be invalid
-            raise NoAddressSpace(number, "move_pages: the process has no address space") from err
+            raise TryAgain(errno.ESRCH, f"move_pages: {WITHOUT_MEMORY}") from err
         if number == errno.EPERM:
             raise MissingCapability(number, "move_pages: not allowed") from err
         if number in (errno.EACCES, errno.ENODEV):

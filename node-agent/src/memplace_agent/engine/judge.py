@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from memplace.api.conditions import shorten
 from memplace.api.v1alpha1 import ContainerReport, ContainerState
 from memplace.backends import Act
-from memplace.errors import ProcessGone
+from memplace.errors import MemplaceError, ProcessGone
 from memplace.future import Future
 from memplace.pacing import WaitReason
 from memplace.policy import RuleResult
@@ -32,6 +32,7 @@ from memplace_agent.engine.orders import Progress
 from memplace_agent.engine.placer import Outcome, Problem
 from memplace_agent.engine.survey import Survey
 from memplace_agent.engine.to_come import sentence
+from memplace_agent.errors import told
 from memplace_agent.procfs.process import Incomplete
 from memplace_agent.procfs.process import Reason as Why
 
@@ -95,6 +96,16 @@ def problem_in(survey: Survey) -> Problem | None:
         text = "the kernel hides from the agent which program a process runs"
         return Problem(Reason.MISSING_CAPABILITY, text)
     return None
+
+
+def problem_of_error(err: Exception) -> Problem:
+    """Say what an error is to the process that it is about."""
+    return Problem(err.reason if isinstance(err, MemplaceError) else Reason.FAILED, told(err))
+
+
+def passes(problem: Problem) -> bool:
+    """Tell whether a problem goes away by itself, most likely before the next look."""
+    return problem.reason in _PASSES
 
 
 def problem_of(incomplete: Incomplete) -> Problem:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from memplace.backends import Act
-from memplace.errors import MemplaceError, ProcessGone
+from memplace.errors import ProcessGone
 from memplace.objects import Common, ObjectId
 from memplace.reasons import Reason
 
@@ -25,7 +25,7 @@ from memplace_agent.engine.again import is_same, look_again
 from memplace_agent.engine.backoff import Backoffs
 from memplace_agent.engine.contention import Contention
 from memplace_agent.engine.hands import Hands
-from memplace_agent.engine.judge import problem_in
+from memplace_agent.engine.judge import passes, problem_in, problem_of_error
 from memplace_agent.engine.lesser import sample_again_s
 from memplace_agent.engine.mover import Mover
 from memplace_agent.engine.ordering import moves_all, orders_of
@@ -36,7 +36,6 @@ from memplace_agent.engine.pool import PoolBusy, Stuck
 from memplace_agent.engine.put_off import PutOff
 from memplace_agent.engine.sharing import Sharing
 from memplace_agent.engine.survey import Survey
-from memplace_agent.errors import told
 from memplace_agent.metrics import Metrics
 from memplace_agent.node.forked import Others, others_in
 
@@ -49,6 +48,7 @@ _BUDGET_S = 1.0
 _FREE_TRIES = 3
 # After that it is asked who else maps what a process shares; others may have asked just now.
 _INDEX_AGE_S = 30.0
+_GONE = Problem(Reason.PROCESS_GONE, "")
 
 
 @dataclass(slots=True)
@@ -208,8 +208,8 @@ class Looker:
         except ProcessGone:
             self.metrics.processes_gone.inc()
         except Exception as err:  # whatever it is, it is about this process
-            container._unpinned[pid] = problem = _problem_of(err)
-            log.warning("process failed", extra={"pid": pid, "error": problem.message})
+            container._unpinned[pid] = problem = problem_of_error(err)
+            _log(pid, problem)
         return False
 
     def _forget_gone(
@@ -224,7 +224,7 @@ class Looker:
             identity
             for identity, each in container._processes.items()
             if each.pid not in members
-            or _is_gone(each)
+            or each.problem == _GONE
             or (each.pid in looked_at - container._unpinned.keys() and identity not in found)
         ]
         for identity in gone:
@@ -266,7 +266,7 @@ class Looker:
                 return False
             changed = survey is not None and self._place(container, pinned, known, survey)
         except ProcessGone:
-            known.outcome, known.problem = None, Problem(Reason.PROCESS_GONE, "")
+            known.outcome, known.problem = None, _GONE
             return True
         except Exception as err:  # whatever it is, it is about this process
             self._failed(pinned, known, err)
@@ -274,8 +274,7 @@ class Looker:
         if known.problem is None:
             self._backoffs.succeeded(pinned.identity)
         else:
-            free = _FREE_TRIES if known.problem.reason is Reason.TRY_AGAIN else 0
-            self._backoffs.failed(pinned.identity, self.clock(), free=free)
+            self._wait(pinned, known.problem)
         self._order(container, pinned, known, ref, is_member)
         return changed
 
@@ -321,13 +320,16 @@ class Looker:
         return None if known.problem else survey
 
     def _failed(self, pinned: Pinned, known: _Process, err: Exception) -> None:
-        problem = _problem_of(err)
+        problem = problem_of_error(err)
         if known.problem is None or known.problem.reason is not problem.reason:
-            log.warning("process failed", extra={"pid": pinned.pid, "error": problem.message})
+            _log(pinned.pid, problem)
         known.outcome, known.problem = None, problem
         self.metrics.apply.labels("failed", problem.reason).inc()
         if not isinstance(err, PoolBusy | Stuck):  # these have a quarantine of their own
-            self._backoffs.failed(pinned.identity, self.clock())
+            self._wait(pinned, problem)
+
+    def _wait(self, pinned: Pinned, problem: Problem) -> None:
+        self._backoffs.failed(pinned.identity, self.clock(), free=_FREE_TRIES * passes(problem))
 
     # --- what the mover gets ---
 
@@ -380,12 +382,9 @@ def _relatives(container: Container, survey: Survey) -> list[OwnPolicies]:
     ]
 
 
-def _is_gone(process: _Process) -> bool:
-    return process.problem is not None and process.problem.reason is Reason.PROCESS_GONE
-
-
-def _problem_of(err: Exception) -> Problem:
-    return Problem(err.reason if isinstance(err, MemplaceError) else Reason.FAILED, told(err))
+def _log(pid: int, problem: Problem) -> None:
+    level = logging.INFO if passes(problem) else logging.WARNING
+    log.log(level, "process failed", extra={"pid": pid, "error": problem.message})
 
 
 def _sum(container: Container, *, changed: bool, new: int, is_whole: bool) -> Seen:

@@ -30,7 +30,7 @@ from memplace.residency import (
     more,
 )
 
-from memplace_agent.errors import CallFailed, DeadlinePassed, NoAddressSpace
+from memplace_agent.errors import WITHOUT_MEMORY, CallFailed, DeadlinePassed, TryAgain
 from memplace_agent.syscalls.views import page_nodes
 
 # The look at so many takes some 0.1 s; an error of two points where a 16th is resident.
@@ -86,7 +86,7 @@ def sample(
 
     Raises:
         ProcessGone: It ended.
-        NoAddressSpace: It lives without one.
+        TryAgain: It has no memory any more: it is about to end, or its first thread has.
         MissingCapability: EPERM or EACCES.
         DeadlinePassed: So late that nothing can be told.
         CallFailed: Another errno.
@@ -187,7 +187,7 @@ def _raise(err: OSError, *, alive: bool) -> NoReturn:
     if not alive or number == errno.ESRCH:
         raise ProcessGone(number, "move_pages: the process is gone") from err
     if number == errno.EINVAL:  # nothing else about the call can be invalid
-        raise NoAddressSpace(number, "move_pages: the process has no address space") from err
+        raise TryAgain(errno.ESRCH, f"move_pages: {WITHOUT_MEMORY}") from err
     if number in (errno.EPERM, errno.EACCES):
         raise MissingCapability(number, "move_pages: not allowed") from err
     raise CallFailed(number, "move_pages: it failed") from err
