@@ -5,71 +5,23 @@ From the runtime's request to the claim on disk and back all is real but the pro
 are text: what the kernel does with the call, tests/host shows."""
 
 import contextlib
-import json
 import os
 import statistics
-import subprocess
 import threading
 import time
 
 import pytest
 from memplace_agent.engine.barrier import Barrier
 from memplace_agent.nri.plugin import NriPlugin
-from memplace_lab.cluster.nri import VERSIONS, build_adaptation
+from memplace_lab.cluster.nri import VERSIONS
 
+from tests.nri.runtime import Runtime
 from tests.support.agent.live import WANTED, Live, plain, wanted
 
 # The runtime drops a plugin that takes longer, and starts nothing meanwhile.
 RUNTIMES_PATIENCE_S = 2.0
 # The agent's own is 0.2 s; to get a processor takes a busy machine some time in addition.
 DEADLINE_S = 0.4
-
-
-class Runtime:
-    """A program with containerd's adaptation; a test tells it what starts."""
-
-    def __init__(self, version, socket, running=0):
-        self.version = version
-        self.program = subprocess.Popen(
-            [build_adaptation(version), "-socket", socket, "-running", str(running)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
-        assert self.next()["event"] == "listening"
-
-    def next(self):
-        assert self.program.stdout is not None
-        line = self.program.stdout.readline()
-        assert line, "the runtime has ended"
-        return json.loads(line)
-
-    def wait_synchronized(self):
-        told = self.next()
-        assert told == {"event": "synchronized", "error": ""}
-        # Only then it puts the plugin on its list.
-        time.sleep(0.1)
-
-    def begin(self, container_id, pid, name="c0", uid="uid-p"):
-        assert self.program.stdin is not None
-        one = {"id": container_id, "name": name, "uid": uid, "pid": pid}
-        self.program.stdin.write(json.dumps(one) + "\n")
-        self.program.stdin.flush()
-
-    def start(self, *args, **kwargs):
-        """Seconds that the start of a container took, which must not fail."""
-        self.begin(*args, **kwargs)
-        return self.started()
-
-    def started(self):
-        told = self.next()
-        assert told["event"] == "started" and told["error"] == "", told
-        return float(told["seconds"])
-
-    def end(self):
-        self.program.kill()
-        self.program.communicate()
 
 
 class Place:
