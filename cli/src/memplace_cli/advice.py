@@ -44,7 +44,8 @@ _ADVICE = {
     Reason.RULES_TOO_COSTLY: "Write fewer entries, and patterns with fewer *, ? and [...]: a path "
     "that begins with letters and ends with * costs least (docs/regions.md).",
     Reason.LEADER_EXITED: "Restart the program; nothing helps while this process lives.",
-    Reason.STUCK: "Look at the process on the node: it may wait for a disk or a device.",
+    Reason.STUCK: "Look at the process on the node: it may wait for a disk or a device. If it is "
+    "too large to be read, use a kernel with process_mbind().",
     Reason.CGROUP_NOT_FOUND: "Compare the places that the message names with the node's cgroups, "
     "and report how the runtime names them.",
     Reason.FAILED: "Read the message, then the agent's log on that node.",

@@ -226,7 +226,7 @@ class Machine:
             f"VmSize:\t{sum(v.end - v.start for v in process.vmas) >> 10} kB",
             f"VmRSS:\t{sum(sum(v.pages.values()) for v in process.vmas) << 2} kB",
             f"RssAnon:\t{sum(map(anonymous_kib, process.vmas))} kB",
-            f"Threads:\t{process.threads}",
+            f"VmPTE:\t1024 kB\nThreads:\t{process.threads}",
             f"Mems_allowed_list:\t{format_nodes(allowed)}",
         ]
         lines += future_lines(process.future)

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 from memplace_agent.backends.choice import choose
+from memplace_agent.procfs import process
+from memplace_agent.procfs.audit import walk_seconds
 from memplace_agent.procfs.process import Reader
 from memplace_agent.procfs.query import Way
 from memplace_agent.syscalls.features import Features
@@ -98,6 +100,34 @@ def test_processes_of_different_size_come_to_an_end_together(walked, kit):
         walked.clock.now += 2
         assert walked.clock.now < began + 2 * LONGER_S * 99 + 10
     assert set(walked.machine.policies(101).values()) == {None}
+
+
+def test_a_process_that_would_wait_too_long_is_not_walked_at_all(node, kit, monkeypatch):
+    """The walk of 1 MiB is taken for one that holds a large process up; another is small."""
+    monkeypatch.setattr(process, "MOST_WALK_S", walk_seconds(1 << 20, 1 << 20) / 2)
+    node.way = Way.MAPS
+    node.start()
+    node.machine.start(100, A, kit.heap())
+    node.machine.start(200, "b" * 64, kit.heap(pages=16))
+    found = node.full(kit.placement(), pods=[kit.pod(ids="ab")], seconds=600)
+    assert counted(node)[0] >= 1 and set(node.machine.policies(100).values()) == {None}
+    assert found[ONE].reason == "Stuck" and "A kernel with process_mbind()" in found[ONE].message
+    assert found["mp", "p", "c1"].state == "Placed"
+    monkeypatch.undo()
+    assert node.run(600)[ONE].state == "Placed"
+
+
+@pytest.mark.parametrize(
+    ("resident", "page_tables", "seconds"),
+    [
+        (512 << 30, 1 << 30, 4.096),
+        (512 << 30, 2 << 20, 0.008),  # huge pages
+        (1 << 30, 1 << 30, 0.008),  # little in each of many page tables
+        (0, 0, 0),
+    ],
+)
+def test_how_long_a_walk_takes(resident, page_tables, seconds):
+    assert walk_seconds(resident, page_tables) == pytest.approx(seconds)
 
 
 def test_the_backend_says_that_page_tables_are_walked():

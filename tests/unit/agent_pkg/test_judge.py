@@ -116,6 +116,7 @@ def test_the_agents_own_cpuset_is_named() -> None:
         (Why.LEADER_EXITED, "LeaderExited"),
         (Why.DENIED, "MissingCapability"),
         (Why.DEADLINE, "Stuck"),
+        (Why.TOO_LONG, "Stuck"),
         (Why.TOO_LARGE, "TooManyMappings"),
         (Why.FAILED, "Failed"),
         (Why.BAD_TEXT, "Failed"),

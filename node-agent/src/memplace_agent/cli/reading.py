@@ -273,6 +273,13 @@ class Process:
                 f"the first thread of process {self.pid} has ended and others run on: the kernel "
                 "shows nothing of their memory",
             )
+        if incomplete.reason is Why.TOO_LONG:
+            return CommandFailed(
+                Exit.FAILED,
+                f"process {self.pid} is so large that reading its policies would make it wait for "
+                "a second or more: this kernel tells them only by a walk of its page tables. "
+                "--no-walk leaves them out",
+            )
         return CommandFailed(Exit.FAILED, f"process {self.pid} can't be read: {incomplete}")
 
     def _denied(self) -> str:

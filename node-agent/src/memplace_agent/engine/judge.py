@@ -58,6 +58,12 @@ _INCOMPLETE = {
         "denials in the node's log (agent.appArmorProfile, agent.seLinuxOptions of the chart)",
     ),
     Why.TOO_LARGE: Problem(Reason.TOO_MANY_MAPPINGS, "a process has too many mappings to read"),
+    Why.TOO_LONG: Problem(
+        Reason.STUCK,
+        "a process is so large that reading its policies would make it wait for a second or more: "
+        "this kernel tells them only by a walk of its page tables. A kernel with process_mbind() "
+        "tells them at once",
+    ),
     Why.DEADLINE: Problem(Reason.STUCK, "a process was not read in time; it is tried again"),
 }
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from memplace.errors import ParseError, ProcessGone
 
 from memplace_agent.hostfs import HostFs, read_proc
+from memplace_agent.procfs.audit import MOST_WALK_S, walk_seconds
 from memplace_agent.procfs.kinds import DELETED, thread_stacks
 from memplace_agent.procfs.numa_maps import NumaMapping, parse_numa_maps
 from memplace_agent.procfs.query import ReadVmas, Way, read_vmas
@@ -39,6 +40,7 @@ class Reason(StrEnum):
     CUT = "Cut"  # its address space changed under the read (execve), or a text was not whole
     BAD_TEXT = "BadText"  # a text has another form than the agent knows, as of a newer kernel
     TOO_LARGE = "TooLarge"  # more mappings than `MAX_VMAS`
+    TOO_LONG = "TooLong"  # a walk of its page tables would take longer than `MOST_WALK_S`
     DEADLINE = "Deadline"  # the kernel did not answer in time
     FAILED = "Failed"  # another errno
 
@@ -163,6 +165,8 @@ class Reader:
         except (ProcessGone, ParseError, OSError) as err:
             return view(incomplete=_of_error(err, alive))
         walked_at = time.monotonic()
+        if self._walks(request) and _walk_seconds(status) > MOST_WALK_S:
+            return view(status=status, incomplete=Incomplete(Reason.TOO_LONG))
         try:
             numa, took = self._numa(pid, found.vmas, deadline, request)
         except (ProcessGone, ParseError, OSError) as err:
@@ -213,10 +217,13 @@ class Reader:
             pointers = read_stack_pointers(self.host, pid, deadline)
         return stacks_of(vmas, pointers, request.seen_stacks)
 
+    def _walks(self, request: Request) -> bool:
+        return request.numa_maps and self.way is not Way.POLICY
+
     def _numa(
         self, pid: int, vmas: Vmas, deadline: float, request: Request
     ) -> tuple[Mapping[int, NumaMapping] | None, float]:
-        if not request.numa_maps or self.way is Way.POLICY:
+        if not self._walks(request):
             return None, 0.0
         begin = time.monotonic()
         numa = parse_numa_maps(read_proc(self.host.pid(pid) / "numa_maps"))
@@ -235,6 +242,10 @@ def _of_stable(
         return {start: numa[start] for start in before.starts if start in numa}
     kept = set(after)
     return {vma.start: numa[vma.start] for vma in before if vma.start in numa and vma in kept}
+
+
+def _walk_seconds(status: Status) -> float:
+    return walk_seconds(status.resident, status.page_tables)
 
 
 def _problem(found: ReadVmas, status: Status, alive: Callable[[], bool]) -> Incomplete | None:

@@ -46,6 +46,7 @@ class Status:
         threads: How many threads there are, an ended first one included.
         allowed: Nodes that the process may use (Mems_allowed_list).
         resident: Bytes in memory of it, all kinds; 0 without an address space.
+        page_tables: Bytes of its page tables; 0 without an address space.
         has_memory: It has an address space: neither it ended nor is it a thread of the kernel.
         future_brk: The default for the heap of brk(), None without one.
         future_mmap: The default for mmap(), None without one.
@@ -56,6 +57,7 @@ class Status:
     threads: int
     allowed: NumaSet
     resident: int
+    page_tables: int
     has_memory: bool
     future_brk: FutureDefault | None
     future_mmap: FutureDefault | None
@@ -83,6 +85,7 @@ def parse_status(text: str) -> Status:
             threads=int(fields["Threads"]),
             allowed=parse_nodes(fields.get("Mems_allowed_list", "0")),
             resident=_bytes(fields.get("VmRSS", "0 kB")),
+            page_tables=_bytes(fields.get("VmPTE", "0 kB")),
             has_memory="VmSize" in fields,
             future_brk=both or _default(fields.get("Mpol_future_brk")),
             future_mmap=both or _default(fields.get("Mpol_future_mmap")),
