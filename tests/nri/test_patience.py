@@ -19,7 +19,7 @@ PROJECT = Path(__file__).parents[2]
 FIRST, PODS = 1000, 100
 # The runtime's patience, which starts that come at once spend together, and then no more of it.
 LONGEST_S = 2.0
-SLACK_S = 0.5
+SLACK_S = 1.0
 
 
 class Agent:
@@ -104,7 +104,7 @@ def test_one_that_hung_is_asked_again_when_it_goes_on(runtime, agents):
     runtime.wait_synchronized()
     agent.signal(signal.SIGSTOP)
     assert runtime.start(f"{FIRST:064x}", FIRST) < LONGEST_S + SLACK_S
-    assert runtime.start("f" * 64, os.getpid(), uid="others") < 0.1  # nobody is asked any more
+    assert runtime.start("f" * 64, os.getpid(), uid="others") < SLACK_S  # nobody is asked any more
     agent.signal(signal.SIGCONT)
     runtime.wait_synchronized()
     before = agent.ready()
