@@ -3,14 +3,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.guest.harness import MIB, Target, line_of, pages_of
+from tests.support.guest.harness import MIB, Target, inspected, line_of, pages_of
 
 pytestmark = pytest.mark.guest("patched")
 
@@ -25,14 +22,6 @@ spec:
     regions: [{type: Anonymous, minSize: 2Mi}]
     policy: {mode: PreferredMany, tiers: [cxl]}
 """
-
-
-def inspected(pid, *args, status=0):
-    """What `inspect` prints of a process as JSON."""
-    command = [sys.executable, "-m", "memplace_agent", "inspect", "--pid", str(pid), "-o", "json"]
-    done = subprocess.run([*command, *args], capture_output=True, text=True, check=False)
-    assert done.returncode == status, (done.returncode, done.stdout[-2000:], done.stderr)
-    return json.loads(done.stdout)
 
 
 def test_inspect_places_a_process_once_and_gives_it_back():

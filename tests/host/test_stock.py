@@ -13,6 +13,7 @@ from tests.support.guest.harness import (
     MIB,
     Agent,
     Target,
+    inspected,
     line_of,
     pages_of,
     scope,
@@ -125,4 +126,38 @@ def test_the_cpuset_of_the_container_bounds_what_is_moved():
             raise AssertionError("a page was moved out of the cpuset")
     finally:
         (scope() / "cpuset.mems").write_text("0-1")
+    target.end()
+
+
+PLACEMENT = """\
+apiVersion: memplace.dev/v1alpha1
+kind: MemoryPlacement
+metadata: {name: large-on-cxl}
+spec:
+  selector: {}
+  rules:
+  - name: large
+    regions: [{type: Anonymous, minSize: 2Mi}]
+    policy: {mode: PreferredMany, tiers: [cxl]}
+"""
+
+
+def test_inspect_moves_pages_once_if_the_manifest_asks_for_so_little():
+    target = Target()
+    start = target.hello["anon"]
+    # No pod's: those are the agent's.
+    Path("/sys/fs/cgroup/cgroup.procs").write_text(str(target.pid))
+    manifest = Path("/run/placement.yaml")
+    args = ("-f", str(manifest), "--tier", "cxl=1", "--apply")
+    manifest.write_text(PLACEMENT)
+    refused = inspected(target.pid, *args, status=5)
+    assert refused is None and set(pages_of(target.pid, start)) == {0}
+    manifest.write_text(PLACEMENT.replace("spec:", "spec:\n  onUnsupported: BestEffort"))
+    done = inspected(target.pid, *args)
+    assert done["problems"] == [] and done["moved"] >= 4 * MIB, done["problems"]
+    assert set(pages_of(target.pid, start)) == {1}, line_of(target.pid, start)
+    assert line_of(target.pid, start).split()[1] == "default"
+    (rule,) = done["after"]["rules"]
+    assert rule["policies"] == 0 and rule["misplaced"] == 0, rule
+    assert target.do("check")["intact"]
     target.end()

@@ -262,3 +262,11 @@ def defaults_of(pid):
 def policies_of(pid):
     text = Path(f"/proc/{pid}/numa_maps").read_text()
     return {line.split()[1] for line in text.splitlines()}
+
+
+def inspected(pid, *args, status=0):
+    """What `inspect` prints of a process as JSON."""
+    command = [sys.executable, "-m", "memplace_agent", "inspect", "--pid", str(pid), "-o", "json"]
+    done = subprocess.run([*command, *args], capture_output=True, text=True, check=False)
+    assert done.returncode == status, (done.returncode, done.stdout[-2000:], done.stderr)
+    return json.loads(done.stdout) if done.stdout else None

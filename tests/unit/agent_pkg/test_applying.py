@@ -5,12 +5,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from memplace.claims import DEFAULT
-from memplace.errors import MissingCapability
+from memplace.errors import (
+    KernelWithoutMovePages,
+    KernelWithoutProcessMbind,
+    MissingCapability,
+)
 from memplace.kinds import Capability
 from memplace_agent.cli import applying, inspect
 from memplace_agent.cli.errors import Exit
@@ -56,6 +61,8 @@ def machine(request, tmp_path, monkeypatch):
         identities=Identities(unique_inodes=True),
         senses=Senses(machine.host),
         ask=machine.page_nodes,
+        move=machine.move_pages,
+        present=machine.present,
     )
     monkeypatch.setattr("memplace_agent.cli.reading.running_system", lambda *_: system)
     monkeypatch.setattr(inspect, "host_from_env", lambda _: machine.host)
@@ -238,6 +245,42 @@ def test_a_missing_right_is_told_from_a_missing_kernel(machine, monkeypatch, cap
     monkeypatch.setattr(applying, "probe", lambda _: Features(None, error=error))
     assert apply() == Exit.NOT_PERMITTED
     assert "SYS_NICE" in capsys.readouterr().err
+
+
+STOCK = Features(None, error=KernelWithoutProcessMbind("no call."))
+
+
+@pytest.fixture
+def stock(machine, monkeypatch):
+    """The same machine with a kernel that can move pages and set no policies."""
+    monkeypatch.setattr(applying, "probe", lambda _: STOCK)
+    return machine
+
+
+def test_a_stock_kernel_moves_pages_once_if_that_is_asked_for(stock, capsys):
+    saying("onUnsupported: BestEffort")
+    stock.map(100, anon(0x40000000, policy=BIND))
+    assert apply() == Exit.OK
+    assert pages(stock)[SOMEWHERE] == {1: 256} and pages(stock)[0x40000000] == {0: 256}
+    assert set(stock.policies(100).values()) == {None, BIND} and not stock.calls
+    out = capsys.readouterr().out
+    assert "done: set no policy, since this kernel can't" in out and "2.0 MiB moved in" in out
+    assert "undo with" not in out and "again and again" not in out
+    assert run("--undo") == Exit.NO_KERNEL
+
+
+def test_a_stock_kernel_does_nothing_unasked_and_says_what_to_write(stock, capsys):
+    assert apply() == Exit.NO_KERNEL
+    assert "spec.onUnsupported: BestEffort in the manifest" in capsys.readouterr().err
+    assert set(pages(stock)[SOMEWHERE]) == {0}
+
+
+def test_a_kernel_that_can_do_neither_says_why(machine, monkeypatch, capsys):
+    features = replace(STOCK, move_error=KernelWithoutMovePages("no such call."))
+    monkeypatch.setattr(applying, "probe", lambda _: features)
+    saying("onUnsupported: BestEffort")
+    assert apply() == Exit.NO_KERNEL
+    assert "nothing was changed: no call" in capsys.readouterr().err
 
 
 def test_without_apply_nothing_is_changed(machine, capsys):

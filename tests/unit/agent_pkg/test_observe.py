@@ -119,7 +119,7 @@ def test_each_backend_has_its_place_and_can_be_made(node):
     assert sorted(kind.name for kind in kinds) == sorted(BackendName)
     engine = node.engine
     for kind in kinds:
-        made = build._backend(kind, engine.settings.host, engine.system, engine.features)
+        made = build.make_backend(kind, engine.settings.host, engine.system, engine.features)
         assert type(made) is kind
 
 

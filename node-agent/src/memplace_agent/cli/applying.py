@@ -31,7 +31,7 @@ from memplace.pacing import Limits, Pacer, WaitReason
 from memplace.policy import Move
 from memplace.reasons import Reason
 
-from memplace_agent.backends.process_mbind import ProcessMbind
+from memplace_agent.backends.choice import Choice, choose
 from memplace_agent.backends.protocol import Backend
 from memplace_agent.cli.errors import CommandFailed, Exit
 from memplace_agent.cli.options import InspectOptions
@@ -42,7 +42,7 @@ from memplace_agent.cli.table import applied_lines
 from memplace_agent.containers.names import pod_of
 from memplace_agent.containers.pinning import Pinned
 from memplace_agent.engine.apply import PolicySetter
-from memplace_agent.engine.build import MOVE_DEADLINE_S
+from memplace_agent.engine.build import MOVE_DEADLINE_S, make_backend
 from memplace_agent.engine.hands import Hands
 from memplace_agent.engine.meant import Meant
 from memplace_agent.engine.mover import Mover
@@ -62,6 +62,7 @@ _BANDWIDTH = 1 << 40
 # What the mover waits for without an end.
 _STUCK = (WaitReason.BACKOFF, WaitReason.TIER_FULL, WaitReason.AGENT_CPUSET)
 _ROUNDS = 8
+_ONCE = "set no policy, since this kernel can't: new pages follow the program's own policy"
 
 
 @dataclass(slots=True)
@@ -71,13 +72,15 @@ class _Bench:
     process: Process
     features: Features
     store: LedgerStore
+    choice: Choice
     moved: int = 0
     backend: Backend = field(init=False)
     hands: Hands = field(init=False)
 
     def __post_init__(self) -> None:
         process = self.process
-        self.backend = ProcessMbind(process.system.kernel, flags=self.features.flags)
+        kind, system = self.choice.kind, process.system
+        self.backend = make_backend(kind, self.host, system, self.features)
         metrics, clock = Metrics(), process.system.clock
         surveyor = Surveyor(
             self.host, process.reader, process.pool, metrics, clock, _READ_DEADLINE_S
@@ -119,20 +122,23 @@ class _Bench:
 def apply(host: HostFs, options: InspectOptions, placement: Placement, machine: Machine) -> int:
     """Make a process follow a placement, once; returns the exit status."""
     act = act_for(placement.spec, tuple(Capability))
-    if act is not Act.PLACE:
+    if act in (Act.PAUSE, Act.TRY):
         what = "spec.paused" if act is Act.PAUSE else "spec.mode: DryRun"
         raise CommandFailed(
             Exit.USAGE,
             f"the manifest has {what}, so nothing would be done: take it out to apply it",
         )
     with _bench(host, options) as bench, bench.process.pinned() as pinned:
-        process = bench.process
+        process, can = bench.process, bench.choice.can
+        act = _act_here(placement, bench)
         _refuse_pods(host, pinned.pid)
         key = _key(pinned)
         look = process.look(pinned, bench.store.get(key))
-        before = explained(look, placement, machine, options)
+        before = explained(look, placement, machine, options, plans=can)
         wanted = Wanted(
             placement=placement,
+            act=act,
+            can_set=act is Act.PLACE,
             matcher=Matcher(placement.spec.rules),
             container_id=key,
             tiers=machine.tiers,
@@ -143,15 +149,17 @@ def apply(host: HostFs, options: InspectOptions, placement: Placement, machine: 
         begin = time.monotonic()
         survey = bench.hands.read(pinned, "", audit=True)
         outcome = Placer(bench.hands, bench.store, time.time).place(pinned, survey, wanted)
-        stuck = _move(bench, pinned, outcome, options.timeout_s)
+        stuck = _move(bench, pinned, outcome, wanted, options.timeout_s)
         took = time.monotonic() - begin
         look = process.look(pinned, bench.store.get(key))
-        after = explained(look, placement, machine, options)
-        left = wish_of(look, placement, machine).plan
+        after = explained(look, placement, machine, options, plans=can)
+        left = wish_of(look, placement, machine, can).plan
         problems = [*(p.message for p in outcome.problems), *stuck]
         problems += [f"rule {p.rule}: {p.message}" for p in left.problems]
-        what = f"{_policies(before, after)}; {{moved}} moved in {took:.1f} s"
-        _show(options, what, before, after, moved=bench.moved, problems=problems)
+        done = _policies(before, after) if act is Act.PLACE else _ONCE
+        what = f"{done}; {{moved}} moved in {took:.1f} s"
+        told = partial(_show, can_undo=act is Act.PLACE)
+        told(options, what, before, after, moved=bench.moved, problems=problems)
         return Exit.OK if left.is_done and not problems else Exit.NOT_WHOLE
 
 
@@ -173,8 +181,9 @@ def undo(host: HostFs, options: InspectOptions, machine: Machine) -> int:
 @contextmanager
 def _bench(host: HostFs, options: InspectOptions) -> Iterator[_Bench]:
     features = probe(host)
-    if features.error is not None:
-        is_right = features.reason is Reason.MISSING_CAPABILITY
+    choice, is_right = choose(features), features.reason is Reason.MISSING_CAPABILITY
+    needs = Capability.POLICIES if options.undo else Capability.MOVES
+    if features.error is not None and (is_right or needs not in choice.can):
         status = Exit.NOT_PERMITTED if is_right else Exit.NO_KERNEL
         text = str(features.error).rstrip(".")
         raise CommandFailed(status, f"nothing was changed: {text}. {features.error.HELP}")
@@ -186,9 +195,20 @@ def _bench(host: HostFs, options: InspectOptions) -> Iterator[_Bench]:
         raise CommandFailed(Exit.FAILED, f"nothing was changed: {text}") from err
     try:
         process = Process(host, options.pid, options.walk, features)
-        yield _Bench(host, process, features, store)
+        yield _Bench(host, process, features, store, choice)
     finally:
         store.close()
+
+
+def _act_here(placement: Placement, bench: _Bench) -> Act:
+    act = act_for(placement.spec, bench.choice.can)
+    if act in (Act.PLACE, Act.MOVE):
+        return act
+    raise CommandFailed(
+        Exit.NO_KERNEL,
+        f"nothing was changed: {str(bench.features.error).rstrip('.')}. Pages can be moved once "
+        "all the same: spec.onUnsupported: BestEffort in the manifest asks for that",
+    )
 
 
 def _directory() -> Path:
@@ -216,12 +236,14 @@ def _refuse_pods(host: HostFs, pid: int) -> None:
 # --- pages ---
 
 
-def _move(bench: _Bench, pinned: Pinned, outcome: Outcome, timeout_s: float) -> list[str]:
+def _move(
+    bench: _Bench, pinned: Pinned, outcome: Outcome, wanted: Wanted, timeout_s: float
+) -> list[str]:
     # Returns what stayed behind, and why.
     if not outcome.moves:
         return []
     mover, until = bench.mover(), time.monotonic() + timeout_s
-    mover.submit(pinned.identity, _orders(bench, pinned, outcome))
+    mover.submit(pinned.identity, _orders(bench, pinned, outcome, wanted))
     while progress := mover.progress():
         if all(each.wait in _STUCK for each in progress):
             return [f"rule {p.rule}: {p.text}, then {p.message or p.wait}" for p in progress]
@@ -231,7 +253,7 @@ def _move(bench: _Bench, pinned: Pinned, outcome: Outcome, timeout_s: float) -> 
     return []
 
 
-def _orders(bench: _Bench, pinned: Pinned, outcome: Outcome) -> list[MoveOrder]:
+def _orders(bench: _Bench, pinned: Pinned, outcome: Outcome, wanted: Wanted) -> list[MoveOrder]:
     merged = merges_pages(bench.host)
     groups: dict[tuple[str, Policy, int, bool], list[Move]] = {}
     for move, policy in outcome.moves:
@@ -252,6 +274,8 @@ def _orders(bench: _Bench, pinned: Pinned, outcome: Outcome) -> list[MoveOrder]:
             move_all=move_all and not merged,
             private_anonymous=move_all,
             page_size=page_size,
+            has_policy=wanted.act is Act.PLACE,
+            weights=wanted.weights or {},
         )
         for (rule, policy, page_size, move_all), moves in groups.items()
     ]
@@ -304,6 +328,7 @@ def _show(
     *,
     moved: int,
     problems: list[str],
+    can_undo: bool = False,
 ) -> None:
     if options.output == "json":
         document = {
@@ -318,5 +343,5 @@ def _show(
     wide = options.output == "wide"
     lines = applied_lines(what, before, after, screen(), moved=moved, problems=problems, wide=wide)
     print_lines(lines)
-    if options.apply:
+    if can_undo:
         print(f"\nundo with: memplace-agent inspect --pid {options.pid} --undo")

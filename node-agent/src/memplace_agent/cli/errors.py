@@ -20,7 +20,7 @@ class Exit(IntEnum):
     USAGE = 2  # an option or a manifest
     NO_PROCESS = 3  # it does not exist, has ended, or has no memory
     NOT_PERMITTED = 4
-    NO_KERNEL = 5  # --apply on a kernel without process_mbind()
+    NO_KERNEL = 5  # --apply or --undo of what this kernel has no call for
     NOT_WHOLE = 6  # --apply or --undo did a part
 
 

@@ -27,7 +27,7 @@ examples:
   inspect --pid 4711 -f p.yaml                show what each rule gets, and the plan
   inspect --pid 4711 -f p.yaml --tier cxl=1   show the same with NUMA node 1 as tier cxl
   inspect --pid 4711 -o json | jq .process.byTier
-  inspect --pid 4711 -f p.yaml --apply        carry out the plan once, with process_mbind()
+  inspect --pid 4711 -f p.yaml --apply        carry out the plan once
   inspect --pid 4711 --undo                   restore the policies
 
 exit status:
@@ -36,7 +36,7 @@ exit status:
   2  The command line makes no sense, or the manifest is wrong.
   3  There is no such process, or it has no memory.
   4  The kernel does not permit it.
-  5  This kernel lacks process_mbind() (--apply, --undo).
+  5  This kernel can't do that (--apply, --undo).
   6  The command has done a part of its work (--apply, --undo)."""
 
 _MACHINE = """\

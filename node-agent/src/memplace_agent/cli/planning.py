@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 from memplace.api.v1alpha1 import MemoryTier, Placement, TierSpec
-from memplace.backends import act_for, foreseen
+from memplace.backends import Act, act_for, foreseen
 from memplace.explain import MOST_REGIONS, Wish, explain
 from memplace.explained import ProcessExplained
 from memplace.kinds import Capability
@@ -41,6 +41,8 @@ def explained(
     machine: Machine,
     options: InspectOptions,
     can: Collection[Capability] = tuple(Capability),
+    *,
+    plans: Collection[Capability] = tuple(Capability),
 ) -> ProcessExplained:
     """Explain what was read, as far as it is to be shown.
 
@@ -49,12 +51,12 @@ def explained(
         placement: Whose rules are explained, too; None for no rules.
         machine: Its NUMA nodes and tiers.
         options: What is to be shown.
-        can: What an agent can do here. The plan is that of a kernel that can set policies: on
-            another one that is said beside it.
+        can: What an agent can do here: that it is less than the plan is said beside it.
+        plans: What the plan is made for.
     """
     facts = look.facts(dict(machine.tiers))
     limit = _LIMITS[options.output] if options.limit is None else options.limit
-    wish = wish_of(look, placement, machine) if placement else None
+    wish = wish_of(look, placement, machine, plans) if placement else None
     found = explain(facts, wish, limit)
     if wish and Capability.POLICIES not in can:
         found = msgspec.structs.replace(found, notes=(*found.notes, _NOT_HERE))
@@ -64,8 +66,13 @@ def explained(
     return found
 
 
-def wish_of(look: Look, placement: Placement, machine: Machine) -> Wish:
-    """Make the plan of an agent on a kernel that can do all: what the manifest asks for."""
+def wish_of(
+    look: Look,
+    placement: Placement,
+    machine: Machine,
+    plans: Collection[Capability] = tuple(Capability),
+) -> Wish:
+    """Make the plan of an agent that can do so much: what the manifest asks for."""
     matcher = Matcher(placement.spec.rules)
     facts = look.facts(dict(machine.tiers))
     planned = plan(
@@ -78,8 +85,10 @@ def wish_of(look: Look, placement: Placement, machine: Machine) -> Wish:
         ours=facts.ours,
         weights=machine.weights,
     )
-    act = act_for(placement.spec, tuple(Capability))
-    return Wish(placement.name, matcher, foreseen(act, planned), PLANS.get(act, ""))
+    act = act_for(placement.spec, plans)
+    # What an agent would do again and again, this command does once.
+    note = "" if act is Act.MOVE else PLANS.get(act, "")
+    return Wish(placement.name, matcher, foreseen(act, planned), note)
 
 
 def choice_of(host: HostFs) -> Choice:

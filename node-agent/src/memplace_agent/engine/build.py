@@ -134,7 +134,7 @@ class Engine:
     def __post_init__(self) -> None:
         system, features = self.system, self.features
         self.chosen = choose(features)
-        self.backend = _backend(self.chosen.kind, self.settings.host, system, features)
+        self.backend = make_backend(self.chosen.kind, self.settings.host, system, features)
         self._sampler = Sampler(
             system.reader,
             self.pool,
@@ -264,7 +264,8 @@ class Engine:
         return self._reconciler
 
 
-def _backend(kind: type[Backend], host: HostFs, system: System, features: Features) -> Backend:
+def make_backend(kind: type[Backend], host: HostFs, system: System, features: Features) -> Backend:
+    """Make a backend that `choose` has chosen, for the machine it runs on."""
     if kind is ProcessMbind:
         return ProcessMbind(system.kernel, flags=features.flags)
     if kind is MovePages:
