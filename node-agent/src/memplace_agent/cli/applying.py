@@ -204,10 +204,12 @@ def _act_here(placement: Placement, bench: _Bench) -> Act:
     act = act_for(placement.spec, bench.choice.can)
     if act in (Act.PLACE, Act.MOVE):
         return act
+    error = bench.features.error
+    assert error is not None  # else policies could be set
     raise CommandFailed(
         Exit.NO_KERNEL,
-        f"nothing was changed: {str(bench.features.error).rstrip('.')}. Pages can be moved once "
-        "all the same: spec.onUnsupported: BestEffort in the manifest asks for that",
+        f"nothing was changed: {str(error).rstrip('.')}. {error.HELP} Pages can be moved once all "
+        "the same: spec.onUnsupported: BestEffort in the manifest asks for that",
     )
 
 
