@@ -7,21 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.guest.harness import MIB, Target, inspected, line_of, pages_of
+from tests.support.guest.harness import LARGE_ON_CXL, MIB, Target, inspected, line_of, pages_of
 
 pytestmark = pytest.mark.guest("patched")
-
-PLACEMENT = """\
-apiVersion: memplace.dev/v1alpha1
-kind: MemoryPlacement
-metadata: {name: large-on-cxl}
-spec:
-  selector: {}
-  rules:
-  - name: large
-    regions: [{type: Anonymous, minSize: 2Mi}]
-    policy: {mode: PreferredMany, tiers: [cxl]}
-"""
 
 
 def test_inspect_places_a_process_once_and_gives_it_back():
@@ -30,7 +18,7 @@ def test_inspect_places_a_process_once_and_gives_it_back():
     # No pod's: those are the agent's.
     Path("/sys/fs/cgroup/cgroup.procs").write_text(str(target.pid))
     manifest = Path("/run/placement.yaml")
-    manifest.write_text(PLACEMENT)
+    manifest.write_text(LARGE_ON_CXL)
     args = ("-f", str(manifest), "--tier", "cxl=1")
     before = inspected(target.pid, *args)["process"]
     assert before["notes"] == [], before["notes"]

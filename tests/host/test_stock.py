@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.guest.harness import (
+    LARGE_ON_CXL,
     MIB,
     Agent,
     Target,
@@ -129,19 +130,6 @@ def test_the_cpuset_of_the_container_bounds_what_is_moved():
     target.end()
 
 
-PLACEMENT = """\
-apiVersion: memplace.dev/v1alpha1
-kind: MemoryPlacement
-metadata: {name: large-on-cxl}
-spec:
-  selector: {}
-  rules:
-  - name: large
-    regions: [{type: Anonymous, minSize: 2Mi}]
-    policy: {mode: PreferredMany, tiers: [cxl]}
-"""
-
-
 def test_inspect_moves_pages_once_if_the_manifest_asks_for_so_little():
     target = Target()
     start = target.hello["anon"]
@@ -149,10 +137,10 @@ def test_inspect_moves_pages_once_if_the_manifest_asks_for_so_little():
     Path("/sys/fs/cgroup/cgroup.procs").write_text(str(target.pid))
     manifest = Path("/run/placement.yaml")
     args = ("-f", str(manifest), "--tier", "cxl=1", "--apply")
-    manifest.write_text(PLACEMENT)
+    manifest.write_text(LARGE_ON_CXL)
     refused = inspected(target.pid, *args, status=5)
     assert refused is None and set(pages_of(target.pid, start)) == {0}
-    manifest.write_text(PLACEMENT.replace("spec:", "spec:\n  onUnsupported: BestEffort"))
+    manifest.write_text(LARGE_ON_CXL.replace("spec:", "spec:\n  onUnsupported: BestEffort"))
     done = inspected(target.pid, *args)
     assert done["problems"] == [] and done["moved"] >= 4 * MIB, done["problems"]
     assert set(pages_of(target.pid, start)) == {1}, line_of(target.pid, start)

@@ -25,6 +25,17 @@ MIB = 1 << 20
 AGENT, HARNESS = (19, 23), (5, 6, 7, 22)
 HERE = Path(__file__).resolve().parent
 HEAP = [{"type": "Heap"}]
+LARGE_ON_CXL = """\
+apiVersion: memplace.dev/v1alpha1
+kind: MemoryPlacement
+metadata: {name: large-on-cxl}
+spec:
+  selector: {}
+  rules:
+  - name: large
+    regions: [{type: Anonymous, minSize: 2Mi}]
+    policy: {mode: PreferredMany, tiers: [cxl]}
+"""
 ON_CXL = {"Mpol_future": "prefer (many)=static:1 exec"}
 # Where a node has its runtime.
 SERVICE = Path("/sys/fs/cgroup/system.slice/containerd.service")
