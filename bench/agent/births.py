@@ -27,13 +27,12 @@ import json
 import multiprocessing
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -323,37 +322,6 @@ def measure(box: Box, count: int, rounds: int) -> dict[str, Any]:
     }
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
-    """Return the table of bench/README.md."""
-    lines = [
-        "| | in time | event to first instruction: ms, median (least) | event to default in force "
-        "in a first process: ms, median, p99 | from the last list without a process to its "
-        "default: ms, median, p99 | the agent's processor time per container: ms "
-        "| start: ms without | with | more |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for name, row in found.items():
-        without, beside = statistics.median(row["alone"]), statistics.median(row["beside"])
-        cells = (
-            name,
-            f"{row['in time']} of {row['containers']}",
-            f"{statistics.median(row['window']):.1f} ({min(row['window']):.1f})",
-            f"{statistics.median(row['in force']):.1f}, {p99(row['in force']):.1f}",
-            f"{statistics.median(row['reaction']):.1f}, {p99(row['reaction']):.1f}",
-            f"{row['used']:.1f}",
-            f"{without:.1f}",
-            f"{beside:.1f}",
-            f"{beside - without:+.1f}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def p99(values: Sequence[float]) -> float:
-    """Return the value that one in a hundred is above."""
-    return sorted(values)[min(len(values) - 1, int(len(values) * 0.99))]
-
-
 def prepare(work: Path) -> None:
     """Unpack runc, and compile the container's program."""
     from memplace_lab.base import debian
@@ -375,6 +343,8 @@ def prepare(work: Path) -> None:
 
 def alone(work: Path, rounds: int, *, as_it_is: bool) -> None:
     """Measure as process 1 of a pid namespace, with a tree of cgroups of its own."""
+    from memplace_lab.bench.births import table
+
     subprocess.run(["mount", "-t", "cgroup2", "none", "/sys/fs/cgroup"], check=True)
     tree = Path("/sys/fs/cgroup") / f"memplace-bench-{Path('/proc/self/ns/pid').stat().st_ino}"
     tree.mkdir()
