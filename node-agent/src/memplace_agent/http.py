@@ -179,8 +179,11 @@ class _Server(HTTPServer):
             self._pool.submit(self._serve, request, client_address)
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:
-        with contextlib.suppress(Exception):  # a client that goes away, or says nonsense
+        try:
             self.finish_request(request, client_address)
+        except Exception:  # a client that goes away, says nonsense, or shows no certificate
+            with contextlib.suppress(OSError):
+                _let_read(request)
         with self._lock:
             self._open.pop(request, None)
         self.shutdown_request(request)
@@ -202,6 +205,18 @@ class _Server(HTTPServer):
     def server_close(self) -> None:
         super().server_close()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _let_read(connection: socket.socket) -> None:
+    """Wait until a client has closed a connection; it can read until then why it was refused.
+
+    Who closes with something unread cuts the other side off (RFC 1122, 4.2.2.13): its next write
+    fails with EPIPE, and the alert of TLS that says why may never be read. A client of TLS 1.3
+    has written more by then: it learns after its part of the handshake that it is refused.
+    """
+    connection.shutdown(socket.SHUT_WR)
+    while connection.recv(4096):
+        pass
 
 
 class _LoopbackSockets(_Server):

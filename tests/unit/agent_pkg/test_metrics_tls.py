@@ -93,6 +93,19 @@ def test_nobody_else_reads_them(
         scrape(server.port, ours, first)
 
 
+def test_who_is_refused_late_can_still_read_why(server: SecureServer, ours: Authority) -> None:
+    # Of TLS 1.3, a client has done its part before the server looks at it, and goes on to write.
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain,
+        reader(ours).wrap_socket(plain, server_hostname=NAME) as secure,
+    ):
+        for _ in range(5):
+            time.sleep(0.1)
+            secure.sendall(b"GET /metrics HTTP/1.0\r\n")
+        with pytest.raises(ssl.SSLError, match="certificate required"):
+            secure.recv(1)
+
+
 def test_a_client_can_tell_an_impostor(server: SecureServer, others: Authority) -> None:
     with pytest.raises(OSError, match="CERTIFICATE_VERIFY_FAILED"):
         scrape(server.port, others)
