@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
-from memplace_agent.http import SecureServer
 from memplace_agent.metrics import Metrics
+from memplace_kube.server import SecureServer
 from memplace_kube.serving import SecurePort, ServerTls
 
 from tests.chart.server import asked, running

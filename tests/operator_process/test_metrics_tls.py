@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from memplace_lab.product.operating import API, Operator
 
 from tests.operator_process.test_agent import LEASES
 from tests.operator_process.whole_agent import whole_agent
-from tests.support.authority import Authority, mount, refused, scrape
+from tests.support.authority import Authority, mount, scrape
 from tests.support.cluster import Cluster, eventually, operating
 
 pytestmark = pytest.mark.timeout(180)
@@ -59,10 +60,10 @@ def test_who_has_a_certificate_reads_them_and_nobody_else(secured: Secured) -> N
     status, text, name = scrape(secured.port, secured.authority, client)
     assert (status, name) == (200, "first")
     assert 'memplace_build_info{component="operator"' in text
-    with pytest.raises(OSError, match=refused("certificate required")):
+    with pytest.raises(ssl.SSLError, match="certificate required"):
         scrape(secured.port, secured.authority)
     stranger = Authority(secured.folder.parent, "strangers").client("stranger")
-    with pytest.raises(OSError, match=refused("unknown ca")):
+    with pytest.raises(ssl.SSLError, match="unknown ca"):
         scrape(secured.port, secured.authority, stranger)
 
 
@@ -85,7 +86,7 @@ def test_an_authority_that_was_replaced_is_believed_no_more(secured: Secured) ->
     newer = Authority(secured.folder.parent, "newer")
     client = secured.authority.client("prometheus")
     mount(secured.folder, secured.authority.server("third"), newer)
-    with pytest.raises(OSError, match=refused("unknown ca")):
+    with pytest.raises(ssl.SSLError, match="unknown ca"):
         scrape(secured.port, secured.authority, client)
     assert scrape(secured.port, secured.authority, newer.client("next"))[0] == 200
 
@@ -104,5 +105,5 @@ def test_an_agents_metrics_have_the_same_port(
         status, text, name = scrape(secure, authority, authority.client("prometheus"))
         assert (status, name) == (200, "agent")
         assert 'memplace_build_info{component="agent"' in text
-        with pytest.raises(OSError, match=refused("certificate required")):
+        with pytest.raises(ssl.SSLError, match="certificate required"):
             scrape(secure, authority)

@@ -14,6 +14,7 @@ from typing import Any
 
 from memplace import __version__
 from memplace_kube.client import Server, in_cluster
+from memplace_kube.server import SecureServer
 from memplace_kube.serving import ServerTls
 from memplace_kube.watch import WATCH_S, Watcher
 
@@ -28,7 +29,7 @@ from memplace_agent.engine.build import Engine, open_ledger, running_system
 from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.pool import Pool
 from memplace_agent.engine.worker import Worker, WorkerParts
-from memplace_agent.http import HttpServer, LoopbackServer, SecureServer
+from memplace_agent.http import HttpServer, LoopbackServer
 from memplace_agent.metrics import Metrics
 from memplace_agent.nri.plugin import NriPlugin
 from memplace_agent.procfs.query import Way

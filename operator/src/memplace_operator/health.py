@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import web
+from memplace_kube.server import SecureServer
 from memplace_kube.serving import ServerTls
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -30,21 +30,21 @@ async def serving(settings: Settings, crew: Crew, metrics: Metrics) -> AsyncIter
         pages = _health(crew) if secure else _health(crew) | _metrics(metrics)
         await stack.enter_async_context(_port(pages, settings.http_port))
         if secure:
-            context = ServerTls(secure).context
-            await stack.enter_async_context(_port(_metrics(metrics), secure.port, context))
+            tls = ServerTls(secure)
+            server = SecureServer(secure.port, lambda: generate_latest(metrics.registry), tls)
+            server.start()
+            stack.callback(server.stop)
         yield
 
 
 @contextlib.asynccontextmanager
-async def _port(
-    pages: Mapping[str, Handler], port: int, context: ssl.SSLContext | None = None
-) -> AsyncIterator[None]:
+async def _port(pages: Mapping[str, Handler], port: int) -> AsyncIterator[None]:
     application = web.Application()
     application.add_routes([web.get(path, handler) for path, handler in pages.items()])
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, port=port, ssl_context=context).start()
+        await web.TCPSite(runner, port=port).start()
         yield
     finally:
         await runner.cleanup()

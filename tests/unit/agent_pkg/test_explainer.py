@@ -208,7 +208,7 @@ def test_a_page_of_the_web_can_t_ask_under_a_name_of_its_own(agent, kit, host, s
 
 
 def test_only_loopback_is_listened_on(agent):
-    assert agent.server._server.server_address[0] == "127.0.0.1"
+    assert agent.server.address[0] == "127.0.0.1"
     with socket.socket() as other:
         other.bind(("127.0.0.2", agent.server.port))  # free: not all addresses are taken
 

@@ -11,9 +11,10 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from memplace_agent import http, threads
+from memplace_agent import threads
 from memplace_agent.http import HttpServer
 from memplace_agent.threads import Pulse, Threads
+from memplace_kube import server as kube_server
 
 from tests.unit.agent_pkg.test_watch import eventually
 
@@ -108,7 +109,7 @@ def test_nobody_takes_all_threads(server: HttpServer) -> None:
     assert threading.active_count() - others < 30
     turned_away = sum(not _is_open(s) for s in held)
     # Or more: on a slow machine those that got in have been cut off by now.
-    assert turned_away >= 50 - http._PER_ADDRESS
+    assert turned_away >= 50 - kube_server._PER_ADDRESS
     for each in held:
         each.close()
 
@@ -124,7 +125,7 @@ def _is_open(held: socket.socket) -> bool:
 
 
 def test_a_client_that_trickles_is_cut_off(server: HttpServer, monkeypatch) -> None:
-    monkeypatch.setattr(http, "_DEADLINE_S", 0.5)
+    monkeypatch.setattr(kube_server, "_DEADLINE_S", 0.5)
     with connect(server) as slow:
         ended = False
         for _ in range(100):
