@@ -172,7 +172,7 @@ def test_kubectl_exec_has_the_default_soon(crowd: float, cluster: Cluster) -> No
             interval_s=0.2,
             hint=lambda: f"{known}, {pids(cluster, inside)}, {with_default(cluster)}",
         )
-        say(f"kubectl exec, reached by the pod's shim: {said(run.result())}")
+        check({"kubectl exec, reached by the pod's shim": said(run.result())})
 
 
 def test_pods_started_while_the_agent_hangs_and_is_killed(crowd: float, cluster: Cluster) -> None:
