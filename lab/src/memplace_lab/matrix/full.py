@@ -169,7 +169,8 @@ def _tested(bzimage: Path, part: Part, more: Mapping[str, str]) -> tuple[int, in
     """Run the tests; how many passed, and how many did not."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", "-v", f"--junitxml={report}", str(_SUITE)]
+        # Twice: the whole console of a test that fails is printed. Its machine comes once.
+        command = [sys.executable, "-m", "pytest", "-vv", f"--junitxml={report}", str(_SUITE)]
         subprocess.run(
             [*command, *(["-k", part.select] if part.select else [])],
             env={**os.environ, "MEMPLACE_KERNEL": str(bzimage), "MEMPLACE_SLOWER": "4", **more},
