@@ -22,8 +22,8 @@ from memplace_lab.machines.qemu import Hardware
 # console=: 8250; panic=-1 with -no-reboot: a panic ends QEMU at once; no_timer_check: ticks of
 # an emulator that has to wait for a processor are missed, and the kernel panics of it
 _COMMAND_LINE = "console=ttyS0 mitigations=off panic=-1 loglevel=5 no_timer_check"
-# identify_cpu() forgets the processor's features for a moment, 5-level paging among them. KASAN takes
-# the stack and the heap of an interrupt at that moment for wild addresses, and says so: seen in one
+# identify_cpu() forgets for a moment that there are five levels of page tables. KASAN takes the
+# stack and the heap of an interrupt at that moment for wild addresses, and says so: seen in one
 # boot of eighty with 6.12. See https://lkml.iu.edu/2606.1/07330.html
 _WITH_KASAN = ("no5lvl",)
 _TRAILER = "TRAILER!!!"
