@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from msgspec import Struct
+
 from memplace.api.v1alpha1 import Rule
 from memplace.entries import Mismatch
 from memplace.regions import Region
@@ -59,8 +61,7 @@ class Decision(NamedTuple):
     misses: tuple[Miss, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Match:
+class Match(Struct, frozen=True, eq=False, gc=False):
     """The rule that a region follows, if any."""
 
     rule: Rule | None

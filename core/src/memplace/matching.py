@@ -188,7 +188,7 @@ class Matcher:
         meant = self._compiler.process(process or _NOBODY, work)
         order = sorted(range(len(regions)), key=lambda index: regions[index].start)
         ascending = [regions[index] for index in order]
-        sorts = [self._sort(region, meant, work) for region in ascending]
+        sorts = self._sorts_of(ascending, meant, work)
         if any(sort.decision is None for sort in sorts):
             found = _sized_decisions(ascending, sorts, held, work)
         else:
@@ -197,6 +197,21 @@ class Matcher:
         for index, region, decision in zip(order, ascending, found, strict=True):
             matches[index] = Match(*decision, region)
         return matches
+
+    def _sorts_of(self, regions: Sequence[Region], meant: int, work: Work) -> list[_Sort]:
+        # Most regions of a process are like one of a few; a program chooses how many it has.
+        known: dict[tuple[object, ...], _Sort] = {}
+        found: list[_Sort] = []
+        for region in regions:
+            facts = (region.kind, region.shared, region.special)
+            key = (facts, region.permissions, region.name, region.path)
+            sort = known.get(key)
+            if sort is None:
+                sort = self._sort(region, meant, work)
+                if len(known) < _MAX_SORTS:
+                    known[key] = sort
+            found.append(sort)
+        return found
 
     def _sort(self, region: Region, meant: int, work: Work) -> _Sort:
         names, paths = self._compiler.name(region.name, work), self._compiler.paths
