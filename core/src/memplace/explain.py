@@ -142,8 +142,8 @@ def through_claim(
 def _seen(region: Region, view: View, pages: Mapping[int, int], *, carries: bool) -> Region:
     # Most need no other object, and there may be a million.
     if not carries:
-        return region if region.pages == pages else replace(region, pages=pages)
-    return replace(region, policy=view.policy(region), pages=pages)
+        return region if region.pages == pages else region.holding(pages)
+    return region.like(view.policy(region)).holding(pages)
 
 
 def explain(facts: Facts, wish: Wish | None = None, most: int = MOST_REGIONS) -> ProcessExplained:

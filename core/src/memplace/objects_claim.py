@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from msgspec import structs
+
 from memplace.claim_view import View
 from memplace.claims import DEFAULT, Change, Claim, Process
 from memplace.ledger import record
@@ -47,7 +49,7 @@ class Way:
 
 def located(region: Region) -> Region:
     """Return a region with its place in the object for its addresses."""
-    return replace(region, start=region.offset, end=region.offset + region.size)
+    return structs.replace(region, start=region.offset, end=region.offset + region.size)
 
 
 def view_of(claim: Claim) -> View:

@@ -4,14 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field, structs
 
 from memplace.kinds import Mode, Policy, RegionKind
 from memplace.objects import ObjectId
 
+_NO_POLICY = Policy(Mode.DEFAULT)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
+
+# Not a dataclass: a look makes one or two for each mapping, and a struct is made in a tenth of
+# the time. gc=False: nothing that it holds can hold a region.
+class Region(Struct, frozen=True, kw_only=True, gc=False):
     """A mapping (VMA) of a process, as read at one moment; the process may change it.
 
     Attributes:
@@ -39,7 +43,7 @@ class Region:
     shared: bool = False
     name: str = ""
     path: str = ""
-    policy: Policy = field(default_factory=lambda: Policy(Mode.DEFAULT))
+    policy: Policy = _NO_POLICY
     pages: Mapping[int, int] = field(default_factory=dict)
     special: bool = False
     page_size: int = 4096
@@ -74,31 +78,12 @@ class Region:
         return self.shared and self.kind is not RegionKind.HUGETLB
 
     def like(self, policy: Policy) -> Region:
-        """Return the same region with this policy, in half the time of dataclasses.replace()."""
-        return self._with(policy, self.pages)
+        """Return the same region with this policy."""
+        return structs.replace(self, policy=policy)
 
     def holding(self, pages: Mapping[int, int]) -> Region:
-        """Return the same region with these pages; as quick."""
-        return self._with(self.policy, pages)
-
-    def _with(self, policy: Policy, pages: Mapping[int, int]) -> Region:
-        return Region(
-            start=self.start,
-            end=self.end,
-            kind=self.kind,
-            shared=self.shared,
-            name=self.name,
-            path=self.path,
-            policy=policy,
-            pages=pages,
-            special=self.special,
-            page_size=self.page_size,
-            permissions=self.permissions,
-            own=self.own,
-            policy_is_whole=self.policy_is_whole,
-            object=self.object,
-            offset=self.offset,
-        )
+        """Return the same region with these pages."""
+        return structs.replace(self, pages=pages)
 
     def bytes_outside(self, nodes: frozenset[int]) -> int:
         """Return the resident bytes on other nodes than these."""

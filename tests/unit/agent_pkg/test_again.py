@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Looks at what did not change: only pages can be elsewhere, and little is done to find out."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,7 +26,7 @@ def planned(rules, regions):
 @given(some_rules(), some_regions(), st.lists(pages, min_size=8, max_size=8))
 def test_what_rules_hold_is_what_a_plan_of_new_pages_says(rules, regions, new):
     before = planned(rules, regions)
-    moved = [replace(region, pages=on) for region, on in zip(regions, new, strict=False)]
+    moved = [region.holding(on) for region, on in zip(regions, new, strict=False)]
     found = {region.start: region.pages for region in moved}
     held = Holding.of(before.following)
     troubled = {problem.rule for problem in before.problems}

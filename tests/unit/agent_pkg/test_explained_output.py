@@ -8,7 +8,6 @@ committed.
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -23,6 +22,7 @@ from memplace_agent.cli.columns import shorten_middle
 from memplace_agent.cli.manifest import read_manifest
 from memplace_agent.cli.screen import Screen
 from memplace_agent.cli.table import container_lines, process_lines
+from msgspec import structs
 
 from tests.unit.agent_pkg import recordings
 
@@ -59,9 +59,9 @@ def pages(region):
 @pytest.fixture
 def redis(tmp_path):
     recording = recordings.load("redis")
-    regions = [replace(r, pages={} if r.special else pages(r)) for r in recording.regions()]
+    regions = [r.holding({} if r.special else pages(r)) for r in recording.regions()]
     first = next(i for i, r in enumerate(regions) if r.kind is RegionKind.ANONYMOUS)
-    regions[first] = replace(regions[first], policy=BIND, own=True)
+    regions[first] = structs.replace(regions[first], policy=BIND, own=True)
     (tmp_path / "m.yaml").write_text(MANIFEST)
     (placement,) = read_manifest(str(tmp_path / "m.yaml")).placements
     facts = Facts(

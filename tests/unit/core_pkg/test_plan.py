@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The heart: whatever rules and regions there are, the plan keeps its promises."""
 
-from dataclasses import replace
-
 from hypothesis import given
 from hypothesis import strategies as st
 from memplace.api.v1alpha1 import PolicySpec, RegionEntry, Rule
@@ -10,7 +8,7 @@ from memplace.kinds import ExistingPages, Mode, Policy, RegionKind
 from memplace.matching import Matcher
 from memplace.policy import plan
 from memplace.regions import Region
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 MIB = 1 << 20
 TIERS = {"dram": frozenset({0, 1}), "cxl": frozenset({2, 3}), "far": frozenset({4})}
@@ -120,7 +118,7 @@ def simulate(made, regions):
     moves = {move.start: move for move in made.moves}
     back = {region.start for region in made.released}
     return [
-        replace(r, policy=Policy(Mode.DEFAULT), own=False)
+        structs.replace(r, policy=Policy(Mode.DEFAULT), own=False)
         if r.start in back
         else moved(moves.get(r.start), after(steps.get(r.start), r))
         for r in regions
@@ -132,7 +130,7 @@ def after(step, region):
         return region
     assert (step.start, step.end) == (region.start, region.end)
     # A policy of Default takes the mapping's own away; here the task has none either.
-    return replace(region, policy=step.policy, own=step.policy != Policy(Mode.DEFAULT))
+    return structs.replace(region, policy=step.policy, own=step.policy != Policy(Mode.DEFAULT))
 
 
 def moved(move, region):
@@ -143,7 +141,7 @@ def moved(move, region):
     inside = {n: b for n, b in region.pages.items() if n in move.nodes}
     target = min(move.nodes)
     inside[target] = inside.get(target, 0) + move.bytes
-    return replace(region, pages=inside)
+    return region.holding(inside)
 
 
 @given(some_rules(), node_sets, some_spaces())

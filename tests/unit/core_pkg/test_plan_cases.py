@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Single cases of the plan, each one a sentence of the contract."""
 
-from dataclasses import replace
-
 import pytest
 from memplace.api.v1alpha1 import PolicySpec, RegionEntry, Rule
 from memplace.kinds import ExistingPages, Mode, Policy, RegionKind
@@ -12,7 +10,7 @@ from memplace.policy import Plan, plan
 from memplace.problems import Problem
 from memplace.reasons import Reason
 from memplace.regions import Region
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 TIERS = {"dram": frozenset({0}), "cxl": frozenset({1, 2})}
 ALL = frozenset({0, 1, 2})
@@ -118,7 +116,7 @@ def test_modes_without_nodes_leave_pages_and_misplace_nothing(mode):
 
 def test_a_mapping_under_the_tasks_policy_has_none_of_its_own():
     bind = Policy(Mode.BIND, frozenset({0}))
-    under_task = replace(heap(), policy=bind)
+    under_task = structs.replace(heap(), policy=bind)
     assert made(rule("Default"), under_task).is_done
     (step,) = made(rule("Bind", "cxl"), under_task).policies
     assert (step.previous, step.own) == (Policy(Mode.DEFAULT), False)
@@ -126,11 +124,11 @@ def test_a_mapping_under_the_tasks_policy_has_none_of_its_own():
 
 def test_a_move_under_the_tasks_policy_sets_one_and_remembers_that_there_was_none():
     right = Policy(Mode.BIND, frozenset({0}))
-    under_task = replace(heap(pages={1: 4096}), policy=right)
+    under_task = structs.replace(heap(pages={1: 4096}), policy=right)
     result = made(rule("Bind", "dram"), under_task)
     assert len(result.moves) == 1
     assert [(s.previous, s.own) for s in result.policies] == [(Policy(Mode.DEFAULT), False)]
-    assert made(rule("Bind", "dram"), replace(under_task, pages={0: 4096})).is_done
+    assert made(rule("Bind", "dram"), structs.replace(under_task, pages={0: 4096})).is_done
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from memplace.claims import DEFAULT, Change
 from memplace.kinds import Policy
 from memplace.regions import Region
+from msgspec import structs
 
 _Range = tuple[int, int, Policy]
 
@@ -40,7 +41,7 @@ class Remembered:
         at = bisect_right(self.ranges, region.start, key=lambda item: item[0]) - 1
         if at < 0 or self.ranges[at][1] < region.end:
             return region
-        return replace(region, policy=self.ranges[at][2], own=True)
+        return structs.replace(region, policy=self.ranges[at][2], own=True)
 
 
 def _runs(changes: Iterable[Change]) -> Iterator[list[Change]]:

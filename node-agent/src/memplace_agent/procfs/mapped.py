@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from memplace.claims import DEFAULT
 from memplace.kinds import Policy, RegionKind
 from memplace.objects import ObjectId
 from memplace.regions import Region
+from msgspec import structs
 
 from memplace_agent.procfs.kinds import DELETED, is_special, kind_of
 from memplace_agent.procfs.numa_maps import NumaMapping
@@ -121,7 +121,7 @@ def _name(path: str) -> str:
 
 
 def _with_numa(region: Region, numa: NumaMapping, task: Policy) -> Region:
-    return replace(
+    return structs.replace(
         region,
         kind=RegionKind.HUGETLB if numa.huge else region.kind,
         policy=numa.policy,
