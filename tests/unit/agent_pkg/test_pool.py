@@ -53,6 +53,27 @@ def wait_for(condition):
         time.sleep(0.005)
 
 
+def switches():
+    """Return how often each of the process's threads has waited."""
+    found = {}
+    for task in Path("/proc/self/task").iterdir():
+        text = (task / "status").read_text()
+        found[int(task.name)] = int(text.split("nonvoluntary")[0].split()[-1])
+    return found
+
+
+def test_a_call_wakes_one_thread_of_many():
+    pool, calls = Pool(size=16), 400
+    run(pool, lambda _: None)
+    time.sleep(0.2)  # all of them wait
+    before = switches()
+    for _ in range(calls):
+        run(pool, lambda _: None)
+    # Each waits for a task, and for the lock and the interpreter now and then.
+    waited = sum(count - before.get(task, 0) for task, count in switches().items())
+    assert waited < 10 * calls
+
+
 def test_a_call_returns_what_it_returns_and_raises_what_it_raises():
     pool = make()
     assert run(pool, lambda _: 42) == 42

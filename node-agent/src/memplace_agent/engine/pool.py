@@ -119,25 +119,29 @@ class Pool:
         self._clock = clock
         self._quarantine = quarantine or Quarantine()
         self._tasks: deque[_Task] = deque()
-        self._changed = threading.Condition()
+        # One lock, and nobody is woken for what another waits for: threads wait for tasks,
+        # callers for answers. A look wakes two of them; all of them cost more than it did.
+        self._lock = threading.Lock()
+        self._asked = threading.Condition(self._lock)
+        self._answered = threading.Condition(self._lock)
         self._size = size
         self._working = 0
         self._made = 0
         self._spent_s = 0.0
         self._why_no_more = ""
-        with self._changed:
+        with self._lock:
             self._fill()
 
     @property
     def lost(self) -> int:
         """Threads in calls that were given up and have not returned."""
-        with self._changed:
+        with self._lock:
             return self._quarantine.lost
 
     @property
     def problem(self) -> str:
         """Why no call can be made on any process, for people; empty while one can."""
-        with self._changed:
+        with self._lock:
             self._fill()
             if self._working:
                 return ""
@@ -146,7 +150,7 @@ class Pool:
     @property
     def spent_s(self) -> float:
         """Processor time, in seconds, of all calls so far that count."""
-        with self._changed:
+        with self._lock:
             return self._spent_s
 
     def run(
@@ -174,7 +178,7 @@ class Pool:
             PoolBusy: No thread was free.
             NoThreads: There is none.
         """
-        with self._changed:
+        with self._lock:
             refusal = self._quarantine.refusal(target, group, self._clock())
             if refusal:
                 raise Stuck(refusal)
@@ -184,7 +188,7 @@ class Pool:
             task = _Task(call, Turn(os.dup(pidfd) if pidfd >= 0 else -1), target, group)
             task.counts = counts
             self._tasks.append(task)
-            self._changed.notify_all()
+            self._asked.notify()
             self._wait(task, deadline_s)
             if not task.is_done:
                 self._give_up(task)
@@ -195,7 +199,7 @@ class Pool:
 
     def keep(self, targets: set[Hashable]) -> None:
         """Forget all targets but these: those that ended."""
-        with self._changed:
+        with self._lock:
             self._quarantine.keep(targets)
 
     def _wait(self, task: _Task, deadline_s: float) -> None:
@@ -205,7 +209,7 @@ class Pool:
             left = since + deadline_s - self._clock()
             if left <= 0:
                 return
-            self._changed.wait(left)
+            self._answered.wait(left)
 
     def _give_up(self, task: _Task) -> None:
         task.turn.is_given_up = True
@@ -240,20 +244,20 @@ class Pool:
 
     def _work_once(self) -> bool:
         # Returns whether this thread is to go on.
-        with self._changed:
+        with self._lock:
             while not self._tasks:
-                self._changed.wait()
+                self._asked.wait()
             task = self._tasks.popleft()
+            # Whoever waits for it learns that at what was the deadline.
             task.started_at = self._clock()
-            self._changed.notify_all()
         begin = time.thread_time()
         result, error = _carry_out(task)
         spent = time.thread_time() - begin
-        with self._changed:
+        with self._lock:
             self._spent_s += spent * task.counts
             if not task.turn.is_given_up:
                 task.result, task.error, task.is_done = result, error, True
-                self._changed.notify_all()
+                self._answered.notify_all()
                 return True
             self._quarantine.returned(task.target, task.group)
             if self._working >= self._size:
