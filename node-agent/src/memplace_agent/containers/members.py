@@ -96,13 +96,13 @@ def is_populated(cgroup: Path) -> bool:
     Source: linux ``Documentation/admin-guide/cgroup-v2.rst``, "[Un]populated Notification".
     """
     try:
-        text = (cgroup / "cgroup.events").read_text()
+        text = read_file(f"{cgroup}/cgroup.events")
     except OSError:
         try:
             return bool(read_pids(cgroup))
         except Unlisted:
             return True
-    return "populated 0" not in text.splitlines()
+    return b"populated 0" not in text.splitlines()
 
 
 def member_test(host: HostFs, ref: CgroupRef) -> Callable[[int], bool]:

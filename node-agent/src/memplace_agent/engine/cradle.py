@@ -28,7 +28,7 @@ from memplace_agent.engine.apply import SetFuture
 from memplace_agent.engine.callers import Call, Callers
 from memplace_agent.engine.expected import Newborn
 from memplace_agent.engine.shim_claims import inherited
-from memplace_agent.hostfs import read_proc
+from memplace_agent.hostfs import read_file, read_proc
 from memplace_agent.ledger_store import LedgerStore
 from memplace_agent.procfs.status import parse_status
 
@@ -244,7 +244,7 @@ class Cradle:
 def _pids(cgroup: Path) -> set[int] | None:
     # None when it is gone. crun and systemd make cgroups of their own below.
     try:
-        text = (cgroup / "cgroup.procs").read_text()
+        text = read_file(f"{cgroup}/cgroup.procs")
     except OSError:
         return None
-    return {int(pid) for pid in text.split() if pid != "0"} or set(read_pids(cgroup, _CGROUPS))
+    return {int(pid) for pid in text.split() if pid != b"0"} or set(read_pids(cgroup, _CGROUPS))

@@ -6,9 +6,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from memplace_agent.hostfs import HostFs
+from memplace_agent.hostfs import HostFs, read_file
 
-_SOME = re.compile(r"some avg10=(\d+(?:\.\d+)?) ", re.ASCII)
+_SOME = re.compile(rb"some avg10=(\d+(?:\.\d+)?) ")
 
 
 def node_pressure(host: HostFs) -> float | None:
@@ -33,7 +33,7 @@ def cgroup_pressure(cgroup: Path) -> float | None:
 
 def _some_avg10(file: Path) -> float | None:
     try:
-        match = _SOME.match(file.read_text())
+        match = _SOME.match(read_file(str(file)))
     except OSError:
         return None
     return float(match[1]) if match else None
