@@ -28,6 +28,7 @@ from memplace_agent.engine.barrier import Barrier
 from memplace_agent.engine.build import Engine, open_ledger, running_system
 from memplace_agent.engine.explainer import Explainer
 from memplace_agent.engine.pool import Pool
+from memplace_agent.engine.pulse import raise_open_files
 from memplace_agent.engine.worker import Worker, WorkerParts
 from memplace_agent.http import HttpServer, LoopbackServer
 from memplace_agent.metrics import Metrics
@@ -105,6 +106,7 @@ def run(settings: Settings) -> None:
     # Blocked here and in each thread to come, and waited for below: a handler that sets an
     # Event can deadlock with a wait for that Event.
     signal.pthread_sigmask(signal.SIG_BLOCK, _END_SIGNALS)
+    raise_open_files()
     metrics, threads = Metrics(), Threads()
     cluster = _Cluster(in_cluster(os.environ), settings, threads)
     found = _probe(settings, metrics)

@@ -257,3 +257,19 @@ def test_more_files_than_may_be_open_are_read_all_the_same(
     assert len([name for name in open_files() if name.startswith(str(node.root))]) <= 2
     grower.grow()
     assert node.beat() == {"last"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((1024, 8192), (4096, 8192)), ((1024, 2048), (2048, 2048)), ((8192, 8192), (8192, 8192))],
+)
+def test_the_agent_may_have_as_many_files_open_as_its_pulses_need(
+    before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    program = (
+        "import resource; from memplace_agent.engine.pulse import raise_open_files\n"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, {before})\n"
+        "raise_open_files(); print(resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True)
+    assert done.stdout.decode().strip() == str(after)

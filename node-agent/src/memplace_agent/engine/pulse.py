@@ -35,10 +35,25 @@ _REST = 199.0
 _PROCESSES = 32
 # And of one that has made cgroups of its own so many are read; all the others pay for its beat.
 _CGROUPS = 128
-# Files that stay open, and the share of those that the agent may have.
+# Files that stay open, and the share of those that the agent may have. A file that was read has
+# a page of the kernel's.
 _OPEN, _OPEN_SHARE = 4096, 4
+# What the agent may have open is raised to this: enough for 500 containers of a process or two.
+_RAISED = 4096
 # As much as a line of statm has, and the start of a long list of processes.
 _LINE, _LIST = 64, 1 << 16
+
+
+def raise_open_files() -> None:
+    """Have as many files open as pulses need, if that is allowed; changes the whole process.
+
+    containerd 2 gives its containers the soft limit of 1,024 that programs with select(2) need.
+    None of the agent's threads calls it. See systemd.exec(5), "LimitNOFILE=".
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _RAISED if hard == resource.RLIM_INFINITY else min(_RAISED, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class _Felt(NamedTuple):
