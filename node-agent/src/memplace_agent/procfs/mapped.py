@@ -33,7 +33,9 @@ def regions_of(
         policies from numa_maps, mappings that changed while it was read are left out.
     """
     templates = _Templates(view, wanted)
-    numa, task, stacks, vmas = view.numa, task_policy_of(view), view.stacks, view.vmas
+    numa, stacks, vmas = view.numa, view.stacks, view.vmas
+    # Only numa_maps does not tell whose a policy is, and to look for it may take all mappings.
+    task = DEFAULT if numa is None else task_policy_of(view)
     regions, before = [], -1
     arrays = vmas.starts, vmas.ends, vmas.class_of, vmas.offsets
     for first, end, number, offset in zip(*arrays, strict=True):
@@ -42,22 +44,7 @@ def regions_of(
         like = templates[number, start in stacks]
         if like is None or (numa is not None and start not in numa):
             continue
-        region = Region(
-            start=start,
-            end=end,
-            kind=like.kind,
-            shared=like.shared,
-            name=like.name,
-            path=like.path,
-            policy=like.policy,
-            pages=like.pages,
-            special=like.special,
-            page_size=like.page_size,
-            permissions=like.permissions,
-            own=like.own,
-            object=like.object,
-            offset=offset if like.object else 0,
-        )
+        region = structs.replace(like, start=start, end=end, offset=offset if like.object else 0)
         regions.append(_with_numa(region, numa[start], task) if numa is not None else region)
     return tuple(regions)
 
