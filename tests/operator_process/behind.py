@@ -18,6 +18,12 @@ from tests.operator_process.whole_agent import WholeAgent, whole_agent
 from tests.operator_process.wire import Wire
 from tests.support.cluster import Cluster, eventually
 
+_COLLECTIONS = frozenset(
+    {
+        *("memoryplacements", "clustermemoryplacements", "memorytiers", "nodememories"),
+        *("pods", "namespaces"),
+    }
+)
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 
 
@@ -117,5 +123,5 @@ class Node:
     def lists(self) -> Counter[str]:
         """Return how often each collection was listed since `away`."""
         gets = (each.removeprefix("GET ") for each in self.proxy.asked)
-        lists = (each for each in gets if "limit=" in each and "watch=true" not in each)
-        return Counter(each.partition("?")[0] for each in lists)
+        paths = (each.partition("?")[0] for each in gets if "watch=true" not in each)
+        return Counter(path for path in paths if path.rpartition("/")[2] in _COLLECTIONS)

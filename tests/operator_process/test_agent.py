@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +33,8 @@ from tests.operator_process.whole_agent import whole_agent
 from tests.support.cluster import Cluster, eventually
 
 pytestmark = pytest.mark.timeout(180)
+# Of the API server's metric: not asked of etcd after all, and answered.
+FROM_CACHE = ("false", "true")
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 
 
@@ -103,7 +107,7 @@ def test_a_list_of_many_pages_is_whole(cluster: Cluster, server: Server) -> None
     watcher = Watcher(server, Cache(), collections("n")[0], as_mapping)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("memplace_kube.watch.PAGE", 5)
-        pages = list(watcher._pages({}))
+        pages = list(watcher._pages({"limit": "5"}))
     objects = [as_mapping(item) for page in pages for item in page.items or ()]
     names = {
         o["metadata"]["name"] for o in objects if o["metadata"]["namespace"] == cluster.namespace
@@ -111,6 +115,28 @@ def test_a_list_of_many_pages_is_whole(cluster: Cluster, server: Server) -> None
     assert names == {f"mp{number}" for number in range(12)}
     assert len(pages) > 2
     assert len({page.metadata.resource_version for page in pages}) == 1
+
+
+def consistent(api: ApiServer) -> Counter[str]:
+    """Return how many lists as new as etcd's came from the API server's cache, by resource."""
+    text = api.call("GET", "/metrics").body["message"]
+    found = re.findall(
+        r'^apiserver_watch_cache_consistent_read_total\{fallback="(\w+)",group="[\w.]*",'
+        r'resource="(\w+)",success="(\w+)"\} (\d+)$',
+        text,
+        re.MULTILINE,
+    )
+    return Counter(
+        {what: int(count) for behind, what, good, count in found if (behind, good) == FROM_CACHE}
+    )
+
+
+def test_first_lists_are_the_newest_and_cost_etcd_nothing(cluster: Cluster, server: Server) -> None:
+    before = consistent(cluster.api)
+    with agent(server, cluster):
+        more = consistent(cluster.api) - before
+    kinds = {"memoryplacements", "clustermemoryplacements", "memorytiers", "nodememories", "pods"}
+    assert kinds - more.keys() <= {"memoryplacements"}, "before it has pods it follows none"
 
 
 def test_events_are_seen_as_they_come(cluster: Cluster, server: Server) -> None:

@@ -41,6 +41,7 @@ _TOTAL_S = 90.0
 _TOO_SHORT_S = 1.0
 
 PAGE = 500
+_IN_PAGES: Mapping[str, str] = {"limit": str(PAGE)}
 
 # After an outage all agents of a cluster come back. Watches that go on are cheap, lists are not.
 SPREAD_S = 30.0
@@ -62,8 +63,8 @@ class Collection(Generic[KindT]):
         kind: The kind.
         path: URL path of the collection.
         fields: Field selector; empty for all.
-        is_large: Whether a list has to come in pages. The API server's cache answers with
-            all there is, whatever the limit: right for the many who ask for little.
+        is_large: Whether a list has to come in pages. Others come whole, from the API server's
+            cache, as new as etcd's (docs/adr/0043): right for the many who ask for little.
         metadata_only: Whether the API server is to leave out all but the metadata.
         may_lack: Whether a cluster may be without the kind, before a CRD is there or where an
             older one is: then there is none of it.
@@ -208,13 +209,13 @@ class Watcher(Generic[KindT, ObjectT]):
 
     def _list(self, stop: threading.Event, tick: Callable[[], None]) -> None:
         try:
-            version = self._replace(self._from_cache(), stop, tick)
+            version = self._replace(self._whole(), stop, tick)
         except (ApiError, BadAnswer) as err:
             self._take_lack(err)
             if isinstance(err, ApiError) and err.status not in (_EXPIRED, _BEHIND):
                 raise
             # From etcd, which is dear and never behind, and in pages for certain.
-            version = self._replace({}, stop, tick)
+            version = self._replace(_IN_PAGES, stop, tick)
         self._version, self._listed = version, True
         self._heard = time.monotonic()
 
@@ -227,12 +228,12 @@ class Watcher(Generic[KindT, ObjectT]):
         if not self._version:
             self._cache.replace(self.kind, iter(()))
 
-    def _from_cache(self) -> dict[str, str]:
-        # From the API server's cache, but never from before what was seen already.
+    def _whole(self) -> Mapping[str, str]:
         if self._what.is_large:
-            return {}
+            return _IN_PAGES
+        # With a limit, the API server of Kubernetes 1.32 would ask etcd for each of these.
         if not self._version:
-            return {"resourceVersion": "0"}
+            return {}  # the newest: who has seen nothing can't tell what would be too old
         return {"resourceVersion": self._version, "resourceVersionMatch": "NotOlderThan"}
 
     def _replace(
@@ -255,7 +256,7 @@ class Watcher(Generic[KindT, ObjectT]):
         return last.resource_version
 
     def _pages(self, first: Mapping[str, str]) -> Iterator[_List]:
-        query = {**self._selector(), "limit": str(PAGE), **first}
+        query = {**self._selector(), **first}
         while True:
             answer = self._client.get(
                 self._what.path, query, accept=self._what.accept(is_list=True)
