@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
+
+from memplace_lab.base.loopback import free_port
 
 from tests.chart.recording import STEP_S, openmetrics
 
@@ -44,9 +45,7 @@ def prometheus(folder: Path) -> Iterator[str]:
 def running(folder: Path, config: dict[str, Any]) -> Iterator[str]:
     """Yield the URL of a Prometheus with a configuration; it ends with the block."""
     (folder / "config.yaml").write_text(json.dumps(config))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = [
         "prometheus",
         f"--config.file={folder / 'config.yaml'}",

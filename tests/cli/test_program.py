@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from memplace_lab.base.loopback import free_port
 from memplace_lab.product.apiserver import ApiServer
 
 from tests.cli.site import Memplace, Site
@@ -81,9 +81,7 @@ def test_a_context_that_is_not_there(memplace: Memplace) -> None:
 
 
 def test_no_cluster(api: ApiServer, tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     path = changed(api, tmp_path, server=f"https://127.0.0.1:{port}")
     # As a process: libraries write to its standard error, too.
     command = [str(SCRIPTS / "memplace"), "status", "--kubeconfig", str(path)]

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 from memplace_lab.base import apt, debian
+from memplace_lab.base.loopback import free_port
 from memplace_lab.product.apiserver import ApiServer
 
 from tests.gitops import charts
@@ -113,7 +113,7 @@ def running(cluster: ApiServer, work: Path) -> Iterator[Argo]:
     for folder in (home / ".kube", home / "tls", home / "ssh"):
         folder.mkdir(parents=True)
     shutil.copy2(cluster.kubeconfig("admin"), home / ".kube" / "config")
-    redis, repositories = _free_port(), _free_port()
+    redis, repositories = free_port(), free_port()
     env = os.environ | {
         # The root of Redis has no other.
         "LC_ALL": "C",
@@ -128,11 +128,11 @@ def running(cluster: ApiServer, work: Path) -> Iterator[Argo]:
     }
     common = [f"--redis=127.0.0.1:{redis}", "--loglevel=debug"]
     repository_server = ["--address=127.0.0.1", f"--port={repositories}"]
-    repository_server += ["--metrics-address=127.0.0.1", f"--metrics-port={_free_port()}"]
+    repository_server += ["--metrics-address=127.0.0.1", f"--metrics-port={free_port()}"]
     controller = [
         f"--namespace={ARGO}",
         f"--repo-server=127.0.0.1:{repositories}",
-        f"--metrics-port={_free_port()}",
+        f"--metrics-port={free_port()}",
     ]
     (work / "charts").mkdir()
     charts.pack(cluster, work / "charts")
@@ -186,9 +186,3 @@ def _redis(work: Path) -> list[str]:
     """Return how Redis is started, in a root of Debian's package."""
     debian.extract(["redis-server"], work / "redis", sources=apt.sources())
     return ["chroot", str(work / "redis"), "redis-server", "--bind", "127.0.0.1"]
-
-
-def _free_port() -> int:
-    with socket.socket() as it:
-        it.bind(("127.0.0.1", 0))
-        return int(it.getsockname()[1])

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from memplace_lab.base.loopback import free_port
 from memplace_lab.product.apiserver import ApiServer
 from memplace_lab.product.operating import API, Operator
 
@@ -27,13 +27,6 @@ class Secured:
     port: int
     folder: Path
     authority: Authority
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 def asking(folder: Path, port: int) -> dict[str, str]:

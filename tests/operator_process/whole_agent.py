@@ -5,14 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from memplace_lab.base.loopback import ask, free_port
 from memplace_lab.product.apiserver import ADMIN, ApiServer
 
 _RUN = """
@@ -45,13 +43,7 @@ class WholeAgent:
 
     def get(self, path: str) -> tuple[int, str]:
         """Return the status and the text of an answer; 0 for none."""
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as found:
-                return found.status, found.read().decode()
-        except urllib.error.HTTPError as err:
-            return err.code, err.read().decode()
-        except OSError as err:
-            return 0, str(err)
+        return ask(self.port, path)
 
     @property
     def is_ready(self) -> bool:
@@ -95,9 +87,7 @@ def whole_agent(
         spread_s: The longest pause after failures.
         env: More of its environment.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     account = _account(api, place)
     server = str(at or api.url.rpartition(":")[2])
     whole = os.environ | {

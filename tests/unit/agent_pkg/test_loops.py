@@ -5,18 +5,16 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from memplace_agent.cluster.kinds import Kind
+from memplace_lab.base.loopback import ask, free_port
 
 from tests.unit.agent_pkg.answers import Api, Request, reply, serving, stream
 from tests.unit.agent_pkg.test_watch import eventually
@@ -106,9 +104,7 @@ class Agent:
         (place / "pool").write_text("")
         for name in ("cgroup", "run", "seccomp"):
             (place / name).mkdir()
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         env = os.environ | {
             "NODE_NAME": "n1",
             "MEMPLACE_HTTP_PORT": str(self.port),
@@ -125,14 +121,7 @@ class Agent:
         (self.place / ".hang").rename(self.place / "hang")
 
     def get(self, path: str) -> tuple[int, str]:
-        url = f"http://127.0.0.1:{self.port}{path}"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as found:
-                return found.status, found.read().decode()
-        except urllib.error.HTTPError as err:
-            return err.code, err.read().decode()
-        except OSError as err:
-            return 0, str(err)
+        return ask(self.port, path)
 
     @property
     def named(self) -> set[str]:

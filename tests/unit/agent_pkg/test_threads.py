@@ -6,8 +6,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +13,7 @@ from memplace_agent import threads
 from memplace_agent.http import HttpServer
 from memplace_agent.threads import Pulse, Threads
 from memplace_kube import server as kube_server
+from memplace_lab.base.loopback import ask
 
 from tests.unit.agent_pkg.test_watch import eventually
 
@@ -81,11 +80,7 @@ def server() -> Iterator[HttpServer]:
 
 
 def get(server: HttpServer, path: str) -> tuple[int, str]:
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as err:
-        return err.code, err.read().decode()
+    return ask(server.port, path, timeout_s=10)
 
 
 def test_the_server_says_what_is_wrong(server: HttpServer) -> None:

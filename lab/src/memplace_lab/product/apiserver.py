@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import socket
 import ssl
 import subprocess
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from memplace_lab.base import store
+from memplace_lab.base.loopback import free_ports
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 ADMIN = "admin-token"
@@ -58,7 +58,7 @@ class ApiServer:
         self.binaries = find_binaries()
         self._work = work
         self._options = options
-        self._client, self._peer, self._secure = _free_ports(3)
+        self._client, self._peer, self._secure = free_ports(3)
         self.url = f"https://127.0.0.1:{self._secure}"
         # Made by kube-apiserver when it first starts.
         self.ca = work / "certs" / "apiserver.crt"
@@ -241,11 +241,3 @@ def find_binaries() -> Path:
             f"(it is {where!r}); `make test` builds them and sets it"
         )
     return Path(where)
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]

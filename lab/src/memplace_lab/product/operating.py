@@ -6,14 +6,12 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
+from memplace_lab.base.loopback import ask, free_port
 from memplace_lab.product.apiserver import ApiServer
 
 API = "/apis/memplace.dev/v1alpha1"
@@ -31,9 +29,7 @@ class Operator:
     program: tuple[str, ...] = ("-m", "memplace_operator")
 
     def __init__(self, api: ApiServer, log: Path, **env: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self._log = log
         self._env = os.environ | {
             "KUBECONFIG": str(api.kubeconfig("operator")),
@@ -56,14 +52,7 @@ class Operator:
 
     def get(self, path: str) -> tuple[int, str]:
         """Return what its HTTP port says: (status, body); status 0 if nobody is there."""
-        url = f"http://127.0.0.1:{self.port}{path}"
-        try:
-            with urllib.request.urlopen(url, timeout=5) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as err:
-            return err.code, err.read().decode()
-        except OSError as err:
-            return 0, str(err)
+        return ask(self.port, path)
 
     def is_ready(self) -> bool:
         """Return whether it says so."""
