@@ -99,11 +99,49 @@ def test_one_that_does_not_come_back_leaves_no_thread_to_its_namespace(desk):
     stuck = desk.call("theirs")
     desk.now += 2
     assert desk.callers.lost == 1 and desk.call("theirs") is None
-    other = desk.call("ours")
-    assert other is not None and desk.call("others") is None  # there are two threads
+    others = [desk.call("ours"), desk.call("others")]  # as many as there were
+    assert all(others) and desk.call("more") is None
     desk.kernel.may_go.set()
-    assert desk.ended(stuck) and desk.ended(other) and desk.callers.lost == 0
+    assert all(desk.ended(each) for each in (stuck, *others)) and desk.callers.lost == 0
     assert desk.call("theirs") is not None
+
+
+def births():
+    """Return the threads of this test that wait or call."""
+    return [each for each in threading.enumerate() if each.name.startswith("births-")]
+
+
+def test_what_many_namespaces_lose_is_no_loss_to_another(desk):
+    before = len(births()) - 2
+    desk.kernel.may_go.clear()
+    stuck = []
+    for number in range(20):
+        stuck.append(desk.call(f"ns{number}"))
+        desk.now += 2
+    assert all(stuck) and desk.callers.lost == 20
+    last = desk.call("ours")
+    assert last is not None and len(births()) == before + 22
+    desk.kernel.may_go.set()
+    assert all(desk.ended(each) for each in (*stuck, last))
+    until = time.monotonic() + 10
+    while len(births()) > before + 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    assert len(births()) == before + 2, "those that were replaced end"
+    assert desk.ended(desk.call("ns0"))
+
+
+def test_where_no_thread_can_be_started_it_goes_on_with_those_that_are_there(desk, monkeypatch):
+    def start(_):
+        raise RuntimeError("can't start new thread")
+
+    desk.kernel.may_go.clear()
+    assert desk.call("a") and desk.call("b")
+    desk.now += 2
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        assert desk.call("c") is None
+    assert desk.call("c") is not None
+    desk.kernel.may_go.set()
 
 
 @pytest.mark.needs_root("raises a priority")

@@ -2,8 +2,9 @@
 """Threads that set defaults while somebody else goes on: nobody waits for their calls.
 
 A call waits for as long as its process holds its own address space. Who asked for it finds out
-by reading the process. A thread that does not come back is not replaced: with all of them gone
-new containers are left to the looks of the worker.
+by reading the process. A thread that does not come back is replaced when the next call needs one,
+and its namespace gets no other: so what some namespaces lose is no loss to the others. Where no
+thread can be started, new containers are left to the looks of the worker.
 """
 
 from __future__ import annotations
@@ -60,20 +61,20 @@ class Callers:
         self._setter, self._size, self._clock = setter, size, clock
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._calls: list[Call] = []
-        for number in range(size):
-            name = f"births-{number + 1}"
-            threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._lock = threading.Lock()
+        self._threads = self._made = 0
+        self._fill(lost=0)
 
     @property
     def lost(self) -> int:
         """Calls that do not come back."""
-        now = self._clock()
-        calls = tuple(self._calls)
-        return sum(each.ended is None and now - each.began > _SLOW_S for each in calls)
+        return sum(self._is_slow(each) for each in tuple(self._calls))
 
     def close(self) -> None:
         """End the threads, each when its call has come back."""
-        for _ in range(self._size):
+        with self._lock:
+            threads = self._threads
+        for _ in range(threads):
             self._queue.put(None)
 
     def submit(self, pidfd: PidFd, group: str, steps: Sequence[SetFuture]) -> Call | None:
@@ -84,26 +85,50 @@ class Callers:
             group: The namespace.
             steps: What to set.
         """
-        now = self._clock()
         self._calls = [each for each in self._calls if each.ended is None]
-        is_slow = any(each.group == group and now - each.began > _SLOW_S for each in self._calls)
-        if is_slow or len(self._calls) >= self._size:
+        slow = [each for each in self._calls if self._is_slow(each)]
+        self._fill(lost=len(slow))
+        is_slow = any(each.group == group for each in slow)
+        if is_slow or len(self._calls) >= self._threads:
             return None
-        call = Call(PidFd(os.dup(pidfd)), group, steps, now)
+        call = Call(PidFd(os.dup(pidfd)), group, steps, self._clock())
         self._calls.append(call)
         self._queue.put(call)
         return call
 
+    def _is_slow(self, call: Call) -> bool:
+        return call.ended is None and self._clock() - call.began > _SLOW_S
+
+    def _fill(self, *, lost: int) -> None:
+        with self._lock:
+            while self._threads < self._size + lost:
+                name = f"births-{self._made + 1}"
+                try:
+                    threading.Thread(target=self._work, name=name, daemon=True).start()
+                except (RuntimeError, MemoryError) as err:  # the limit of processes, or no memory
+                    log.debug("no thread can be started: %s", err)
+                    return
+                self._made += 1
+                self._threads += 1
+
     def _work(self) -> None:
         hurry()
         while (call := self._queue.get()) is not None:
-            try:
-                report = self._setter.set_future(call.pidfd, call.steps)
-                call.is_set, call.error = report.complete, report.error
-            except ProcessGone:
-                pass
-            except Exception as err:  # the thread is to live
-                call.error = err
-            finally:
-                os.close(call.pidfd)
-                call.ended = self._clock()
+            self._make(call)
+            with self._lock:
+                # It was replaced, and has come back.
+                if self._threads > self._size + self.lost:
+                    self._threads -= 1
+                    return
+
+    def _make(self, call: Call) -> None:
+        try:
+            report = self._setter.set_future(call.pidfd, call.steps)
+            call.is_set, call.error = report.complete, report.error
+        except ProcessGone:
+            pass
+        except Exception as err:  # the thread is to live
+            call.error = err
+        finally:
+            os.close(call.pidfd)
+            call.ended = self._clock()
