@@ -9,6 +9,7 @@ herd     Many containers where nothing changes, and half of which change their m
          one process with very many mappings; new mappings in a running process.
 victim   A large process notes how long its page faults and mmap() take, while it is looked at
          and while it is moved.
+crowd    Fifty containers of a hundred processes each: the memory of who remembers all of them.
 
 The processors are emulated and instructions are counted, one is one nanosecond: what else the
 machine does changes nothing, and pauses take no time. A real core does several of them in a
@@ -55,6 +56,8 @@ _CERTIFICATE = (
 def main() -> int:
     """Run what was asked for; 1 if something could not be measured."""
     options = _parser().parse_args()
+    if options.readme and options.part != "both":
+        raise SystemExit("--readme writes the tables of --part both")
     bzimage = options.kernel or kernel.build_kernel()
     parts = ("herd", "victim") if options.part == "both" else (options.part,)
     found: dict[str, list[Row]] = {}
@@ -84,7 +87,8 @@ def _parser() -> argparse.ArgumentParser:
         prog="bench/agent", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     add = parser.add_argument
-    add("--part", choices=("herd", "victim", "both"), default="both", help="(default: both)")
+    parts = ("herd", "victim", "both", "crowd")
+    add("--part", choices=parts, default="both", help="both: herd and victim (default: both)")
     add("--kernel", type=Path, help="bzImage (default: the lab's, built if need be)")
     add("--memtierd", type=Path, help="the program (default: left out)")
     add("--config", type=Path, help="memtierd's sample configuration")
@@ -93,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--containers", type=int, default=250, help="(default: 250)")
     add("--mappings", type=int, default=200, help="of each container (default: 200)")
     add("--many", type=int, default=65530, help="mappings of one process (default: 65530)")
+    add("--processes", type=int, default=5000, help="of a crowd, in all (default: 5000)")
     add("--settle-s", type=float, default=45, help="before CPU is measured (default: 45)")
     add("--window-s", type=float, default=30, help="in which it is (default: 30)")
     add("--probes", type=int, default=3, help="new mappings per round (default: 3)")
@@ -123,8 +128,8 @@ def _boot(bzimage: Path, part: str, work: Path, options: argparse.Namespace) -> 
     plan = {
         name: getattr(options, name)
         for name in (
-            *("rounds", "containers", "mappings", "many", "settle_s", "window_s", "probes"),
-            *("victim_mib", "moved_mib"),
+            *("rounds", "containers", "mappings", "many", "processes", "settle_s", "window_s"),
+            *("probes", "victim_mib", "moved_mib"),
         )
     } | {
         "part": part,
@@ -135,13 +140,13 @@ def _boot(bzimage: Path, part: str, work: Path, options: argparse.Namespace) -> 
     }
     (work / "plan.json").write_text(json.dumps(plan))
     # A process that is looked at needs one processor, who looks another.
-    processors = 1 if part == "herd" else 2
-    dram = 3072 if part == "herd" else options.victim_mib + 2048
-    cxl = 1536 if part == "herd" else options.moved_mib + 512
+    processors = 2 if part == "victim" else 1
+    sizes = {"herd": (3072, 1536), "crowd": (4096, 2048)}
+    victims = (options.victim_mib + 2048, options.moved_mib + 512)
     log = store.CACHE / "log" / f"bench-agent-{part}-{os.getpid()}.console"
     with log.open("wb") as file:
         subprocess.run(
-            _qemu(bzimage, work, processors, (dram, cxl)),
+            _qemu(bzimage, work, processors, sizes.get(part, victims)),
             stdin=subprocess.DEVNULL,
             stdout=file,
             check=True,
@@ -180,7 +185,8 @@ def _here() -> dict[str, str]:
 
 
 def _report(found: dict[str, list[Row]], real_s: float, options: argparse.Namespace) -> str:
-    parts = [f"Medians of {options.rounds} rounds; Linux {kernel_release(options)}."]
+    rounds = "One round" if options.rounds == 1 else f"Medians of {options.rounds} rounds"
+    parts = [f"{rounds}; Linux {kernel_release(options)}."]
     if "herd" in found:
         sizes = (options.containers, options.mappings, options.many)
         faster = bench_agent.faster(found["herd"], real_s)
@@ -188,6 +194,9 @@ def _report(found: dict[str, list[Row]], real_s: float, options: argparse.Namesp
             parts.append(bench_agent.CORES.format(faster=faster))
         parts.append(bench_agent.herd_table(found["herd"], *sizes, faster or 1.0))
         parts += filter(None, [bench_agent.saturated(found["herd"])])
+    if "crowd" in found:
+        faster = bench_agent.faster(found["crowd"], real_s) or 1.0
+        parts.append(bench_agent.crowd_table(found["crowd"], options.processes, faster))
     if "victim" in found:
         parts.append(
             f"A process of {options.victim_mib:,} MiB that is looked at, and one of "

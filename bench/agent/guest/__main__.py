@@ -37,6 +37,8 @@ NOTHING = [{"type": "Anonymous", "name": "never-*"}]
 Subject = Agent | Memtierd
 
 _MOVES_WITHIN_S = 600
+# Of each process, and processes of each container, where there are very many.
+_FEW_MAPPINGS, _PROCESSES = 40, 100
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Plan:
     """What to measure.
 
     Attributes:
-        part: "herd" or "victim".
+        part: "herd", "victim" or "crowd".
         programs: Folder with herd, probe and victim.
         certificate: Of the API server; its key is beside it.
         memtierd: The program; empty leaves it out.
@@ -53,6 +55,7 @@ class Plan:
         containers: How many.
         mappings: Of each.
         many: Mappings of the one process that has very many.
+        processes: How many there are in all, in a crowd.
         settle_s: From the start of a subject to the first measurement.
         window_s: How long its CPU is measured.
         probes: New mappings per round.
@@ -69,6 +72,7 @@ class Plan:
     containers: int
     mappings: int
     many: int
+    processes: int
     settle_s: float
     window_s: float
     probes: int
@@ -100,7 +104,8 @@ class Bench:
     def run(self) -> None:
         """Measure each subject in each round; one that fails leaves the others alone."""
         print("ROW", json.dumps({"subject": "", "what": "calibration", **self._calibrated()}))
-        part: Callable[[Subject], None] = self.herd if self.plan.part == "herd" else self.victim
+        parts = {"herd": self.herd, "victim": self.victim, "crowd": self.crowd}
+        part: Callable[[Subject], None] = parts[self.plan.part]
         for number in range(self.plan.rounds):
             self.round = number
             # No subject always comes first.
@@ -197,6 +202,20 @@ class Bench:
         took, wall = running.cpu_s() - before, time.monotonic() - begin
         self.row(what="new mappings", percent=100 * took / wall)
 
+    # --- many processes ---
+
+    def crowd(self, subject: Subject) -> None:
+        """Measure memory and CPU beside containers of many processes each."""
+        with self.started_pods() as start, self.placed("crowd", HEAP):
+            crowd = [
+                start(f"crowd-{number}", "crowd", "herd", _FEW_MAPPINGS, _PROCESSES)
+                for number in range(self.plan.processes // _PROCESSES)
+            ]
+            with started(subject) as running:
+                self._settle()
+                self.row(what="settle", cpu_s=running.cpu_s(), moved=_share(crowd), **_own(crowd))
+                self.window("crowd", running)
+
     # --- one large process ------------------------------------------------------------
 
     def victim(self, subject: Subject) -> None:
@@ -259,11 +278,16 @@ def _wait_until(holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def _pids(of: list[Pod]) -> Iterator[int]:
+    for pod in of:
+        yield from map(int, (pod.cgroup / "cgroup.procs").read_text().split())
+
+
 def _share(of: list[Pod]) -> float:
     """Return which share of the private writable memory of processes is on node 1."""
     nodes: dict[str, int] = {"0": 0, "1": 0}
-    for pod in of:
-        text = Path(f"/proc/{pod.process.pid}/numa_maps").read_text()
+    for pid in _pids(of):
+        text = Path(f"/proc/{pid}/numa_maps").read_text()
         for line in text.splitlines():
             if " anon=" in line and "stack" not in line:
                 for node, pages in re.findall(r" N(\d+)=(\d+)", line):
@@ -275,8 +299,8 @@ def _own(of: list[Pod]) -> dict[str, int]:
     """Count the mappings, and those that have a policy of their own."""
     lines = [
         line
-        for pod in of
-        for line in Path(f"/proc/{pod.process.pid}/numa_maps").read_text().splitlines()
+        for pid in _pids(of)
+        for line in Path(f"/proc/{pid}/numa_maps").read_text().splitlines()
     ]
     return {"mappings": len(lines), "own": sum(line.split()[1] != "default" for line in lines)}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ def prepare_tree() -> None:
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod with one container of one process.
+    """A pod with one container, of one process in most parts.
 
     Attributes:
         object: As the API server has it.
@@ -51,9 +52,11 @@ class Pod:
         return [int(word) for word in answer.split()]
 
     def end(self) -> None:
-        """Kill it and take its cgroups away."""
-        self.process.kill()
+        """Kill all of it and take its cgroups away."""
+        (self.cgroup / "cgroup.kill").write_text("1")
         self.process.wait()
+        while "populated 1" in (self.cgroup / "cgroup.events").read_text():
+            time.sleep(0.01)
         self.cgroup.rmdir()
         self.cgroup.parent.rmdir()
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 // A process of a container: many mappings, half of them written to, and then nothing.
 //
-//   herd MAPPINGS        prints "ready" when it has them
+//   herd MAPPINGS              prints "ready" when it has them
+//   herd MAPPINGS PROCESSES    the same, with further processes that end with it
 //
 // SIGUSR1 has it map and unmap something every 2 s, SIGUSR2 ends that.
 
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -82,15 +84,31 @@ static void wait_ms(long ms)
 	nanosleep(&pause, NULL);
 }
 
+// Each executes the program anew: what has been forked looks alike, and is remembered once.
+static void spawn(char *mappings)
+{
+	pid_t child = fork();
+
+	if (child < 0)
+		err(1, "fork");
+	if (child > 0)
+		return;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	execl("/proc/self/exe", "herd", mappings, NULL);
+	err(1, "exec");
+}
+
 int main(int argc, char **argv)
 {
 	struct sigaction action = { .sa_handler = on_signal };
 	sigset_t none;
 
-	if (argc != 2)
-		errx(2, "usage: herd MAPPINGS");
+	if (argc < 2 || argc > 3)
+		errx(2, "usage: herd MAPPINGS [PROCESSES]");
 	sigaction(SIGUSR1, &action, NULL);
 	sigaction(SIGUSR2, &action, NULL);
+	for (long more = argc > 2 ? atol(argv[2]) - 1 : 0; more > 0; more--)
+		spawn(argv[1]);
 	fill(strtoul(argv[1], NULL, 10));
 	puts("ready");
 	fflush(stdout);

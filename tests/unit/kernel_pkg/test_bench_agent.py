@@ -123,6 +123,18 @@ def test_a_mapping_that_nobody_noticed_misses_the_goal() -> None:
     )
 
 
+@pytest.mark.parametrize(("rss", "outcome"), [(96, "met"), (96.1, "**missed**")])
+def test_a_crowd_is_held_against_the_goal_of_its_memory(rss: float, outcome: str) -> None:
+    found = [
+        row(AGENT, "crowd", percent=3, VmRSS=rss, VmHWM=120),
+        row(MEMTIERD, "crowd", percent=30, VmRSS=48, VmHWM=48),
+    ]
+    table = cells(bench_agent.crowd_table(found, 5000, 3))
+    assert line(table, "resident memory, 5,000 processes")[-1] == f"≤ 96 MiB: {outcome}"
+    assert line(table, "the most")[:2] == ["120.0", "48.0"]
+    assert line(table, "CPU")[:3] == ["1.00", "10.00", "0.1"]
+
+
 @pytest.mark.parametrize(("worst", "outcome"), [(2_900_000, "met"), (3_100_000, "**missed**")])
 def test_a_look_is_held_against_nothing_at_all(worst: int, outcome: str) -> None:
     fields = dict.fromkeys(("map_p99", "fault_worst", "fault_p99"), 1)

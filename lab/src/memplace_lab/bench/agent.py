@@ -181,6 +181,24 @@ def herd_table(
     return _table(("", AGENT, MEMTIERD, "ratio", "goals"), lines)
 
 
+def crowd_table(found: Sequence[Row], processes: int, faster: float) -> str:
+    """Say what the agent takes beside very many processes, and the peer."""
+
+    def line(what: str, field: str, *goals: Goal) -> Line:
+        ours, theirs = (middle(found, name, "crowd", field) for name in (AGENT, MEMTIERD))
+        if field == "percent":
+            ours, theirs = (each and each / faster for each in (ours, theirs))
+        return Line(what, ours, theirs, goals, "{:.2f}" if field == "percent" else "{:.1f}")
+
+    beside = f"{processes:,} processes with 40 mappings each, in containers of 100"
+    lines = [
+        line(f"resident memory, {beside}: MiB", "VmRSS", at_most(96, "MiB")),
+        line("the most it was: MiB", "VmHWM"),
+        line("CPU, nothing changes: % of a core", "percent"),
+    ]
+    return _table(("", AGENT, MEMTIERD, "ratio", "goals"), lines)
+
+
 _SEEN = {
     "mmap(), touched, munmap(): worst": "map_worst",
     "the same: 99th percentile": "map_p99",
