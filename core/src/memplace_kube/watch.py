@@ -231,7 +231,7 @@ class Watcher(Generic[KindT, ObjectT]):
     def _whole(self) -> Mapping[str, str]:
         if self._what.is_large:
             return _IN_PAGES
-        # With a limit, the API server of Kubernetes 1.32 would ask etcd for each of these.
+        # With a limit, API servers before 1.35 may ask etcd for each of these.
         if not self._version:
             return {}  # the newest: who has seen nothing can't tell what would be too old
         return {"resourceVersion": self._version, "resourceVersionMatch": "NotOlderThan"}
